@@ -1,0 +1,11 @@
+"""Where each address leads: pages, REST, admin, health."""
+
+from django.contrib import admin
+from django.urls import include, path
+
+urlpatterns = [
+    path("api/v1/", include("experiments.api.urls")),
+    path("admin/", admin.site.urls),
+    path("", include("experiments.api.health_urls")),
+    path("", include("experiments.pages.urls")),
+]

@@ -1,0 +1,26 @@
+"""The rows of the service. Reads are named querysets; state is written by `experiments.lifecycle` alone."""
+
+from .definitions import Experiment, Membership, Project, Role
+from .evidence import Artifact, Checkpoint, Event, LogChunk
+from .runs import Attempt, Param, Run
+from .series import Frame, Group, Headline
+from .workers import Beat, Worker
+
+__all__ = [
+    "Artifact",
+    "Attempt",
+    "Beat",
+    "Checkpoint",
+    "Event",
+    "Experiment",
+    "Frame",
+    "Group",
+    "Headline",
+    "LogChunk",
+    "Membership",
+    "Param",
+    "Project",
+    "Role",
+    "Run",
+    "Worker",
+]

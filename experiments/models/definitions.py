@@ -1,0 +1,102 @@
+"""Projects, their members, and experiments: what people own and what they asked for."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+from django.db import models
+
+AnyUser = AbstractBaseUser | AnonymousUser
+
+
+class Role(models.TextChoices):
+    """What a member may do: look, submit and cancel, or also manage members."""
+
+    VIEWER = "viewer"
+    EDITOR = "editor"
+    OWNER = "owner"
+
+
+class ProjectQuerySet(models.QuerySet["Project"]):
+    def visible_to(self, user: AnyUser) -> ProjectQuerySet:
+        """Projects that the user may look at; a superuser sees all."""
+        if not user.is_authenticated:
+            return self.none()
+        if getattr(user, "is_superuser", False):
+            return self
+        return self.filter(memberships__user_id=user.pk)
+
+    def editable_by(self, user: AnyUser) -> ProjectQuerySet:
+        """Projects that the user may submit to and cancel in."""
+        if not user.is_authenticated:
+            return self.none()
+        if getattr(user, "is_superuser", False):
+            return self
+        return self.filter(memberships__user_id=user.pk, memberships__role__in=[Role.EDITOR, Role.OWNER])
+
+
+class Project(models.Model):
+    """A namespace with members."""
+
+    name = models.SlugField(max_length=64, unique=True)
+    created = models.DateTimeField(auto_now_add=True)
+    members = models.ManyToManyField(settings.AUTH_USER_MODEL, through="Membership", related_name="projects")
+
+    objects = ProjectQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Membership(models.Model):
+    """One user's role in one project."""
+
+    project = models.ForeignKey(Project, models.CASCADE, related_name="memberships")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="memberships")
+    role = models.CharField(max_length=8, choices=Role.choices, default=Role.EDITOR)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["project", "user"], name="one_role_per_member")]
+
+    def __str__(self) -> str:
+        return f"{self.user} as {self.role} of {self.project}"
+
+
+class ExperimentQuerySet(models.QuerySet["Experiment"]):
+    def visible_to(self, user: AnyUser) -> ExperimentQuerySet:
+        """Experiments of projects that the user may look at."""
+        return self.filter(project__in=Project.objects.visible_to(user))
+
+
+class Experiment(models.Model):
+    """An immutable definition: a base spec, a matrix of overrides and seeds. It expands into runs."""
+
+    project = models.ForeignKey(Project, models.PROTECT, related_name="experiments")
+    name = models.CharField(max_length=200)
+    preset = models.CharField(max_length=64, blank=True)
+    spec = models.JSONField(help_text="the base spec, resolved, before the matrix")
+    matrix = models.JSONField(default=dict, help_text="dotted path → list of values")
+    seeds = models.JSONField(default=list)
+    tags = models.JSONField(default=list)
+    notes = models.TextField(blank=True)
+    priority = models.IntegerField(default=0, help_text="higher goes first")
+    pool = models.CharField(max_length=32)
+    spec_hash = models.CharField(max_length=64, help_text="SHA-256 of base spec, matrix and seeds")
+    idempotency_key = models.CharField(max_length=200, null=True, blank=True)
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+")
+    created = models.DateTimeField(auto_now_add=True)
+
+    objects = ExperimentQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            # A repeated POST with the same Idempotency-Key finds the first one's row.
+            models.UniqueConstraint(fields=["created_by", "idempotency_key"], name="one_experiment_per_key")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} (experiment {self.pk})"

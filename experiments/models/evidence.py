@@ -1,0 +1,91 @@
+"""What a run leaves behind besides series: events, checkpoints, artifacts and log lines."""
+
+from __future__ import annotations
+
+from django.db import models
+
+from experiments.states import Actor
+
+from .runs import Run
+
+
+class Event(models.Model):
+    """One thing that happened to a run; append-only, written in the transaction of the move it tells."""
+
+    run = models.ForeignKey(Run, models.CASCADE, related_name="events")
+    at = models.DateTimeField()
+    actor = models.CharField(max_length=10, choices=[(a, a) for a in Actor])
+    who = models.CharField(max_length=255, blank=True, help_text="user, worker or reconciler, by name")
+    kind = models.CharField(max_length=20, help_text="the state moved to, or what was asked for")
+    from_state = models.CharField(max_length=10, blank=True)
+    to_state = models.CharField(max_length=10, blank=True)
+    fence = models.BigIntegerField(default=0)
+    step = models.BigIntegerField(null=True)
+    message = models.TextField(blank=True)
+
+    class Meta:
+        ordering = ["id"]
+
+    def __str__(self) -> str:
+        return f"{self.kind} at {self.at:%Y-%m-%d %H:%M:%S}"
+
+
+class Checkpoint(models.Model):
+    """A published checkpoint: the file was durable before this row named it."""
+
+    run = models.ForeignKey(Run, models.CASCADE, related_name="checkpoints")
+    fence = models.BigIntegerField()
+    step = models.BigIntegerField()
+    path = models.CharField(max_length=255, help_text="name in the artifact storage")
+    sha256 = models.CharField(max_length=64)
+    size = models.BigIntegerField()
+    created = models.DateTimeField(auto_now_add=True)
+    stats = models.BinaryField(default=b"", help_text="headline state of all groups at this step")
+
+    class Meta:
+        ordering = ["-step", "-id"]
+        constraints = [models.UniqueConstraint(fields=["run", "fence", "step"], name="one_checkpoint_per_step")]
+
+    def __str__(self) -> str:
+        return f"checkpoint at {self.step} of run {self.run_id}"
+
+
+class Artifact(models.Model):
+    """A file that a run produced: a picture of predictions, a map, any file."""
+
+    run = models.ForeignKey(Run, models.CASCADE, related_name="artifacts")
+    fence = models.BigIntegerField()
+    kind = models.CharField(max_length=16)
+    name = models.CharField(max_length=200)
+    step = models.BigIntegerField(null=True)
+    media_type = models.CharField(max_length=100)
+    path = models.CharField(max_length=255, help_text="name in the artifact storage")
+    size = models.BigIntegerField()
+    meta = models.JSONField(default=dict)
+    created = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [models.UniqueConstraint(fields=["run", "kind", "name", "step"], name="one_artifact_per_name")]
+        indexes = [
+            # The predictions panel: pictures of one kind, newest step first.
+            models.Index(fields=["run", "kind", "-step"], name="artifact_kind")
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class LogChunk(models.Model):
+    """Some lines of a run's log, in order of id; `?after=` pages by it."""
+
+    run = models.ForeignKey(Run, models.CASCADE, related_name="logs")
+    fence = models.BigIntegerField()
+    at = models.DateTimeField(auto_now_add=True)
+    text = models.TextField()
+
+    class Meta:
+        ordering = ["id"]
+
+    def __str__(self) -> str:
+        return self.text[:60]

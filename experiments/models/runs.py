@@ -1,0 +1,143 @@
+"""Runs and their attempts: what is executed, by whom, and how far it has come."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from experiments.states import ENDED, HELD, Desired, Reason, State
+
+from .definitions import AnyUser, Experiment, Project
+
+
+class RunQuerySet(models.QuerySet["Run"]):
+    def visible_to(self, user: AnyUser) -> RunQuerySet:
+        """Runs of projects that the user may look at."""
+        if getattr(user, "is_superuser", False):
+            return self
+        return self.filter(project__in=Project.objects.visible_to(user))
+
+    def editable_by(self, user: AnyUser) -> RunQuerySet:
+        """Runs that the user may cancel and retry."""
+        return self.filter(project__in=Project.objects.editable_by(user))
+
+    def ready(self, pool: str) -> RunQuerySet:
+        """What a worker of the pool may claim now, best first."""
+        due = Q(next_at__isnull=True) | Q(next_at__lte=Now())
+        queued = self.filter(due, state=State.QUEUED, pool=pool, desired=Desired.RUN)
+        return queued.order_by("-priority", "id")
+
+    def held(self) -> RunQuerySet:
+        """Runs that some worker has, or should have, in its hands."""
+        return self.filter(state__in=HELD)
+
+    def expired(self) -> RunQuerySet:
+        """Held runs whose holder has fallen silent, by the database's clock."""
+        return self.held().filter(lease_until__lt=Now())
+
+
+class Run(models.Model):
+    """One resolved spec, executed. Only `experiments.lifecycle` writes its state."""
+
+    experiment = models.ForeignKey(Experiment, models.CASCADE, related_name="runs")
+    project = models.ForeignKey(Project, models.PROTECT, related_name="runs")
+    index = models.IntegerField(help_text="position in the experiment's expansion")
+    seed = models.BigIntegerField()
+    params = models.JSONField(default=dict, help_text="what the matrix chose: dotted path → value")
+    spec = models.JSONField()
+    spec_hash = models.CharField(max_length=64)
+    steps = models.BigIntegerField(help_text="steps to do")
+    pool = models.CharField(max_length=32)
+    priority = models.IntegerField(default=0)
+
+    state = models.CharField(max_length=10, choices=[(s, s) for s in State], default=State.QUEUED)
+    desired = models.CharField(max_length=6, choices=[(d, d) for d in Desired], default=Desired.RUN)
+    reason = models.CharField(max_length=16, choices=[(r, r) for r in Reason], blank=True, default=Reason.NONE)
+    detail = models.TextField(blank=True, help_text="the reason in words, with a traceback where there is one")
+
+    fence = models.BigIntegerField(default=0, help_text="bumped by every claim; outdates earlier holders")
+    lease_until = models.DateTimeField(null=True, help_text="the holder renews it; by the database's clock")
+    worker = models.ForeignKey("Worker", models.SET_NULL, null=True, blank=True, related_name="runs")
+    committed_step = models.BigIntegerField(default=0, help_text="completed steps whose points are stored")
+    checkpoint_step = models.BigIntegerField(default=0, help_text="completed steps in the newest checkpoint")
+    crash_count = models.IntegerField(default=0, help_text="crashes in a row with no new checkpoint")
+    next_at = models.DateTimeField(null=True, help_text="back-off: not to be claimed before")
+
+    created = models.DateTimeField(auto_now_add=True)
+    started = models.DateTimeField(null=True, help_text="first step of the first attempt; series times count from it")
+    finished = models.DateTimeField(null=True)
+
+    objects = RunQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(fields=["experiment", "index"], name="one_run_per_index"),
+            models.CheckConstraint(
+                condition=Q(committed_step__gte=models.F("checkpoint_step")), name="no_checkpoint_past_progress"
+            ),
+        ]
+        indexes = [
+            # The claim: the best queued run of a pool.
+            models.Index(fields=["pool", "-priority", "id"], name="run_ready", condition=Q(state=State.QUEUED)),
+            # The reconciler's sweep over held runs, oldest lease first.
+            models.Index(fields=["lease_until"], name="run_lease", condition=Q(state__in=HELD)),
+            # The runs table, filtered by state or project, newest first.
+            models.Index(fields=["state", "-id"], name="run_state"),
+            models.Index(fields=["project", "-id"], name="run_project"),
+            # Runs that would train to the same result.
+            models.Index(fields=["spec_hash"], name="run_spec_hash"),
+        ]
+
+    def __str__(self) -> str:
+        return f"run {self.pk} ({self.state})"
+
+    @property
+    def ended(self) -> bool:
+        return self.state in ENDED
+
+
+class Attempt(models.Model):
+    """One try at executing a run, numbered by its fence."""
+
+    run = models.ForeignKey(Run, models.CASCADE, related_name="attempts")
+    fence = models.BigIntegerField()
+    worker = models.ForeignKey("Worker", models.SET_NULL, null=True, related_name="attempts")
+    host = models.CharField(max_length=255, blank=True)
+    pid = models.IntegerField(null=True, help_text="the trainer's process id on its host")
+    device = models.CharField(max_length=255, blank=True)
+    start_step = models.BigIntegerField(default=0)
+    end_step = models.BigIntegerField(null=True)
+    claimed = models.DateTimeField()
+    started = models.DateTimeField(null=True)
+    ended = models.DateTimeField(null=True)
+    outcome = models.CharField(max_length=16, blank=True, help_text="the state or reason it ended with")
+    info = models.JSONField(default=dict, help_text="parameters, sites, versions, as the trainer told them")
+
+    class Meta:
+        ordering = ["-fence"]
+        constraints = [models.UniqueConstraint(fields=["run", "fence"], name="one_attempt_per_fence")]
+
+    def __str__(self) -> str:
+        return f"attempt {self.fence} of run {self.run_id}"
+
+
+class Param(models.Model):
+    """One leaf of a run's resolved spec, typed and indexed: what `param.<path>=` and the table's columns ask."""
+
+    run = models.ForeignKey(Run, models.CASCADE, related_name="param_rows")
+    key = models.CharField(max_length=100)
+    text = models.CharField(max_length=200, help_text="the value as JSON without quotes around strings")
+    number = models.FloatField(null=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["run", "key"], name="one_param_per_key")]
+        indexes = [
+            # Filters: equality on text, ranges on number, then runs in order.
+            models.Index(fields=["key", "text", "run"], name="param_text"),
+            models.Index(fields=["key", "number", "run"], name="param_number"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.key}={self.text}"

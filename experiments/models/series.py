@@ -1,0 +1,77 @@
+"""The metric store's rows: groups of series on one step grid, their frames, their headline values."""
+
+from __future__ import annotations
+
+from django.db import models
+
+from .runs import Run
+
+
+class Group(models.Model):
+    """Series of a run that share a step grid. Names stand here once, in column order.
+
+    A later attempt may bring other names; then a new row with the next version takes its frames.
+    """
+
+    run = models.ForeignKey(Run, models.CASCADE, related_name="groups")
+    name = models.CharField(max_length=16)
+    version = models.IntegerField(default=0)
+    names = models.JSONField()
+    stats = models.BinaryField(default=b"", help_text="headline state of every column; see store.headline")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["run", "name", "version"], name="one_group_per_version")]
+
+    def __str__(self) -> str:
+        return f"{self.name} of run {self.run_id}"
+
+
+class Frame(models.Model):
+    """A batch of consecutive steps × all series of one group, as a trainer flushed it. See store.codec."""
+
+    group = models.ForeignKey(Group, models.CASCADE, related_name="frames")
+    first_step = models.BigIntegerField()
+    last_step = models.BigIntegerField(help_text="step of the last row, inclusive")
+    rows = models.IntegerField()
+    data = models.BinaryField()
+
+    class Meta:
+        ordering = ["first_step"]
+        constraints = [models.UniqueConstraint(fields=["group", "first_step"], name="one_frame_per_step")]
+        indexes = [
+            # Tails and windows: the frames of a group that end at or after a step.
+            models.Index(fields=["group", "last_step"], name="frame_tail")
+        ]
+
+    def __str__(self) -> str:
+        return f"steps {self.first_step} to {self.last_step}"
+
+
+class Headline(models.Model):
+    """Last, min, max and best of one chosen series of one run: what the table sorts and filters by.
+
+    Values are finite or null, since databases disagree about NaN.
+    """
+
+    run = models.ForeignKey(Run, models.CASCADE, related_name="headlines")
+    key = models.CharField(max_length=100)
+    last = models.FloatField(null=True)
+    min = models.FloatField(null=True)
+    max = models.FloatField(null=True)
+    min_step = models.BigIntegerField(null=True)
+    max_step = models.BigIntegerField(null=True)
+    last_step = models.BigIntegerField(null=True)
+    count = models.BigIntegerField(default=0)
+    nonfinite = models.BigIntegerField(default=0)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["run", "key"], name="one_headline_per_series")]
+        indexes = [
+            # ordering=metric.<key> and metric.<key>__lt= in the runs table.
+            models.Index(fields=["key", "last", "run"], name="headline_last"),
+            models.Index(fields=["key", "min", "run"], name="headline_min"),
+            models.Index(fields=["key", "max", "run"], name="headline_max"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.key} of run {self.run_id}"

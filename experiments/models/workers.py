@@ -1,0 +1,51 @@
+"""Who executes runs, and who watches over leases."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from django.conf import settings
+from django.db import models
+from django.db.models.functions import Now
+
+
+class WorkerQuerySet(models.QuerySet["Worker"]):
+    def alive(self) -> WorkerQuerySet:
+        """Workers heard from within the lease time, by the database's clock."""
+        return self.filter(last_seen__gte=Now() - timedelta(seconds=settings.ATTN_LEASE_S))
+
+
+class Worker(models.Model):
+    """One worker process: where it runs, what it takes, when it was last heard."""
+
+    name = models.CharField(max_length=255, unique=True)
+    host = models.CharField(max_length=255)
+    pid = models.IntegerField()
+    pools = models.JSONField(default=list)
+    slots = models.IntegerField(default=1)
+    device = models.CharField(max_length=255, blank=True, help_text="GPU name or CPU capability")
+    info = models.JSONField(default=dict, help_text="versions, cores, GPU memory")
+    started = models.DateTimeField()
+    last_seen = models.DateTimeField()
+    draining = models.BooleanField(default=False, help_text="finish or checkpoint what runs, take nothing new")
+
+    objects = WorkerQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Beat(models.Model):
+    """A named duty that one process holds at a time: the reconciler's lease, and its last beat."""
+
+    name = models.CharField(max_length=32, primary_key=True)
+    owner = models.CharField(max_length=255)
+    fence = models.BigIntegerField(default=0)
+    lease_until = models.DateTimeField()
+    beat = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"{self.name} by {self.owner}"

@@ -1,0 +1,43 @@
+"""The presets: ready experiments, one YAML file each under `presets/`. Pure, no Django."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict
+
+_FOLDER = Path(__file__).parent / "presets"
+
+
+class Words(BaseModel):
+    """The same sentence in two languages."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    en: str
+    zh: str
+
+
+class Preset(BaseModel):
+    """A claim of the notes as an experiment that can be submitted as it stands."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    name: str
+    title: Words
+    claim: Words
+    section: str  # of the notes
+    minutes: float  # measured, the whole experiment on two CPU cores
+    order: int  # in the gallery
+    demo: bool = False
+    spec: dict[str, Any]
+    matrix: dict[str, list[Any]] = {}
+    seeds: list[int] = [0]
+
+
+@cache
+def presets() -> dict[str, Preset]:
+    """All presets by name, in the order of the gallery."""
+    found = [Preset.model_validate(yaml.safe_load(path.read_text("utf-8"))) for path in _FOLDER.glob("*.yaml")]
+    return {preset.name: preset for preset in sorted(found, key=lambda preset: (preset.order, preset.name))}

@@ -1,0 +1,78 @@
+"""Every state a run can be in, every legal move, and who makes it. No Django: all worlds read this."""
+
+from enum import StrEnum
+
+
+class State(StrEnum):
+    """Where a run is. The comment says who moves it on."""
+
+    QUEUED = "queued"  # a worker's claim, or a user's cancel
+    CLAIMED = "claimed"  # the supervisor that claimed it; the reconciler when its lease has expired
+    RUNNING = "running"  # the same
+    STOPPING = "stopping"  # the same: a cancel or a drain is on its way through
+    SUCCEEDED = "succeeded"  # nobody: final
+    FAILED = "failed"  # a user's retry
+    CANCELLED = "cancelled"  # a user's retry
+
+
+class Actor(StrEnum):
+    """Who may make a move."""
+
+    WORKER = "worker"  # a worker process that holds nothing yet
+    SUPERVISOR = "supervisor"  # holds the fence
+    RECONCILER = "reconciler"  # acts on an expired lease
+    USER = "user"  # writes `desired`, cancels what nobody holds, retries what ended
+
+
+class Desired(StrEnum):
+    """What the user wants; written without a fence, obeyed by whoever holds the lease."""
+
+    RUN = "run"
+    CANCEL = "cancel"
+
+
+class Reason(StrEnum):
+    """Why a run stands where it stands, in one word for programs; `detail` is for people."""
+
+    NONE = ""
+    CANCELLED = "cancelled"  # a user asked
+    PREEMPTED = "preempted"  # the worker was told to go
+    CRASHED = "crashed"  # the trainer died
+    LEASE_EXPIRED = "lease_expired"  # the worker fell silent
+    POISONED = "poisoned"  # three crashes in a row with no new checkpoint
+    ERROR = "error"  # the training code raised
+    OUT_OF_MEMORY = "out_of_memory"
+    NAN = "nan"  # a non-finite loss where the spec says `on_nan: fail`
+    SPEC = "spec"  # this worker cannot run this spec
+    STORAGE = "storage"  # a file could not be kept
+
+
+HELD = (State.CLAIMED, State.RUNNING, State.STOPPING)
+ENDED = (State.SUCCEEDED, State.FAILED, State.CANCELLED)
+
+_S, _A = State, Actor
+MOVES: frozenset[tuple[State, State, Actor]] = frozenset(
+    [
+        (_S.QUEUED, _S.CLAIMED, _A.WORKER),
+        (_S.QUEUED, _S.CANCELLED, _A.USER),
+        (_S.CLAIMED, _S.RUNNING, _A.SUPERVISOR),
+        (_S.CLAIMED, _S.STOPPING, _A.SUPERVISOR),
+        (_S.CLAIMED, _S.QUEUED, _A.SUPERVISOR),
+        (_S.CLAIMED, _S.FAILED, _A.SUPERVISOR),
+        (_S.RUNNING, _S.SUCCEEDED, _A.SUPERVISOR),
+        (_S.RUNNING, _S.FAILED, _A.SUPERVISOR),
+        (_S.RUNNING, _S.STOPPING, _A.SUPERVISOR),
+        (_S.STOPPING, _S.CANCELLED, _A.SUPERVISOR),
+        (_S.STOPPING, _S.QUEUED, _A.SUPERVISOR),
+        (_S.STOPPING, _S.SUCCEEDED, _A.SUPERVISOR),
+        (_S.STOPPING, _S.FAILED, _A.SUPERVISOR),
+        *((held, to, _A.RECONCILER) for held in HELD for to in (_S.QUEUED, _S.FAILED, _S.CANCELLED)),
+        (_S.FAILED, _S.QUEUED, _A.USER),
+        (_S.CANCELLED, _S.QUEUED, _A.USER),
+    ]
+)
+
+
+def sources(to: State, actor: Actor) -> tuple[State, ...]:
+    """States from which `actor` may move a run to `to`, in the order of the enum."""
+    return tuple(state for state in State if (state, to, actor) in MOVES)

@@ -1,0 +1,223 @@
+"""From what a person sends to the runs it means. Pure: nothing is stored here.
+
+The same `plan` serves the form, REST and validation, so an error reads the same everywhere.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import hashlib
+import itertools
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from .presets import presets
+from .spec import FieldError, Spec, SpecError, content_hash, parse_spec, resolved
+
+MAX_SEEDS = 1000
+MAX_DIMENSIONS = 12
+
+
+class SubmissionError(ValueError):
+    """The submission is not valid; `errors` names every field that is wrong."""
+
+    def __init__(self, errors: list[FieldError]) -> None:
+        self.errors = errors
+        super().__init__("; ".join(f"{error.dotted}: {error.message}" for error in errors))
+
+
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+
+
+class Submission(BaseModel):
+    """The body of `POST /experiments/`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(min_length=1, max_length=200)
+    project: str | None = Field(None, max_length=64)
+    preset: str | None = None
+    spec: dict[str, Any] | None = None
+    overrides: dict[str, Any] = {}
+    matrix: dict[str, list[Any]] = Field({}, max_length=MAX_DIMENSIONS)
+    seeds: list[Seed] = Field([], max_length=MAX_SEEDS)
+    priority: int = Field(0, ge=-100, le=100)
+    pool: str | None = Field(None, pattern=r"^[a-z0-9][a-z0-9.-]{0,30}$")
+    tags: list[Annotated[str, Field(min_length=1, max_length=50)]] = Field([], max_length=20)
+    notes: str = Field("", max_length=20_000)
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One cell of matrix × seeds with its resolved spec."""
+
+    index: int
+    seed: int
+    params: dict[str, Any]
+    spec: Spec
+
+    @property
+    def spec_hash(self) -> str:
+        return content_hash(self.spec)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A valid submission, expanded."""
+
+    submission: Submission
+    spec: Spec
+    matrix: dict[str, list[Any]]
+    seeds: list[int]
+    runs: list[PlannedRun]
+
+    @property
+    def pool(self) -> str:
+        return self.spec.resources.pool
+
+    @property
+    def spec_hash(self) -> str:
+        """SHA-256 of the definition: base spec, matrix and seeds."""
+        whole = [resolved(self.spec), self.matrix, self.seeds]
+        return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+
+
+def plan(raw: Mapping[str, Any], *, max_runs: int = 1000) -> Plan:
+    """Validate a submission and expand it. Raises SubmissionError that names every bad field."""
+    submission = _parse(raw)
+    base, matrix, seeds = _starting_point(submission)
+    _check_paths(submission)
+    _check_size(matrix, seeds, max_runs)
+    for path, value in submission.overrides.items():
+        _set(base, path, value, ("overrides", path))
+    if submission.pool is not None:
+        _set(base, "resources.pool", submission.pool, ("pool",))
+    spec = _resolve(base, submission, params={})
+    runs = list(_expand(base, submission, matrix, seeds))
+    return Plan(submission, spec, matrix, seeds, runs)
+
+
+def _parse(raw: Mapping[str, Any]) -> Submission:
+    try:
+        submission = Submission.model_validate(raw)
+    except ValidationError as error:
+        raise SubmissionError([_plain(dict(item)) for item in error.errors()]) from None
+    if (submission.preset is None) == (submission.spec is None):
+        at = "preset" if submission.preset is None else "spec"
+        raise SubmissionError([FieldError((at,), "give either a preset or a spec")])
+    return submission
+
+
+def _plain(item: dict[str, Any]) -> FieldError:
+    message = item["msg"]
+    if item["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(str(item["loc"][-1]), list(Submission.model_fields), n=1)
+        message = f"unknown field '{item['loc'][-1]}'" + (f"; did you mean '{close[0]}'?" if close else "")
+    elif item["type"] == "missing":
+        message = "this field is required"
+    elif item["type"] == "string_too_short":
+        message = "must not be empty"
+    return FieldError(tuple(item["loc"]), message)
+
+
+def _starting_point(submission: Submission) -> tuple[dict[str, Any], dict[str, list[Any]], list[int]]:
+    """Base spec as a private copy, matrix and seeds: the preset's unless the submission brings its own."""
+    if submission.spec is not None:
+        base = copy.deepcopy(submission.spec)
+        return base, submission.matrix, submission.seeds or [_seed_of(base)]
+    known = presets()
+    preset = known.get(submission.preset or "")
+    if preset is None:
+        close = difflib.get_close_matches(submission.preset or "", list(known), n=1)
+        hint = f"; did you mean '{close[0]}'?" if close else f"; known: {', '.join(known)}"
+        raise SubmissionError([FieldError(("preset",), f"unknown preset '{submission.preset}'{hint}")])
+    matrix = submission.matrix if "matrix" in submission.model_fields_set else preset.matrix
+    return copy.deepcopy(preset.spec), matrix, submission.seeds or preset.seeds
+
+
+def _seed_of(base: Mapping[str, Any]) -> int:
+    seed = base.get("seed", 0)
+    return seed if isinstance(seed, int) else 0  # a bad seed is the spec's error, told below
+
+
+def _check_paths(submission: Submission) -> None:
+    errors = [
+        FieldError((place, path), "seeds have their own field: put them in `seeds`")
+        for place, paths in (("overrides", submission.overrides), ("matrix", submission.matrix))
+        for path in paths
+        if path == "seed"
+    ]
+    errors += [
+        FieldError(("matrix", path), "list at least one value")
+        for path, values in submission.matrix.items()
+        if not values
+    ]
+    errors += [
+        FieldError(("matrix", path), "lists a value twice")
+        for path, values in submission.matrix.items()
+        if len({json.dumps(value, sort_keys=True) for value in values}) < len(values)
+    ]
+    if len(set(submission.seeds)) < len(submission.seeds):
+        errors.append(FieldError(("seeds",), "lists a seed twice"))
+    if errors:
+        raise SubmissionError(errors)
+
+
+def _check_size(matrix: Mapping[str, list[Any]], seeds: list[int], max_runs: int) -> None:
+    """Counted before anything is expanded: a matrix of a million runs costs nothing."""
+    count = math.prod(len(values) for values in matrix.values()) * len(seeds)
+    if count > max_runs:
+        at = "matrix" if matrix else "seeds"
+        message = f"expands to {count:,} runs; at most {max_runs:,} are allowed in one experiment"
+        raise SubmissionError([FieldError((at,), message)])
+
+
+def _expand(
+    base: Mapping[str, Any], submission: Submission, matrix: Mapping[str, list[Any]], seeds: list[int]
+) -> Iterator[PlannedRun]:
+    index = 0
+    for values in itertools.product(*matrix.values()):
+        params = dict(zip(matrix, values, strict=True))
+        cell = copy.deepcopy(dict(base))
+        for path, value in params.items():
+            _set(cell, path, value, ("matrix", path))
+        spec = _resolve(cell, submission, params)
+        for seed in seeds:
+            yield PlannedRun(index, seed, params, spec.model_copy(update={"seed": seed}))
+            index += 1
+
+
+def _set(tree: dict[str, Any], dotted: str, value: Any, at: tuple[str, ...]) -> None:
+    """Set a dotted path in a raw spec; sections that stand at their defaults are created."""
+    *parents, leaf = dotted.split(".")
+    for part in parents:
+        tree = tree.setdefault(part, {})
+        if not isinstance(tree, dict):
+            raise SubmissionError([FieldError(at, f"'{part}' is a value, not a section")])
+    tree[leaf] = value
+
+
+def _resolve(raw: Mapping[str, Any], submission: Submission, params: Mapping[str, Any]) -> Spec:
+    try:
+        return parse_spec(raw)
+    except SpecError as error:
+        raise SubmissionError([_attribute(item, submission, params) for item in error.errors]) from None
+
+
+def _attribute(error: FieldError, submission: Submission, params: Mapping[str, Any]) -> FieldError:
+    """Point at what the person wrote: the matrix entry, the override, or the spec's field."""
+    dotted = error.dotted
+    for place, keys in (("matrix", params), ("overrides", submission.overrides)):
+        for key in keys:
+            if dotted == key or dotted.startswith(f"{key}.") or key.startswith(f"{dotted}."):
+                value = f" (value {params[key]!r})" if place == "matrix" else ""
+                return FieldError((place, key), error.message + value)
+    if dotted == "resources.pool" and submission.pool is not None:
+        return FieldError(("pool",), error.message)
+    return FieldError(("spec", *error.path), error.message)

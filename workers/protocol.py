@@ -1,0 +1,199 @@
+"""What a trainer and its supervisor say to each other. No Django, no torch.
+
+Supervisor → trainer, on the trainer's standard input: one JSON object a line (`Orders`, then `Stop`).
+Trainer → supervisor, on a descriptor of its own (number in `ATTN_PIPE_FD`), never on stdout:
+an 8-byte prefix (two little-endian uint32: header bytes, payload bytes), a JSON header, a payload.
+Only `Flush` has a payload: the Arrow IPC stream of each of its groups, one after the other.
+Order matters: a checkpoint of step n is announced after the flush that reaches n.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Annotated, Any, BinaryIO, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+PIPE_FD = "ATTN_PIPE_FD"
+PARENT_PID = "ATTN_PARENT_PID"
+MAX_HEADER = 16 * 2**20
+MAX_PAYLOAD = 256 * 2**20
+_PREFIX = struct.Struct("<II")
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Orders(_Message):
+    """Run this. `start_step` completed steps lie in `checkpoint`; both are 0 and None for a first attempt."""
+
+    type: Literal["orders"] = "orders"
+    run: int
+    fence: int
+    spec: dict[str, Any]
+    scratch: str  # a folder of the attempt's own; checkpoints and pictures are written here
+    start_step: int = 0
+    checkpoint: str | None = None  # a readable local path
+    time_offset: float = 0.0  # seconds between the run's start and the sending of this message
+
+
+class Stop(_Message):
+    """Stop after the current step: save a checkpoint, flush, answer `Stopped`."""
+
+    type: Literal["stop"] = "stop"
+    why: Literal["cancel", "preempt"]
+
+
+class Ready(_Message):
+    """Imports are done; the trainer waits for orders."""
+
+    type: Literal["ready"] = "ready"
+    pid: int
+    torch: str
+    capability: str  # torch.backends.cpu.get_cpu_capability(), or the GPU's name
+
+
+class Started(_Message):
+    """Model and data stand; training begins. `sites` lists the attention modules."""
+
+    type: Literal["started"] = "started"
+    device: str
+    parameters: int
+    sites: list[SiteInfo]
+
+
+class SiteInfo(_Message):
+    """One attention module and the matrices it owns."""
+
+    name: str  # dotted, such as encoder.0.self
+    kind: str  # self, text, image: what its keys come from
+    heads: int
+    matrices: list[str]
+
+
+class Schema(_Message):
+    """The column names of a group; sent before the group's first frame and whenever they change."""
+
+    type: Literal["schema"] = "schema"
+    group: str
+    names: list[str]
+
+
+class GroupFrame(_Message):
+    """Where one group's Arrow stream lies in the payload of a flush."""
+
+    group: str
+    rows: int
+    size: int
+
+
+class Flush(_Message):
+    """Steps [lo, hi) are complete; the payload carries every point recorded in them, of all groups."""
+
+    type: Literal["flush"] = "flush"
+    lo: int
+    hi: int
+    groups: list[GroupFrame]
+
+
+class Log(_Message):
+    """One line for the run's log."""
+
+    type: Literal["log"] = "log"
+    level: Literal["info", "warning", "error"] = "info"
+    text: str
+
+
+class Artifact(_Message):
+    """A file in scratch that the service should keep; `step` is the last completed step index."""
+
+    type: Literal["artifact"] = "artifact"
+    kind: Literal["prediction", "map", "file"]
+    name: str
+    path: str
+    media_type: str
+    step: int | None = None
+    meta: dict[str, Any] = {}
+
+
+class Checkpoint(_Message):
+    """Written beside, fsynced, renamed and hashed: `step` completed steps lie in `path`."""
+
+    type: Literal["checkpoint"] = "checkpoint"
+    step: int
+    path: str
+    sha256: str
+    size: int
+
+
+class Result(_Message):
+    """All steps are done; the last flush and checkpoint came before this."""
+
+    type: Literal["result"] = "result"
+    step: int
+
+
+class Stopped(_Message):
+    """The answer to `Stop`; the checkpoint, if one could be written, came before this."""
+
+    type: Literal["stopped"] = "stopped"
+    why: Literal["cancel", "preempt"]
+    step: int
+
+
+class Failure(_Message):
+    """The training ended in an error that a repetition would meet again."""
+
+    type: Literal["failure"] = "failure"
+    reason: Literal["error", "out_of_memory", "nan", "spec", "storage"]
+    message: str
+    traceback: str = ""
+
+
+Told = Annotated[Orders | Stop, Field(discriminator="type")]
+Said = Annotated[
+    Ready | Started | Schema | Flush | Log | Artifact | Checkpoint | Result | Stopped | Failure,
+    Field(discriminator="type"),
+]
+Started.model_rebuild()
+_told: TypeAdapter[Orders | Stop] = TypeAdapter(Told)
+_said: TypeAdapter[Any] = TypeAdapter(Said)
+
+
+class ProtocolError(RuntimeError):
+    """The other side spoke nonsense or died in the middle of a message."""
+
+
+def tell(stream: BinaryIO, message: Orders | Stop) -> None:
+    """Write one line to a trainer's standard input."""
+    stream.write(message.model_dump_json().encode() + b"\n")
+    stream.flush()
+
+
+def hear(line: bytes) -> Orders | Stop:
+    """Parse one line of a trainer's standard input."""
+    return _told.validate_json(line)
+
+
+def write_message(stream: BinaryIO, message: _Message, payload: bytes = b"") -> None:
+    """Write one message to the supervisor; the stream must write all or raise (a buffered file does)."""
+    header = message.model_dump_json().encode()
+    stream.write(_PREFIX.pack(len(header), len(payload)) + header + payload)
+    stream.flush()
+
+
+def read_message(stream: BinaryIO) -> tuple[_Message, bytes] | None:
+    """Read one message; None at a clean end of the stream. Raises ProtocolError on a torn or oversized one."""
+    prefix = stream.read(_PREFIX.size)
+    if not prefix:
+        return None
+    if len(prefix) < _PREFIX.size:
+        raise ProtocolError("the trainer died in the middle of a message")
+    header_size, payload_size = _PREFIX.unpack(prefix)
+    if header_size > MAX_HEADER or payload_size > MAX_PAYLOAD:
+        raise ProtocolError(f"a message of {header_size} + {payload_size} bytes is over the limit")
+    header, payload = stream.read(header_size), stream.read(payload_size)
+    if len(header) < header_size or len(payload) < payload_size:
+        raise ProtocolError("the trainer died in the middle of a message")
+    return _said.validate_json(header), payload
