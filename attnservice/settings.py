@@ -119,7 +119,7 @@ def _database() -> dict[str, Any]:
         database["OPTIONS"] = {
             "transaction_mode": "IMMEDIATE",
             "timeout": 20,
-            "init_command": f"PRAGMA journal_mode=WAL;PRAGMA synchronous={SQLITE_SYNCHRONOUS};PRAGMA cache_size=-65536;",
+            "init_command": f"PRAGMA journal_mode=WAL;PRAGMA synchronous={SQLITE_SYNCHRONOUS};PRAGMA cache_size=-65536",
         }
         # A file database in tests too: real processes share it.
         database["TEST"] = {"NAME": os.environ.get("ATTN_TEST_SQLITE", "/tmp/attn-test.sqlite3")}

@@ -1,0 +1,26 @@
+"""The database's clock: the only one that leases are measured by."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from django.db import connection
+from django.db.models import DateTimeField
+from django.db.models.expressions import ExpressionWrapper
+from django.db.models.functions import Now
+
+
+def db_now() -> datetime:
+    """The database's time, aware, in UTC."""
+    with connection.cursor() as cursor:
+        if connection.vendor == "sqlite":
+            cursor.execute("SELECT STRFTIME('%Y-%m-%d %H:%M:%f', 'NOW')")
+            return datetime.fromisoformat(cursor.fetchone()[0]).replace(tzinfo=UTC)
+        cursor.execute("SELECT STATEMENT_TIMESTAMP()")
+        now: datetime = cursor.fetchone()[0]
+        return now
+
+
+def db_in(seconds: float) -> ExpressionWrapper[DateTimeField[datetime, datetime]]:
+    """An expression: the database's time plus some seconds."""
+    return ExpressionWrapper(Now() + timedelta(seconds=seconds), output_field=DateTimeField())

@@ -1,0 +1,50 @@
+"""The only writer of a run's state: verbs for users, for workers and for the reconciler."""
+
+from .asking import param_text, request_cancel, retry, submit
+from .expiry import expire
+from .holding import (
+    Claim,
+    add_artifact,
+    add_log,
+    cancelled,
+    claim,
+    commit,
+    crash,
+    fail,
+    publish_checkpoint,
+    release,
+    renew,
+    start,
+    stopping,
+    succeed,
+)
+from .moves import Held, LeaseLost, NotAllowed
+from .roster import beat_worker, idle_slots, register_worker
+
+__all__ = [
+    "Claim",
+    "Held",
+    "LeaseLost",
+    "NotAllowed",
+    "add_artifact",
+    "add_log",
+    "beat_worker",
+    "cancelled",
+    "claim",
+    "commit",
+    "crash",
+    "expire",
+    "fail",
+    "idle_slots",
+    "param_text",
+    "publish_checkpoint",
+    "register_worker",
+    "release",
+    "renew",
+    "request_cancel",
+    "retry",
+    "start",
+    "stopping",
+    "submit",
+    "succeed",
+]

@@ -1,0 +1,134 @@
+"""What users ask for: submit, cancel, retry. They write `desired` without a fence; the holder of the lease obeys."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.auth.models import AbstractBaseUser
+from django.db import IntegrityError, transaction
+from django.db.models.functions import Now
+
+from experiments.doorbell import ring_on_commit
+from experiments.models import Event, Experiment, Param, Project, Run
+from experiments.spec import flatten, resolved
+from experiments.states import ENDED, Actor, Desired, Reason, State, sources
+from experiments.submission import Plan
+
+from .moves import NotAllowed, event, locked, move
+from .roster import idle_slots
+
+
+def submit(
+    plan: Plan, *, project: Project, user: AbstractBaseUser | None, idempotency_key: str | None = None
+) -> Experiment:
+    """Store a valid plan and ring. A repeated idempotency key returns the first experiment."""
+    try:
+        with transaction.atomic():
+            return _store(plan, project, user, idempotency_key)
+    except IntegrityError:
+        earlier = Experiment.objects.filter(created_by_id=_pk(user), idempotency_key=idempotency_key).first()
+        if idempotency_key is None or earlier is None:
+            raise
+        return earlier
+
+
+def _store(plan: Plan, project: Project, user: AbstractBaseUser | None, key: str | None) -> Experiment:
+    asked = plan.submission
+    experiment = Experiment.objects.create(
+        project=project,
+        name=asked.name,
+        preset=asked.preset or "",
+        spec=resolved(plan.spec),
+        matrix=plan.matrix,
+        seeds=plan.seeds,
+        tags=asked.tags,
+        notes=asked.notes,
+        priority=asked.priority,
+        pool=plan.pool,
+        spec_hash=plan.spec_hash,
+        idempotency_key=key,
+        created_by_id=_pk(user),
+    )
+    runs = Run.objects.bulk_create(
+        Run(
+            experiment=experiment,
+            project=project,
+            index=planned.index,
+            seed=planned.seed,
+            params=planned.params,
+            spec=resolved(planned.spec),
+            spec_hash=planned.spec_hash,
+            steps=planned.spec.train.steps,
+            pool=planned.spec.resources.pool,
+            priority=asked.priority,
+        )
+        for planned in plan.runs
+    )
+    Param.objects.bulk_create([row for run in runs for row in _params(run)], batch_size=2000)
+    Event.objects.bulk_create(
+        Event(run=run, at=Now(), actor=Actor.USER, who=_name(user), kind="submitted", to_state=State.QUEUED)
+        for run in runs
+    )
+    for pool in sorted({run.pool for run in runs}):
+        ring_on_commit(pool, [run.pk for run in runs if run.pool == pool], idle_slots(pool))
+    return experiment
+
+
+def _params(run: Run) -> list[Param]:
+    rows = []
+    for path, value in flatten(run.spec):
+        number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+        rows.append(Param(run=run, key=path, text=param_text(value), number=number))
+    return rows
+
+
+def param_text(value: Any) -> str:
+    """A leaf of a spec as the text that filters compare with."""
+    if isinstance(value, bool | None):
+        return {True: "true", False: "false", None: "null"}[value]
+    if isinstance(value, list | tuple):
+        return ",".join(param_text(item) for item in value)
+    return str(value)[:200]
+
+
+def request_cancel(run_id: int, user: AbstractBaseUser | None) -> Run:
+    """Cancel at once what nobody holds; ask the holder otherwise. Raises NotAllowed on an ended run."""
+    with transaction.atomic():
+        run = locked(run_id)
+        if run.state in ENDED:
+            raise NotAllowed(f"run {run_id} has already ended ({run.state})")
+        Run.objects.filter(pk=run_id).update(desired=Desired.CANCEL)
+        if run.state == State.QUEUED:
+            ended = {"reason": Reason.CANCELLED, "finished": Now()}
+            move(run, State.CANCELLED, Actor.USER, who=_name(user), message="cancelled while queued", **ended)
+        elif run.desired != Desired.CANCEL:
+            event(run, Actor.USER, "cancel asked", who=_name(user), message="the worker stops it at its next step")
+        return Run.objects.get(pk=run_id)
+
+
+def retry(run_id: int, user: AbstractBaseUser | None) -> Run:
+    """Queue an ended run again, from its newest checkpoint. Raises NotAllowed on any other."""
+    with transaction.atomic():
+        run = locked(run_id)
+        if run.state not in sources(State.QUEUED, Actor.USER):
+            raise NotAllowed(f"only failed and cancelled runs can be retried; run {run_id} is {run.state}")
+        fresh = {
+            "desired": Desired.RUN,
+            "crash_count": 0,
+            "reason": "",
+            "detail": "",
+            "finished": None,
+            "next_at": None,
+        }
+        message = f"retry from step {run.checkpoint_step}"
+        move(run, State.QUEUED, Actor.USER, who=_name(user), message=message, **fresh)
+        ring_on_commit(run.pool, [run_id], 1)
+        return Run.objects.get(pk=run_id)
+
+
+def _pk(user: AbstractBaseUser | None) -> int | None:
+    return user.pk if user is not None else None
+
+
+def _name(user: AbstractBaseUser | None) -> str:
+    return user.get_username() if user is not None else "system"

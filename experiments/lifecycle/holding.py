@@ -1,0 +1,215 @@
+"""What a worker does with a run it holds. It proves itself by its fence, never by its clock: a stale
+holder's write touches no row and raises LeaseLost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.conf import settings
+from django.db import connection, transaction
+from django.db.models import F, QuerySet
+from django.db.models.functions import Now
+
+from experiments import store
+from experiments.clock import db_in, db_now
+from experiments.models import Artifact, Attempt, Checkpoint, LogChunk, Run, Worker
+from experiments.states import HELD, Actor, Desired, Reason, State
+
+from .moves import Held, LeaseLost, event, finish, move, requeue, row_of
+
+KEPT_CHECKPOINTS = 2
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a worker needs in order to execute: `start_step` completed steps lie in `checkpoint`."""
+
+    held: Held
+    spec: dict[str, Any]
+    steps: int
+    start_step: int
+    checkpoint: Checkpoint | None
+    time_offset: float
+
+
+def claim(pools: Sequence[str], worker: Worker) -> Claim | None:
+    """Take the best queued run of the pools, or None. Truncates what lies past its checkpoint."""
+    while True:
+        with transaction.atomic():
+            best = _best(pools)
+            if best is None:
+                return None
+            taken = _try_claim(best, worker)
+            if taken is not None:
+                return taken
+
+
+def _best(pools: Sequence[str]) -> Run | None:
+    ready = [run for pool in pools for run in _unlocked(Run.objects.ready(pool))[:1]]
+    return min(ready, key=lambda run: (-run.priority, run.pk), default=None)
+
+
+def _unlocked(runs: QuerySet[Run]) -> QuerySet[Run]:
+    """On PostgreSQL step over rows that another worker is claiming; SQLite has one writer anyway."""
+    return runs.select_for_update(skip_locked=True) if connection.features.has_select_for_update_skip_locked else runs
+
+
+def _try_claim(run: Run, worker: Worker) -> Claim | None:
+    checkpoint = run.checkpoints.filter(step=run.checkpoint_step).first() if run.checkpoint_step else None
+    start = checkpoint.step if checkpoint else 0
+    claimed = Run.objects.filter(pk=run.pk, state=State.QUEUED, fence=run.fence, desired=Desired.RUN).update(
+        state=State.CLAIMED,
+        fence=F("fence") + 1,
+        lease_until=db_in(settings.ATTN_LEASE_S),
+        worker=worker,
+        committed_step=start,
+        checkpoint_step=start,
+        reason="",
+        detail="",
+        next_at=None,
+    )
+    if not claimed:
+        return None
+    if run.committed_step > start:
+        store.truncate(run.pk, start)
+        store.restore(run.pk, checkpoint.stats if checkpoint else b"")
+        Artifact.objects.filter(run=run, step__gte=start).delete()
+    held = Held(run.pk, run.fence + 1)
+    Attempt.objects.create(run=run, fence=held.fence, worker=worker, host=worker.host, start_step=start, claimed=Now())
+    message = f"claimed by {worker.name}" + (f", resuming at step {start}" if start else "")
+    event(run, Actor.WORKER, "claimed", who=worker.name, to=State.CLAIMED, fence=held.fence, message=message)
+    elapsed = (db_now() - run.started).total_seconds() if run.started else 0.0
+    return Claim(held, run.spec, run.steps, start, checkpoint, elapsed)
+
+
+def start(held: Held, *, pid: int, device: str, info: dict[str, Any]) -> None:
+    """The trainer stands and begins: claimed → running."""
+    with transaction.atomic():
+        run = row_of(held, State.CLAIMED)
+        move(run, State.RUNNING, Actor.SUPERVISOR, message=f"training on {device}")
+        Run.objects.filter(pk=run.pk, started=None).update(started=Now())
+        Attempt.objects.filter(run=run, fence=held.fence).update(pid=pid, device=device, info=info, started=Now())
+
+
+def renew(held: Held) -> Desired:
+    """Extend the lease and learn what the user wants."""
+    mine = Run.objects.filter(pk=held.run_id, fence=held.fence, state__in=HELD)
+    if not mine.update(lease_until=db_in(settings.ATTN_LEASE_S)):
+        raise LeaseLost(f"run {held.run_id}: fence {held.fence} is outdated")
+    return Desired(mine.values_list("desired", flat=True).get())
+
+
+def commit(held: Held, lo: int, hi: int, frames: Sequence[store.Incoming]) -> None:
+    """Store the points of steps [lo, hi) and the progress to `hi` together, or nothing.
+
+    Calling it again after a lost answer is safe: where the progress already stands at `hi`, it is done.
+    """
+    if hi <= lo or any(frame.steps[0] < lo or frame.steps[-1] >= hi for frame in frames):
+        raise ValueError(f"a flush of steps [{lo}, {hi}) carries points outside of them")
+    with transaction.atomic():
+        mine = Run.objects.filter(pk=held.run_id, fence=held.fence, state__in=(State.RUNNING, State.STOPPING))
+        moved = mine.filter(committed_step=lo).update(committed_step=hi, lease_until=db_in(settings.ATTN_LEASE_S))
+        if moved:
+            store.append(held.run_id, frames)
+            return
+        stands = mine.values_list("committed_step", flat=True).first()
+    if stands is None:
+        raise LeaseLost(f"run {held.run_id}: fence {held.fence} is outdated")
+    if stands != hi:
+        raise ValueError(f"flush [{lo}, {hi}) does not follow the committed step {stands}")
+
+
+def publish_checkpoint(held: Held, *, step: int, path: str, sha256: str, size: int) -> list[str]:
+    """Name a durable checkpoint; crashes start to count anew. Returns storage names that became surplus."""
+    with transaction.atomic():
+        run = row_of(held, State.RUNNING, State.STOPPING)
+        named = Run.objects.filter(pk=run.pk, fence=held.fence, committed_step=step)
+        if not named.update(checkpoint_step=step, crash_count=0):
+            raise ValueError(f"checkpoint at {step} does not match the committed step {run.committed_step}")
+        stats = store.snapshot(run.pk)
+        Checkpoint.objects.get_or_create(
+            run=run,
+            fence=held.fence,
+            step=step,
+            defaults={"path": path, "sha256": sha256, "size": size, "stats": stats},
+        )
+        surplus = list(Checkpoint.objects.filter(run=run).order_by("-step", "-id")[KEPT_CHECKPOINTS:])
+        Checkpoint.objects.filter(pk__in=[old.pk for old in surplus]).delete()
+        return [old.path for old in surplus if old.path != path]
+
+
+def add_artifact(
+    held: Held, *, kind: str, name: str, step: int | None, media_type: str, path: str, size: int, meta: dict[str, Any]
+) -> None:
+    """Name a stored file as the run's; a file of the same kind, name and step is replaced."""
+    with transaction.atomic():
+        run = row_of(held, *HELD)
+        Artifact.objects.update_or_create(
+            run=run,
+            kind=kind,
+            name=name,
+            step=step,
+            defaults={"fence": held.fence, "media_type": media_type, "path": path, "size": size, "meta": meta},
+        )
+
+
+def add_log(held: Held, text: str) -> None:
+    """Append lines to the run's log."""
+    with transaction.atomic():
+        LogChunk.objects.create(run=row_of(held, *HELD), fence=held.fence, text=text.replace("\x00", "�"))
+
+
+def stopping(held: Held, *, why: str) -> None:
+    """The trainer was told to stop: claimed or running → stopping. A second call changes nothing."""
+    with transaction.atomic():
+        run = row_of(held, *HELD)
+        if run.state != State.STOPPING:
+            move(run, State.STOPPING, Actor.SUPERVISOR, message=why)
+
+
+def succeed(held: Held) -> None:
+    """All steps are committed: → succeeded."""
+    with transaction.atomic():
+        run = row_of(held, State.RUNNING, State.STOPPING)
+        if run.committed_step != run.steps:
+            raise ValueError(f"run {run.pk} is not done: {run.committed_step} of {run.steps} steps")
+        finish(run, State.SUCCEEDED, Actor.SUPERVISOR, Reason.NONE, "", "all steps done")
+
+
+def fail(held: Held, reason: Reason, detail: str) -> None:
+    """A failure that a repetition would meet again: → failed at once."""
+    with transaction.atomic():
+        run = row_of(held, *HELD)
+        finish(
+            run, State.FAILED, Actor.SUPERVISOR, reason, detail, detail.strip().splitlines()[0] if detail else reason
+        )
+
+
+def cancelled(held: Held) -> None:
+    """The trainer is gone because the user asked: → stopping → cancelled."""
+    stopping(held, why="cancel asked")
+    with transaction.atomic():
+        run = row_of(held, State.STOPPING)
+        finish(run, State.CANCELLED, Actor.SUPERVISOR, Reason.CANCELLED, "", f"stopped at step {run.committed_step}")
+
+
+def release(held: Held) -> None:
+    """Preempted: → queued, at no cost, unless the attempt advanced no step: then it counts as a crash."""
+    stopping(held, why="the worker is going away")
+    with transaction.atomic():
+        run = row_of(held, State.STOPPING)
+        began = Attempt.objects.get(run=run, fence=held.fence).start_step
+        idle = run.committed_step <= began
+        message = "preempted before its first step" if idle else "preempted"
+        requeue(run, Actor.SUPERVISOR, Reason.PREEMPTED, message, "", counts=idle)
+
+
+def crash(held: Held, detail: str) -> None:
+    """The trainer died: → stopping → queued with back-off, or failed as poisoned, or cancelled if that was asked."""
+    stopping(held, why="the trainer died")
+    with transaction.atomic():
+        run = row_of(held, State.STOPPING)
+        requeue(run, Actor.SUPERVISOR, Reason.CRASHED, "the trainer died", detail, counts=True)

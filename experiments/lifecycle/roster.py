@@ -1,0 +1,35 @@
+"""Who can work: worker rows, their heartbeat, and the slots that stand idle."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.models.functions import Now
+
+from experiments.clock import db_now
+from experiments.models import Run, Worker
+
+
+def idle_slots(pool: str) -> int:
+    """Slots of living workers that take this pool and hold nothing."""
+    workers = [worker for worker in Worker.objects.alive().filter(draining=False) if pool in worker.pools]
+    busy = Run.objects.held().filter(worker__in=workers).count()
+    return max(sum(worker.slots for worker in workers) - busy, 0)
+
+
+def register_worker(
+    name: str, host: str, pid: int, pools: list[str], slots: int, device: str, info: dict[str, Any]
+) -> Worker:
+    """A worker process has started; a former one of the same name is outdated."""
+    facts = {"host": host, "pid": pid, "pools": pools, "slots": slots, "device": device, "info": info}
+    now = db_now()
+    worker, _ = Worker.objects.update_or_create(
+        name=name, defaults={**facts, "started": now, "last_seen": now, "draining": False}
+    )
+    return worker
+
+
+def beat_worker(name: str) -> Worker:
+    """The worker is alive; the row tells it whether it should drain."""
+    Worker.objects.filter(name=name).update(last_seen=Now())
+    return Worker.objects.get(name=name)

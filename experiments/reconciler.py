@@ -1,0 +1,100 @@
+"""The reconciler: expires leases and rings for what waits. Several may run, one acts, under a database lease.
+
+It never trains and holds no state that matters: whatever it does can be done again by the next one.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import time
+from datetime import timedelta
+
+from django.conf import settings
+from django.db import close_old_connections, transaction
+from django.db.models import Count, Q
+
+from . import lifecycle
+from .clock import db_now
+from .doorbell import ring
+from .models import Beat, Run
+from .states import Desired, State
+
+log = logging.getLogger(__name__)
+DUTY = "reconciler"
+
+
+class Reconciler:
+    """One candidate for the duty. `tick` does one round and tells whether this one acted."""
+
+    def __init__(self) -> None:
+        self.owner = f"{socket.gethostname()}:{os.getpid()}"
+        self._expire_after = 0.0  # monotonic; nothing is expired before
+
+    def run(self, stop: threading.Event) -> None:
+        """Tick until told to stop; a database that is away is waited for."""
+        while not stop.is_set():
+            try:
+                close_old_connections()
+                self.tick()
+            except Exception:
+                log.exception("the reconciler's round failed; it tries again")
+            stop.wait(settings.ATTN_RECONCILE_S)
+
+    def tick(self) -> bool:
+        """One round: take or keep the duty, expire silent holders, ring for ready runs."""
+        if not self._on_duty():
+            return False
+        if time.monotonic() >= self._expire_after:
+            expire_silent()
+        ring_for_ready()
+        return True
+
+    def _on_duty(self) -> bool:
+        """Hold the duty's lease. After a gap in the beats wait one lease before anything is expired:
+        the database or the reconciler was away, so holders could not renew, or could not be seen to."""
+        now = db_now()
+        lease = timedelta(seconds=settings.ATTN_LEASE_S)
+        with transaction.atomic():
+            beat, new = Beat.objects.get_or_create(
+                name=DUTY, defaults={"owner": self.owner, "fence": 1, "lease_until": now + lease / 2, "beat": now}
+            )
+            if beat.owner != self.owner and beat.lease_until > now:
+                return False
+            mine = Beat.objects.filter(name=DUTY, owner=beat.owner, fence=beat.fence)
+            if not mine.update(owner=self.owner, fence=beat.fence + 1, lease_until=now + lease / 2, beat=now):
+                return False
+        if not new and now - beat.beat > lease / 2:
+            log.warning(
+                "no reconciler for %.0f s: leases get %d s of grace",
+                (now - beat.beat).total_seconds(),
+                settings.ATTN_LEASE_S,
+            )
+            self._expire_after = time.monotonic() + settings.ATTN_LEASE_S
+        return True
+
+
+def expire_silent() -> int:
+    """Requeue, fail or cancel every held run whose lease has passed. Returns how many."""
+    expired = list(Run.objects.expired().order_by("lease_until").values_list("pk", flat=True)[:1000])
+    taken = [run_id for run_id in expired if lifecycle.expire(run_id)]
+    for run_id in taken:
+        log.warning("lease expired: run %d", run_id)
+    return len(taken)
+
+
+def ring_for_ready() -> int:
+    """Ring at most as often as each pool has idle slots. Returns how often it rang."""
+    waiting = (
+        Run.objects.filter(state=State.QUEUED, desired=Desired.RUN)
+        .values("pool")
+        .annotate(ready=Count("pk", filter=Q(next_at=None) | Q(next_at__lte=db_now())))
+    )
+    rung = 0
+    for row in waiting:
+        wanted = min(row["ready"], lifecycle.idle_slots(row["pool"]))
+        for run_id in Run.objects.ready(row["pool"]).values_list("pk", flat=True)[:wanted]:
+            rung += ring(row["pool"], run_id)
+    return rung

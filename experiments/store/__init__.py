@@ -1,0 +1,19 @@
+"""The metric store: frames in, series out. The only module that knows how points are kept."""
+
+from .heatmap import Grid, grid
+from .read import Series, SeriesInfo, catalogue, read
+from .write import Incoming, append, restore, snapshot, truncate
+
+__all__ = [
+    "Grid",
+    "Incoming",
+    "Series",
+    "SeriesInfo",
+    "append",
+    "catalogue",
+    "grid",
+    "read",
+    "restore",
+    "snapshot",
+    "truncate",
+]
