@@ -1,0 +1,92 @@
+"""What every test can ask for: a real database, a real Redis, and a clear word where one is missing."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from attnservice.local.broker import NoServer
+from tests import environment
+from tests.environment import NO_POSTGRES, ON_POSTGRES, OWN, ROOT, SOCKET, skip_for_want_of
+from tests.postgres import Missing, Postgres
+from tests.redis_server import RedisServer
+
+SERVICE = Path(__file__).parent / "service"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Everything under tests/service touches the database. The PostgreSQL pass runs just what does."""
+    for item in items:
+        if SERVICE in item.path.parents:
+            item.add_marker(pytest.mark.db)
+    if not (ON_POSTGRES or NO_POSTGRES):
+        return
+    kept = [item for item in items if item.get_closest_marker("db")]
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = kept
+
+
+@pytest.fixture(autouse=True)
+def _postgres_pass() -> None:
+    if NO_POSTGRES:
+        skip_for_want_of("postgres", NO_POSTGRES)
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings() -> None:
+    """The test database is the one that DATABASE_URL names (settings.py), so child processes find it."""
+    from django.conf import settings
+
+    database = settings.DATABASES["default"]
+    database.setdefault("TEST", {})["NAME"] = database["NAME"]
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """The Redis of this test process: REDIS_URL in the environment and in the settings names it. A test that
+    kills or freezes it brings it back before it ends."""
+    try:
+        server = RedisServer(OWN / "redis", SOCKET).start()
+    except NoServer as error:
+        skip_for_want_of("redis", str(error))
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def redis(redis_server: RedisServer) -> RedisServer:
+    """The same server, emptied."""
+    import redis as client
+
+    with client.Redis.from_url(redis_server.url) as connection:
+        connection.flushall()
+    return redis_server
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Postgres]:
+    """A PostgreSQL of its own, whatever database the other tests run on. Durable: it may be killed."""
+    try:
+        server = Postgres(ROOT / f"pg-{OWN.name}", durable=True).start()
+    except Missing as missing:
+        skip_for_want_of("postgres", str(missing))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def chromium_path() -> str:
+    """Debian's chromium; a browser that Playwright downloads would do as well, but is not what CI has."""
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if path := shutil.which(name):
+            return path
+    skip_for_want_of("browser", "chromium is not installed (apt-get install chromium)")
+    raise AssertionError
+
+
+def pytest_report_header() -> str:
+    where = "PostgreSQL" if environment.ON_POSTGRES else "SQLite"
+    return f"database: {where}; test files in {ROOT}"
