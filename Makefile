@@ -1,0 +1,58 @@
+# attnservice: every target works from a bare checkout with Python 3.11 or newer, make and git.
+# `make help` lists them.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PORT ?= 8000
+DATA ?= .data
+DEMO ?= 1
+JOBS ?= 2
+ARGS ?= help
+
+py := .venv/bin/python
+pytest := $(py) -m pytest -n $(JOBS)
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint fmt bench e2e manage lock install
+
+help:  ## this list
+	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | while IFS="$$(printf '\t')" read -r name text; \
+	do printf '  make %-8s %s\n' "$$name" "$$text"; done
+
+run: install  ## the whole service on http://127.0.0.1:8000 (PORT=8000 DATA=.data DEMO=1)
+	@exec $(py) -m attnservice.local run --port $(PORT) --data '$(DATA)' --demo $(DEMO)
+
+test: install  ## every test: what touches the database on PostgreSQL, then everything on SQLite (JOBS=2)
+	ATTN_TEST_DB=postgres $(pytest) --ignore=tests/pure --ignore=tests/lab --ignore=tests/e2e
+	$(pytest)
+
+e2e: install  ## the browser tests alone; their screenshots go to tests/output
+	$(py) -m pytest tests/e2e
+
+lint: install  ## ruff, mypy (strict) and the import contracts
+	$(py) -m ruff check .
+	$(py) -m ruff format --check .
+	$(py) -m mypy
+	.venv/bin/lint-imports
+
+fmt: install  ## format, and fix what ruff can fix
+	$(py) -m ruff check --fix-only .
+	$(py) -m ruff format .
+
+bench: install  ## the benchmarks; they write to benchmarks/results
+	$(py) -m benchmarks
+
+manage: install  ## Django's manage.py on the data folder: make manage ARGS="createsuperuser" DATA=.data
+	@$(py) -m attnservice.local manage --data '$(DATA)' -- $(ARGS)
+
+# Exact versions of everything, without a registry's address. torch stays the plain release: the lock of a machine
+# with CUDA wheels would pin a dozen nvidia packages, that of a CPU machine the local version +cpu.
+lock: install  ## write requirements.lock anew from the ranges in pyproject.toml
+	@pins=$$(mktemp) && echo 'torch==2.13.0' > "$$pins" && \
+	$(py) -m piptools compile --quiet --upgrade --all-extras --strip-extras --no-header --no-annotate \
+	  --no-emit-index-url --no-emit-find-links --no-emit-options --constraint "$$pins" --output-file requirements.lock.new pyproject.toml && \
+	sed -E -e 's/^(torch==[0-9.]+)\+.*/\1/' -e '/^(nvidia-|cuda-|triton|#|$$)/d' requirements.lock.new > requirements.lock; \
+	rm -f "$$pins" requirements.lock.new
+
+install:
+	@test -n "$(PYTHON)" || { echo 'attnservice needs Python 3.11 or newer (Debian, Ubuntu: sudo apt-get install python3.11 python3.11-venv)'; exit 1; }
+	@$(PYTHON) tools/install.py
