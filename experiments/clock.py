@@ -5,8 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from django.db import connection
-from django.db.models import DateTimeField
-from django.db.models.expressions import ExpressionWrapper
+from django.db.models.expressions import CombinedExpression
 from django.db.models.functions import Now
 
 
@@ -21,6 +20,6 @@ def db_now() -> datetime:
         return now
 
 
-def db_in(seconds: float) -> ExpressionWrapper[DateTimeField[datetime, datetime]]:
+def db_in(seconds: float) -> CombinedExpression:
     """An expression: the database's time plus some seconds."""
-    return ExpressionWrapper(Now() + timedelta(seconds=seconds), output_field=DateTimeField())
+    return Now() + timedelta(seconds=seconds)

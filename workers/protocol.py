@@ -21,11 +21,13 @@ MAX_PAYLOAD = 256 * 2**20
 _PREFIX = struct.Struct("<II")
 
 
-class _Message(BaseModel):
+class Message(BaseModel):
+    """Base of everything that is said."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Orders(_Message):
+class Orders(Message):
     """Run this. `start_step` completed steps lie in `checkpoint`; both are 0 and None for a first attempt."""
 
     type: Literal["orders"] = "orders"
@@ -38,14 +40,14 @@ class Orders(_Message):
     time_offset: float = 0.0  # seconds between the run's start and the sending of this message
 
 
-class Stop(_Message):
+class Stop(Message):
     """Stop after the current step: save a checkpoint, flush, answer `Stopped`."""
 
     type: Literal["stop"] = "stop"
     why: Literal["cancel", "preempt"]
 
 
-class Ready(_Message):
+class Ready(Message):
     """Imports are done; the trainer waits for orders."""
 
     type: Literal["ready"] = "ready"
@@ -54,7 +56,7 @@ class Ready(_Message):
     capability: str  # torch.backends.cpu.get_cpu_capability(), or the GPU's name
 
 
-class Started(_Message):
+class Started(Message):
     """Model and data stand; training begins. `sites` lists the attention modules."""
 
     type: Literal["started"] = "started"
@@ -63,7 +65,7 @@ class Started(_Message):
     sites: list[SiteInfo]
 
 
-class SiteInfo(_Message):
+class SiteInfo(Message):
     """One attention module and the matrices it owns."""
 
     name: str  # dotted, such as encoder.0.self
@@ -72,7 +74,7 @@ class SiteInfo(_Message):
     matrices: list[str]
 
 
-class Schema(_Message):
+class Schema(Message):
     """The column names of a group; sent before the group's first frame and whenever they change."""
 
     type: Literal["schema"] = "schema"
@@ -80,7 +82,7 @@ class Schema(_Message):
     names: list[str]
 
 
-class GroupFrame(_Message):
+class GroupFrame(Message):
     """Where one group's Arrow stream lies in the payload of a flush."""
 
     group: str
@@ -88,8 +90,13 @@ class GroupFrame(_Message):
     size: int
 
 
-class Flush(_Message):
-    """Steps [lo, hi) are complete; the payload carries every point recorded in them, of all groups."""
+class Flush(Message):
+    """Steps [lo, hi) are complete; the payload carries every point recorded in them, of all groups.
+
+    `hi > lo`, flushes follow each other without a gap, and every point of every group has lo <= step < hi:
+    an evaluation after step s must ride in the flush that reaches s + 1, for the database settles an
+    ambiguous commit by comparing `hi` with the committed step.
+    """
 
     type: Literal["flush"] = "flush"
     lo: int
@@ -97,7 +104,7 @@ class Flush(_Message):
     groups: list[GroupFrame]
 
 
-class Log(_Message):
+class Log(Message):
     """One line for the run's log."""
 
     type: Literal["log"] = "log"
@@ -105,7 +112,7 @@ class Log(_Message):
     text: str
 
 
-class Artifact(_Message):
+class Artifact(Message):
     """A file in scratch that the service should keep; `step` is the last completed step index."""
 
     type: Literal["artifact"] = "artifact"
@@ -117,7 +124,7 @@ class Artifact(_Message):
     meta: dict[str, Any] = {}
 
 
-class Checkpoint(_Message):
+class Checkpoint(Message):
     """Written beside, fsynced, renamed and hashed: `step` completed steps lie in `path`."""
 
     type: Literal["checkpoint"] = "checkpoint"
@@ -127,14 +134,14 @@ class Checkpoint(_Message):
     size: int
 
 
-class Result(_Message):
+class Result(Message):
     """All steps are done; the last flush and checkpoint came before this."""
 
     type: Literal["result"] = "result"
     step: int
 
 
-class Stopped(_Message):
+class Stopped(Message):
     """The answer to `Stop`; the checkpoint, if one could be written, came before this."""
 
     type: Literal["stopped"] = "stopped"
@@ -142,7 +149,7 @@ class Stopped(_Message):
     step: int
 
 
-class Failure(_Message):
+class Failure(Message):
     """The training ended in an error that a repetition would meet again."""
 
     type: Literal["failure"] = "failure"
@@ -176,14 +183,14 @@ def hear(line: bytes) -> Orders | Stop:
     return _told.validate_json(line)
 
 
-def write_message(stream: BinaryIO, message: _Message, payload: bytes = b"") -> None:
+def write_message(stream: BinaryIO, message: Message, payload: bytes = b"") -> None:
     """Write one message to the supervisor; the stream must write all or raise (a buffered file does)."""
     header = message.model_dump_json().encode()
     stream.write(_PREFIX.pack(len(header), len(payload)) + header + payload)
     stream.flush()
 
 
-def read_message(stream: BinaryIO) -> tuple[_Message, bytes] | None:
+def read_message(stream: BinaryIO) -> tuple[Message, bytes] | None:
     """Read one message; None at a clean end of the stream. Raises ProtocolError on a torn or oversized one."""
     prefix = stream.read(_PREFIX.size)
     if not prefix:

@@ -79,9 +79,20 @@ def event(
     )
 
 
-def finish(run: Run, to: State, actor: Actor, reason: Reason, detail: str, message: str) -> None:
+def finish(run: Run, to: State, actor: Actor, reason: Reason, detail: str, message: str, **fields: Any) -> None:
     _end_attempt(run, reason or to)
-    move(run, to, actor, message=message, reason=reason, detail=detail, finished=Now(), lease_until=None, worker=None)
+    move(
+        run,
+        to,
+        actor,
+        message=message,
+        reason=reason,
+        detail=detail,
+        finished=Now(),
+        lease_until=None,
+        worker=None,
+        **fields,
+    )
 
 
 def requeue(run: Run, actor: Actor, reason: Reason, message: str, detail: str, *, counts: bool) -> None:
@@ -91,7 +102,7 @@ def requeue(run: Run, actor: Actor, reason: Reason, message: str, detail: str, *
         finish(run, State.CANCELLED, actor, Reason.CANCELLED, detail, f"{message}; cancel had been asked")
     elif counts and crashes >= settings.ATTN_CRASH_LIMIT:
         text = f"{crashes} crashes in a row with no new checkpoint; the last: {message}\n{detail}".strip()
-        finish(run, State.FAILED, actor, Reason.POISONED, text, text.splitlines()[0])
+        finish(run, State.FAILED, actor, Reason.POISONED, text, text.splitlines()[0], crash_count=crashes)
     else:
         _end_attempt(run, reason)
         wait = settings.ATTN_BACKOFF_S * 2 ** (crashes - 1) if counts else 0

@@ -89,7 +89,8 @@ def _mean(values: NDArray[np.float32], at: NDArray[np.int64]) -> NDArray[np.floa
 
 
 def _last(values: NDArray[np.float32], at: NDArray[np.int64]) -> NDArray[np.float32]:
-    return values[np.append(at[1:], len(values)) - 1]
+    ends: NDArray[np.int64] = np.append(at[1:], len(values)) - 1
+    return values[ends]
 
 
 _REDUCERS: dict[str, Callable[[NDArray[np.float32], NDArray[np.int64]], NDArray[np.float32]]] = {

@@ -1,0 +1,84 @@
+"""A submission expands to exactly the runs it means, and an error points at what the person wrote."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from experiments.presets import presets
+from experiments.submission import Plan, SubmissionError, plan
+
+SPEC: dict[str, Any] = {"task": "segment", "data": {"dataset": "scenes"}}
+
+
+def planned(**fields: Any) -> Plan:
+    return plan({"name": "x", "spec": SPEC, **fields})
+
+
+def errors_of(**fields: Any) -> dict[str, str]:
+    with pytest.raises(SubmissionError) as caught:
+        plan({"name": "x", "spec": SPEC, **fields})
+    return {"/".join(map(str, error.path)): error.message for error in caught.value.errors}
+
+
+def test_a_matrix_times_seeds_is_one_run_for_each_cell() -> None:
+    done = planned(matrix={"model.attention.variant": ["full", "no_q"], "train.steps": [200, 300]}, seeds=[0, 7])
+    assert len(done.runs) == 8
+    assert [run.index for run in done.runs] == list(range(8))
+    assert len({run.spec_hash for run in done.runs}) == 8
+    first, last = done.runs[0], done.runs[-1]
+    assert (first.seed, first.params) == (0, {"model.attention.variant": "full", "train.steps": 200})
+    assert (last.spec.seed, last.spec.train.steps, last.spec.model.attention.variant) == (7, 300, "no_q")
+
+
+def test_overrides_apply_to_every_run_and_create_sections_that_stood_at_defaults() -> None:
+    done = planned(overrides={"train.steps": 500, "model.attention.qk_norm": True})
+    assert done.runs[0].spec.train.steps == 500
+    assert done.runs[0].spec.model.attention.qk_norm is True
+
+
+def test_a_plan_never_changes_a_preset() -> None:
+    name = next(iter(presets()))
+    before = presets()[name].model_dump()
+    plan({"name": "x", "preset": name, "overrides": {"train.steps": 7000}})
+    assert presets()[name].model_dump() == before
+
+
+def test_every_preset_is_a_valid_submission_as_it_stands() -> None:
+    assert {"sam3-lite", "learn-qkv"} <= set(presets())
+    for name, preset in presets().items():
+        done = plan({"name": name, "preset": name})
+        assert len(done.runs) >= len(preset.seeds)
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "words"),
+    [
+        ({"spec": None, "preset": "sam3-lit"}, "preset", "did you mean 'sam3-lite'"),
+        ({"spec": None}, "preset", "either a preset or a spec"),
+        ({"preset": "sam3-lite"}, "spec", "either a preset or a spec"),
+        ({"overrides": {"train.steps": -1}}, "overrides/train.steps", "at least 1"),
+        ({"overrides": {"train.stpes": 1}}, "overrides/train.stpes", "did you mean 'steps'"),
+        (
+            {"overrides": {"train.steps.x": 1}, "spec": {**SPEC, "train": {"steps": 2000}}},
+            "overrides/train.steps.x",
+            "value",
+        ),
+        ({"matrix": {"model.d_model": [64, 30]}}, "matrix/model.d_model", "divisible by heads (4): each head gets"),
+        ({"matrix": {"train.steps": []}}, "matrix/train.steps", "at least one"),
+        ({"matrix": {"train.steps": [5, 5]}}, "matrix/train.steps", "twice"),
+        ({"matrix": {"seed": [0, 1]}}, "matrix/seed", "their own field"),
+        ({"matrix": {"train.steps": list(range(1000))}, "seeds": list(range(1000))}, "matrix", "1,000,000 runs"),
+        ({"seeds": [1, 1]}, "seeds", "twice"),
+        ({"seeds": [-1]}, "seeds/0", "greater than or equal to 0"),
+        ({"pool": "../gpu"}, "pool", "pattern"),
+        ({"nmae": "y"}, "nmae", "did you mean 'name'"),
+        ({"name": ""}, "name", "empty"),
+        ({"spec": {**SPEC, "train": {"steps": -3}}}, "spec/train/steps", "at least 1"),
+    ],
+)
+def test_each_mistake_points_at_what_was_written(fields: dict[str, Any], field: str, words: str) -> None:
+    found = errors_of(**fields)
+    assert list(found) == [field]
+    assert words in found[field]

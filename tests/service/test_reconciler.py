@@ -1,0 +1,88 @@
+"""The reconciler expires what is silent, rings for what waits, and only one of several acts."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+
+import pytest
+from django.db.models.functions import Now
+
+from experiments import reconciler
+from experiments.models import Beat, Run
+from experiments.reconciler import DUTY, Reconciler, expire_silent, ring_for_ready
+from experiments.states import Desired, Reason, State
+
+from .factories import claim, make_run, make_worker
+
+pytestmark = [pytest.mark.django_db, pytest.mark.db]
+
+
+def silence(run: Run) -> None:
+    Run.objects.filter(pk=run.pk).update(lease_until=Now() - timedelta(seconds=1))
+
+
+@pytest.fixture
+def rings(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """What would go to the broker; delivery itself is tested with a real one in tests/worker."""
+    sent: list[tuple[str, int]] = []
+    monkeypatch.setattr(reconciler, "ring", lambda pool, run_id: sent.append((pool, run_id)) or True)
+    return sent
+
+
+def test_a_silent_holder_loses_its_run_and_a_renewed_one_keeps_it() -> None:
+    silent, alive = make_run(priority=1), make_run()
+    claim(silent), claim(alive)
+    silence(silent)
+    assert expire_silent() == 1
+    silent.refresh_from_db(), alive.refresh_from_db()
+    assert (silent.state, silent.reason, silent.crash_count) == (State.QUEUED, Reason.LEASE_EXPIRED, 1)
+    assert alive.state == State.RUNNING
+
+
+def test_it_rings_at_most_as_often_as_a_pool_has_idle_slots(rings: list[tuple[str, int]]) -> None:
+    for _ in range(5):
+        make_run()
+    make_run(pool="gpu")
+    assert ring_for_ready() == 0, "nobody could come"
+    make_worker(slots=2)
+    assert ring_for_ready() == 2
+    claim()
+    rings.clear()
+    assert ring_for_ready() == 2, "another worker with one slot has come and taken one run"
+    assert {pool for pool, _ in rings} == {"cpu"}
+
+
+def test_it_does_not_ring_for_what_is_backing_off_or_cancelled(rings: list[tuple[str, int]]) -> None:
+    make_worker()
+    Run.objects.filter(pk=make_run().pk).update(next_at=Now() + timedelta(seconds=60))
+    Run.objects.filter(pk=make_run().pk).update(desired=Desired.CANCEL)
+    assert ring_for_ready() == 0
+    Run.objects.update(next_at=Now() - timedelta(seconds=1))
+    assert ring_for_ready() == 1
+
+
+def test_of_two_reconcilers_one_acts_until_its_lease_has_passed() -> None:
+    first, second = Reconciler(), Reconciler()
+    second.owner += "-other"
+    assert [first.tick(), second.tick(), first.tick()] == [True, False, True]
+    Beat.objects.filter(name=DUTY).update(lease_until=Now() - timedelta(seconds=1))
+    assert [second.tick(), first.tick()] == [True, False]
+
+
+def test_after_a_gap_in_its_beats_it_waits_one_lease_before_it_expires_anything(settings) -> None:
+    settings.ATTN_LEASE_S = 2
+    run = make_run()
+    claim(run)
+    keeper = Reconciler()
+    keeper.tick()
+    silence(run)
+    Beat.objects.update(beat=Now() - timedelta(seconds=1.5))
+    keeper.tick()
+    run.refresh_from_db()
+    assert run.state == State.RUNNING
+    time.sleep(2.05)
+    Beat.objects.update(beat=Now())
+    keeper.tick()
+    run.refresh_from_db()
+    assert run.state == State.QUEUED
