@@ -1,7 +1,7 @@
 """The stored form of a frame: one compressed blob a frame, decodable without its neighbours.
 
-Layout (little-endian), after a 16-byte head `magic u16 · version u8 · flags u8 · rows u32 · series u32 · 0 u32`:
-steps (int64 first + int64 stride where evenly spaced, else int64 [rows]), times as float64 base plus
+Layout (little-endian), after a 24-byte head (magic u16, version u8, flags u8, rows u32, series u32, the byte
+counts of the three parts, u32 each): steps (int64 first + int64 stride where evenly spaced, else int64 [rows]), times as float64 base plus
 uint32 milliseconds [rows], values as float32 [series, rows] (series-major: one series is one contiguous
 slice, which is what reads take and what sealing will cut into blocks). Steps, times and values are
 zstd-compressed each on their own, so a reader that needs only steps never inflates the matrix.
