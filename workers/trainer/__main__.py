@@ -1,0 +1,35 @@
+"""`python -m workers.trainer` waits for orders; `python -m workers.trainer run spec.yaml --out DIR` needs nobody."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+
+PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent() -> None:
+    """The kernel kills this process when its parent dies. First thing of all: the parent may already be gone."""
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != int(os.environ["ATTN_PARENT_PID"]):
+        sys.exit("the supervisor is gone")
+
+
+def main() -> int:
+    if sys.argv[1:2] == ["run"]:
+        from workers.trainer.standalone import main as run
+
+        return run(sys.argv[2:])
+    if len(sys.argv) > 1:
+        sys.exit(__doc__)
+    die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the supervisor decides
+    from workers.trainer.spare import serve
+
+    return serve()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

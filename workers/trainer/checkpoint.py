@@ -1,0 +1,89 @@
+"""Checkpoints as one safetensors file: weights, optimizer state and random state, so that a resumed run
+goes on bit for bit. Data order and schedule are functions of (seed, step) and need no state."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from experiments.spec import Spec, content_hash
+from workers.protocol import Checkpoint
+
+WEIGHT, OPTIMIZER, RANDOM = "weight/", "optimizer/", "random/"
+
+
+class CheckpointError(ValueError):
+    """The file does not belong to this run."""
+
+
+def save_checkpoint(
+    path: Path, step: int, spec: Spec, model: nn.Module, optimizer: torch.optim.Optimizer
+) -> Checkpoint:
+    """Written beside, fsynced, renamed: `path` either does not exist or is whole."""
+    data = save(_tensors(model, optimizer), {"attnservice": json.dumps({"step": step, "spec": content_hash(spec)})})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_suffix(".part")
+    with beside.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
+    _sync_folder(path.parent)
+    return Checkpoint(step=step, path=str(path), sha256=hashlib.sha256(data).hexdigest(), size=len(data))
+
+
+def load_checkpoint(path: Path, spec: Spec, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+    """Put everything back; returns the number of completed steps."""
+    with safe_open(path, framework="pt") as file:
+        about = json.loads((file.metadata() or {}).get("attnservice", "{}"))
+        if about.get("spec") != content_hash(spec):
+            raise CheckpointError(f"{path.name} was written by a run with another spec")
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    model.load_state_dict(_under(WEIGHT, tensors))
+    _restore_optimizer(optimizer, _under(OPTIMIZER, tensors))
+    _restore_random(_under(RANDOM, tensors))
+    return int(about["step"])
+
+
+def _tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    tensors = {WEIGHT + name: value for name, value in model.state_dict().items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"{OPTIMIZER}{index}/{key}": value for key, value in state.items() if isinstance(value, Tensor)}
+    tensors[RANDOM + "torch"] = torch.get_rng_state()
+    if torch.cuda.is_initialized():
+        tensors[RANDOM + "cuda"] = torch.cuda.get_rng_state()
+    return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+
+
+def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        index, _, key = name.partition("/")
+        state.setdefault(int(index), {})[key] = value
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+
+
+def _restore_random(tensors: dict[str, Tensor]) -> None:
+    torch.set_rng_state(tensors["torch"])
+    if "cuda" in tensors and torch.cuda.is_initialized():
+        torch.cuda.set_rng_state(tensors["cuda"])
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename itself survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

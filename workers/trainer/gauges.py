@@ -1,0 +1,120 @@
+"""Norms of gradients, updates and weights, for every matrix and head at once.
+
+Matrices of one shape are stacked, so a step costs a handful of kernels however many sites there are,
+and every value stays on the device: nothing here waits for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from experiments.spec import Record
+from workers.trainer.sites import matrices, sites
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Matrices of one shape and one direction of heads: `by_rows` where a head owns rows (W_o)."""
+
+    names: list[str]  # <site>/<matrix>
+    weights: list[nn.Parameter]
+    heads: int
+    by_rows: bool
+
+    def gradients(self) -> Tensor:
+        return torch.stack(
+            [weight.grad for weight in self.weights if weight.grad is not None]
+        ).float()  # n, rows, columns
+
+    def values(self) -> Tensor:
+        return torch.stack([weight.detach() for weight in self.weights]).float()
+
+    def head_norms(self, stacked: Tensor) -> Tensor:
+        """Frobenius norm of each head's slice: [n, heads]."""
+        if self.by_rows:
+            return torch.linalg.vector_norm(stacked.unflatten(1, (self.heads, -1)), dim=(2, 3))
+        return torch.linalg.vector_norm(stacked.unflatten(2, (self.heads, -1)), dim=(1, 3))
+
+
+class Gauges:
+    """Measures one optimizer step: `before` it (gradients, pre-clip), and `after` it (update, weight)."""
+
+    def __init__(self, model: nn.Module, record: Record) -> None:
+        self.record = record
+        self.stacks = _stacks(model)
+        self.names = [name for stack in self.stacks for name in self._names(stack)]
+        self._old: list[Tensor] = []
+        self._found: list[Tensor] = []
+
+    def before(self) -> None:
+        """Call when gradients are complete and unclipped."""
+        self._found = []
+        for stack in self.stacks:
+            gradients = stack.gradients()
+            self._found.append(_norms(gradients))
+            if self.record.per_head:
+                self._found.append(stack.head_norms(gradients).flatten())
+        if self.record.update_ratio:
+            self._old = [stack.values() for stack in self.stacks]
+
+    def after(self) -> Tensor:
+        """Call after the optimizer's step. All values in the order of `names`, on the device."""
+        parts = iter(self._found)
+        out = []
+        for index, stack in enumerate(self.stacks):
+            out += [next(parts)] + ([next(parts)] if self.record.per_head else [])
+            out += self._moved(index, stack)
+        return torch.cat(out) if out else torch.zeros(0)
+
+    def _moved(self, index: int, stack: Stack) -> list[Tensor]:
+        if not (self.record.update_ratio or self.record.weight_norm):
+            return []
+        new = stack.values()
+        out = [update_ratio(self._old[index], new)] if self.record.update_ratio else []
+        return out + ([_norms(new)] if self.record.weight_norm else [])
+
+    def _names(self, stack: Stack) -> list[str]:
+        out = [f"grad_norm/{name}" for name in stack.names]
+        if self.record.per_head:
+            out += [f"grad_norm/{name}/head.{head}" for name in stack.names for head in range(stack.heads)]
+        out += [f"update_ratio/{name}" for name in stack.names] if self.record.update_ratio else []
+        return out + ([f"weight_norm/{name}" for name in stack.names] if self.record.weight_norm else [])
+
+
+def total_norm(gradients: Sequence[Tensor]) -> Tensor:
+    """Frobenius norm of all gradients together, in fp32."""
+    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(list(gradients), 2, dtype=torch.float32)))
+
+
+def clip(gradients: Sequence[Tensor], norm: Tensor, limit: float | None) -> Tensor:
+    """Scale gradients in place so that their norm is at most `limit`; returns the factor."""
+    if limit is None:
+        return torch.ones_like(norm)
+    scale = (limit / (norm + 1e-6)).clamp(max=1.0)
+    torch._foreach_mul_(list(gradients), scale)
+    return scale
+
+
+def update_ratio(old: Tensor, new: Tensor) -> Tensor:
+    """‖ΔW‖/‖W‖ against the weights before the step; a matrix that did not move has 0, also where W is 0."""
+    moved = _norms(new - old)
+    return torch.where(moved == 0, moved, moved / _norms(old))
+
+
+def _norms(stacked: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(stacked, dim=(1, 2))
+
+
+def _stacks(model: nn.Module) -> list[Stack]:
+    found: dict[tuple[torch.Size, int, bool], Stack] = {}
+    for site_name, site in sites(model).items():
+        for name, weight in matrices(site).items():
+            key = (weight.shape, site.heads, name == "W_o")
+            stack = found.setdefault(key, Stack([], [], site.heads, name == "W_o"))
+            stack.names.append(f"{site_name}/{name}")
+            stack.weights.append(weight)
+    return list(found.values())

@@ -1,0 +1,191 @@
+"""The training loop, and what stands around it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from experiments.spec import Spec
+from workers.protocol import Artifact, Started
+from workers.trainer.checkpoint import load_checkpoint, save_checkpoint
+from workers.trainer.gauges import Gauges, clip, total_norm
+from workers.trainer.optimizer import build_optimizer, learning_rate, set_learning_rate
+from workers.trainer.probe import probe, probe_names
+from workers.trainer.recorder import NonFiniteLoss, Recorder
+from workers.trainer.sites import describe, trained
+from workers.trainer.task import Task
+from workers.trainer.tasks import build_task
+
+Why = Literal["cancel", "preempt"]
+SCALARS = ("lr", "grad_norm/total", "grad_norm/clip_scale", "time/step_ms")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How far the training came, and why it stopped before the end (None: it did not)."""
+
+    step: int
+    stopped: Why | None
+
+
+def train(
+    spec: Spec,
+    recorder: Recorder,
+    should_stop: Callable[[], Why | None],
+    *,
+    scratch: Path,
+    checkpoint: Path | None = None,
+) -> Outcome:
+    """Train from the start, or go on from a checkpoint. Checkpoints and pictures are written to `scratch`."""
+    session = Session(spec, recorder, scratch)
+    start = session.resume(checkpoint)
+    session.open(start)
+    for step in range(start, spec.train.steps):
+        began = time.perf_counter()
+        lr = session.schedule(step)
+        losses = session.backward(step)
+        norm = total_norm(session.gradients)
+        record = session.records(step)
+        if record:
+            session.gauges.before()
+        scale = clip(session.gradients, norm, spec.optimizer.clip_norm)
+        session.optimizer.step()
+        if record:
+            session.report(step, losses, (lr, norm, scale, 1000 * (time.perf_counter() - began)))
+        session.look(step)
+        recorder.complete(step)
+        why = should_stop()
+        if why or session.saves(step):
+            session.save(step, losses["total"])
+        if why and step + 1 < spec.train.steps:
+            return Outcome(step + 1, why)
+    return Outcome(spec.train.steps, None)
+
+
+class Session:
+    """Everything one training run holds: the task, the optimizer, the gauges, and when each is due."""
+
+    def __init__(self, spec: Spec, recorder: Recorder, scratch: Path) -> None:
+        self.spec, self.recorder, self.scratch = spec, recorder, scratch
+        self.device = pinned_device(spec)
+        self.task: Task = build_task(spec, self.device)
+        self.parameters = trained(self.task.model)
+        self.optimizer = build_optimizer(spec.optimizer, self.parameters)
+        self.gauges = Gauges(self.task.model, spec.record)
+        for parameter in self.task.model.parameters():  # kept and zeroed, so that every one has a norm at every step
+            parameter.grad = torch.zeros_like(parameter)
+        torch.manual_seed(spec.seed)
+
+    @property
+    def gradients(self) -> list[Tensor]:
+        return [parameter.grad for parameter in self.parameters.values() if parameter.grad is not None]
+
+    def resume(self, checkpoint: Path | None) -> int:
+        if checkpoint is None:
+            return 0
+        return load_checkpoint(checkpoint, self.spec, self.task.model, self.optimizer)
+
+    def open(self, start: int) -> None:
+        model = self.task.model
+        count = sum(parameter.numel() for parameter in model.parameters())
+        self.recorder.say(Started(device=device_name(self.device), parameters=count, sites=describe(model)))
+        losses = [f"loss/{part}" for part in ("total", *self.task.parts)]
+        groups = {"eval": [f"eval/{name}" for name in self.task.metrics], "probe": probe_names(self.task)}
+        self.recorder.open(start, [*losses, *SCALARS, *self.gauges.names], groups, self.device)
+
+    def schedule(self, step: int) -> float:
+        lr = learning_rate(self.spec.optimizer, step, self.spec.train.steps)
+        set_learning_rate(self.optimizer, lr)
+        return lr
+
+    def backward(self, step: int) -> Mapping[str, Tensor]:
+        """Gradients of the mean over the step's micro-batches; returns the mean loss terms."""
+        self.task.model.zero_grad(set_to_none=False)
+        count = self.spec.train.accumulate
+        sums: dict[str, Tensor] = {}
+        for micro_step in range(step * count, (step + 1) * count):
+            losses = self.task.losses(micro_step)
+            (losses["total"] / count).backward()
+            sums = {name: sums.get(name, 0) + value.detach() / count for name, value in losses.items()}
+        return sums
+
+    def records(self, step: int) -> bool:
+        return step % self.spec.record.every == 0 or self._last(step)
+
+    def report(self, step: int, losses: Mapping[str, Tensor], scalars: tuple[float | Tensor, ...]) -> None:
+        terms = [losses[name] for name in ("total", *self.task.parts)]
+        numbers = [value if isinstance(value, Tensor) else _filled(value, self.device) for value in scalars]
+        row = torch.cat([torch.stack([*terms, *numbers]).float(), self.gauges.after()])
+        self.recorder.train(step, row)
+
+    def look(self, step: int) -> None:
+        """Evaluate, draw and probe where they are due."""
+        if step % self.spec.record.probe_every == 0 or self._last(step):
+            self.recorder.add("probe", step, probe(self.task))
+        if (step + 1) % self.spec.train.eval_every == 0 or self._last(step):
+            self._evaluate(step)
+
+    def saves(self, step: int) -> bool:
+        return (step + 1) % self.spec.train.checkpoint_every == 0 or self._last(step)
+
+    def save(self, step: int, loss: Tensor) -> None:
+        """Flush first: a checkpoint is never ahead of the history. A broken state is never saved."""
+        self.recorder.flush()
+        if self.spec.train.on_nan == "fail" and not bool(loss.isfinite()):
+            raise NonFiniteLoss(step)
+        path = self.scratch / f"checkpoint-{step + 1:08d}.safetensors"
+        self.recorder.say(save_checkpoint(path, step + 1, self.spec, self.task.model, self.optimizer))
+
+    def _evaluate(self, step: int) -> None:
+        self.task.model.eval()
+        values = self.task.evaluate()
+        self.recorder.add("eval", step, {f"eval/{name}": value for name, value in values.items()})
+        self.recorder.log(f"step {step}: " + ", ".join(f"{name} {value:.4g}" for name, value in values.items()))
+        for picture in self.task.draw(self.spec.train.predictions) if self.spec.train.predictions else ():
+            path = self.scratch / f"step-{step:08d}-{picture.name}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            picture.image.save(path)
+            self.recorder.say(
+                Artifact(
+                    kind="prediction",
+                    name=picture.name,
+                    path=str(path),
+                    media_type="image/png",
+                    step=step,
+                    meta=picture.meta,
+                )
+            )
+        self.task.model.train()
+
+    def _last(self, step: int) -> bool:
+        return step + 1 == self.spec.train.steps
+
+
+def pinned_device(spec: Spec) -> torch.device:
+    """The spec's device, with threads and kernels pinned so that a repetition gives the same bits."""
+    torch.set_num_threads(spec.resources.threads)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that costs time
+    wanted = spec.resources.device
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise ValueError("the spec asks for a CUDA device and this machine has none")
+    return torch.device(wanted)
+
+
+def device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+def _filled(value: float, device: torch.device) -> Tensor:
+    """A scalar made on the device: no copy, so nothing to wait for."""
+    return torch.full((), value, device=device)

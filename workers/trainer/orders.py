@@ -1,0 +1,59 @@
+"""Carry out one order: train, and say how it ended."""
+
+from __future__ import annotations
+
+import errno
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from experiments.spec import SpecError, parse_spec
+from workers.protocol import Failure, Orders, Result, Stopped
+from workers.trainer.checkpoint import CheckpointError
+from workers.trainer.loop import Why, train
+from workers.trainer.recorder import NonFiniteLoss, Recorder
+from workers.trainer.sink import Say
+
+_FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+
+
+def carry_out(orders: Orders, say: Say, should_stop: Callable[[], Why | None]) -> bool:
+    """True when the order ended as it should: finished, or stopped on request."""
+    arrived = time.monotonic()
+
+    def clock() -> float:
+        return orders.time_offset + time.monotonic() - arrived
+
+    try:
+        spec = parse_spec(orders.spec)
+        recorder = Recorder(say, clock, fail_on_nan=spec.train.on_nan == "fail")
+        checkpoint = Path(orders.checkpoint) if orders.checkpoint else None
+        outcome = train(spec, recorder, should_stop, scratch=Path(orders.scratch), checkpoint=checkpoint)
+    except BrokenPipeError:
+        raise  # nobody listens any more: there is no one to tell
+    except Exception as error:  # every failure is reported, whatever it is
+        say(Failure(reason=reason_of(error), message=_one_line(error), traceback=traceback.format_exc()))
+        return False
+    say(Stopped(why=outcome.stopped, step=outcome.step) if outcome.stopped else Result(step=outcome.step))
+    return True
+
+
+def reason_of(error: BaseException) -> Literal["error", "out_of_memory", "nan", "spec", "storage"]:
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return "out_of_memory"
+    if isinstance(error, NonFiniteLoss):
+        return "nan"
+    if isinstance(error, SpecError | CheckpointError):
+        return "spec"
+    if isinstance(error, OSError) and error.errno in _FULL_DISK:
+        return "storage"
+    return "error"
+
+
+def _one_line(error: BaseException) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:500]

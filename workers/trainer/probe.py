@@ -1,0 +1,66 @@
+"""Explicit attention on a fixed probe batch: the map is recomputed in fp32, reduced on the device and dropped."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from workers.trainer.attention import Tap, attention_weights
+from workers.trainer.sites import sites
+from workers.trainer.task import Task
+
+
+def probe_names(task: Task) -> list[str]:
+    names = [f"attn/{measure}/{site}" for measure in ("entropy", "logit_max") for site in sites(task.model)]
+    return names + [f"attn/object_mass/{site}" for site in task.mass_sites]
+
+
+@torch.no_grad()
+def probe(task: Task) -> dict[str, float]:
+    """The probe series of this moment. Costs one forward pass of the probe batch and its maps."""
+    with taps(task.model) as seen:
+        masses = task.probe(seen)
+    values = {f"attn/entropy/{site}": entropy(tap) for site, tap in seen.items()}
+    values |= {f"attn/logit_max/{site}": logit_max(tap) for site, tap in seen.items()}
+    values |= {f"attn/object_mass/{site}": mass for site, mass in masses.items()}
+    return {name: value.item() for name, value in values.items()}
+
+
+@contextmanager
+def taps(model: nn.Module) -> Iterator[dict[str, Tap]]:
+    """Catch Q and K of every site that runs inside."""
+    seen: dict[str, Tap] = {}
+    for name, site in sites(model).items():
+        site.tap = lambda tap, name=name: seen.__setitem__(name, tap)
+    try:
+        yield seen
+    finally:
+        for site in sites(model).values():
+            site.tap = None
+
+
+def weights_of(tap: Tap) -> Tensor:
+    """The attention map of a call, in fp32: BHTS."""
+    return attention_weights(tap.q_BHTD.float(), tap.k_BHSD.float(), tap.mask, tap.scale)
+
+
+def entropy(tap: Tap) -> Tensor:
+    """Mean over batch, heads and askers of −Σ A ln A ÷ ln(number of allowed keys): 1 is uniform, 0 is one key.
+    Askers with a single key to choose from say nothing and are left out."""
+    weights = weights_of(tap)
+    nats = torch.special.entr(weights).sum(-1)  # BHT
+    allowed = torch.full_like(nats, tap.k_BHSD.shape[-2])
+    if tap.mask is not None:
+        allowed = tap.mask.sum(-1).expand_as(nats).float()
+    share = torch.where(allowed > 1, nats / allowed.clamp(min=2).log(), math.nan)
+    return share.nanmean()
+
+
+def logit_max(tap: Tap) -> Tensor:
+    """The largest scaled dot product of a query and a key that it may ask."""
+    logits = tap.q_BHTD.float() @ tap.k_BHSD.float().transpose(-2, -1) * tap.scale
+    return logits.max() if tap.mask is None else logits.masked_fill(~tap.mask, -math.inf).max()

@@ -1,0 +1,18 @@
+"""The registry of tasks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from experiments.spec import Spec
+from workers.trainer.classify import ClassifyTask
+from workers.trainer.task import Task
+
+TASKS: dict[str, Any] = {"classify": ClassifyTask}
+
+
+def build_task(spec: Spec, device: torch.device) -> Task:
+    task: Task = TASKS[spec.task](spec, device)
+    return task

@@ -1,0 +1,103 @@
+"""The variants of attention that the spec can name: one class each, one registry."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from experiments.spec import Attention as AttentionSpec
+from workers.trainer.attention import Attention
+
+
+class Full(Attention):
+    """The textbook form: Q = X·W_q, K = Y·W_k, V = Y·W_v."""
+
+
+class NoQ(Attention):
+    """Q = X: nobody learns how to ask."""
+
+    owned = ("W_k", "W_v", "W_o")
+
+    def queries(self, x: Tensor) -> Tensor:
+        return x
+
+
+class NoK(Attention):
+    """K = Y: nobody learns how to be found."""
+
+    owned = ("W_q", "W_v", "W_o")
+
+    def keys(self, y: Tensor) -> Tensor:
+        return y
+
+
+class NoV(Attention):
+    """V = Y: what is found is handed on unchanged."""
+
+    owned = ("W_q", "W_k", "W_o")
+
+    def values(self, y: Tensor) -> Tensor:
+        return y
+
+
+class TiedQK(Attention):
+    """K = Y·W_q: one matrix asks and answers, so asking has no direction."""
+
+    owned = ("W_q", "W_v", "W_o")
+
+    def keys(self, y: Tensor) -> Tensor:
+        return y @ self.W_q
+
+
+class NoQK(Attention):
+    """Q = X, K = Y: tokens find what looks like them (X·Xᵀ)."""
+
+    owned = ("W_v", "W_o")
+
+    def queries(self, x: Tensor) -> Tensor:
+        return x
+
+    def keys(self, y: Tensor) -> Tensor:
+        return y
+
+
+class ConstQ(Attention):
+    """One learned query for every asker: keys decide alone who is heard."""
+
+    owned = ("W_k", "W_v", "W_o")
+
+    def __init__(self, d_model: int, heads: int, spec: AttentionSpec) -> None:
+        super().__init__(d_model, heads, spec)
+        self.query = nn.Parameter(torch.empty(1, d_model))
+        self.reset_parameters()
+
+    def queries(self, x: Tensor) -> Tensor:
+        return self.query.expand_as(x)
+
+
+class Uniform(Attention):
+    """Every key weighs the same: Q = K = 0."""
+
+    owned = ("W_v", "W_o")
+
+    def queries(self, x: Tensor) -> Tensor:
+        return torch.zeros_like(x)
+
+    def keys(self, y: Tensor) -> Tensor:
+        return torch.zeros_like(y)
+
+
+VARIANTS: dict[str, type[Attention]] = {
+    "full": Full,
+    "no_q": NoQ,
+    "no_k": NoK,
+    "no_v": NoV,
+    "tied_qk": TiedQK,
+    "no_qk": NoQK,
+    "const_q": ConstQ,
+    "uniform": Uniform,
+}
+
+
+def build_attention(d_model: int, heads: int, spec: AttentionSpec) -> Attention:
+    return VARIANTS[spec.variant](d_model, heads, spec)
