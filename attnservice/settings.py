@@ -69,7 +69,6 @@ INSTALLED_APPS = [
     "knox",
     "axes",
     "csp",
-    "django_htmx",
     "django_prometheus",
     "experiments",
 ]
@@ -191,13 +190,15 @@ AXES_RESET_ON_SUCCESS = True
 # --- REST -----------------------------------------------------------------------------------------
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
-        "knox.auth.TokenAuthentication",  # first, so that an anonymous call is answered 401 and not 403
+        "experiments.api.tokens.Token",  # first, so that an anonymous call is answered 401 and not 403
         "rest_framework.authentication.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
-    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
-    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_RENDERER_CLASSES": ["experiments.api.wire.Json"],
+    "DEFAULT_PARSER_CLASSES": ["experiments.api.wire.BoundedJson"],
+    "DEFAULT_SCHEMA_CLASS": "experiments.api.schema.Schema",
+    "EXCEPTION_HANDLER": "experiments.api.problems.handle",
+    "URL_FORMAT_OVERRIDE": None,  # `?format=` means what a call says it means
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
 }
 SPECTACULAR_SETTINGS = {
@@ -205,12 +206,13 @@ SPECTACULAR_SETTINGS = {
     "DESCRIPTION": "Attention experiments: submit, watch, compare.",
     "VERSION": "1",
     "OAS_VERSION": "3.1.0",
-    "SERVE_INCLUDE_SCHEMA": False,
+    "SCHEMA_PATH_PREFIX": "/api/v1",
 }
 REST_KNOX = {
     "TOKEN_TTL": timedelta(hours=whole("ATTN_TOKEN_HOURS", 24 * 30, least=1)),
     "AUTO_REFRESH": False,
 }
+ATTN_METRICS_TOKEN = text("ATTN_METRICS_TOKEN")  # lets a scraper read /metrics; empty: staff only
 UNFOLD = {"SITE_TITLE": "attnservice", "SITE_HEADER": "attnservice", "SITE_URL": "/"}
 
 # --- The rest -------------------------------------------------------------------------------------

@@ -1,0 +1,53 @@
+"""What all views share: a view says in class attributes what it takes and what it answers.
+
+query     the query parameters of GET; any other name is refused with 400
+body      the pydantic model that documents a POST's body; without one, a body with fields is refused
+answers   method → (status, model of the answer); the OpenAPI document is made from the same lines
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Generic, TypeVar
+
+from pydantic import BaseModel
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from experiments.spec import FieldError
+
+from .problems import Invalid
+from .query import Query
+
+Q = TypeVar("Q", bound=Query)
+Answers = dict[str, tuple[int, type[BaseModel] | str | None]]
+
+
+class View(APIView, Generic[Q]):
+    """Base of every endpoint. `params` holds the validated query of a GET, `sent` the fields of a POST."""
+
+    query: ClassVar[type[Query]] = Query
+    body: ClassVar[type[BaseModel] | None] = None
+    answers: ClassVar[Answers] = {}
+    params: Q
+    sent: dict[str, Any]
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        if request.method == "GET":
+            self.params = self.query.read(request.query_params)  # type: ignore[assignment]
+        elif request.method in {"POST", "PUT", "PATCH", "DELETE"}:
+            Query.read(request.query_params)
+            self.sent = self._fields(request.data)
+
+    def _fields(self, data: Any) -> dict[str, Any]:
+        if not isinstance(data, dict):
+            raise Invalid([FieldError((), "must be a JSON object")])
+        if self.body is None and data:
+            raise Invalid(FieldError((str(name),), "this call takes no fields") for name in data)
+        return data
+
+
+def answer(model: BaseModel, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """A pydantic model as the reply; the renderer knows datetimes and numbers."""
+    return Response(model.model_dump(by_alias=True), status=status, headers=headers)

@@ -1,0 +1,52 @@
+"""The service's own Prometheus gauges, counted in the database when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from django.db.models import Count
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from experiments.models import Run, Worker
+from experiments.states import State
+
+from .fleet import pool_counts
+
+
+def exposition() -> bytes:
+    """Our gauges in Prometheus' text form; true for the whole service, whichever process answers."""
+    registry = CollectorRegistry()
+    registry.register(_Service())
+    return generate_latest(registry)
+
+
+class _Service(Collector):
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        yield _by_pool()
+        yield _by_state()
+        yield _workers()
+
+
+def _by_pool() -> GaugeMetricFamily:
+    gauge = GaugeMetricFamily("attn_queue_length", "Runs that wait, by pool", labels=["pool"])
+    lengths = {pool: n for (pool, state), n in pool_counts().items() if state == State.QUEUED}
+    served = {pool: 0 for worker in Worker.objects.alive() for pool in worker.pools}
+    for pool, length in sorted((served | lengths).items()):
+        gauge.add_metric([pool], length)
+    return gauge
+
+
+def _by_state() -> GaugeMetricFamily:
+    gauge = GaugeMetricFamily("attn_runs", "Runs by state", labels=["state"])
+    counts = dict(Run.objects.order_by().values_list("state").annotate(n=Count("pk")))
+    for state in State:
+        gauge.add_metric([state], counts.get(state, 0))
+    return gauge
+
+
+def _workers() -> GaugeMetricFamily:
+    return GaugeMetricFamily(
+        "attn_workers_alive", "Workers heard from within the lease", Worker.objects.alive().count()
+    )

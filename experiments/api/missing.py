@@ -1,0 +1,27 @@
+"""What leads nowhere under /api/v1/ is told in the API's own form, not as a page."""
+
+from __future__ import annotations
+
+from django.http import Http404
+from drf_spectacular.utils import extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+
+@extend_schema(exclude=True)
+class Missing(APIView):
+    """404 for every method; also where only the closing slash is missing."""
+
+    authentication_classes = ()
+    permission_classes = ()
+
+    def initial(self, request: Request, *args: object, **kwargs: object) -> None:
+        super().initial(request, *args, **kwargs)
+        slash = "" if request.path.endswith("/") else "; addresses end with a slash"
+        raise Http404(f"there is no call at {request.path}{slash}")
+
+    def get(self, request: Request, rest: str) -> Response:
+        raise Http404
+
+    post = put = patch = delete = get

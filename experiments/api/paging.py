@@ -1,0 +1,109 @@
+"""Keyset pages: a cursor holds the sort values of the row it stands at, so that rows which arrive,
+leave or change meanwhile neither repeat nor hide others, and page 1,000 costs what page 1 costs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeVar
+
+from django.core import signing
+from django.db.models import F, Model, Q, QuerySet
+from django.db.models.expressions import OrderBy
+from pydantic import BaseModel
+from rest_framework.request import Request
+
+from .problems import Invalid
+from .query import Paged
+
+M = TypeVar("M", bound=Model)
+
+
+@dataclass(frozen=True)
+class Key:
+    """One sort key: a field or annotation of the queryset. Nulls come last, whatever the direction."""
+
+    name: str
+    descending: bool = False
+    nullable: bool = False
+
+
+class Page(BaseModel):
+    """Base of every list's answer; subclasses type `results`."""
+
+    next: str | None
+    previous: str | None
+
+
+def paginate(
+    rows: QuerySet[M], keys: Sequence[Key], query: Paged, request: Request
+) -> tuple[list[M], dict[str, str | None]]:
+    """The rows of one page in order, and its `next` and `previous`. The last key must be unique."""
+    backward, values = _decode(query.cursor, keys) if query.cursor else (False, None)
+    ordered = rows.order_by(*(_order(key, backward) for key in keys))
+    if values is not None:
+        ordered = ordered.filter(_beyond(keys, values, backward))
+    found = list(ordered[: query.limit + 1])
+    more = len(found) > query.limit
+    found = found[: query.limit]
+    if backward:
+        found.reverse()
+    has_next, has_previous = (True, more) if backward else (more, values is not None)
+    return found, {
+        "next": _link(request, keys, found[-1], backward=False) if has_next and found else None,
+        "previous": _link(request, keys, found[0], backward=True) if has_previous and found else None,
+    }
+
+
+def _order(key: Key, backward: bool) -> OrderBy:
+    field = F(key.name)
+    last = {"nulls_first": True} if backward else {"nulls_last": True}
+    nulls = last if key.nullable else {}  # a plain ORDER BY keeps its index
+    return field.desc(**nulls) if key.descending != backward else field.asc(**nulls)
+
+
+def _beyond(keys: Sequence[Key], values: Sequence[Any], backward: bool) -> Q:
+    """Rows after the cursor's, lexicographically: equal in the first keys and beyond in the next one."""
+    whole, equal = Q(pk__in=[]), Q()
+    for key, value in zip(keys, values, strict=True):
+        past = _past(key, value, backward)
+        if past is not None:
+            whole |= equal & past
+        equal &= Q(**{f"{key.name}__isnull": True}) if value is None else Q(**{key.name: value})
+    return whole
+
+
+def _past(key: Key, value: Any, backward: bool) -> Q | None:
+    if value is None:
+        return Q(**{f"{key.name}__isnull": False}) if backward else None
+    lookup = "lt" if key.descending != backward else "gt"
+    past = Q(**{f"{key.name}__{lookup}": value})
+    return past | Q(**{f"{key.name}__isnull": True}) if key.nullable and not backward else past
+
+
+def _link(request: Request, keys: Sequence[Key], row: Model, *, backward: bool) -> str:
+    given = request.query_params.copy()
+    given["cursor"] = _encode(keys, row, backward)
+    return request.build_absolute_uri(f"{request.path}?{given.urlencode()}")
+
+
+def _encode(keys: Sequence[Key], row: Model, backward: bool) -> str:
+    values = [getattr(row, key.name) for key in keys]
+    plain = [{"at": value.isoformat()} if isinstance(value, datetime) else value for value in values]
+    return signing.dumps([_scope(keys), backward, plain], salt="cursor")
+
+
+def _decode(cursor: str, keys: Sequence[Key]) -> tuple[bool, list[Any]]:
+    """Signed, so that its values can be trusted to be of the right types."""
+    try:
+        scope, backward, plain = signing.loads(cursor, salt="cursor")
+    except signing.BadSignature:
+        raise Invalid.at("cursor", "is not one of ours; take it from `next` or `previous`") from None
+    if scope != _scope(keys):
+        raise Invalid.at("cursor", "belongs to another ordering")
+    return backward, [datetime.fromisoformat(v["at"]) if isinstance(v, dict) else v for v in plain]
+
+
+def _scope(keys: Sequence[Key]) -> str:
+    return ",".join(f"{'-' if key.descending else ''}{key.name}" for key in keys)

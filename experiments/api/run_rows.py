@@ -1,0 +1,96 @@
+"""What a run looks like from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import Any, Literal, get_args
+
+from pydantic import BaseModel
+
+from experiments.models import Headline, Run
+from experiments.states import Desired, State
+
+Field = Literal[
+    "id", "experiment", "name", "project", "state", "desired", "reason", "detail", "step", "steps", "attempt",
+    "params", "seed", "pool", "priority", "worker", "spec", "spec_hash", "summary", "created", "started", "finished",
+]  # fmt: skip
+FIELDS: tuple[Field, ...] = get_args(Field)
+HEAVY: frozenset[Field] = frozenset({"spec", "summary", "detail"})
+
+
+class Head(BaseModel):
+    """Headline values of one series; finite or null."""
+
+    last: float | None
+    min: float | None
+    max: float | None
+    last_step: int | None
+    min_step: int | None
+    max_step: int | None
+    count: int
+    nonfinite: int
+
+
+class RunRow(BaseModel):
+    """A run. Lists leave out `spec`, `summary` and `detail` unless `fields=` asks; then it holds what was asked."""
+
+    id: int
+    experiment: int = 0
+    name: str = ""
+    project: str = ""
+    state: State = State.QUEUED
+    desired: Desired = Desired.RUN
+    reason: str = ""
+    detail: str = ""
+    step: int = 0
+    steps: int = 0
+    attempt: int = 0
+    params: dict[str, Any] = {}
+    seed: int = 0
+    pool: str = ""
+    priority: int = 0
+    worker: str | None = None
+    spec: dict[str, Any] = {}
+    spec_hash: str = ""
+    summary: dict[str, Head] = {}
+    created: datetime | None = None
+    started: datetime | None = None
+    finished: datetime | None = None
+
+
+_DIRECT = {"step": "committed_step", "attempt": "fence", "experiment": "experiment_id"}
+_READ: dict[Field, Callable[[Run], Any]] = {
+    "name": lambda run: run.experiment.name,
+    "project": lambda run: run.project.name,
+    "worker": lambda run: run.worker.name if run.worker else None,
+}
+
+
+def rows(runs: Iterable[Run], fields: Iterable[Field]) -> list[dict[str, Any]]:
+    """The runs as plain objects; one more query, for all of them, where summaries are asked for."""
+    wanted = dict.fromkeys(["id", *fields])
+    found = list(runs)
+    summaries = _summaries(found) if "summary" in wanted else {}
+    return [
+        {field: summaries.get(run.pk, {}) if field == "summary" else _value(run, field) for field in wanted}
+        for run in found
+    ]
+
+
+def row(run: Run) -> dict[str, Any]:
+    """One run with everything."""
+    return rows([run], FIELDS)[0]
+
+
+def _value(run: Run, field: Any) -> Any:
+    read = _READ.get(field)
+    return read(run) if read else getattr(run, _DIRECT.get(field, field))
+
+
+def _summaries(runs: list[Run]) -> dict[int, dict[str, dict[str, Any]]]:
+    found: dict[int, dict[str, dict[str, Any]]] = {}
+    heads = Headline.objects.filter(run_id__in=[run.pk for run in runs]).order_by("run_id", "id")
+    for head in heads.values("run_id", "key", *Head.model_fields):
+        found.setdefault(head.pop("run_id"), {})[head.pop("key")] = head
+    return found

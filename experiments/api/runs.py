@@ -1,0 +1,70 @@
+"""Runs: the table, one run, cancel and retry."""
+
+from __future__ import annotations
+
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from experiments import lifecycle
+from experiments.models import Run
+
+from . import run_rows
+from .access import editable_run, person, visible_run
+from .base import View
+from .paging import Page, paginate
+from .query import Query
+from .run_filters import RunQuery, filtered, ordered
+from .run_rows import HEAVY, RunRow
+
+_COLUMNS = ("project__name", "experiment__name", "worker__name")
+
+
+class RunPage(Page):
+    results: list[RunRow]
+
+
+class RunList(View[RunQuery]):
+    """The runs one may see, filtered and in order. `param.<path>` compares parameters, `metric.<series>` the last
+    value of a series, `metric.<series>:min`, `:max` and `:best` the others; both take `__ne`, `__lt`, `__lte`,
+    `__gt` and `__gte`."""
+
+    query = RunQuery
+    answers = {"GET": (200, RunPage)}
+
+    def get(self, request: Request) -> Response:
+        fields = self.params.columns()
+        visible = Run.objects.visible_to(request.user).select_related("project", "experiment", "worker")
+        runs, keys = ordered(filtered(visible, self.params, request.query_params), self.params.ordering)
+        stored = {field.name for field in Run._meta.concrete_fields}
+        light = (stored - (HEAVY - set(fields))) - {"project", "experiment", "worker"}
+        page, links = paginate(runs.only(*light, *_COLUMNS), keys, self.params, request)
+        return Response({"results": run_rows.rows(page, fields), **links})
+
+
+class RunDetail(View[Query]):
+    """One run with its spec and headline values."""
+
+    answers = {"GET": (200, RunRow)}
+
+    def get(self, request: Request, run_id: int) -> Response:
+        return Response(run_rows.row(visible_run(request, run_id)))
+
+
+class RunCancel(View[Query]):
+    """Ask a run to stop: at once when nobody executes it, else at its next step. 409 when it has ended."""
+
+    answers = {"POST": (200, RunRow)}
+
+    def post(self, request: Request, run_id: int) -> Response:
+        run = editable_run(request, run_id)
+        return Response(run_rows.row(lifecycle.request_cancel(run.pk, person(request))))
+
+
+class RunRetry(View[Query]):
+    """Queue a failed or cancelled run again, from its newest checkpoint. 409 in any other state."""
+
+    answers = {"POST": (200, RunRow)}
+
+    def post(self, request: Request, run_id: int) -> Response:
+        run = editable_run(request, run_id)
+        return Response(run_rows.row(lifecycle.retry(run.pk, person(request))))

@@ -1,0 +1,188 @@
+"""Series: names and headline values of a run, points of one or many runs, and the heat-map."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+from django.conf import settings
+from pydantic import BaseModel, Field
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from experiments import store
+
+from .access import visible_run, visible_runs
+from .base import View
+from .paging import Page
+from .problems import Invalid
+from .query import Names, Query, RowId, RowIds, Step
+from .wire import ARROW, Arrow, Json
+
+MAX_COLUMNS = 4000
+
+
+class SeriesHead(BaseModel):
+    """A series' place and headline values; finite or null."""
+
+    name: str
+    group: str
+    last: float | None
+    min: float | None
+    max: float | None
+    last_step: int | None
+    min_step: int | None
+    max_step: int | None
+    count: int
+    nonfinite: int
+
+
+class SeriesHeadPage(Page):
+    results: list[SeriesHead]
+
+
+class Points(BaseModel):
+    """Real points in order of step; a value that is not finite is null."""
+
+    step: list[int]
+    time: list[float]
+    value: list[float | None]
+
+
+class OneSeries(BaseModel):
+    """A series of one run; `exact` says that no point was left out."""
+
+    run: int
+    name: str
+    group: str
+    count: int
+    nonfinite: int
+    exact: bool
+    points: Points
+
+
+class SeriesAnswer(BaseModel):
+    series: list[OneSeries]
+
+
+class GridAnswer(BaseModel):
+    """A heat-map: one row of `values` a name, one column a span of steps that begins at `steps`."""
+
+    run: int
+    names: list[str]
+    steps: list[int]
+    values: list[list[float | None]]
+
+
+class SeriesQuery(Query):
+    runs: RowIds = Field(description="run ids, separated by commas")
+    names: Names = Field(["**"], description="names or globs; `*` stops at a slash, `**` crosses it")
+    max_points: int = Field(1000, ge=4, description="points of one series in the answer, at most")
+    from_step: Step | None = Field(None, description="first step, inclusive")
+    to_step: Step | None = Field(None, description="last step, inclusive")
+    since_step: int | None = Field(None, ge=-1, le=2**63 - 2, description="only what came after this step")
+
+
+class GridQuery(Query):
+    run: RowId
+    names: Names = Field(["grad_norm/*/*"], description="names or globs of one group of series")
+    columns: int = Field(400, ge=1, le=MAX_COLUMNS)
+    reduce: Literal["max", "last", "mean"] = "max"
+
+
+class RunSeries(View[Query]):
+    """The names, groups and headline values of a run's series; reads no history."""
+
+    answers = {"GET": (200, SeriesHeadPage)}
+
+    def get(self, request: Request, run_id: int) -> Response:
+        run = visible_run(request, run_id, defer=["spec"])
+        return Response({"results": [asdict(info) for info in store.catalogue(run.pk)], "next": None, "previous": None})
+
+
+class SeriesPoints(View[SeriesQuery]):
+    """Points of one or many runs. Of each bucket the first, the minimum, the maximum and the last real point."""
+
+    query = SeriesQuery
+    renderer_classes = (Json, Arrow)
+    also_arrow = True
+    answers = {"GET": (200, SeriesAnswer)}
+
+    def get(self, request: Request) -> Response:
+        asked = self.params
+        _check_limits(asked)
+        runs = list(dict.fromkeys(asked.runs))
+        visible_runs(request, runs)
+        window = {name: getattr(asked, name) for name in ("from_step", "to_step", "since_step")}
+        found = store.read(runs, asked.names, max_points=asked.max_points, **window)
+        if request.accepted_renderer.media_type == ARROW:
+            return Response(_arrow(found), content_type=ARROW)
+        return Response({"series": [_plain(series) for series in found]})
+
+
+class SeriesGrid(View[GridQuery]):
+    """Series × columns of steps, reduced on the server to what a screen can show."""
+
+    query = GridQuery
+    answers = {"GET": (200, GridAnswer)}
+
+    def get(self, request: Request) -> Response:
+        asked = self.params
+        visible_runs(request, [asked.run])
+        grid = store.grid(asked.run, asked.names, columns=asked.columns, reduce=asked.reduce)
+        rows = [np.ascontiguousarray(row) for row in grid.values]
+        return Response(
+            {"run": asked.run, "names": grid.names, "steps": np.ascontiguousarray(grid.steps), "values": rows}
+        )
+
+
+def _check_limits(asked: SeriesQuery) -> None:
+    if len(asked.runs) > settings.ATTN_MAX_SERIES_RUNS:
+        raise Invalid.at(
+            "runs", f"at most {settings.ATTN_MAX_SERIES_RUNS} runs in one request; you asked for {len(asked.runs)}"
+        )
+    if asked.max_points > settings.ATTN_MAX_POINTS:
+        raise Invalid.at("max_points", f"must be at most {settings.ATTN_MAX_POINTS}; you gave {asked.max_points}")
+
+
+def _plain(series: store.Series) -> dict[str, Any]:
+    """orjson takes contiguous arrays as they are, without a Python object a point."""
+    arrays = {"step": series.steps, "time": series.times, "value": series.values}
+    head = {name: getattr(series, name) for name in ("run", "name", "group", "count", "nonfinite", "exact")}
+    return head | {"points": {name: np.ascontiguousarray(array) for name, array in arrays.items()}}
+
+
+_SCHEMA = pa.schema(
+    [
+        ("run", pa.int64()),
+        ("name", pa.dictionary(pa.int32(), pa.string())),
+        ("step", pa.int64()),
+        ("time", pa.float64()),
+        ("value", pa.float32()),
+    ]
+)
+
+
+def _arrow(found: list[store.Series]) -> bytes:
+    """One Arrow stream of one table; non-finite values stay what they are."""
+    lengths = [len(series.steps) for series in found]
+    names = list(dict.fromkeys(series.name for series in found))
+    at = {name: index for index, name in enumerate(names)}
+    index = np.repeat(np.array([at[series.name] for series in found], np.int32), lengths)
+    columns = [
+        pa.array(np.repeat(np.array([series.run for series in found], np.int64), lengths)),
+        pa.DictionaryArray.from_arrays(pa.array(index, pa.int32()), pa.array(names, pa.string())),
+        pa.array(_joined([series.steps for series in found], np.int64)),
+        pa.array(_joined([series.times for series in found], np.float64)),
+        pa.array(_joined([series.values for series in found], np.float32)),
+    ]
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, _SCHEMA) as writer:
+        writer.write_batch(pa.record_batch(columns, schema=_SCHEMA))
+    return bytes(sink.getvalue().to_pybytes())
+
+
+def _joined(parts: list[Any], kind: type[np.generic]) -> Any:
+    return np.concatenate([np.empty(0, kind), *parts]).astype(kind, copy=False)

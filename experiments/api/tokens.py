@@ -1,0 +1,18 @@
+"""How a call proves who makes it. Apart from the log-in views: REST framework loads this before its own views."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from knox.auth import TokenAuthentication
+from rest_framework.exceptions import AuthenticationFailed
+
+
+class Token(TokenAuthentication):  # type: ignore[misc]  # knox is untyped
+    """Knox's tokens; bytes that are not UTF-8 are a wrong token, not a server error."""
+
+    def authenticate_credentials(self, token: bytes) -> Any:
+        try:
+            return super().authenticate_credentials(token)
+        except UnicodeDecodeError:
+            raise AuthenticationFailed("Invalid token.") from None

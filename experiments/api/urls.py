@@ -1,0 +1,34 @@
+"""The contract's calls, under /api/v1/."""
+
+from django.urls import path
+
+from . import auth, evidence, experiments, fleet, missing, presets, runs, schema, series
+
+urlpatterns = [
+    path("auth/login/", auth.Login.as_view(), name="api-login"),
+    path("auth/logout/", auth.Logout.as_view(), name="api-logout"),
+    path("presets/", presets.PresetList.as_view(), name="api-presets"),
+    path("presets/<str:name>/", presets.PresetDetail.as_view(), name="api-preset"),
+    path("experiments/", experiments.ExperimentList.as_view(), name="api-experiments"),
+    path("experiments/validate/", experiments.ExperimentValidate.as_view(), name="api-validate"),
+    path("experiments/<int:experiment_id>/", experiments.ExperimentDetail.as_view(), name="api-experiment"),
+    path(
+        "experiments/<int:experiment_id>/cancel/", experiments.ExperimentCancel.as_view(), name="api-experiment-cancel"
+    ),
+    path("runs/", runs.RunList.as_view(), name="api-runs"),
+    path("runs/<int:run_id>/", runs.RunDetail.as_view(), name="api-run"),
+    path("runs/<int:run_id>/cancel/", runs.RunCancel.as_view(), name="api-run-cancel"),
+    path("runs/<int:run_id>/retry/", runs.RunRetry.as_view(), name="api-run-retry"),
+    path("runs/<int:run_id>/series/", series.RunSeries.as_view(), name="api-run-series"),
+    path("runs/<int:run_id>/predictions/", evidence.RunPredictions.as_view(), name="api-run-predictions"),
+    path("runs/<int:run_id>/logs/", evidence.RunLogs.as_view(), name="api-run-logs"),
+    path("runs/<int:run_id>/events/", evidence.RunEvents.as_view(), name="api-run-events"),
+    path("runs/<int:run_id>/artifacts/", evidence.RunArtifacts.as_view(), name="api-run-artifacts"),
+    path("series/", series.SeriesPoints.as_view(), name="api-series"),
+    path("series/grid/", series.SeriesGrid.as_view(), name="api-series-grid"),
+    path("workers/", fleet.WorkerList.as_view(), name="api-workers"),
+    path("queue/", fleet.QueueLine.as_view(), name="api-queue"),
+    path("schema/", schema.Document.as_view(), name="api-schema"),
+    path("docs/", schema.Docs.as_view(), name="api-docs"),
+    path("<path:rest>", missing.Missing.as_view()),
+]
