@@ -1,0 +1,32 @@
+"""Two flags that the worker's main process raises and its slots read: stop, save, take nothing new.
+
+SIGTERM never reaches a slot, so the flags lie in memory that both share. A lock-free byte each: a slot that
+is killed while looking cannot leave anything locked.
+"""
+
+from __future__ import annotations
+
+import mmap
+
+_flags = mmap.mmap(-1, mmap.PAGESIZE)  # anonymous and shared: made at import, before the slots are forked
+_LEAVING, _DRAINED = 0, 1
+
+
+def leave() -> None:
+    """The worker was told to go."""
+    _flags[_LEAVING] = 1
+
+
+def set_drained(drained: bool) -> None:
+    """An operator drains the worker, or takes it back."""
+    _flags[_DRAINED] = int(drained)
+
+
+def asked() -> bool:
+    """Whether runs are to be saved and handed back, and none taken."""
+    return bool(_flags[_LEAVING] or _flags[_DRAINED])
+
+
+def leaving() -> bool:
+    """Whether the worker is about to end."""
+    return bool(_flags[_LEAVING])

@@ -1,0 +1,90 @@
+"""Files of an attempt: its scratch folder, and the way into and out of the artifact storage."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from django.conf import settings
+from django.core.files import File
+from django.core.files.storage import default_storage
+
+from experiments.lifecycle import Held
+
+log = logging.getLogger(__name__)
+_BLOCK = 2**20
+
+
+class Damaged(Exception):
+    """A stored checkpoint is not what was written."""
+
+
+def open_scratch(held: Held) -> Path:
+    """An empty folder for the attempt. What earlier attempts left on this machine goes."""
+    root = Path(settings.ATTN_SCRATCH)
+    for left in root.glob(f"{held.run_id}-*"):
+        shutil.rmtree(left, ignore_errors=True)
+    scratch = root / f"{held.run_id}-{held.fence}"
+    scratch.mkdir(parents=True)
+    return scratch
+
+
+def inside(scratch: Path, path: str) -> Path:
+    """The file that a trainer names, which must lie in its own scratch folder."""
+    local = Path(path).resolve()
+    if not local.is_relative_to(scratch.resolve()):
+        raise ValueError(f"the trainer named a file outside of its scratch folder: {path}")
+    return local
+
+
+def stored_name(held: Held, *parts: str) -> str:
+    """Where a file of the attempt lies in the storage."""
+    return "/".join(["runs", str(held.run_id), str(held.fence), *parts])[-255:]
+
+
+def keep(local: Path, name: str) -> str:
+    """Copy a file into the storage and return the name it got; durable before this returns."""
+    with local.open("rb") as source:
+        kept: str = default_storage.save(name, File(source))
+    _make_durable(kept)
+    local.unlink(missing_ok=True)
+    return kept
+
+
+def _make_durable(name: str) -> None:
+    try:
+        path = Path(default_storage.path(name))
+    except NotImplementedError:
+        return  # an object store answers only when the object is durable
+    for each in (path, path.parent):
+        descriptor = os.open(each, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def fetch(name: str, sha256: str, to: Path) -> Path:
+    """Copy a stored checkpoint to a local folder. Raises Damaged unless it is what was written."""
+    digest = hashlib.sha256()
+    local = to / f"resume-{Path(name).name}"
+    with default_storage.open(name, "rb") as source, local.open("wb") as target:
+        while block := source.read(_BLOCK):
+            digest.update(block)
+            target.write(block)
+    if digest.hexdigest() != sha256:
+        raise Damaged(f"checkpoint {name} is damaged: its SHA-256 is {digest.hexdigest()}, {sha256} was published")
+    return local
+
+
+def discard(names: Iterable[str]) -> None:
+    """Delete surplus files; one that cannot be deleted only costs space."""
+    for name in names:
+        try:
+            default_storage.delete(name)
+        except Exception as error:  # whatever the storage's client raises
+            log.warning("surplus file %s stays: %s", name, error)

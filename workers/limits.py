@@ -1,0 +1,19 @@
+"""How long and how much a worker waits, keeps and holds back. Times in seconds."""
+
+from __future__ import annotations
+
+from attnservice.env import text, whole
+
+POLL_S = 1.0  # between looks at what the user wants; a cancel is seen within this
+TICK_S = 0.2  # longest sleep of the supervisor while nothing arrives
+CANCEL_GRACE_S = 3.0  # a cancelled trainer's time to save, before SIGKILL
+TERM_GRACE_S = 2.0  # between SIGTERM and SIGKILL of a trainer that has said its last word
+LOG_EVERY_S = 1.0
+LOG_CHUNK = 64 * 1024  # characters of log in one row
+LOG_PENDING = 1024 * 1024  # characters of log held while they cannot be written; later lines are dropped
+LOG_LINE = 8 * 1024
+
+TRAINER = text("ATTN_TRAINER", "workers.trainer")  # the module that is run: anything that speaks workers.protocol
+START_S = whole("ATTN_START_S", 300, least=1)  # from a trainer's start to its `Ready`
+# Messages of one trainer held in memory while the database is away; when full, the trainer waits.
+INBOX_BYTES = whole("ATTN_INBOX_BYTES", 256 * 2**20, least=2**20)

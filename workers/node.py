@@ -1,0 +1,57 @@
+"""The life of a worker process, hung on Celery's signals: introduce, be ready, beat, drain, go."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import signals
+
+from attnservice.celery import PUBLISHING, app
+from experiments.doorbell import ring
+from workers import drain, heartbeat, machine, spare
+from workers.identity import introduce, me
+
+_heartbeat: heartbeat.Heartbeat | None = None
+
+
+@signals.celeryd_after_setup.connect
+def _introduce(sender: str, instance: Any, **_: Any) -> None:
+    """Main process, before the slots are forked: what is set here, they inherit."""
+    identity = introduce(sender, sorted(instance.app.amqp.queues.consume_from), instance.concurrency)
+    machine.visible_gpus()  # asked once; the slots inherit the answer
+    heartbeat.beat(identity)
+
+
+@signals.worker_process_init.connect
+def _open_slot(**_: Any) -> None:
+    """A slot, in its main thread: its first trainer begins to import torch."""
+    app.conf.broker_transport_options = PUBLISHING  # a slot rings but never listens
+    spare.prepare()
+
+
+@signals.worker_process_shutdown.connect
+def _close_slot(**_: Any) -> None:
+    spare.discard()
+
+
+@signals.worker_ready.connect
+def _begin(**_: Any) -> None:
+    """Ring for what was queued while nobody listened: those doorbells may be lost."""
+    global _heartbeat
+    _heartbeat = heartbeat.Heartbeat(me())
+    _heartbeat.start()
+    for pool in me().pools:
+        for _slot in range(me().slots):
+            ring(pool, 0)
+
+
+@signals.worker_shutting_down.connect
+def _drain(**_: Any) -> None:
+    """Runs in the handler of SIGTERM: it only raises a flag, which every slot looks at."""
+    drain.leave()
+
+
+@signals.worker_shutdown.connect
+def _end(**_: Any) -> None:
+    if _heartbeat is not None:
+        _heartbeat.stop()
