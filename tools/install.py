@@ -38,7 +38,7 @@ def main() -> None:
 
 def check_python() -> None:
     version = ".".join(map(str, sys.version_info[:2]))
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036 - any Python may run this file
         sys.exit(
             f"attnservice needs Python 3.11 or newer; {sys.executable} is {version}.\n"
             "Install one (Debian, Ubuntu: sudo apt-get install python3.11 python3.11-venv) or name one: make PYTHON=…"
@@ -81,7 +81,7 @@ def install_python() -> None:
     (packages / "attnservice-checkout.pth").write_text(f"{ROOT}\n")
 
 
-QUIET = ("--quiet", "--disable-pip-version-check", "--no-input")
+QUIET = ("-qq", "--disable-pip-version-check", "--no-input")
 
 
 def works() -> bool:

@@ -1,0 +1,49 @@
+"""What every process of a local service finds in its environment: data folder, secret key, broker."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+from pathlib import Path
+from typing import IO
+
+from attnservice.local import broker
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class AlreadyRunning(RuntimeError):
+    """Another launcher holds this data folder."""
+
+
+def enter(data: Path) -> None:
+    """Point this process and its children at `data`. What the user set, DATABASE_URL above all, stays."""
+    data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    keep_secret_key(data / "secret-key")
+    os.environ["ATTN_DATA"] = str(data)
+    os.environ.setdefault("REDIS_URL", broker.url(broker.socket_path(data)))
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "attnservice.settings")
+    os.environ["PYTHONUNBUFFERED"] = "1"
+
+
+def keep_secret_key(path: Path) -> None:
+    """Sessions survive a restart because the key does. Only we may read it."""
+    if path.exists():
+        return
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(secrets.token_urlsafe(50))
+
+
+def hold(data: Path, url: str) -> IO[str]:
+    """The right to run on `data`, until the returned file is closed or we die."""
+    file = (data / "lock").open("a+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        raise AlreadyRunning(file.read().strip()) from None
+    file.truncate(0)
+    file.write(f"{url} (process {os.getpid()})\n")
+    file.flush()
+    return file

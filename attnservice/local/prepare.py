@@ -1,0 +1,93 @@
+"""What has to stand before the web server starts: tables, the first admin, a project, static files, a demo."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import shutil
+from io import StringIO
+from pathlib import Path
+
+from django.contrib.auth import get_user_model
+from django.core.management import call_command
+from django.db import connection
+from django.db.migrations.executor import MigrationExecutor
+
+from attnservice.env import text
+from attnservice.local.environment import ROOT
+
+DEMO = "sam3-lite-digits"
+
+
+def migrate() -> bool:
+    """True when there was something to do. Asking costs a tenth of a second, `migrate` itself a whole one."""
+    executor = MigrationExecutor(connection)
+    if not executor.migration_plan(executor.loader.graph.leaf_nodes()):
+        return False
+    call_command("migrate", verbosity=0, interactive=False)
+    return True
+
+
+def collect_static(into: Path) -> bool:
+    """Gather, hash and compress the static files, unless they are those of the last time."""
+    stamp, now = into / ".made-from", _static_inputs()
+    if stamp.exists() and stamp.read_text() == now:
+        return False
+    shutil.rmtree(into, ignore_errors=True)
+    call_command("collectstatic", verbosity=0, interactive=False, stdout=StringIO())
+    stamp.write_text(now)
+    return True
+
+
+def _static_inputs() -> str:
+    """A digest of our own files and of the versions of everybody else's."""
+    digest = hashlib.sha256()
+    for path in sorted([*(ROOT / "experiments" / "static").rglob("*"), *_fixed_inputs()]):
+        if path.is_file():
+            digest.update(str(path.relative_to(ROOT)).encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _fixed_inputs() -> list[Path]:
+    names = ("requirements.lock", "package-lock.json", "attnservice/static.py", "attnservice/settings.py")
+    return [ROOT / name for name in names]
+
+
+def first_admin() -> tuple[str, str | None] | None:
+    """(name, password) of an admin made now, None where one exists. A password that the user gave is not told."""
+    users = get_user_model().objects
+    if users.filter(is_superuser=True).exists():
+        return None
+    name, given = text("ATTN_ADMIN_USER") or "admin", text("ATTN_ADMIN_PASSWORD")
+    password = given or secrets.token_urlsafe(12)
+    users.create_superuser(username=name, password=password)
+    return name, None if given else password
+
+
+def default_project() -> None:
+    """Somewhere to submit to, owned by the first admin. Left alone once there is any project."""
+    from experiments.models import Membership, Project, Role
+
+    if Project.objects.exists():
+        return
+    owner = get_user_model().objects.filter(is_superuser=True).order_by("pk").first()
+    project = Project.objects.create(name="default")
+    if owner:
+        Membership.objects.create(project=project, user=owner, role=Role.OWNER)
+
+
+def submit_demo() -> str | None:
+    """The first experiment of an empty database; its name, or None when nothing was submitted."""
+    from experiments.lifecycle import submit
+    from experiments.models import Experiment, Project
+    from experiments.presets import presets
+    from experiments.submission import plan
+
+    preset = presets().get(DEMO)
+    owner = get_user_model().objects.filter(is_superuser=True).order_by("pk").first()
+    if preset is None or Experiment.objects.exists():
+        return None
+    planned = plan({"name": preset.title.en, "preset": preset.name})
+    submit(planned, project=Project.objects.order_by("pk")[0], user=owner)
+    return preset.title.en

@@ -1,0 +1,205 @@
+"""The launcher behind `make run`: Redis, web, worker and reconciler as children of one process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from urllib.error import URLError
+from urllib.request import urlopen
+
+from attnservice.local import broker, environment
+from attnservice.local.child import Child
+from attnservice.local.console import Tail, say
+
+LOOK_EVERY_S = 0.2
+HINTS = {"worker": " (it saves a checkpoint and gives its run back; Ctrl-C again kills)"}
+Ready = Callable[[], None]
+
+
+class Stop(Exception):
+    """Ctrl-C or SIGTERM while the service was still coming up."""
+
+
+class Service:
+    def __init__(self, data: Path, port: int, *, demo: bool) -> None:
+        self.data, self.port, self.demo = data, port, demo
+        self.url = f"http://127.0.0.1:{port}"
+        self.children: list[Child] = []  # in the order of their start
+        self._asked = 0
+
+    def run(self) -> None:
+        """Come up, watch, and go down when asked. Everything that can be refused is refused first."""
+        environment.enter(self.data)
+        lock = environment.hold(self.data, self.url)
+        refuse_busy(self.port)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._on_signal)
+        try:
+            self._come_up()
+            self._watch()
+        except Stop:
+            pass
+        finally:
+            self._go_down()
+            lock.close()
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self._asked += 1
+        if self._asked > 1:
+            say("\nKilled. Runs that were under way go on from their last checkpoint at the next start.")
+            os._exit(130)  # the children are on a leash: the kernel kills them with us
+
+    # --- Coming up --------------------------------------------------------------------------------
+
+    def _come_up(self) -> None:
+        (self.data / "logs").mkdir(exist_ok=True)
+        if os.environ["REDIS_URL"] == broker.url(broker.socket_path(self.data)):
+            self._start(self._redis())
+        told = self._prepare()
+        web = self._web()
+        for child in (web, self._worker(), self._reconciler()):
+            self._start(child)
+        self._wait_for_first_page(web)
+        say("\n".join(["", f"  attnservice is on {self.url}", *told, "  Ctrl-C stops it; what it knows stays.", ""]))
+
+    def _start(self, child: Child) -> None:
+        if self._asked:
+            raise Stop
+        child.start()
+        self.children.append(child)
+
+    def _prepare(self) -> list[str]:
+        """Database and static files; what the user should be told once."""
+        import django
+
+        django.setup()
+        from django.conf import settings
+        from django.db import connections
+
+        from attnservice.local import prepare
+
+        told = []
+        if prepare.migrate():
+            say("Database: tables are up to date")
+        if admin := prepare.first_admin():
+            told += admin_lines(*admin)
+        prepare.default_project()
+        if prepare.collect_static(settings.STATIC_ROOT):
+            say("Static files: collected")
+        if self.demo and (name := prepare.submit_demo()):
+            told.append(f"  A first experiment is under way: {name}")
+        connections.close_all()
+        return told
+
+    def _wait_for_first_page(self, web: Child, within_s: float = 60.0) -> None:
+        deadline = time.monotonic() + within_s
+        while not answers(f"{self.url}/healthz"):
+            if self._asked:
+                raise Stop
+            if not web.alive() or time.monotonic() > deadline:
+                sys.exit(f"The web server does not come up. Its log: {web.log}\n{last_lines(web.log)}")
+            time.sleep(0.05)
+
+    # --- The children -----------------------------------------------------------------------------
+
+    def _child(
+        self, name: str, *command: str, ready: Callable[[], None] | None = None, patience_s: float = 15
+    ) -> Child:
+        return Child(name, command, self.data / "logs", ready=ready, patience_s=patience_s)
+
+    def _redis(self) -> Child:
+        folder, path = self.data / "redis", broker.socket_path(self.data)
+        for private in (folder, path.parent):
+            broker.private_folder(private)
+        return self._child("redis", *broker.command(folder, path), ready=lambda: broker.wait_until_up(path))
+
+    def _web(self) -> Child:
+        options = f"--bind 127.0.0.1:{self.port} --worker-class gthread --workers 1 --threads 8 --keep-alive 30"
+        return self._child(
+            "web", sys.executable, "-m", "gunicorn", *options.split(), "--no-control-socket", "attnservice.wsgi"
+        )
+
+    def _worker(self) -> Child:
+        """One slot. Its patience is the trainer's own, and time to give the run back."""
+        pools = "cpu,gpu" if has_gpu() else "cpu"
+        options = f"-c 1 -Q {pools} -n local@%h --loglevel INFO --without-gossip --without-mingle --without-heartbeat"
+        command = [sys.executable, "-m", "celery", "-A", "attnservice.celery", "worker", *options.split()]
+        return self._child("worker", *command, patience_s=60)
+
+    def _reconciler(self) -> Child:
+        return self._child("reconciler", sys.executable, str(environment.ROOT / "manage.py"), "reconciler")
+
+    # --- Watching and going down ------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        tails = [Tail(child.name, child.log) for child in self.children]
+        while not self._asked:
+            for child in self.children:
+                if news := child.revive():
+                    say(news, child.name)
+            for tail in tails:
+                tail.show()
+            time.sleep(LOOK_EVERY_S)
+
+    def _go_down(self) -> None:
+        """The worker first, while database and broker still stand: it checkpoints and gives its run back."""
+        order = {"worker": 0, "reconciler": 1, "web": 2, "redis": 3}
+        for child in sorted(self.children, key=lambda child: order[child.name]):
+            if not child.alive():
+                continue
+            began = time.monotonic()
+            hint = (
+                " (it saves a checkpoint and gives its run back; Ctrl-C again kills)" if child.name == "worker" else ""
+            )
+            say(f"Stopping the {child.name}{hint}")
+            child.ask_to_stop()
+            if not child.wait():
+                say(f"The {child.name} did not stop within {child.patience_s:.0f} s and was killed")
+            elif time.monotonic() - began > 1:
+                say(f"The {child.name} has stopped after {time.monotonic() - began:.1f} s")
+        if self.children:
+            say("Stopped. `make run` goes on where this left off.")
+
+
+def refuse_busy(port: int, patience_s: float = 2.0) -> None:
+    """A web server that was just killed may hold its port for a moment."""
+    deadline = time.monotonic() + patience_s
+    while True:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                return probe.bind(("127.0.0.1", port))
+            except PermissionError:
+                sys.exit(f"Port {port} is reserved for the administrator. Choose another: make run PORT=8000")
+            except OSError:
+                if time.monotonic() > deadline:
+                    sys.exit(f"Port {port} is in use by another program. Choose another: make run PORT={port + 1}")
+        time.sleep(0.1)
+
+
+def admin_lines(name: str, password: str | None) -> list[str]:
+    if password is None:
+        return [f"  Log in as {name}, with the password from ATTN_ADMIN_PASSWORD"]
+    return [f"  Log in as {name} with the password  {password}", "  (It is shown this once; only its hash is kept.)"]
+
+
+def has_gpu() -> bool:
+    return any(Path("/dev").glob("nvidia[0-9]*"))
+
+
+def answers(url: str) -> bool:
+    try:
+        with urlopen(url, timeout=5) as reply:
+            return reply.status == 200
+    except (URLError, OSError):
+        return False
+
+
+def last_lines(log: Path, count: int = 15) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-count:])
