@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 import shutil
 from io import StringIO
@@ -14,7 +13,6 @@ from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
 from attnservice.env import text
-from attnservice.local.environment import ROOT
 
 DEMO = "sam3-lite-digits"
 
@@ -28,30 +26,10 @@ def migrate() -> bool:
     return True
 
 
-def collect_static(into: Path) -> bool:
-    """Gather, hash and compress the static files, unless they are those of the last time."""
-    stamp, now = into / ".made-from", _static_inputs()
-    if stamp.exists() and stamp.read_text() == now:
-        return False
+def collect_static(into: Path) -> None:
+    """Gather, hash and compress the static files anew."""
     shutil.rmtree(into, ignore_errors=True)
     call_command("collectstatic", verbosity=0, interactive=False, stdout=StringIO())
-    stamp.write_text(now)
-    return True
-
-
-def _static_inputs() -> str:
-    """A digest of our own files and of the versions of everybody else's."""
-    digest = hashlib.sha256()
-    for path in sorted([*(ROOT / "experiments" / "static").rglob("*"), *_fixed_inputs()]):
-        if path.is_file():
-            digest.update(str(path.relative_to(ROOT)).encode())
-            digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
-def _fixed_inputs() -> list[Path]:
-    names = ("requirements.lock", "package-lock.json", "attnservice/static.py", "attnservice/settings.py")
-    return [ROOT / name for name in names]
 
 
 def first_admin() -> tuple[str, str | None] | None:

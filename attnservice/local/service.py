@@ -16,6 +16,7 @@ from urllib.request import urlopen
 from attnservice.local import broker, environment
 from attnservice.local.child import Child
 from attnservice.local.console import Tail, say
+from attnservice.local.fingerprint import fingerprint
 
 LOOK_EVERY_S = 0.2
 HINTS = {"worker": " (it saves a checkpoint and gives its run back; Ctrl-C again kills)"}
@@ -58,14 +59,21 @@ class Service:
     # --- Coming up --------------------------------------------------------------------------------
 
     def _come_up(self) -> None:
+        """Where nothing has changed since the last time, the web server starts while we look at the database."""
         (self.data / "logs").mkdir(exist_ok=True)
+        stamp, now, web = self.data / "prepared", fingerprint(), self._web()
+        fresh = not stamp.exists() or stamp.read_text() != now
         if os.environ["REDIS_URL"] == broker.url(broker.socket_path(self.data)):
             self._start(self._redis())
-        told = self._prepare()
-        web = self._web()
-        for child in (web, self._worker(), self._reconciler()):
-            self._start(child)
+        if not fresh:
+            self._start(web)
+        told = self._prepare(fresh)
+        stamp.write_text(now)
+        if fresh:
+            self._start(web)
         self._wait_for_first_page(web)
+        self._start(self._worker())
+        self._start(self._reconciler())
         say("\n".join(["", f"  attnservice is on {self.url}", *told, "  Ctrl-C stops it; what it knows stays.", ""]))
 
     def _start(self, child: Child) -> None:
@@ -74,7 +82,7 @@ class Service:
         child.start()
         self.children.append(child)
 
-    def _prepare(self) -> list[str]:
+    def _prepare(self, fresh: bool) -> list[str]:
         """Database and static files; what the user should be told once."""
         import django
 
@@ -90,7 +98,8 @@ class Service:
         if admin := prepare.first_admin():
             told += admin_lines(*admin)
         prepare.default_project()
-        if prepare.collect_static(settings.STATIC_ROOT):
+        if fresh:
+            prepare.collect_static(settings.STATIC_ROOT)
             say("Static files: collected")
         if self.demo and (name := prepare.submit_demo()):
             told.append(f"  A first experiment is under way: {name}")
