@@ -12,7 +12,7 @@ py := .venv/bin/python
 pytest := $(py) -m pytest -n $(JOBS)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint fmt bench e2e manage lock install
+.PHONY: help run test lint fmt bench e2e manage secrets lock install
 
 help:  ## this list
 	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | while IFS="$$(printf '\t')" read -r name text; \
@@ -43,6 +43,9 @@ bench: install  ## the benchmarks; they write to benchmarks/results
 
 manage: install  ## Django's manage.py on the data folder: make manage ARGS="createsuperuser" DATA=.data
 	@$(py) -m attnservice.local manage --data '$(DATA)' -- $(ARGS)
+
+secrets:  ## what docker-compose.yml needs besides: random passwords in ./secrets
+	@$(PYTHON) tools/make_secrets.py && echo 'The admin password is in secrets/admin_password'
 
 # Exact versions of everything, without a registry's address. torch stays the plain release: the lock of a machine
 # with CUDA wheels would pin a dozen nvidia packages, that of a CPU machine the local version +cpu.

@@ -1,4 +1,5 @@
-"""`python -m attnservice.local run` starts the whole service on this machine; `… manage` is manage.py on its data."""
+"""`python -m attnservice.local run` starts the whole service on this machine; `prepare` is what a deployment runs
+before its servers start; `manage` is manage.py on the data of `run`."""
 
 from __future__ import annotations
 
@@ -14,6 +15,8 @@ from attnservice.local.service import Service
 
 def main() -> None:
     options = _parser().parse_args()
+    if options.action == "prepare":
+        return _prepare()
     data = options.data.resolve()
     if options.action == "manage":
         environment.enter(data)
@@ -28,10 +31,22 @@ def main() -> None:
         sys.exit(str(error))
 
 
+def _prepare() -> None:
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "attnservice.settings")
+    import django
+
+    django.setup()
+    from attnservice.local.prepare import everything
+
+    print("\n".join(everything()))
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m attnservice.local", description=__doc__)
     actions = parser.add_subparsers(dest="action", required=True)
-    run, manage = actions.add_parser("run"), actions.add_parser("manage")
+    actions.add_parser("prepare", help="tables, the first admin and a project, then end; settings from the environment")
+    run = actions.add_parser("run", help="web, Redis, a worker and the reconciler, until Ctrl-C")
+    manage = actions.add_parser("manage", help="manage.py on the same data folder")
     for action in (run, manage):
         action.add_argument("--data", type=Path, default=Path(".data"), help="everything that lasts lies here")
     run.add_argument("--port", type=int, default=8000)

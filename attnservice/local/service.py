@@ -92,12 +92,7 @@ class Service:
 
         from attnservice.local import prepare
 
-        told = []
-        if prepare.migrate():
-            say("Database: tables are up to date")
-        if admin := prepare.first_admin():
-            told += admin_lines(*admin)
-        prepare.default_project()
+        told = prepare.everything()
         if fresh:
             prepare.collect_static(settings.STATIC_ROOT)
             say("Static files: collected")
@@ -190,12 +185,6 @@ def refuse_busy(port: int, patience_s: float = 2.0) -> None:
                 if time.monotonic() > deadline:
                     sys.exit(f"Port {port} is in use by another program. Choose another: make run PORT={port + 1}")
         time.sleep(0.1)
-
-
-def admin_lines(name: str, password: str | None) -> list[str]:
-    if password is None:
-        return [f"  Log in as {name}, with the password from ATTN_ADMIN_PASSWORD"]
-    return [f"  Log in as {name} with the password  {password}", "  (It is shown this once; only its hash is kept.)"]
 
 
 def has_gpu() -> bool:
