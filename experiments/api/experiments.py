@@ -11,8 +11,9 @@ from pydantic import BaseModel, Field
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from experiments import lifecycle
-from experiments.models import Experiment, Run
+from experiments import estimates, lifecycle
+from experiments.models import Experiment, Project, Run
+from experiments.models.runs import RunQuerySet
 from experiments.states import ENDED, State
 from experiments.submission import Plan, Submission, plan
 
@@ -32,6 +33,7 @@ class PlannedRow(BaseModel):
     index: int
     seed: int
     params: dict[str, Any]
+    parameters: int = Field(description="of the run's model, frozen ones too")
 
 
 class Validated(BaseModel):
@@ -39,6 +41,11 @@ class Validated(BaseModel):
 
     count: int
     steps: int = Field(description="training steps of all runs together")
+    parameters: int = Field(description="of the base spec's model, frozen ones too")
+    seconds: float | None = Field(
+        description="training time of all runs one after the other, from step times measured in runs like them that "
+        "you may see; null where there are none"
+    )
     pool: str
     project: str
     runs: list[PlannedRow]
@@ -107,10 +114,7 @@ class ExperimentValidate(View[Query]):
     def post(self, request: Request) -> Response:
         planned = _plan({"name": "unnamed", **self.sent})
         project = project_for(person(request), planned.submission.project)
-        runs = [PlannedRow(index=run.index, seed=run.seed, params=run.params) for run in planned.runs]
-        steps = sum(run.spec.train.steps for run in planned.runs)
-        found = Validated(count=len(runs), steps=steps, pool=planned.pool, project=project.name, runs=runs)
-        return answer(found)
+        return answer(_validated(planned, project, Run.objects.visible_to(request.user)))
 
 
 class ExperimentList(View[ExperimentQuery]):
@@ -159,6 +163,22 @@ class ExperimentCancel(View[Query]):
         for run_id in alive:
             _cancel_unless_ended(run_id, request)
         return _whole(experiment)
+
+
+def _validated(planned: Plan, project: Project, visible: RunQuerySet) -> Validated:
+    specs = [run.spec for run in planned.runs]
+    return Validated(
+        count=len(specs),
+        steps=sum(spec.train.steps for spec in specs),
+        parameters=estimates.parameters(planned.spec),
+        seconds=estimates.seconds(specs, visible),
+        pool=planned.pool,
+        project=project.name,
+        runs=[
+            PlannedRow(index=r.index, seed=r.seed, params=r.params, parameters=estimates.parameters(r.spec))
+            for r in planned.runs
+        ],
+    )
 
 
 def _cancel_unless_ended(run_id: int, request: Request) -> None:

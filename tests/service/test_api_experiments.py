@@ -131,8 +131,28 @@ def test_validate_tells_the_runs_and_stores_nothing(client: APIClient) -> None:
     found = reply.json()
     assert reply.status_code == 200
     assert (found["count"], found["steps"], found["pool"], found["project"]) == (4, 80, "cpu", "vision")
-    assert found["runs"][3] == {"index": 3, "seed": 8, "params": {"optimizer.lr": 0.01}}
+    assert found["parameters"] > 10_000
+    assert found["seconds"] is None
+    run = {"index": 3, "seed": 8, "params": {"optimizer.lr": 0.01}, "parameters": found["parameters"]}
+    assert found["runs"][3] == run
     assert not Experiment.objects.exists()
+
+
+def test_validate_knows_the_time_of_runs_that_were_measured_and_may_be_seen(client: APIClient) -> None:
+    def seconds(caller: APIClient) -> float | None:
+        reply = caller.post(
+            f"{API}/experiments/validate/", {**BODY, "overrides": {"train.steps": 200}, "seeds": [1, 2]}
+        )
+        return reply.json()["seconds"]  # type: ignore[no-any-return]
+
+    run = Run.objects.get(pk=submit(client).json()["runs"][0]["id"])
+    run.headlines.create(key="time/step_ms", last=50.0)
+    assert seconds(client) is None
+    Run.objects.update(state=State.SUCCEEDED)
+    assert seconds(client) == 2 * 200 * 0.05
+    stranger = make_user()
+    make_project(editor=stranger)
+    assert seconds(client_of(stranger)) is None
 
 
 def test_the_same_idempotency_key_makes_one_experiment(client: APIClient) -> None:

@@ -1,0 +1,104 @@
+"""What a spec will cost, before it runs: its parameters exactly, its time from runs like it that were measured.
+
+The counts mirror the modules of the trainer, which the service does not import; a test builds those
+modules and compares.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+
+from experiments.models import Headline
+from experiments.models.runs import RunQuerySet
+from experiments.states import State
+
+from .spec import Attention, ClassifierModel, ClassifySpec, SegmenterModel, SegmentSpec, Spec, Transformer, resolved
+
+WORDS, PROMPT_LENGTH = 43, 6  # of the prompts of scenes and digit-scenes
+DIGIT_SIDE, DIGIT_CLASSES = 8, 10
+MASK_CHANNELS, BOX_CODE = 32, 64
+MATRICES = {"full": 4, "no_q": 3, "no_k": 3, "no_v": 3, "tied_qk": 3, "no_qk": 2, "const_q": 3, "uniform": 2}
+LOOKED_AT = 200  # newest measured runs among which one like this is looked for
+
+
+def parameters(spec: Spec) -> int:
+    """Trainable and frozen parameters of the model that the spec describes."""
+    if isinstance(spec, SegmentSpec):
+        return _segmenter(spec.model)
+    assert isinstance(spec, ClassifySpec)
+    return _classifier(spec.model)
+
+
+def seconds(specs: Sequence[Spec], runs: RunQuerySet) -> float | None:
+    """Training time of all specs one after the other, from the step time of the newest run of each kind.
+    None where some kind was never measured: a guess would be taken for a figure."""
+    measured = _step_times(runs)
+    times = [measured.get(_kind(resolved(spec))) for spec in specs]
+    if None in times:
+        return None
+    return sum(time * spec.train.steps for time, spec in zip(times, specs, strict=True) if time is not None) / 1000
+
+
+def _step_times(runs: RunQuerySet) -> dict[str, float]:
+    """Milliseconds a step by kind of run; the newest measurement of a kind wins."""
+    done = runs.filter(state=State.SUCCEEDED).order_by("-id").values_list("id", "spec")[:LOOKED_AT]
+    specs = dict(done)
+    rows = Headline.objects.filter(run_id__in=specs, key="time/step_ms", last__isnull=False).order_by("run_id")
+    return {_kind(specs[run]): last for run, last in rows.values_list("run_id", "last") if last is not None}
+
+
+def _kind(spec: dict[str, object]) -> str:
+    """What the time of a step depends on."""
+    train = spec["train"]
+    assert isinstance(train, dict)
+    sizes = [train["batch_size"], train["accumulate"]]
+    return json.dumps([spec["task"], spec["data"], spec["model"], spec["resources"], sizes], sort_keys=True)
+
+
+def _linear(inputs: int, outputs: int) -> int:
+    return (inputs + 1) * outputs
+
+
+def _mlp(inputs: int, hidden: int, outputs: int) -> int:
+    return _linear(inputs, hidden) + _linear(hidden, outputs)
+
+
+def _norm(width: int) -> int:
+    return 2 * width
+
+
+def _attention(width: int, attention: Attention) -> int:
+    query = width if attention.variant == "const_q" else 0
+    return MATRICES[attention.variant] * width**2 + query
+
+
+def _layer(model: Transformer, sites: int) -> int:
+    """So many attention sites, each behind its norm, then the feed-forward part."""
+    width = model.d_model
+    attention = sites * (_norm(width) + _attention(width, model.attention))
+    return attention + _norm(width) + _mlp(width, model.ffn, width)
+
+
+def _classifier(model: ClassifierModel) -> int:
+    width = model.d_model
+    tokens = 1 + (DIGIT_SIDE // model.patch) ** 2
+    stem = _linear(model.patch**2, width) + tokens * width
+    return stem + model.layers * _layer(model, 1) + _norm(width) + _linear(width, DIGIT_CLASSES)
+
+
+def _segmenter(model: SegmenterModel) -> int:
+    width, fine = model.d_model, (model.patch // 2) ** 2
+    image = _linear(3 * 9, MASK_CHANNELS) + _linear(MASK_CHANNELS * fine, width) + _norm(width)
+    text = (WORDS + PROMPT_LENGTH) * width + model.text_layers * _layer(model, 1) + _norm(width)
+    fusion = model.encoder_layers * _layer(model, 2)
+    queries = (1 + model.queries) * width + 4 * model.queries + _mlp(BOX_CODE, width, width)
+    decoder = model.decoder_layers * _layer(model, 3)
+    return image + text + fusion + queries + decoder + _heads(width, fine)
+
+
+def _heads(width: int, fine: int) -> int:
+    score = _norm(width) + _linear(width, width) + _linear(width, 1)
+    others: Iterable[int] = (_mlp(width, width, outputs) for outputs in (4, 1, MASK_CHANNELS))
+    masks = _linear(width, MASK_CHANNELS * fine) + _linear(2 * MASK_CHANNELS, MASK_CHANNELS)
+    return score + sum(others) + masks

@@ -1,0 +1,67 @@
+"""The service's parameter counts against the modules that the trainer really builds."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import pytest
+from torch import nn
+
+from experiments.estimates import DIGIT_CLASSES, DIGIT_SIDE, PROMPT_LENGTH, WORDS, parameters
+from experiments.spec import ClassifySpec, SegmentSpec, Variant, parse_spec
+from workers.trainer.data import digits, words
+from workers.trainer.nets.classifier import Classifier
+from workers.trainer.nets.segmenter import Segmenter
+
+
+def built(raw: dict[str, Any]) -> tuple[int, int]:
+    """The estimate, and the count of the real module."""
+    spec = parse_spec(raw)
+    model: nn.Module
+    if isinstance(spec, SegmentSpec):
+        side = spec.data.canvas
+        model = Segmenter(spec.model, side=side, words=len(words.VOCABULARY), prompt_length=words.LENGTH)
+    else:
+        assert isinstance(spec, ClassifySpec)
+        model = Classifier(spec.model, side=digits.SIDE, channels=1, classes=digits.CLASSES)
+    return parameters(spec), sum(parameter.numel() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("variant", get_args(Variant))
+def test_every_variant_is_counted_exactly(variant: str) -> None:
+    for task, dataset in (("segment", "scenes"), ("segment", "digit-scenes"), ("classify", "digits")):
+        estimate, real = built(
+            {"task": task, "data": {"dataset": dataset}, "model": {"attention": {"variant": variant}}}
+        )
+        assert estimate == real
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        {
+            "patch": 8,
+            "text_layers": 2,
+            "encoder_layers": 1,
+            "decoder_layers": 3,
+            "queries": 7,
+            "d_model": 48,
+            "ffn": 40,
+        },
+        {"heads": 1, "d_model": 32, "encoder_layers": 3},
+    ],
+)
+def test_other_sizes_of_the_segmenter_are_counted_exactly(model: dict[str, Any]) -> None:
+    estimate, real = built({"task": "segment", "data": {"dataset": "scenes"}, "model": model})
+    assert estimate == real
+
+
+@pytest.mark.parametrize("model", [{"patch": 1, "layers": 3}, {"patch": 4, "d_model": 24, "ffn": 100}])
+def test_other_sizes_of_the_classifier_are_counted_exactly(model: dict[str, Any]) -> None:
+    estimate, real = built({"task": "classify", "data": {"dataset": "digits"}, "model": model})
+    assert estimate == real
+
+
+def test_what_the_data_fixes_is_what_the_data_says() -> None:
+    assert (len(words.VOCABULARY), words.LENGTH) == (WORDS, PROMPT_LENGTH)
+    assert (DIGIT_SIDE, DIGIT_CLASSES) == (digits.SIDE, digits.CLASSES)
