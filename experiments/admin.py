@@ -35,7 +35,9 @@ class ReadOnly:
 class ReadOnlyInline(ReadOnly, TabularInline):  # type: ignore[misc]
     extra = 0
     tab = True
-    show_change_link = False
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> Any:
+        return self.fields
 
 
 class AttemptInline(ReadOnlyInline):
@@ -142,7 +144,7 @@ admin.site.unregister([User, Group, AuthToken])
 
 
 @admin.register(User)
-class PersonAdmin(UserAdmin, ModelAdmin):  # type: ignore[misc]
+class PersonAdmin(UserAdmin, ModelAdmin):  # type: ignore[misc, type-arg]
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
@@ -158,6 +160,7 @@ class TokenAdmin(ModelAdmin):  # type: ignore[misc]
     """Tokens can be revoked here, never made or read: only their digests exist."""
 
     list_display = ("user", "created", "expiry")
+    list_display_links = None  # a token's name is its digest
     list_select_related = ("user",)
     search_fields = ("user__username",)
     fields = ("user", "created", "expiry")

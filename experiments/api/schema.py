@@ -127,7 +127,7 @@ class Docs(LoginRequiredMixin, DjangoView):
     """A page of the endpoints, made from the document: no script, nothing from elsewhere."""
 
     def get(self, request: HttpRequest) -> HttpResponse:
-        return render(request, "api/docs.html", {"title": "REST API", "groups": _groups(document(None))})
+        return render(request, "api/docs.html", {"groups": _groups(document(None))})
 
 
 def document(request: Request | None) -> dict[str, Any]:

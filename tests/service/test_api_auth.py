@@ -22,7 +22,7 @@ pytestmark = needs_database
 READS = ["", "series/", "logs/", "events/", "artifacts/", "predictions/"]
 
 
-def basic(name: str, password: str) -> dict[str, str]:
+def basic(name: str, password: str) -> dict[str, Any]:
     return {"HTTP_AUTHORIZATION": "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()}
 
 
@@ -88,7 +88,8 @@ def test_a_wrong_token_is_401(token: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["presets", "experiments", "experiments/1", "runs", "runs/1", "series", "series/grid", "workers", "queue", "schema"]
+    "path", ["presets", "experiments", "experiments/1", "runs", "runs/1", "series", "series/grid", "workers",
+             "queue", "schema"]
 )  # fmt: skip
 def test_without_a_log_in_every_read_is_401(path: str) -> None:
     problem(client_of().get(f"{API}/{path}/"), 401)

@@ -57,7 +57,10 @@ def serve() -> int:
 def warm_up() -> None:
     """One step of each task at the smallest size: loads every lazy import and kernel. No CUDA is touched."""
     common = {"resources": {"device": "cpu"}, "optimizer": {"warmup_steps": 0}, "train": {"steps": 1, "batch_size": 2}}
-    tasks = ({"task": "classify", "data": {"dataset": "digits"}},)
+    tasks = (
+        {"task": "classify", "data": {"dataset": "digits"}},
+        {"task": "segment", "data": {"dataset": "digit-scenes", "train_size": 8, "val_size": 8}},
+    )
     for task in tasks:
         spec = parse_spec({**common, **task, "model": _TINY})
         session = Session(spec, Recorder(_nobody, lambda: 0.0), scratch=Path(os.devnull))

@@ -8,9 +8,10 @@ import torch
 
 from experiments.spec import Spec
 from workers.trainer.classify import ClassifyTask
+from workers.trainer.segment import SegmentTask
 from workers.trainer.task import Task
 
-TASKS: dict[str, Any] = {"classify": ClassifyTask}
+TASKS: dict[str, Any] = {"classify": ClassifyTask, "segment": SegmentTask}
 
 
 def build_task(spec: Spec, device: torch.device) -> Task:

@@ -1,0 +1,72 @@
+"""One scripted worker and one reconciler for all tests here, and what every test asks about a run."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from tests.redis_server import RedisServer
+from tests.worker import fleet
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """They share a worker, so they share a process of xdist; they touch the database of real processes."""
+    for item in items:
+        if "tests/worker" in item.nodeid:
+            item.add_marker(pytest.mark.xdist_group("worker"))
+
+
+@pytest.fixture(scope="session")
+def reconciler(django_db_setup: None, redis_server: RedisServer) -> Iterator[fleet.Process]:
+    process = fleet.start_reconciler()
+    yield process
+    process.stop()
+
+
+@pytest.fixture(scope="session")
+def shared_worker(
+    django_db_setup: None, redis_server: RedisServer, reconciler: fleet.Process
+) -> Iterator[fleet.Worker]:
+    worker = fleet.Worker("cpu", script={}).ready()
+    yield worker
+    worker.stop()
+
+
+@pytest.fixture
+def worker(shared_worker: fleet.Worker, transactional_db: None, redis: RedisServer) -> fleet.Worker:
+    """The shared scripted worker, told nothing."""
+    shared_worker.play({})
+    return shared_worker
+
+
+@pytest.fixture(scope="session")
+def shared_laboratory(
+    django_db_setup: None, redis_server: RedisServer, reconciler: fleet.Process
+) -> Iterator[fleet.Worker]:
+    worker = fleet.Worker("lab").ready()
+    yield worker
+    worker.stop()
+
+
+@pytest.fixture
+def laboratory(shared_laboratory: fleet.Worker, transactional_db: None, redis: RedisServer) -> fleet.Worker:
+    """A worker with the real trainer, on the pool `lab`."""
+    return shared_laboratory
+
+
+@pytest.fixture
+def hire(transactional_db: None, redis: RedisServer, reconciler: fleet.Process) -> Iterator[type[fleet.Worker]]:
+    """Start a worker of one's own: `hire("pool", script={...})`; it is killed at the end of the test."""
+    hired: list[fleet.Worker] = []
+
+    def start(pool: str, **options: object) -> fleet.Worker:
+        hired.append(fleet.Worker(pool, **options))  # type: ignore[arg-type]
+        return hired[-1]
+
+    yield start  # type: ignore[misc]
+    for worker in hired:
+        worker.stop(signal.SIGKILL)
+        logging.getLogger(__name__).info("%s\n%s", worker.name, worker.log())

@@ -1,0 +1,158 @@
+"""A supervisor and a trainer that behaves in every way a trainer can. Real Celery, real Redis, real files."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import psutil
+from django.core.files.storage import default_storage
+
+from experiments import lifecycle
+from experiments.models import Worker as WorkerRow
+from experiments.states import Reason, State
+from tests.worker import fleet
+from tests.worker.looking import assert_whole, ended, fresh, queue, reaches, story
+
+
+def test_a_run_succeeds_with_one_value_per_series_and_step(worker: fleet.Worker) -> None:
+    run = ended(queue(steps=23))
+    assert_whole(run)
+    assert story(run) == ["queued", "claimed", "running", "succeeded"]
+    attempt = run.attempts.get()
+    assert attempt.info["torch"] == "none"
+    assert attempt.device == "scripted"
+    assert run.checkpoint_step == 23
+
+
+def test_only_the_last_two_checkpoints_keep_their_files(worker: fleet.Worker) -> None:
+    run = ended(queue(steps=40, every=10))
+    checkpoints = list(run.checkpoints.all())
+    assert [each.step for each in checkpoints] == [40, 30]
+    assert all(default_storage.size(each.path) == each.size for each in checkpoints)
+    _, files = default_storage.listdir(f"runs/{run.pk}/1")
+    assert sorted(files) == sorted(each.path.rsplit("/", 1)[1] for each in checkpoints)
+
+
+def test_artifacts_and_logs_arrive(worker: fleet.Worker) -> None:
+    worker.play({"log_lines": 2})
+    run = ended(queue(steps=10, every=5))
+    assert [(each.step, each.meta) for each in run.artifacts.all()] == [(4, {"n": 1}), (9, {"n": 1})]
+    with default_storage.open(run.artifacts.first().path) as kept:
+        assert kept.read() == b"picture of step 4"
+    text = "".join(run.logs.order_by("id").values_list("text", flat=True))
+    assert [f"step {step} line {line}" for step in range(10) for line in range(2)] == [
+        line for line in text.splitlines() if " line " in line
+    ]
+    assert "saved step 10" in text
+
+
+def test_a_trainer_that_dies_is_replaced_and_resumes_at_its_checkpoint(worker: fleet.Worker) -> None:
+    worker.play({"crash_at": 17})
+    run = ended(queue(steps=30, every=10))
+    assert_whole(run)
+    first, second = run.attempts.order_by("fence")
+    assert (first.outcome, second.start_step) == (Reason.CRASHED, 10)
+    words = run.events.filter(to_state=State.QUEUED).last()
+    assert words is not None
+    assert run.crash_count == 0
+
+
+def test_a_run_that_always_crashes_at_the_same_step_is_poisoned(worker: fleet.Worker) -> None:
+    worker.play({"crash_always": 3})
+    run = ended(queue(steps=20))
+    assert (run.state, run.reason, run.fence) == (State.FAILED, Reason.POISONED, 3)
+    assert "SIGKILL" in run.detail
+    assert "about to die" in run.detail  # the last lines of its output
+
+
+def test_a_failure_that_would_come_again_ends_the_run_with_its_traceback(worker: fleet.Worker) -> None:
+    worker.play({"fail_at": 7})
+    run = ended(queue(steps=20))
+    assert (run.state, run.reason, run.fence, run.committed_step) == (State.FAILED, Reason.NAN, 1, 7)
+    assert "Traceback: here" in run.detail
+
+
+def test_kill_9_of_the_trainer_in_mid_run_costs_no_value(worker: fleet.Worker) -> None:
+    worker.play({"step_s": 0.05})
+    run = reaches(queue(steps=50, every=10), 15)
+    os.kill(run.attempts.get().pid, signal.SIGKILL)
+    assert_whole(ended(run))
+    assert fresh(run).fence == 2
+
+
+def test_a_cancelled_trainer_is_gone_within_five_seconds(worker: fleet.Worker) -> None:
+    worker.play({"step_s": 0.05})
+    run = reaches(queue(steps=2000), 5)
+    pid = run.attempts.get().pid
+    lifecycle.request_cancel(run.pk, None)
+    fleet.wait_for(lambda: not fleet.is_alive(pid), 5)
+    assert ended(run, 5).state == State.CANCELLED
+    assert fresh(run).committed_step == fresh(run).checkpoint_step
+
+
+def test_a_trainer_deaf_to_a_cancel_is_killed_with_its_children_within_five_seconds(worker: fleet.Worker) -> None:
+    worker.play({"step_s": 0.05, "mute": True, "spawn": True})
+    run = reaches(queue(steps=2000), 5)
+    pid = run.attempts.get().pid
+    children = psutil.Process(pid).children()
+    assert children
+    lifecycle.request_cancel(run.pk, None)
+    fleet.wait_for(lambda: not any(map(fleet.is_alive, [pid, *(child.pid for child in children)])), 5)
+    assert ended(run, 5).state == State.CANCELLED
+
+
+def test_a_cancelled_run_goes_on_from_its_checkpoint_when_it_is_retried(worker: fleet.Worker) -> None:
+    worker.play({"step_s": 0.05})
+    run = reaches(queue(steps=30, every=10), 12)
+    lifecycle.request_cancel(run.pk, None)
+    ended(run)
+    worker.play({})
+    lifecycle.retry(run.pk, None)
+    fleet.wait_for(lambda: fresh(run).state == State.SUCCEEDED)
+    assert_whole(run)
+    assert run.attempts.order_by("fence").last().start_step >= 12
+
+
+def test_a_damaged_checkpoint_is_not_trained_from(worker: fleet.Worker) -> None:
+    worker.play({"step_s": 0.05})
+    run = reaches(queue(steps=1000, every=10), 12)
+    lifecycle.request_cancel(run.pk, None)
+    ended(run)
+    with Path(default_storage.path(run.checkpoints.first().path)).open("ab") as kept:
+        kept.write(b"bit rot")
+    lifecycle.retry(run.pk, None)
+    fleet.wait_for(lambda: fresh(run).state == State.FAILED)
+    assert fresh(run).reason == Reason.STORAGE
+    assert "damaged" in fresh(run).detail
+
+
+def test_a_holder_whose_fence_is_outdated_kills_its_trainer_and_writes_nothing_more(worker: fleet.Worker) -> None:
+    worker.play({"step_s": 0.05})
+    run = reaches(queue(steps=2000), 5)
+    pid = run.attempts.get().pid
+    from experiments.models import Run
+
+    Run.objects.filter(pk=run.pk).update(fence=99)  # as if somebody else held it
+    fleet.wait_for(lambda: not fleet.is_alive(pid), 5)
+    assert fresh(run).state == State.RUNNING
+    assert fresh(run).attempts.count() == 1
+    seen = fresh(run).committed_step
+    time.sleep(0.3)
+    assert fresh(run).committed_step == seen
+    Run.objects.filter(pk=run.pk).update(state=State.FAILED)
+
+
+def test_a_worker_that_is_drained_in_the_database_hands_its_run_back_and_takes_none(worker: fleet.Worker) -> None:
+    worker.play({"step_s": 0.05})
+    run = reaches(queue(steps=200, every=10), 12)
+    WorkerRow.objects.update(draining=True)
+    fleet.wait_for(lambda: fresh(run).state == State.QUEUED, 10)
+    time.sleep(1.2)  # the reconciler has had its round
+    assert fresh(run).state == State.QUEUED
+    assert (fresh(run).crash_count, fresh(run).reason) == (0, Reason.PREEMPTED), fresh(run).detail
+    worker.play({})
+    WorkerRow.objects.update(draining=False)
+    assert_whole(ended(run))

@@ -1,0 +1,105 @@
+"""Prompted samples, batches of them, and a data set that makes each sample from (split, index) alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from workers.trainer.data.words import LENGTH, PAD, encode
+
+MAX_TARGETS = 4  # things a prompt can name at once
+CACHE_BYTES = 256 * 2**20
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image with a prompt. `labels` numbers the visible thing at each pixel (0: none); `hits` are those the
+    prompt names, and an empty `hits` means that nothing in the image is meant."""
+
+    image: NDArray[np.uint8]  # H, W, 3
+    labels: NDArray[np.uint8]  # H, W
+    hits: tuple[int, ...]
+    prompt: str
+
+    @property
+    def masks(self) -> NDArray[np.bool_]:
+        return self.labels == np.array(self.hits, np.uint8)[:, None, None]  # hits, H, W
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Tensors of B samples; targets are padded to G, `valid` says which are real."""
+
+    images: Tensor  # B, 3, H, W
+    tokens: Tensor  # B, S
+    said: Tensor  # B, S: a token, not padding
+    masks: Tensor  # B, G, H, W bool
+    boxes: Tensor  # B, G, 4: centre x, centre y, width, height in [0, 1]
+    valid: Tensor  # B, G bool
+
+    @property
+    def present(self) -> Tensor:
+        return self.valid.any(1)
+
+    def to(self, device: torch.device) -> Batch:
+        return Batch(*(value.to(device, non_blocking=True) for value in vars(self).values()))
+
+
+class Samples:
+    """`size` samples of a split, made when first asked for and kept while they fit into CACHE_BYTES."""
+
+    def __init__(self, make: Callable[[np.random.Generator], Sample], split: int, size: int) -> None:
+        self.make, self.split, self.size = make, split, size
+        self._kept: dict[int, tuple[Sample, NDArray[np.float32]]] = {}
+        self._room = CACHE_BYTES
+
+    def __getitem__(self, index: int) -> Sample:
+        return self._get(index)[0]
+
+    def batch(self, indices: Iterable[int]) -> Batch:
+        samples, boxes = zip(*(self._get(int(index)) for index in indices), strict=True)
+        return _collate(samples, boxes)
+
+    def _get(self, index: int) -> tuple[Sample, NDArray[np.float32]]:
+        if (kept := self._kept.get(index)) is not None:
+            return kept
+        sample = self.make(np.random.default_rng([self.split, index]))
+        made = sample, boxes_of(sample.masks)
+        self._room -= sample.image.nbytes + sample.labels.nbytes
+        if self._room > 0:
+            self._kept[index] = made
+        return made
+
+
+def boxes_of(masks: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """The box of the visible pixels of each mask [N, H, W]: centre and size, in [0, 1]."""
+    boxes = np.zeros((len(masks), 4), np.float32)
+    for box, mask in zip(boxes, masks, strict=True):
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+        box[:] = (left + right) / 2, (top + bottom) / 2, right - left, bottom - top
+    return boxes / masks.shape[-1]
+
+
+def _collate(samples: tuple[Sample, ...], boxes: tuple[NDArray[np.float32], ...]) -> Batch:
+    count, side = len(samples), samples[0].labels.shape[0]
+    tokens = np.full((count, LENGTH), PAD, np.int64)
+    hits = np.full((count, MAX_TARGETS), 255, np.uint8)
+    padded = np.full((count, MAX_TARGETS, 4), 0.5, np.float32)
+    for row, (sample, box) in enumerate(zip(samples, boxes, strict=True)):
+        ids = encode(sample.prompt)
+        tokens[row, : len(ids)] = ids
+        hits[row, : len(sample.hits)] = sample.hits
+        padded[row, : len(box)] = box
+    images = torch.from_numpy(np.stack([sample.image for sample in samples])).permute(0, 3, 1, 2)
+    labels = torch.from_numpy(np.stack([sample.labels for sample in samples]))
+    wanted = torch.from_numpy(hits)
+    valid = wanted != 255
+    masks = (labels.view(count, 1, side, side) == wanted[:, :, None, None]) & valid[:, :, None, None]
+    said = torch.from_numpy(tokens) != PAD
+    return Batch(images.float() / 128 - 1, torch.from_numpy(tokens), said, masks, torch.from_numpy(padded), valid)

@@ -1,0 +1,207 @@
+"""sam3-lite: find what the prompt names. Patch and text encoders, a fusion encoder, a query decoder, four heads.
+
+Shapes: B images, N patches row by row, S prompt tokens, Q queries, L decoder layers, M = d_model, C mask channels.
+Boxes are (centre x, centre y, width, height) in [0, 1].
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from experiments.spec import SegmenterModel
+from workers.trainer.nets.layers import MLP, EncoderLayer, FeedForward, grid_positions, sine
+from workers.trainer.variants import build_attention
+
+MASK_CHANNELS = 32
+BOX_WIDTH = 16  # sines per box coordinate
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the heads say. Scores and presence are logits; `mask_logits` are made on demand (see `masks`)."""
+
+    scores: Tensor  # L, B, Q
+    boxes: Tensor  # L, B, Q, 4
+    presence: Tensor  # L, B
+    mask_queries: Tensor  # B, Q, C: of the last layer
+    pixels: Tensor  # B, C, h, w: half the image's side
+
+    def masks(self, rows: Tensor, queries: Tensor) -> Tensor:
+        """Mask logits [n, H, W] of n (image, query) pairs, at the image's full size."""
+        coarse = torch.einsum("nc,nchw->nhw", self.mask_queries[rows, queries], self.pixels[rows])
+        widen = _doubling(coarse.shape[-1], coarse.device)
+        return widen @ coarse @ widen.T
+
+    def all_masks(self) -> Tensor:
+        """Mask logits of every query: B, Q, H, W."""
+        coarse = torch.einsum("bqc,bchw->bqhw", self.mask_queries, self.pixels)
+        widen = _doubling(coarse.shape[-1], coarse.device)
+        return widen @ coarse @ widen.T
+
+
+class ImageEncoder(nn.Module):
+    """Patch embedding in two strides; the finer one also serves the masks."""
+
+    def __init__(self, d_model: int, patch: int) -> None:
+        super().__init__()
+        self.fine = nn.Conv2d(3, MASK_CHANNELS, 3, stride=2, padding=1)
+        self.patches = nn.Conv2d(MASK_CHANNELS, d_model, patch // 2, patch // 2)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        fine = F.gelu(self.fine(images))  # B, C, h, w
+        return self.patches(fine).flatten(2).transpose(1, 2), fine  # B, N, M
+
+
+class FusionLayer(nn.Module):
+    """Pre-norm: the image looks at itself, then asks the text."""
+
+    def __init__(self, spec: SegmenterModel) -> None:
+        super().__init__()
+        self.self_norm = nn.LayerNorm(spec.d_model)
+        self.self_attention = build_attention(spec.d_model, spec.heads, spec.attention)
+        self.text_norm = nn.LayerNorm(spec.d_model)
+        self.text_attention = build_attention(spec.d_model, spec.heads, spec.attention)
+        self.ffn = FeedForward(spec.d_model, spec.ffn)
+
+    def forward(self, x: Tensor, text: Tensor, said: Tensor) -> Tensor:
+        x = x + self.self_attention(self.self_norm(x))
+        x = x + self.text_attention(self.text_norm(x), text, said)
+        return x + self.ffn(x)
+
+
+class DecoderLayer(nn.Module):
+    """Pre-norm: queries look at each other, ask the text, ask the image."""
+
+    def __init__(self, spec: SegmenterModel) -> None:
+        super().__init__()
+        self.self_norm = nn.LayerNorm(spec.d_model)
+        self.self_attention = build_attention(spec.d_model, spec.heads, spec.attention)
+        self.text_norm = nn.LayerNorm(spec.d_model)
+        self.text_attention = build_attention(spec.d_model, spec.heads, spec.attention)
+        self.image_norm = nn.LayerNorm(spec.d_model)
+        self.image_attention = build_attention(spec.d_model, spec.heads, spec.attention)
+        self.ffn = FeedForward(spec.d_model, spec.ffn)
+
+    def forward(self, x: Tensor, where: Tensor, text: Tensor, said: Tensor, image: Tensor, position: Tensor) -> Tensor:
+        """`where` is the position code of each query's box, `position` that of each patch."""
+        x = x + self.self_attention(self.self_norm(x) + where)
+        x = x + self.text_attention(self.text_norm(x) + where, text, said)
+        x = x + self.image_attention(self.image_norm(x) + where, image, key_position=position)
+        return x + self.ffn(x)
+
+
+class Segmenter(nn.Module):
+    """The whole model; see the module's docstring."""
+
+    position: Tensor
+
+    def __init__(self, spec: SegmenterModel, *, side: int, words: int, prompt_length: int) -> None:
+        super().__init__()
+        self.grid = side // spec.patch
+        self.image = ImageEncoder(spec.d_model, spec.patch)
+        self.register_buffer("position", grid_positions(self.grid, spec.d_model), persistent=False)
+        self.words = nn.Embedding(words, spec.d_model)
+        self.places = nn.Embedding(prompt_length, spec.d_model)
+        self.text = nn.ModuleList(EncoderLayer(spec) for _ in range(spec.text_layers))
+        self.text_norm = nn.LayerNorm(spec.d_model)
+        self.encoder = nn.ModuleList(FusionLayer(spec) for _ in range(spec.encoder_layers))
+        self.image_norm = nn.LayerNorm(spec.d_model)
+        self.queries = nn.Embedding(1 + spec.queries, spec.d_model)  # row 0: the presence token
+        self.anchors = Anchors(spec.queries)
+        self.where = MLP(4 * BOX_WIDTH, spec.d_model, spec.d_model)
+        self.decoder = nn.ModuleList(DecoderLayer(spec) for _ in range(spec.decoder_layers))
+        self.heads = Heads(spec, spec.patch // 2)
+
+    def forward(self, images: Tensor, tokens: Tensor, said: Tensor) -> Found:
+        allowed = said[:, None, None, :]  # broadcasts to BHTS
+        text = self.words(tokens) + self.places.weight
+        for layer in self.text:
+            text = layer(text, allowed)
+        text = self.text_norm(text)
+        patches, fine = self.image(images)
+        image = patches + self.position
+        for layer in self.encoder:
+            image = layer(image, text, allowed)
+        image = self.image_norm(image)
+        return self._decode(image, text, said, fine)
+
+    def _decode(self, image: Tensor, text: Tensor, said: Tensor, fine: Tensor) -> Found:
+        count, allowed = len(image), said[:, None, None, :]
+        asked = (text * said.unsqueeze(-1)).sum(1) / said.sum(1, keepdim=True)  # B, M: the prompt as one vector
+        x = self.queries.weight.expand(count, -1, -1)
+        boxes = self.anchors().expand(count, -1, -1)
+        found = []
+        for layer in self.decoder:
+            where = F.pad(self.where(sine(boxes.detach(), BOX_WIDTH).flatten(-2)), (0, 0, 1, 0))
+            x = layer(x, where, text, allowed, image, self.position)
+            boxes = self.heads.boxes(x, boxes.detach())
+            found.append((self.heads.scores(x, asked), boxes, self.heads.presence(x)))
+        scores, all_boxes, presence = (torch.stack(values) for values in zip(*found, strict=True))
+        return Found(scores, all_boxes, presence, self.heads.mask_queries(x), self.heads.pixels(image, fine, self.grid))
+
+
+class Anchors(nn.Module):
+    """The box each query starts from, as logits; learned."""
+
+    def __init__(self, queries: int) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.empty(queries, 4))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Centres anywhere, sizes of about a quarter of the image."""
+        nn.init.uniform_(self.logits[:, :2], -1.5, 1.5)
+        nn.init.constant_(self.logits[:, 2:], -1.1)
+
+    def forward(self) -> Tensor:
+        return self.logits.sigmoid()
+
+
+class Heads(nn.Module):
+    """Score, box, presence and mask, read from decoder states x [B, 1 + Q, M]; shared by the layers."""
+
+    def __init__(self, spec: SegmenterModel, upscale: int) -> None:
+        super().__init__()
+        self.upscale = upscale
+        self.norm = nn.LayerNorm(spec.d_model)
+        self.score = nn.Linear(spec.d_model, spec.d_model)
+        self.score_bias = nn.Linear(spec.d_model, 1)
+        self.box = MLP(spec.d_model, spec.d_model, 4)
+        self.present = MLP(spec.d_model, spec.d_model, 1)
+        self.mask = MLP(spec.d_model, spec.d_model, MASK_CHANNELS)
+        self.pixel = nn.Linear(spec.d_model, MASK_CHANNELS * upscale**2)
+        self.mix = nn.Conv2d(2 * MASK_CHANNELS, MASK_CHANNELS, 1)
+
+    def scores(self, x: Tensor, asked: Tensor) -> Tensor:
+        """Does the query hold what was asked for: a dot product with the prompt. B, Q."""
+        states = self.norm(x[:, 1:])
+        match = (self.score(states) @ asked.unsqueeze(-1)).squeeze(-1) / x.shape[-1] ** 0.5
+        return match + self.score_bias(states).squeeze(-1)
+
+    def boxes(self, x: Tensor, before: Tensor) -> Tensor:
+        """Each layer corrects the boxes of the one before. B, Q, 4."""
+        correction = self.box(self.norm(x[:, 1:]))
+        return (correction + torch.logit(before, eps=1e-4)).sigmoid()
+
+    def presence(self, x: Tensor) -> Tensor:
+        return self.present(self.norm(x[:, 0])).squeeze(-1)
+
+    def mask_queries(self, x: Tensor) -> Tensor:
+        return self.mask(self.norm(x[:, 1:]))
+
+    def pixels(self, image: Tensor, fine: Tensor, grid: int) -> Tensor:
+        """Patches spread back over their pixels, beside the fine features. B, C, h, w."""
+        spread = self.pixel(image).transpose(1, 2).unflatten(-1, (grid, grid))
+        return self.mix(torch.cat([F.gelu(F.pixel_shuffle(spread, self.upscale)), fine], 1))
+
+
+def _doubling(side: int, device: torch.device) -> Tensor:
+    """Bilinear interpolation to twice the side as a matrix [2·side, side]: its backward pass is deterministic
+    on every device, which F.interpolate's is not."""
+    places = ((torch.arange(2 * side, device=device) + 0.5) / 2 - 0.5).clamp(0, side - 1)
+    distance = (places.unsqueeze(1) - torch.arange(side, device=device)).abs()
+    return (1 - distance).clamp(min=0)

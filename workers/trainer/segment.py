@@ -1,0 +1,86 @@
+"""The task `segment`: find what the prompt names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor
+
+from experiments.spec import DigitScenesData, ScenesData, SegmentSpec
+from workers.trainer.attention import Tap
+from workers.trainer.data.digit_scenes import digit_scene
+from workers.trainer.data.order import batch_indices
+from workers.trainer.data.samples import Samples
+from workers.trainer.data.scenes import scene
+from workers.trainer.data.words import LENGTH, VOCABULARY
+from workers.trainer.losses import PARTS, segment_losses
+from workers.trainer.measures import METRICS, Tally
+from workers.trainer.nets.segmenter import Segmenter
+from workers.trainer.probe import weights_of
+from workers.trainer.segment_pictures import draw_predictions
+from workers.trainer.sites import start_weights
+from workers.trainer.task import Picture
+
+TRAIN_SPLIT, VAL_SPLIT = 1, 2
+EVAL_BATCH, PROBE = 64, 16
+
+
+class SegmentTask:
+    """sam3-lite on a prompted data set."""
+
+    parts = PARTS
+    metrics = METRICS
+
+    def __init__(self, spec: SegmentSpec, device: torch.device) -> None:
+        self.spec, self.device = spec, device
+        self.training, self.validation = _splits(spec.data)
+        self.model = Segmenter(spec.model, side=spec.data.canvas, words=len(VOCABULARY), prompt_length=LENGTH)
+        start_weights(self.model, spec.seed)
+        self.model.to(device)
+        self.mass_sites = tuple(f"decoder.{layer}.image" for layer in range(spec.model.decoder_layers))
+
+    def losses(self, micro_step: int) -> dict[str, Tensor]:
+        size = self.spec.train.batch_size
+        batch = self.training.batch(batch_indices(self.spec.seed, micro_step * size, size, self.training.size))
+        batch = batch.to(self.device)
+        terms, _ = segment_losses(self.model(batch.images, batch.tokens, batch.said), batch, self.spec.loss)
+        return terms
+
+    @torch.no_grad()
+    def evaluate(self) -> dict[str, float]:
+        tally = Tally()
+        for start in range(0, self.validation.size, EVAL_BATCH):
+            batch = self.validation.batch(range(start, min(start + EVAL_BATCH, self.validation.size))).to(self.device)
+            found = self.model(batch.images, batch.tokens, batch.said)
+            terms, matches = segment_losses(found, batch, self.spec.loss)
+            tally.add(found, batch, matches, terms["total"])
+        return tally.means()
+
+    @torch.no_grad()
+    def draw(self, count: int) -> Iterator[Picture]:
+        rows = range(min(count, self.validation.size))
+        batch = self.validation.batch(rows).to(self.device)
+        found = self.model(batch.images, batch.tokens, batch.said)
+        yield from draw_predictions([self.validation[row] for row in rows], found, batch)
+
+    @torch.no_grad()
+    def probe(self, seen: Mapping[str, Tap]) -> dict[str, Tensor]:
+        """Attention mass that the matched queries put on their object, mean over heads and pairs: how much of each
+        patch the object covers weighs its attention."""
+        batch = self.validation.batch(range(min(PROBE, self.validation.size))).to(self.device)
+        found = self.model(batch.images, batch.tokens, batch.said)
+        _, matches = segment_losses(found, batch, self.spec.loss)
+        cover = torch.nn.functional.avg_pool2d(batch.masks.float(), self.spec.model.patch).flatten(2)  # B, G, N
+        wanted = cover[matches.rows, matches.targets].unsqueeze(1)  # n, 1, N
+        asking = matches.queries + 1  # token 0 is the presence token
+        return {
+            site: (weights_of(seen[site])[matches.rows, :, asking] * wanted).sum(-1).mean() for site in self.mass_sites
+        }
+
+
+def _splits(data: ScenesData | DigitScenesData) -> tuple[Samples, Samples]:
+    if isinstance(data, ScenesData):
+        return Samples(scene(data), TRAIN_SPLIT, data.train_size), Samples(scene(data), VAL_SPLIT, data.val_size)
+    training, held_out = digit_scene(data, held_out=False), digit_scene(data, held_out=True)
+    return Samples(training, TRAIN_SPLIT, data.train_size), Samples(held_out, VAL_SPLIT, data.val_size)
