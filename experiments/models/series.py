@@ -27,6 +27,10 @@ class Group(models.Model):
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["run", "name", "version"], name="one_group_per_version")]
+        indexes = [
+            # The reconciler's sweep: what a worker left unsealed.
+            models.Index(fields=["run"], name="group_unsealed", condition=models.Q(rows__gt=models.F("sealed")))
+        ]
 
     def __str__(self) -> str:
         return f"{self.name} of run {self.run_id}"

@@ -41,7 +41,7 @@ def build(
     low_at = np.where(finite, cube, np.inf).argmin(axis=2)
     high_at = np.where(finite, cube, -np.inf).argmax(axis=2)
     odd_at = (~finite).argmax(axis=2)  # padding is NaN too, but stands last and is masked below
-    some = finite.any(axis=2)
+    some: NDArray[np.bool_] = np.asarray(finite.any(axis=2))
     for point, at, real in (
         ("first", np.zeros_like(low_at), None),
         ("last", np.broadcast_to(held - 1, low_at.shape), None),

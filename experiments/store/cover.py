@@ -59,5 +59,5 @@ def _next(at: int, last: int, sealed: int, level: int) -> tuple[Piece, int]:
 
 def _whole(number: int, level: int, last: int) -> bool:
     """Does a block of that level begin at level-1 block `number` and end within the window?"""
-    span = FAN ** (level - 1)
+    span: int = FAN ** (level - 1)
     return number % span == 0 and (number + span) * BLOCK <= last

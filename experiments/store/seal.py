@@ -151,7 +151,7 @@ def unseal(group: Group, step: int) -> None:
     kept = int(np.searchsorted(steps, step))
     if kept:
         packed = Block.objects.filter(group=group, level=1, number=clock.number).order_by("column")
-        values = [packing.unpack_values(bytes(data), rows) for data in packed.values_list("data", flat=True)]
+        values = [packing.unpack_values(bytes(data or b""), rows) for data in packed.values_list("data", flat=True)]
         _frame(group, codec.Block(steps[:kept], times[:kept], np.stack(values)[:, :kept]), whole)
     for level in range(1, MAX_LEVEL + 1):
         Block.objects.filter(group=group, level=level, number__gte=clock.number // FAN ** (level - 1)).delete()

@@ -83,12 +83,12 @@ def fetch(groups: list[Group], columns: Sequence[int], pieces: Sequence[Piece]) 
     blocks = Block.objects.filter(group_id__in=ids, column__in=columns)
     coarse = [piece for piece in pieces if piece.level > 0]
     if coarse:
-        rows = blocks.filter(_places(coarse)).values_list("group_id", "column", "level", "number", "summary")
-        found._summaries = {place: bytes(summary) for *key, summary in rows for place in [tuple(key)]}
+        summaries = blocks.filter(_places(coarse)).values_list("group_id", "column", "level", "number", "summary")
+        found._summaries = {(g, column, level, n): bytes(packed) for g, column, level, n, packed in summaries}
     exact = [piece.number for piece in pieces if piece.level == 0]
     if exact:
-        rows = blocks.filter(level=1, number__in=exact).values_list("group_id", "column", "number", "data")
-        found._data = {place: bytes(data) for *key, data in rows for place in [tuple(key)]}
+        values = blocks.filter(level=1, number__in=exact).values_list("group_id", "column", "number", "data")
+        found._data = {(group, column, number): bytes(packed or b"") for group, column, number, packed in values}
     found._clocks = _clocks(groups, {piece.number for piece in pieces if piece.level <= 1})
     return found
 

@@ -179,3 +179,25 @@ def test_pieces_cover_every_row_once_and_in_order(sealed: int) -> None:
 
 def test_the_level_is_the_coarsest_that_still_gives_enough_buckets() -> None:
     assert [level_for(rows, 250) for rows in (10, 3999, 4000, 63_999, 64_000, 10**7)] == [0, 0, 1, 1, 2, 3]
+
+
+def test_a_succeeded_run_is_sealed_to_its_last_row_and_a_live_one_to_its_checkpoint() -> None:
+    from experiments import lifecycle
+    from experiments.reconciler import seal_leftovers
+
+    from .factories import SPEC, claim, frame
+
+    run = make_run(spec={**SPEC, "train": {**SPEC["train"], "steps": 3 * BLOCK}})
+    held = claim(run).held
+    for at in range(3):
+        lifecycle.commit(held, at * BLOCK, (at + 1) * BLOCK, [frame(at * BLOCK, (at + 1) * BLOCK)])
+        if at == 0:
+            lifecycle.publish_checkpoint(held, step=BLOCK, path="x", sha256="", size=1)
+    lifecycle.seal(held)
+    assert Group.objects.get(run=run).sealed == BLOCK
+    assert seal_leftovers() == 0, "the run is still held"
+    lifecycle.succeed(held)
+    assert seal_leftovers() == 1
+    assert not Frame.objects.exists()
+    (series,) = store.read([run.pk], ["loss/total"], max_points=10**6)
+    assert series.steps.tolist() == list(range(3 * BLOCK))
