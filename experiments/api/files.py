@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.core.exceptions import SuspiciousOperation
 from django.core.files.storage import default_storage
 from django.http import FileResponse, Http404, HttpResponseBase
+from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 
 from experiments.models import Artifact, Run
@@ -16,6 +17,7 @@ from .query import MAX_ID, Query
 SHOWN = {"image/png", "image/jpeg", "image/webp", "image/gif"}
 
 
+@extend_schema(exclude=True)  # outside of /api/v1/; artifacts carry its address
 class ArtifactFile(View[Query]):
     """The bytes of an artifact: pictures in place, anything else as a download."""
 

@@ -76,7 +76,9 @@ def _media(model: Any) -> str:
 
 
 def _documented(model: Any) -> Any:
-    return OpenApiTypes.BINARY if isinstance(model, str) else model
+    if not isinstance(model, str):
+        return model
+    return OpenApiTypes.OBJECT if model.endswith("json") else OpenApiTypes.BINARY
 
 
 def _failures(schema: Schema) -> list[int]:

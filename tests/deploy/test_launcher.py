@@ -1,0 +1,192 @@
+"""What `make run` starts: it comes up, mends itself, stops cleanly, goes on, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from tests.deploy.compose import ROOT, bare
+from tests.deploy.test_processes import free_port
+
+pytestmark = [pytest.mark.redis, pytest.mark.xdist_group("launcher")]
+
+
+class Launcher:
+    """`python -m attnservice.local run` as `make run` starts it, in a process group like a terminal's."""
+
+    def __init__(self, data: Path, port: int) -> None:
+        self.data, self.port, self.url = data, port, f"http://127.0.0.1:{port}"
+        self.terminal = data.parent / f"terminal-{time.monotonic_ns()}"
+        options = ["run", "--data", str(data), "--port", str(port), "--demo", "0"]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "attnservice.local", *options],
+            cwd=ROOT,
+            env=bare(),
+            stdout=self.terminal.open("wb"),
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    def said(self) -> str:
+        return self.terminal.read_text()
+
+    def up(self, within_s: float = 60) -> float:
+        """Seconds until the first page."""
+        began = time.monotonic()
+        while not self.answers():
+            assert self.process.poll() is None, self.said()
+            assert time.monotonic() - began < within_s, self.said()
+            time.sleep(0.03)
+        return time.monotonic() - began
+
+    def answers(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/login/", timeout=5).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def settle(self) -> None:
+        """Until it has told its address: then everything has been started."""
+        self.wait_for(f"attnservice is on {self.url}")
+
+    def wait_for(self, words: str, within_s: float = 30) -> None:
+        deadline = time.monotonic() + within_s
+        while words not in self.said():
+            assert time.monotonic() < deadline, f"never said {words!r}:\n{self.said()}"
+            time.sleep(0.05)
+
+    def family(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def interrupt(self) -> int:
+        os.killpg(self.process.pid, signal.SIGINT)  # as Ctrl-C does: the whole foreground group
+        return self.process.wait(60)
+
+
+@dataclass
+class FirstStart:
+    """What a start on an empty folder said and left, from its first page to Ctrl-C."""
+
+    data: Path
+    said: str
+    login: int
+    family: list[psutil.Process]
+    status: int
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> FirstStart:
+    launcher = Launcher(tmp_path_factory.mktemp("launcher") / "data", free_port())
+    launcher.up()
+    launcher.settle()
+    family = launcher.family()
+    login = httpx.post(f"{launcher.url}/api/v1/auth/login/", auth=("admin", password(launcher.said()))).status_code
+    status = launcher.interrupt()
+    return FirstStart(launcher.data, launcher.said(), login, family, status)
+
+
+def password(said: str) -> str:
+    found = re.search(r"with the password  (\S+)", said)
+    assert found, said
+    return found[1]
+
+
+@pytest.fixture
+def data(first: FirstStart) -> Path:
+    return first.data
+
+
+@pytest.fixture
+def port() -> int:
+    return free_port()
+
+
+@pytest.fixture
+def launcher(data: Path, port: int) -> Iterator[Launcher]:
+    running = Launcher(data, port)
+    yield running
+    if running.process.poll() is None:
+        running.process.kill()
+        running.process.wait()
+
+
+def gone(processes: list[psutil.Process], within_s: float = 10) -> bool:
+    return not psutil.wait_procs(processes, timeout=within_s)[1]
+
+
+def test_a_first_start_tells_a_password_that_works_and_keeps_it_nowhere(first: FirstStart) -> None:
+    assert first.login == 200
+    logs = "".join(path.read_text(errors="replace") for path in (first.data / "logs").iterdir())
+    assert password(first.said) not in logs
+    assert (first.data / "secret-key").stat().st_mode & 0o077 == 0
+
+
+def test_ctrl_c_stops_everything_in_order_and_says_so(first: FirstStart) -> None:
+    assert first.status == 0
+    assert re.findall(r"Stopping the (\w+)", first.said) == ["worker", "reconciler", "web", "redis"]
+    assert len(first.family) >= 5  # redis, gunicorn and its worker, celery and its slot, the reconciler
+    assert gone(first.family)
+
+
+def test_a_later_start_serves_its_first_page_within_five_seconds(launcher: Launcher) -> None:
+    assert launcher.up() < 5
+    launcher.settle()
+    assert "password" not in launcher.said()
+
+
+def test_a_second_start_on_the_same_data_says_that_one_is_running(launcher: Launcher) -> None:
+    launcher.up()
+    second = Launcher(launcher.data, free_port())
+    assert second.process.wait(20) == 1
+    assert f"already running on {launcher.data}: {launcher.url}" in second.said()
+
+
+def test_a_busy_port_is_named_with_a_way_out(launcher: Launcher, tmp_path: Path) -> None:
+    launcher.up()
+    second = Launcher(tmp_path / "data", launcher.port)
+    assert second.process.wait(20) == 1
+    assert f"Port {launcher.port} is in use" in second.said()
+    assert f"make run PORT={launcher.port + 1}" in second.said()
+
+
+def test_a_killed_child_is_started_again(launcher: Launcher) -> None:
+    launcher.up()
+    launcher.settle()
+    web = next(child for child in launcher.family() if "gunicorn" in " ".join(child.cmdline()))
+    web.kill()
+    launcher.wait_for("was killed by SIGKILL")
+    launcher.wait_for("started again")
+    launcher.up()
+
+
+def test_nothing_survives_a_killed_launcher(launcher: Launcher) -> None:
+    launcher.up()
+    launcher.settle()
+    family = launcher.family()
+    launcher.process.kill()
+    launcher.process.wait()
+    assert gone(family)
+
+
+def test_a_second_ctrl_c_does_not_wait(launcher: Launcher) -> None:
+    launcher.up()
+    launcher.settle()
+    family = launcher.family()
+    worker = next(child for child in family if "celery" in " ".join(child.cmdline()))
+    worker.suspend()  # it will not hear the first one
+    os.killpg(launcher.process.pid, signal.SIGINT)
+    launcher.wait_for("Stopping the worker")
+    os.killpg(launcher.process.pid, signal.SIGINT)
+    assert launcher.process.wait(10) == 130
+    assert gone(family)
