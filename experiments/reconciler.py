@@ -14,16 +14,17 @@ from datetime import timedelta
 
 from django.conf import settings
 from django.db import close_old_connections, transaction
-from django.db.models import Count, Q
+from django.db.models import Count, F, Q
 
 from . import lifecycle
 from .clock import db_now
 from .doorbell import ring
-from .models import Beat, Run
+from .models import Beat, Group, Run
 from .states import Desired, State
 
 log = logging.getLogger(__name__)
 DUTY = "reconciler"
+SEAL_EVERY_S = 60
 
 
 class Reconciler:
@@ -32,6 +33,7 @@ class Reconciler:
     def __init__(self) -> None:
         self.owner = f"{socket.gethostname()}:{os.getpid()}"
         self._expire_after = 0.0  # monotonic; nothing is expired before
+        self._seal_after = 0.0
 
     def run(self, stop: threading.Event) -> None:
         """Tick until told to stop; a database that is away is waited for."""
@@ -50,6 +52,9 @@ class Reconciler:
         if time.monotonic() >= self._expire_after:
             expire_silent()
         ring_for_ready()
+        if time.monotonic() >= self._seal_after:
+            self._seal_after = time.monotonic() + SEAL_EVERY_S
+            seal_leftovers()
         return True
 
     def _on_duty(self) -> bool:
@@ -83,6 +88,15 @@ def expire_silent() -> int:
     for run_id in taken:
         log.warning("lease expired: run %d", run_id)
     return len(taken)
+
+
+def seal_leftovers(limit: int = 50) -> int:
+    """Seal succeeded runs whose worker died before it could. Returns how many."""
+    unsealed = Group.objects.filter(rows__gt=F("sealed"), run__state=State.SUCCEEDED)
+    runs = list(unsealed.values_list("run_id", flat=True).distinct()[:limit])
+    for run_id in runs:
+        lifecycle.seal_finished(run_id)
+    return len(runs)
 
 
 def ring_for_ready() -> int:

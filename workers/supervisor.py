@@ -70,6 +70,7 @@ class Supervision:
             self.duties.database.persist(settle)
         except ValueError as error:  # such as success announced before the last step
             self.duties.database.persist(partial(lifecycle.crash, self.held, clean(str(error))))
+        self.duties.database.persist(partial(lifecycle.seal_finished, self.held.run_id))
 
     def _work(self) -> Settle:
         self._prepare()
@@ -199,6 +200,7 @@ class Supervision:
             size=size,
         )
         files.discard(self.duties.database.persist(call))
+        self.duties.database.persist(partial(lifecycle.seal, self.held))
 
     def _keep_artifact(self, message: Artifact) -> None:
         step = "end" if message.step is None else str(message.step)

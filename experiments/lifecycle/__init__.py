@@ -1,7 +1,7 @@
 """The only writer of a run's state: verbs for users, for workers and for the reconciler."""
 
 from .asking import param_text, request_cancel, retry, submit
-from .expiry import expire
+from .expiry import expire, seal_finished
 from .holding import (
     Claim,
     add_artifact,
@@ -14,6 +14,7 @@ from .holding import (
     publish_checkpoint,
     release,
     renew,
+    seal,
     start,
     stopping,
     succeed,
@@ -43,6 +44,8 @@ __all__ = [
     "renew",
     "request_cancel",
     "retry",
+    "seal",
+    "seal_finished",
     "start",
     "stopping",
     "submit",

@@ -1,14 +1,15 @@
-"""What the reconciler does to a run whose holder has fallen silent."""
+"""What may be done to a run that nobody holds any more: take it back, and seal what has succeeded."""
 
 from __future__ import annotations
 
 from django.db import transaction
 from django.db.models import F
 
-from experiments.models import Run
-from experiments.states import Actor, Reason
+from experiments import store
+from experiments.models import Group, Run
+from experiments.states import Actor, Reason, State
 
-from .moves import requeue
+from .moves import locked, requeue
 
 
 def expire(run_id: int) -> bool:
@@ -25,3 +26,18 @@ def expire(run_id: int) -> bool:
         message = f"nothing heard from {run.worker.name if run.worker else 'its worker'} within the lease"
         requeue(run, Actor.RECONCILER, Reason.LEASE_EXPIRED, message, message, counts=True)
         return True
+
+
+def seal_finished(run_id: int) -> None:
+    """Turn everything of a succeeded run into blocks; nobody will write to it again."""
+    for group in Group.objects.filter(run_id=run_id, rows__gt=F("sealed")).defer("stats"):
+        while _seal_one(run_id, group.pk):
+            pass
+
+
+def _seal_one(run_id: int, group_id: int) -> bool:
+    with transaction.atomic():
+        run = locked(run_id)
+        if run.state != State.SUCCEEDED:
+            return False
+        return store.seal_next(Group.objects.defer("stats").get(pk=group_id), run.steps, final=True)

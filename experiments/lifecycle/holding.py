@@ -15,7 +15,7 @@ from django.db.models.functions import Now
 
 from experiments import store
 from experiments.clock import db_in, db_now
-from experiments.models import Artifact, Attempt, Checkpoint, LogChunk, Run, Worker
+from experiments.models import Artifact, Attempt, Checkpoint, Group, LogChunk, Run, Worker
 from experiments.states import HELD, Actor, Desired, Reason, State
 
 from .moves import Held, LeaseLost, event, finish, move, requeue, row_of
@@ -139,6 +139,19 @@ def publish_checkpoint(held: Held, *, step: int, path: str, sha256: str, size: i
         surplus = list(Checkpoint.objects.filter(run=run).order_by("-step", "-id")[KEPT_CHECKPOINTS:])
         Checkpoint.objects.filter(pk__in=[old.pk for old in surplus]).delete()
         return [old.path for old in surplus if old.path != path]
+
+
+def seal(held: Held) -> None:
+    """Turn what the newest checkpoint covers into blocks: one block a transaction, so that nobody waits for long."""
+    for group in Group.objects.filter(run_id=held.run_id).defer("stats"):
+        while _seal_one(held, group.pk):
+            pass
+
+
+def _seal_one(held: Held, group_id: int) -> bool:
+    with transaction.atomic():
+        run = row_of(held, State.RUNNING, State.STOPPING)
+        return store.seal_next(Group.objects.defer("stats").get(pk=group_id), run.checkpoint_step)
 
 
 def add_artifact(

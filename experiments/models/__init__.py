@@ -3,14 +3,16 @@
 from .definitions import Experiment, Membership, Project, Role
 from .evidence import Artifact, Checkpoint, Event, LogChunk
 from .runs import Attempt, Param, Run
-from .series import Frame, Group, Headline
+from .series import Block, Clock, Frame, Group, Headline
 from .workers import Beat, Worker
 
 __all__ = [
     "Artifact",
     "Attempt",
     "Beat",
+    "Block",
     "Checkpoint",
+    "Clock",
     "Event",
     "Experiment",
     "Frame",

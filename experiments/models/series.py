@@ -18,9 +18,19 @@ class Group(models.Model):
     version = models.IntegerField(default=0)
     names = models.JSONField()
     stats = models.BinaryField(default=b"", help_text="headline state of every column; see store.headline")
+    rows = models.BigIntegerField(default=0, help_text="points recorded of each series")
+    sealed = models.BigIntegerField(default=0, help_text="how many of them, from the first on, stand in blocks")
+    sealed_step = models.BigIntegerField(default=-1, help_text="step of the last sealed row")
+    first_step = models.BigIntegerField(default=0, help_text="step of the first row")
+    stride = models.BigIntegerField(default=0, help_text="steps between sealed rows; 0 where they differ")
+    revision = models.BigIntegerField(default=0, help_text="bumped by sealing and truncation, so that readers notice")
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["run", "name", "version"], name="one_group_per_version")]
+        indexes = [
+            # The reconciler's sweep: what a worker left unsealed.
+            models.Index(fields=["run"], name="group_unsealed", condition=models.Q(rows__gt=models.F("sealed")))
+        ]
 
     def __str__(self) -> str:
         return f"{self.name} of run {self.run_id}"
@@ -32,6 +42,7 @@ class Frame(models.Model):
     group = models.ForeignKey(Group, models.CASCADE, related_name="frames")
     first_step = models.BigIntegerField()
     last_step = models.BigIntegerField(help_text="step of the last row, inclusive")
+    first_row = models.BigIntegerField(default=0, help_text="position of the first row in the group")
     rows = models.IntegerField()
     data = models.BinaryField()
 
@@ -45,6 +56,50 @@ class Frame(models.Model):
 
     def __str__(self) -> str:
         return f"steps {self.first_step} to {self.last_step}"
+
+
+class Clock(models.Model):
+    """Steps and times of 4,096 consecutive rows of a group, shared by all its series. See store.seal."""
+
+    group = models.ForeignKey(Group, models.CASCADE, related_name="clocks")
+    number = models.IntegerField()
+    first_step = models.BigIntegerField()
+    last_step = models.BigIntegerField()
+    data = models.BinaryField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["group", "number"], name="one_clock_per_block")]
+        indexes = [
+            # A step's position where steps are not evenly spaced.
+            models.Index(fields=["group", "last_step"], name="clock_step")
+        ]
+
+    def __str__(self) -> str:
+        return f"block {self.number} of {self.group}"
+
+
+class Block(models.Model):
+    """A sealed piece of one series: 4,096 × 16^(level-1) rows as at most 256 buckets of 16^level rows each.
+
+    Blocks of level 1 carry the exact values besides. Blocks of a higher level appear when sixteen of the level
+    below are complete; nothing is ever updated in place.
+    """
+
+    group = models.ForeignKey(Group, models.CASCADE, related_name="blocks")
+    column = models.IntegerField()
+    level = models.SmallIntegerField()
+    number = models.IntegerField()
+    summary = models.BinaryField()
+    data = models.BinaryField(null=True)
+
+    class Meta:
+        constraints = [
+            # Reads: one column of a group, one level, a range of numbers.
+            models.UniqueConstraint(fields=["group", "column", "level", "number"], name="one_block_per_place")
+        ]
+
+    def __str__(self) -> str:
+        return f"block {self.number} of level {self.level}, column {self.column} of {self.group}"
 
 
 class Headline(models.Model):

@@ -2,6 +2,7 @@
 
 from .heatmap import Grid, grid
 from .read import Series, SeriesInfo, catalogue, read
+from .seal import seal_next
 from .write import Incoming, append, restore, snapshot, truncate
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "grid",
     "read",
     "restore",
+    "seal_next",
     "snapshot",
     "truncate",
 ]

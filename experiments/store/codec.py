@@ -1,15 +1,16 @@
 """The stored form of a frame: one compressed blob a frame, decodable without its neighbours.
 
 Layout (little-endian), after a 24-byte head (magic u16, version u8, flags u8, rows u32, series u32, the byte
-counts of the three parts, u32 each): steps (int64 first + int64 stride where evenly spaced, else int64 [rows]), times as float64 base plus
-uint32 milliseconds [rows], values as float32 [series, rows] (series-major: one series is one contiguous
-slice, which is what reads take and what sealing will cut into blocks). Steps, times and values are
-zstd-compressed each on their own, so a reader that needs only steps never inflates the matrix.
+counts of the three parts, u32 each): steps (int64 first + int64 stride where evenly spaced, else int64 [rows]),
+times as float64 base plus uint32 milliseconds [rows], values as float32 [series, rows] (series-major: one
+series is one contiguous slice, which is what reads take and what sealing cuts into blocks). Each part is
+zstd-compressed on its own, so a reader that needs only steps never inflates the matrix.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,6 +36,19 @@ class Block:
         """The rows whose step lies in [first, last]."""
         low, high = np.searchsorted(self.steps, [first, last + 1])
         return Block(self.steps[low:high], self.times[low:high], self.values[:, low:high])
+
+
+def join(blocks: Sequence[Block], series: int = 0) -> Block:
+    """Blocks of the same columns, one after the other; none give an empty block of `series` columns."""
+    if not blocks:
+        return Block(np.empty(0, np.int64), np.empty(0), np.empty((series, 0), np.float32))
+    if len(blocks) == 1:
+        return blocks[0]
+    return Block(
+        np.concatenate([block.steps for block in blocks]),
+        np.concatenate([block.times for block in blocks]),
+        np.concatenate([block.values for block in blocks], axis=1),
+    )
 
 
 def encode(block: Block) -> bytes:

@@ -1,11 +1,17 @@
-"""Reading series: many runs × many names in two queries, reduced to what a chart can show."""
+"""Reading series: many runs × many names in a few queries, reduced to what a chart can show.
+
+Sealed history is read at the coarsest level that still gives enough buckets; what is not sealed yet follows as the
+tail, so a chart is live to the last flush.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +19,14 @@ from numpy.typing import NDArray
 from experiments.models import Frame, Group
 
 from . import codec
+from .buckets import FAN, Buckets, build, merge, points
+from .cover import BLOCK, cover, level_for
 from .downsample import picks
 from .headline import Stats, finite_or_none
+from .sealed import Sealed, fetch, position
+
+_TRIES = 5
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -59,6 +71,24 @@ class Window:
     last: int | None = None
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """A group row and its matching columns."""
+
+    group: Group
+    columns: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one group row gives: either exact rows or buckets, of `columns`, in order of steps."""
+
+    chosen: Chosen
+    rows: int
+    exact: codec.Block | None
+    buckets: Buckets | None
+
+
 @lru_cache(maxsize=1024)
 def matcher(glob: str) -> re.Pattern[str]:
     """A glob over series names: `*` stops at a slash, `**` crosses it."""
@@ -83,65 +113,167 @@ def read(
     """Series of the runs whose names match, ordered by run and by the run's own order of names.
 
     `from_step` and `to_step` are inclusive; `since_step` is exclusive: what came after it. At most
-    `max_points` points each; every one is real, and each bucket's minimum and maximum are among them.
+    `max_points` points each (never fewer than five); every one is real, and each bucket's minimum and maximum
+    are among them.
     """
-    first = max(
-        (step for step in (from_step, None if since_step is None else since_step + 1) if step is not None), default=None
-    )
-    parts = _collect(run_ids, globs, Window(first, to_step))
-    return [_reduce(run, name, group, blocks, max_points) for (run, name), (group, blocks) in parts.items()]
+    lows = [step for step in (from_step, None if since_step is None else since_step + 1) if step is not None]
+    window = Window(max(lows, default=None), to_step)
+    return _series(consistent(run_ids, globs, window, max_points), max_points)
 
 
-Column = tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float32]]
-Parts = dict[tuple[int, str], tuple[str, list[Column]]]
+def consistent(run_ids: Sequence[int], globs: Sequence[str], window: Window, max_points: int) -> list[Part]:
+    """The parts as of one moment."""
+    return consistent_with(lambda: columns_of(run_ids, globs), lambda chosen: _parts(chosen, window, max_points))
 
 
-def _collect(run_ids: Sequence[int], globs: Sequence[str], window: Window) -> Parts:
-    chosen = columns_of(run_ids, globs)
-    parts: Parts = {
-        (group.run_id, group.names[at]): (group.name, []) for group, columns in chosen.values() for at in columns
-    }
-    for group_id, block in blocks(list(chosen), window):
-        group, columns = chosen[group_id]
-        for at in columns:
-            parts[group.run_id, group.names[at]][1].append((block.steps, block.times, block.values[at]))
-    return parts
+def consistent_with(choose: Callable[[], list[Chosen]], take: Callable[[list[Chosen]], list[T]]) -> list[T]:
+    """Choose and take, again where sealing or truncation went on meanwhile: the revisions tell."""
+    for _ in range(_TRIES):
+        chosen = choose()
+        if not chosen:
+            return []
+        try:
+            taken = take(chosen)
+        except KeyError:  # a block has just been moved
+            continue
+        if _revisions(chosen) == {one.group.pk: one.group.revision for one in chosen}:
+            return taken
+    raise RuntimeError("these series change faster than they can be read; try again")
 
 
-def columns_of(run_ids: Sequence[int], globs: Sequence[str]) -> dict[int, tuple[Group, list[int]]]:
+def _revisions(chosen: list[Chosen]) -> dict[int, int]:
+    return dict(Group.objects.filter(pk__in=[one.group.pk for one in chosen]).values_list("pk", "revision"))
+
+
+@lru_cache(maxsize=4096)
+def _matching(names: tuple[str, ...], globs: tuple[str, ...]) -> tuple[int, ...]:
+    return tuple(at for at, name in enumerate(names) if matches(name, globs))
+
+
+def columns_of(run_ids: Sequence[int], globs: Sequence[str]) -> list[Chosen]:
     """Group rows that have matching names, in order of run, with the matching columns."""
     groups = Group.objects.filter(run_id__in=run_ids).defer("stats").order_by("run_id", "id")
-    found = {}
-    for group in groups:
-        columns = [at for at, name in enumerate(group.names) if matches(name, globs)]
-        if columns:
-            found[group.pk] = (group, columns)
-    return found
+    chosen = [Chosen(group, _matching(tuple(group.names), tuple(globs))) for group in groups]
+    return [one for one in chosen if one.columns]
 
 
-def blocks(group_ids: Sequence[int], window: Window) -> Iterator[tuple[int, codec.Block]]:
-    """Decoded frames of the groups inside the window, by group and step; one query, streamed."""
-    frames = Frame.objects.filter(group_id__in=group_ids)
+def _parts(chosen: list[Chosen], window: Window, max_points: int) -> list[Part]:
+    tails = tails_of([one.group for one in chosen], window)
+    plans: dict[tuple[object, ...], list[Chosen]] = defaultdict(list)
+    for one in chosen:
+        plans[_plan(one, tails.get(one.group.pk), window, max_points)].append(one)
+    parts = {}
+    for plan, alike in plans.items():
+        level, pieces, columns = plan[:3]
+        assert isinstance(level, int)
+        sealed = fetch([one.group for one in alike], columns, pieces) if pieces else None  # type: ignore[arg-type]
+        stacked = sealed.buckets(level) if sealed and level else None
+        for at, one in enumerate(alike):
+            width = len(one.columns)
+            own = stacked[at * width : (at + 1) * width] if stacked is not None else None
+            parts[one.group.pk] = _part(one, level, sealed, own, tails.get(one.group.pk))
+    return [parts[one.group.pk] for one in chosen]
+
+
+def _plan(one: Chosen, tail: codec.Block | None, window: Window, max_points: int) -> tuple[object, ...]:
+    """Level, pieces and columns; groups with equal plans are read together."""
+    group = one.group
+    low = 0 if window.first is None else position(group, window.first)
+    high = group.sealed if window.last is None else position(group, window.last + 1)
+    rows = max(high - low, 0) + (len(tail.steps) if tail else 0)
+    level = level_for(rows, max(max_points // 4, 1)) if rows > max_points else 0
+    # A final block may be shorter, which unpacking has to know: so the sealed rows are part of the plan.
+    return level, tuple(cover(low, high, group.sealed, level)), one.columns, group.sealed if group.sealed % BLOCK else 0
+
+
+def tails_of(groups: list[Group], window: Window) -> dict[int, codec.Block]:
+    """Unsealed rows of each group inside the window; one query."""
+    frames = Frame.objects.filter(group_id__in=[group.pk for group in groups])
     if window.first is not None:
         frames = frames.filter(last_step__gte=window.first)
     if window.last is not None:
         frames = frames.filter(first_step__lte=window.last)
-    rows = frames.order_by("group_id", "first_step").values_list("group_id", "first_step", "last_step", "data")
-    for group_id, first, last, data in rows.iterator(chunk_size=500):
+    found: dict[int, list[codec.Block]] = defaultdict(list)
+    for group_id, data in frames.order_by("group_id", "first_step").values_list("group_id", "data"):
         block = codec.decode(data)
-        low = first if window.first is None else max(first, window.first)
-        high = last if window.last is None else min(last, window.last)
-        yield group_id, block if (low, high) == (first, last) else block.between(low, high)
+        low = int(block.steps[0]) if window.first is None else window.first
+        high = int(block.steps[-1]) if window.last is None else window.last
+        found[group_id].append(block.between(low, high))
+    return {group_id: codec.join(blocks) for group_id, blocks in found.items()}
 
 
-def _reduce(run: int, name: str, group: str, columns: list[Column], max_points: int) -> Series:
-    steps = np.concatenate([column[0] for column in columns]) if columns else np.empty(0, np.int64)
-    times = np.concatenate([column[1] for column in columns]) if columns else np.empty(0, np.float64)
-    values = np.concatenate([column[2] for column in columns]) if columns else np.empty(0, np.float32)
-    nonfinite = int((~np.isfinite(values)).sum())
+def _part(one: Chosen, level: int, sealed: Sealed | None, own: Buckets | None, tail: codec.Block | None) -> Part:
+    columns = list(one.columns)
+    tail = codec.Block(tail.steps, tail.times, tail.values[columns]) if tail and len(tail.steps) else None
+    if level == 0:
+        blocks = [codec.Block(*sealed.exact(one.group, piece)) for piece in sealed.pieces] if sealed else []
+        exact = codec.join([*blocks, *([tail] if tail else [])], len(columns))
+        return Part(one, len(exact.steps), exact, None)
+    pieces = [own] if own is not None else []
+    if tail:
+        pieces.append(build(tail.values, tail.steps, tail.times, FAN**level))
+    buckets = np.concatenate(pieces, axis=1)
+    return Part(one, int(buckets["count"][0].sum()), None, buckets)
+
+
+def _series(parts: list[Part], max_points: int) -> list[Series]:
+    """One series for each run and name; versions of a group follow each other."""
+    shrunk = _shrink(parts, max_points)
+    found: dict[tuple[int, str], list[Series]] = {}
+    for part, buckets in zip(parts, shrunk, strict=True):
+        group = part.chosen.group
+        for at, column in enumerate(part.chosen.columns):
+            series = _one(part, at, group, column, buckets, max_points)
+            found.setdefault((group.run_id, series.name), []).append(series)
+    return [_joined(versions) for versions in found.values()]
+
+
+def _shrink(parts: list[Part], max_points: int) -> list[Buckets | None]:
+    """Merge neighbours until the points fit; parts of equal shape in one go."""
+    alike: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for at, part in enumerate(parts):
+        if part.buckets is not None:
+            odd = bool(part.buckets["nonfinite"].any())
+            limit = max(max_points // (5 if odd else 4), 1)
+            alike[part.buckets.shape[1], -(-part.buckets.shape[1] // limit)].append(at)
+    shrunk: list[Buckets | None] = [None] * len(parts)
+    for (_, size), places in alike.items():
+        merged = merge(np.concatenate([parts[at].buckets for at in places]), size)
+        ends = np.cumsum([len(parts[at].chosen.columns) for at in places])
+        for at, rows in zip(places, np.split(merged, ends[:-1]), strict=True):
+            shrunk[at] = rows
+    return shrunk
+
+
+def _one(part: Part, at: int, group: Group, column: int, buckets: Buckets | None, max_points: int) -> Series:
+    name = group.names[column]
+    if buckets is not None:
+        steps, times, values = points(buckets[at])
+        nonfinite = int(buckets["nonfinite"][at].sum())
+        return Series(group.run_id, name, group.name, part.rows, nonfinite, False, steps, times, values)
+    assert part.exact is not None
+    values = part.exact.values[at]
     keep = picks(values, max_points)
+    nonfinite = int((~np.isfinite(values)).sum())
+    whole = len(keep) == len(values)
+    steps, times = part.exact.steps[keep], part.exact.times[keep]
+    return Series(group.run_id, name, group.name, len(values), nonfinite, whole, steps, times, values[keep])
+
+
+def _joined(versions: list[Series]) -> Series:
+    if len(versions) == 1:
+        return versions[0]
+    first = versions[0]
     return Series(
-        run, name, group, len(values), nonfinite, len(keep) == len(values), steps[keep], times[keep], values[keep]
+        run=first.run,
+        name=first.name,
+        group=first.group,
+        count=sum(one.count for one in versions),
+        nonfinite=sum(one.nonfinite for one in versions),
+        exact=all(one.exact for one in versions),
+        steps=np.concatenate([one.steps for one in versions]),
+        times=np.concatenate([one.times for one in versions]),
+        values=np.concatenate([one.values for one in versions]),
     )
 
 

@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from django.db.models import F, Sum
 from numpy.typing import NDArray
 
 from experiments.models import Frame, Group, Headline
 
 from . import codec
 from .headline import Stats, finite_or_none
+from .seal import unseal
 
 # Series that the runs table can show, sort and filter by; all others are in the groups' stats only.
 _HEADLINE_PREFIXES = ("loss/", "eval/", "attn/", "lr", "grad_norm/total", "grad_norm/clip_scale", "time/")
@@ -44,6 +46,7 @@ def _append_one(run_id: int, incoming: Incoming) -> None:
     values = np.ascontiguousarray(incoming.values.T)
     Frame.objects.create(
         group=group,
+        first_row=group.rows,
         first_step=int(incoming.steps[0]),
         last_step=int(incoming.steps[-1]),
         rows=len(incoming.steps),
@@ -51,7 +54,7 @@ def _append_one(run_id: int, incoming: Incoming) -> None:
     )
     stats = Stats.load(group.stats, len(incoming.names))
     stats.add(incoming.steps, values)
-    Group.objects.filter(pk=group.pk).update(stats=stats.dump())
+    Group.objects.filter(pk=group.pk).update(stats=stats.dump(), rows=group.rows + len(incoming.steps))
     _write_headlines(run_id, incoming.names, stats)
 
 
@@ -109,9 +112,13 @@ def restore(run_id: int, state: bytes | memoryview) -> None:
 
 def truncate(run_id: int, step: int) -> None:
     """Remove every point at `step` and later: what a resumed attempt will write again."""
-    frames = Frame.objects.filter(group__run_id=run_id)
-    frames.filter(first_step__gte=step).delete()
-    for frame in frames.filter(last_step__gte=step):
-        kept = codec.decode(frame.data).between(0, step - 1)
-        frame.data, frame.rows, frame.last_step = codec.encode(kept), len(kept.steps), int(kept.steps[-1])
-        frame.save(update_fields=["data", "rows", "last_step"])
+    for group in Group.objects.filter(run_id=run_id):
+        frames = Frame.objects.filter(group=group)
+        frames.filter(first_step__gte=step).delete()
+        for frame in frames.filter(last_step__gte=step):
+            kept = codec.decode(frame.data).between(0, step - 1)
+            frame.data, frame.rows, frame.last_step = codec.encode(kept), len(kept.steps), int(kept.steps[-1])
+            frame.save(update_fields=["data", "rows", "last_step"])
+        unseal(group, step)
+        tail = frames.aggregate(rows=Sum("rows"))["rows"] or 0
+        Group.objects.filter(pk=group.pk).update(rows=group.sealed + tail, revision=F("revision") + 1)

@@ -1,0 +1,63 @@
+"""Which sealed blocks cover a window of rows at a level: arithmetic alone, no database.
+
+Block b of level l covers the level-1 blocks [b·16^(l-1), (b+1)·16^(l-1)); it exists once they are all complete.
+So a window is covered by a few blocks of the wanted level and at most fifteen of each finer one at either end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .buckets import FAN
+
+BLOCK = 4096  # rows of a level-1 block
+PER_BLOCK = BLOCK // FAN  # buckets of a complete block, at every level
+MAX_LEVEL = 7
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One block to read, in order of rows. `level` 0 means the exact rows [first, last) of level-1 block `number`."""
+
+    level: int
+    number: int
+    first: int = 0
+    last: int = BLOCK
+
+
+def level_for(rows: int, buckets: int) -> int:
+    """The coarsest level that still gives at least `buckets` buckets of `rows` rows; 0 is exact."""
+    level = 0
+    while level < MAX_LEVEL and rows // FAN ** (level + 1) >= buckets:
+        level += 1
+    return level
+
+
+def cover(first: int, last: int, sealed: int, level: int) -> list[Piece]:
+    """Pieces for rows [first, last) of `sealed` rows at `level`, in order."""
+    last = min(last, sealed)
+    pieces = []
+    at = first
+    while at < last:
+        piece, at = _next(at, last, sealed, level)
+        pieces.append(piece)
+    return pieces
+
+
+def _next(at: int, last: int, sealed: int, level: int) -> tuple[Piece, int]:
+    number, inside = divmod(at, BLOCK)
+    end = min((number + 1) * BLOCK, sealed)
+    if inside or last < end or level == 0:
+        until = min(end, last)
+        return Piece(0, number, inside, until - number * BLOCK), until
+    best = 1
+    while best < level and _whole(number, best + 1, last):
+        best += 1
+    span = FAN ** (best - 1)
+    return Piece(best, number // span), min((number + span) * BLOCK, sealed)
+
+
+def _whole(number: int, level: int, last: int) -> bool:
+    """Does a block of that level begin at level-1 block `number` and end within the window?"""
+    span: int = FAN ** (level - 1)
+    return number % span == 0 and (number + span) * BLOCK <= last

@@ -1,0 +1,133 @@
+"""Reading sealed blocks: a few queries for many groups, columns and pieces at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import reduce
+from itertools import groupby
+from operator import or_
+
+import numpy as np
+from django.db.models import Q
+from numpy.typing import NDArray
+
+from experiments.models import Block, Clock, Group
+
+from . import packing
+from .buckets import FAN, Buckets, build, merge
+from .cover import BLOCK, PER_BLOCK, Piece
+
+Owner = tuple[int, int]  # group id, column
+
+
+@dataclass
+class Sealed:
+    """Fetched bytes of the pieces of some groups; all groups share pieces and columns."""
+
+    groups: list[Group]
+    columns: Sequence[int]
+    pieces: Sequence[Piece]
+    _summaries: dict[tuple[int, int, int, int], bytes] = field(default_factory=dict)
+    _data: dict[tuple[int, int, int], bytes] = field(default_factory=dict)
+    _clocks: dict[tuple[int, int], tuple[NDArray[np.int64], NDArray[np.float64]]] = field(default_factory=dict)
+
+    @property
+    def owners(self) -> list[Owner]:
+        """Whose series the rows of every result are, in order."""
+        return [(group.pk, column) for group in self.groups for column in self.columns]
+
+    def rows(self, piece: Piece) -> int:
+        """Rows of a level-1 block; only the last of a finished group is shorter. Alike for all groups here."""
+        return min(self.groups[0].sealed - piece.number * BLOCK, BLOCK)
+
+    def summaries(self, piece: Piece) -> list[bytes]:
+        return [self._summaries[group, column, piece.level, piece.number] for group, column in self.owners]
+
+    def clock(self, group: Group, piece: Piece) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Steps and times [rows] of a level-1 block."""
+        return self._clocks[group.pk, piece.number]
+
+    def exact(self, group: Group, piece: Piece) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float32]]:
+        """Steps, times [rows] and values [columns, rows] of a piece of level 0."""
+        steps, times = self.clock(group, piece)
+        rows, cut = self.rows(piece), slice(piece.first, piece.last)
+        values = [packing.unpack_values(self._data[group.pk, column, piece.number], rows) for column in self.columns]
+        return steps[cut], times[cut], np.stack(values)[:, cut]
+
+    def buckets(self, level: int) -> Buckets:
+        """All pieces as buckets of `level`, [owners, buckets]."""
+        return np.concatenate([self._piece(piece, level) for piece in self.pieces], axis=1)
+
+    def _piece(self, piece: Piece, level: int) -> Buckets:
+        if piece.level == 0:
+            return np.concatenate([self._built(group, piece, level) for group in self.groups])
+        if piece.level == 1:
+            clocks = [self._clocks[group.pk, piece.number] for group in self.groups]
+            steps, times = (np.stack(column) for column in zip(*clocks, strict=True))
+            owner = np.repeat(np.arange(len(self.groups)), len(self.columns))
+            fine = packing.unpack_fine(self.summaries(piece), self.rows(piece), steps, times, owner)
+        else:
+            fine = packing.unpack_coarse(self.summaries(piece), PER_BLOCK)
+        return merge(fine, FAN ** (level - piece.level))
+
+    def _built(self, group: Group, piece: Piece, level: int) -> Buckets:
+        steps, times, values = self.exact(group, piece)
+        return build(values, steps, times, FAN**level)
+
+
+def fetch(groups: list[Group], columns: Sequence[int], pieces: Sequence[Piece]) -> Sealed:
+    """Read the pieces of all groups: at most three queries."""
+    found = Sealed(groups, columns, pieces)
+    ids = [group.pk for group in groups]
+    blocks = Block.objects.filter(group_id__in=ids, column__in=columns)
+    coarse = [piece for piece in pieces if piece.level > 0]
+    if coarse:
+        summaries = blocks.filter(_places(coarse)).values_list("group_id", "column", "level", "number", "summary")
+        found._summaries = {(g, column, level, n): bytes(packed) for g, column, level, n, packed in summaries}
+    exact = [piece.number for piece in pieces if piece.level == 0]
+    if exact:
+        values = blocks.filter(level=1, number__in=exact).values_list("group_id", "column", "number", "data")
+        found._data = {(group, column, number): bytes(packed or b"") for group, column, number, packed in values}
+    found._clocks = _clocks(groups, {piece.number for piece in pieces if piece.level <= 1})
+    return found
+
+
+def _places(pieces: Iterable[Piece]) -> Q:
+    """One condition a run of consecutive numbers of a level."""
+    return reduce(or_, (Q(level=level, number__gte=low, number__lte=high) for level, low, high in _spans(pieces)))
+
+
+def _spans(pieces: Iterable[Piece]) -> Iterator[tuple[int, int, int]]:
+    places = sorted((piece.level, piece.number) for piece in pieces)
+    for (level, _), run in groupby(enumerate(places), lambda item: (item[1][0], item[1][1] - item[0])):
+        numbers = [number for _, (_, number) in run]
+        yield level, numbers[0], numbers[-1]
+
+
+def _clocks(
+    groups: list[Group], numbers: set[int]
+) -> dict[tuple[int, int], tuple[NDArray[np.int64], NDArray[np.float64]]]:
+    if not numbers:
+        return {}
+    sealed = {group.pk: group.sealed for group in groups}
+    low, high = min(numbers), max(numbers)
+    rows = Clock.objects.filter(group_id__in=list(sealed), number__gte=low, number__lte=high)
+    return {
+        (group, number): packing.unpack_clock(bytes(data), min(sealed[group] - number * BLOCK, BLOCK))
+        for group, number, data in rows.values_list("group_id", "number", "data")
+        if number in numbers
+    }
+
+
+def position(group: Group, step: int) -> int:
+    """How many sealed rows of the group have a step below `step`."""
+    if group.sealed == 0 or step > group.sealed_step:
+        return group.sealed
+    if group.stride:
+        return min(max(-(-(step - group.first_step) // group.stride), 0), group.sealed)
+    clock = Clock.objects.filter(group=group, last_step__gte=step).order_by("number").first()
+    if clock is None:
+        return group.sealed
+    steps, _ = packing.unpack_clock(bytes(clock.data), min(group.sealed - clock.number * BLOCK, BLOCK))
+    return int(clock.number * BLOCK + np.searchsorted(steps, step))
