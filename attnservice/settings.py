@@ -186,6 +186,7 @@ AXES_FAILURE_LIMIT = whole("ATTN_LOGIN_ATTEMPTS", 10, least=1)
 AXES_COOLOFF_TIME = timedelta(minutes=whole("ATTN_LOGIN_COOLOFF_MIN", 15, least=1))
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_RESET_ON_SUCCESS = True
+AXES_LOCKOUT_TEMPLATE = "429.html"
 
 # --- REST -----------------------------------------------------------------------------------------
 REST_FRAMEWORK = {

@@ -1,0 +1,111 @@
+"""Compare 2 to 100 runs: overlaid curves, what differs in their specs, and how they ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_safe
+
+from experiments.models import Headline, Param, Run
+from experiments.store.read import matches
+
+from .panels import names_of
+
+MAX_PANELS = 48
+USUAL = ("loss/total", "eval/*", "grad_norm/total")
+_NEVER = {"seed"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One leaf of the specs across the runs."""
+
+    path: str
+    values: list[str | None]
+    differs: bool
+
+
+@require_safe
+def compare(request: HttpRequest) -> HttpResponse:
+    if "pick" in request.GET:
+        picked = _ids(",".join(request.GET.getlist("pick")))
+        return redirect(f"{request.path}?runs={','.join(map(str, picked))}")
+    wanted = _ids(request.GET.get("runs", ""))
+    most = settings.ATTN_MAX_SERIES_RUNS
+    found = Run.objects.visible_to(request.user).select_related("experiment", "project").defer("spec", "detail")
+    runs = list(found.filter(pk__in=wanted[:most]).order_by("id"))
+    context: dict[str, Any] = {"runs": runs, "over": len(wanted) > most, "most": most}
+    if len(runs) < 2:
+        return render(request, "pages/compare_empty.html", context | {"recent": found.order_by("-id")[:20]})
+    return render(request, "pages/compare.html", context | _context(request, runs))
+
+
+def _ids(text: str) -> list[int]:
+    parts = [part.strip() for part in text.split(",")]
+    return list(dict.fromkeys(int(part) for part in parts if part.isdecimal() and len(part) < 19))
+
+
+def _context(request: HttpRequest, runs: list[Run]) -> dict[str, Any]:
+    names = names_of(run.pk for run in runs)
+    asked = [glob.strip() for glob in request.GET.get("names", "").split(",") if glob.strip()]
+    globs = asked or [glob for glob in USUAL if any(matches(name, [glob]) for name in names)]
+    chosen = [name for name in names if matches(name, globs)]
+    rows = _config(runs)
+    differing = [row for row in rows if row.differs]
+    by = request.GET.get("color", "")
+    return {
+        "ids": ",".join(str(run.pk) for run in runs),
+        "names": ",".join(globs),
+        "all_names": names,
+        "panels": chosen[:MAX_PANELS],
+        "hidden_panels": max(0, len(chosen) - MAX_PANELS),
+        "rows": rows if request.GET.get("diff") == "all" else differing,
+        "differing": [row for row in differing if row.path not in _NEVER],
+        "same_count": len(rows) - len(differing),
+        "show_all": request.GET.get("diff") == "all",
+        "color": by,
+        "entries": _entries(runs, differing, by),
+        "view": request.GET,
+        "live": any(not run.ended for run in runs),
+    } | _headlines(runs)
+
+
+def _config(runs: list[Run]) -> list[Row]:
+    """One query for all specs; order as in the first run's spec."""
+    cells: dict[str, dict[int, str]] = {}
+    rows = Param.objects.filter(run__in=runs).order_by("run_id", "id").values_list("run_id", "key", "text")
+    for run, key, text in rows:
+        cells.setdefault(key, {})[run] = text
+    found = []
+    for path, by_run in cells.items():
+        values = [by_run.get(run.pk) for run in runs]
+        found.append(Row(path, values, len(set(values)) > 1))
+    return found
+
+
+def _entries(runs: list[Run], differing: list[Row], by: str) -> list[dict[str, Any]]:
+    """The runs as charts and tables name them: by what tells them apart, and coloured by a parameter if asked."""
+    telling = [row for row in differing if row.path != "seed"][:3]
+    value_of = next((dict(zip((r.pk for r in runs), row.values, strict=True)) for row in differing if row.path == by), {})
+    shades = {value: at for at, value in enumerate(dict.fromkeys(value_of.values()))}
+    return [
+        {
+            "run": run,
+            "label": ", ".join(str(row.values[at]) for row in telling) or run.experiment.name,
+            "shade": shades[value_of[run.pk]] if value_of else at,
+            "group": value_of.get(run.pk),
+        }
+        for at, run in enumerate(runs)
+    ]
+
+
+def _headlines(runs: list[Run]) -> dict[str, Any]:
+    """The table of results: loss, evaluations and gradient norm of every run, best value marked."""
+    heads = Headline.objects.filter(run__in=runs).order_by("id")
+    keys = [key for key in dict.fromkeys(head.key for head in heads) if matches(key, ["loss/total", "eval/*"])]
+    values = {(head.run_id, head.key): head for head in heads}
+    return {"keys": keys, "results": [(run, [values.get((run.pk, key)) for key in keys]) for run in runs]}

@@ -1,0 +1,105 @@
+"""Experiments: the list, and one with its definition and its runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from django.contrib import messages
+from django.core.paginator import Paginator
+from django.db.models import Count, Q
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_POST, require_safe
+
+from experiments import lifecycle
+from experiments.models import Experiment, Headline, Project, Run
+from experiments.presets import presets
+from experiments.states import State
+
+from . import yamltext
+from .access import experiment_or_404, may_edit, require_editor
+
+PAGE_SIZE = 30
+SHOWN_METRICS = ("loss/total", "eval/mask_iou", "eval/box_iou", "eval/presence", "eval/accuracy")
+
+
+@require_safe
+def experiment_list(request: HttpRequest) -> HttpResponse:
+    wanted = Q()
+    if project := request.GET.get("project"):
+        wanted &= Q(project__name=project)
+    if text := request.GET.get("q"):
+        wanted &= Q(name__icontains=text[:200]) | Q(preset__icontains=text[:64])
+    rows = Experiment.objects.visible_to(request.user).filter(wanted).select_related("project", "created_by")
+    page = Paginator(rows.defer("spec"), PAGE_SIZE).get_page(request.GET.get("page"))
+    add_counts(page.object_list)
+    context = {"page": page, "view": request.GET, "projects": Project.objects.visible_to(request.user).distinct()}
+    part = request.GET.get("part") == "rows"
+    response = render(request, "pages/experiment_rows.html" if part else "pages/experiments.html", context)
+    response["X-Next-Poll"] = "4"
+    return response
+
+
+@require_safe
+def experiment_page(request: HttpRequest, pk: int) -> HttpResponse:
+    experiment = experiment_or_404(request, pk)
+    runs = list(experiment.runs.select_related("worker").defer("spec").order_by("index"))
+    context = {
+        "experiment": experiment,
+        "runs": _with_results(runs),
+        "columns": list(experiment.matrix),
+        "metrics": _metrics(runs),
+        "live": any(not run.ended for run in runs),
+        "ids": ",".join(str(run.pk) for run in runs[:100]),
+        "preset": presets().get(experiment.preset),
+        "may_edit": may_edit(request, experiment.project),
+    }
+    add_counts([experiment])
+    part = request.GET.get("part") == "live"
+    if not part:
+        context["yaml"] = yamltext.dump(experiment.spec)
+    response = render(request, "pages/experiment_live.html" if part else "pages/experiment.html", context)
+    response["X-Next-Poll"] = "2" if context["live"] else "0"
+    return response
+
+
+@require_POST
+def experiment_cancel(request: HttpRequest, pk: int) -> HttpResponse:
+    """Ask every run that has not ended to stop."""
+    experiment = experiment_or_404(request, pk)
+    require_editor(request, experiment.project)
+    asked = 0
+    for run in experiment.runs.exclude(state__in=[State.SUCCEEDED, State.FAILED, State.CANCELLED]).only("pk"):
+        try:
+            lifecycle.request_cancel(run.pk, request.user)  # type: ignore[arg-type]
+            asked += 1
+        except lifecycle.NotAllowed:
+            continue  # it ended in between
+    messages.success(request, f"Asked {asked} runs to stop." if asked else "Every run has already ended.")
+    return redirect("experiment", experiment.pk)
+
+
+def add_counts(experiments: Iterable[Experiment]) -> None:
+    """How many runs stand in each state; one query for the page."""
+    rows = Run.objects.filter(experiment__in=list(experiments)).order_by()
+    counts: dict[int, dict[str, int]] = {}
+    for experiment, state, count in rows.values_list("experiment", "state").annotate(count=Count("id")):
+        counts.setdefault(experiment, {})[state] = count
+    for item in experiments:
+        mine = counts.get(item.pk, {})
+        item.total = sum(mine.values())  # type: ignore[attr-defined]
+        item.ended_count = sum(mine.get(state, 0) for state in (State.SUCCEEDED, State.FAILED, State.CANCELLED))  # type: ignore[attr-defined]
+        item.by_state = [(state, mine[state]) for state in State if state in mine]  # type: ignore[attr-defined]
+
+
+def _metrics(runs: list[Run]) -> list[str]:
+    have = set(Headline.objects.filter(run__in=runs, key__in=SHOWN_METRICS).values_list("key", flat=True))
+    return [key for key in SHOWN_METRICS if key in have]
+
+
+def _with_results(runs: list[Run]) -> list[tuple[Run, dict[str, Any]]]:
+    heads: dict[int, dict[str, Any]] = {}
+    for head in Headline.objects.filter(run__in=runs, key__in=SHOWN_METRICS):
+        heads.setdefault(head.run_id, {})[head.key] = head.last
+    return [(run, heads.get(run.pk, {})) for run in runs]

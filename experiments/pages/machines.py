@@ -1,0 +1,68 @@
+"""Workers and the line: who runs what since when, how many wait in each pool."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.admin.views.decorators import staff_member_required
+from django.db.models import Count, Min
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.http import require_POST, require_safe
+
+from experiments.models import Run, Worker
+from experiments.states import State
+
+QUEUE_SHOWN = 30
+RECENT_GONE = 8
+
+
+@require_safe
+def workers_page(request: HttpRequest) -> HttpResponse:
+    part = request.GET.get("part") == "live"
+    response = render(request, "pages/workers_live.html" if part else "pages/workers.html", machines(request))
+    response["X-Next-Poll"] = "3"
+    return response
+
+
+@require_POST
+@staff_member_required(login_url="login")
+def drain(request: HttpRequest, pk: int) -> HttpResponse:
+    """Tell a worker to take nothing new, or to go on; its next beat reads it."""
+    worker = get_object_or_404(Worker, pk=pk)
+    Worker.objects.filter(pk=worker.pk).update(draining=request.POST.get("draining") == "on")
+    return redirect("workers")
+
+
+def machines(request: HttpRequest) -> dict[str, Any]:
+    """Workers with what they hold, and the line of each pool. Runs of others' projects are counted, not named."""
+    visible = Run.objects.visible_to(request.user)
+    alive = list(Worker.objects.alive())
+    held: dict[int | None, list[Run]] = {}
+    for run in visible.held().select_related("experiment").defer("spec", "experiment__spec"):
+        held.setdefault(run.worker_id, []).append(run)
+    counts = dict(Run.objects.held().order_by().values_list("worker").annotate(Count("id")))
+    queued = visible.filter(state=State.QUEUED).select_related("experiment").defer("spec", "experiment__spec")
+    return {
+        "workers": [(worker, held.get(worker.pk, []), counts.get(worker.pk, 0)) for worker in alive],
+        "gone": Worker.objects.exclude(pk__in=[worker.pk for worker in alive]).order_by("-last_seen")[:RECENT_GONE],
+        "pools": _pools(alive),
+        "line": queued.order_by("-priority", "id")[:QUEUE_SHOWN],
+        "line_length": queued.count(),
+    }
+
+
+def _pools(alive: list[Worker]) -> list[dict[str, Any]]:
+    """Every pool that someone serves or waits for, with slots and the length of its line."""
+    rows = Run.objects.filter(state=State.QUEUED).order_by().values("pool").annotate(n=Count("id"), since=Min("created"))
+    waiting = {row["pool"]: row for row in rows}
+    names = sorted({pool for worker in alive for pool in worker.pools} | set(waiting))
+    return [
+        {
+            "name": name,
+            "slots": sum(w.slots for w in alive if name in w.pools and not w.draining),
+            "waiting": waiting.get(name, {}).get("n", 0),
+            "since": waiting.get(name, {}).get("since"),
+        }
+        for name in names
+    ]

@@ -1,0 +1,161 @@
+"""The page where an experiment is made: a form and a YAML editor of the same spec, checked while one types."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.conf import settings
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_http_methods, require_POST
+
+from experiments import lifecycle
+from experiments.models import Project
+from experiments.presets import presets
+from experiments.spec import TASKS, FieldError, flatten
+from experiments.submission import Plan, SubmissionError, plan
+
+from . import draft as drafts
+from . import specform, yamltext
+from .access import editable_projects, experiment_or_404
+from .draft import Draft
+
+SHOWN_RUNS = 24
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What checking a draft came to: a plan, or errors by the input they belong to."""
+
+    plan: Plan | None = None
+    errors: list[FieldError] = field(default_factory=list)
+    lines: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def by_input(self) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for error in self.errors:
+            at = input_of(error)
+            found[at] = f"{found[at]}; {error.message}" if at in found else error.message
+        return found
+
+
+def input_of(error: FieldError) -> str:
+    """The name of the input that an error belongs to."""
+    head, *rest = (str(part) for part in error.path) if error.path else ("",)
+    if head == "spec" and rest:
+        return ".".join(["spec", *rest])
+    if head == "overrides" and rest:
+        return f"spec.{rest[0]}"
+    if head == "pool":
+        return "spec.resources.pool"
+    if head == "matrix" and rest:
+        return f"matrix.{rest[0]}"
+    return head
+
+
+def judge(request: HttpRequest, draft: Draft) -> Verdict:
+    """Plan the draft as REST would; nothing is stored."""
+    body = draft.submission()
+    if draft.wrong:
+        return Verdict(errors=draft.wrong)
+    try:
+        found = plan(body, max_runs=settings.ATTN_MAX_RUNS)
+    except SubmissionError as error:
+        lines = yamltext.lines_of(draft.yaml, error.errors) if draft.source == "yaml" else {}
+        return Verdict(errors=error.errors, lines=lines)
+    if _project(request, draft) is None:
+        return Verdict(errors=[FieldError(("project",), "choose a project that you may submit to")])
+    return Verdict(plan=found)
+
+
+def _project(request: HttpRequest, draft: Draft) -> Project | None:
+    return editable_projects(request).filter(name=draft.project).first()
+
+
+@require_http_methods(["GET", "POST"])
+def new(request: HttpRequest) -> HttpResponse:
+    if not editable_projects(request).exists():
+        raise PermissionDenied("You are no editor of any project yet. Ask an administrator to add you to one.")
+    if request.method == "GET":
+        draft = _start(request)
+        return render(request, "pages/new.html", _context(request, draft, Verdict(), fresh=True))
+    draft = drafts.from_post(request.POST)
+    verdict = judge(request, draft)
+    project = _project(request, draft)
+    if verdict.plan is None or project is None:
+        return render(request, "pages/new.html", _context(request, draft, verdict), status=422)
+    experiment = lifecycle.submit(verdict.plan, project=project, user=request.user)  # type: ignore[arg-type]
+    messages.success(request, f"Submitted: {len(verdict.plan.runs)} runs are in the line for '{verdict.plan.pool}'.")
+    return redirect("experiment", experiment.pk)
+
+
+@require_POST
+def check(request: HttpRequest) -> HttpResponse:
+    """Live validation: the runs it expands to, or what is wrong and where."""
+    draft = drafts.from_post(request.POST)
+    verdict = judge(request, draft)
+    return render(request, "pages/new_check.html", _verdict_context(draft, verdict))
+
+
+@require_POST
+def editor(request: HttpRequest) -> HttpResponse:
+    """The editor again after the task, the dataset or the way of editing changed."""
+    draft = drafts.from_post(request.POST)
+    if not draft.wrong:
+        draft.source = "yaml" if request.POST.get("to") == "yaml" else "form"
+    verdict = judge(request, draft)
+    return render(request, "pages/new_editor.html", _context(request, draft, verdict))
+
+
+def _start(request: HttpRequest) -> Draft:
+    """A blank draft, a preset's, or an earlier experiment's; the address says which."""
+    name, earlier = request.GET.get("preset", ""), request.GET.get("from", "")
+    if name in presets():
+        draft = drafts.from_preset(presets()[name])
+    elif earlier.isdecimal() and len(earlier) < 19:
+        draft = drafts.from_experiment(experiment_or_404(request, int(earlier)))
+    else:
+        draft = drafts.blank()
+    draft.project = draft.project or editable_projects(request)[0].name
+    return draft
+
+
+def _context(request: HttpRequest, draft: Draft, verdict: Verdict, *, fresh: bool = False) -> dict[str, Any]:
+    if draft.source == "form" or fresh:
+        draft.yaml = yamltext.dump({key: value for key, value in draft.spec.items() if key != "seed"})
+    leaves = dict(flatten(draft.spec))
+    return _verdict_context(draft, verdict if not fresh else judge(request, draft)) | {
+        "presets": presets().values(),
+        "projects": editable_projects(request),
+        "tasks": {name: specform.TASK_TITLES.get(name, name) for name in TASKS},
+        "datasets": specform.datasets(draft.task),
+        "sections": specform.sections(draft.task, draft.dataset),
+        "leaves": leaves,
+        "paths": sorted(specform.fields(draft.task, draft.dataset)),
+        "rows": [*draft.matrix, *[("", "")] * max(1, 2 - len(draft.matrix))],
+        "line_count": range(1, draft.yaml.count("\n") + 2),
+    }
+
+
+def _verdict_context(draft: Draft, verdict: Verdict) -> dict[str, Any]:
+    found = verdict.plan
+    told = [(error, input_of(error), verdict.lines.get(error.dotted)) for error in verdict.errors]
+    return {
+        "draft": draft,
+        "plan": found,
+        "told": told,
+        "errors": verdict.by_input,
+        "errors_json": json.dumps(verdict.by_input),
+        "bad_lines": sorted(set(verdict.lines.values())),
+        "shown": found.runs[:SHOWN_RUNS] if found else [],
+        "more": max(0, len(found.runs) - SHOWN_RUNS) if found else 0,
+        "columns": list(found.matrix) if found else [],
+        "variants": math.prod(len(values) for values in found.matrix.values()) if found else 0,
+        "total_steps": sum(run.spec.train.steps for run in found.runs) if found else 0,
+    }

@@ -1,0 +1,62 @@
+"""Which charts a run's page shows: panels over the series names of the contract, and the attention sites."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from experiments.models import Group
+from experiments.store.read import matches
+
+MATRICES = ("W_q", "W_k", "W_v", "W_o")
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One chart: the series whose names match `globs`, over steps or time."""
+
+    key: str
+    title: str
+    globs: tuple[str, ...]
+    help: str = ""
+    log: bool = False
+
+    @property
+    def names(self) -> str:
+        return ",".join(self.globs)
+
+
+PANELS = (
+    Panel("loss", "Loss", ("loss/*",), "every term, weighted, and their sum"),
+    Panel("eval", "Evaluation", ("eval/*",), "on the validation set"),
+    Panel("grad", "Gradient norm", ("grad_norm/total",), "before clipping", log=True),
+    Panel("lr", "Learning rate", ("lr",)),
+    Panel("clip", "Clip scale", ("grad_norm/clip_scale",), "1 means: not clipped"),
+    Panel("entropy", "Attention entropy", ("attn/entropy/*",), "per site; low means sharp"),
+    Panel("mass", "Mass on the object", ("attn/object_mass/*",), "share of attention inside the mask"),
+    Panel("logit", "Largest attention logit", ("attn/logit_max/*",), "growth here precedes collapse"),
+    Panel("flow", "Gradient along the chain", ("flow/**",), "norm at each station", log=True),
+    Panel("time", "Step time", ("time/*",), "milliseconds"),
+    Panel("system", "System", ("system/*",)),
+)
+_TAKEN_BY_MATRICES = ("grad_norm/*/W_*", "grad_norm/*/W_*/head.*", "update_ratio/*/W_*", "weight_norm/*/W_*")
+
+
+def names_of(run_ids: Iterable[int]) -> list[str]:
+    """Every series name of the runs, once, in the order a trainer told them."""
+    groups = Group.objects.filter(run_id__in=list(run_ids)).order_by("run_id", "id").values_list("names", flat=True)
+    return list(dict.fromkeys(name for names in groups for name in names))
+
+
+def panels_of(names: list[str]) -> list[Panel]:
+    """The known panels that have something to show, then one for every other first word."""
+    shown = [panel for panel in PANELS if any(matches(name, panel.globs) for name in names)]
+    known = [glob for panel in PANELS for glob in panel.globs]
+    rest = [name for name in names if not matches(name, [*known, *_TAKEN_BY_MATRICES])]
+    words = dict.fromkeys(name.partition("/")[0] for name in rest)
+    return [*shown, *(Panel(f"other-{word}", word, (word, f"{word}/**")) for word in words)]
+
+
+def matrices_of(names: list[str]) -> list[str]:
+    """Matrices that have a gradient norm."""
+    return [matrix for matrix in MATRICES if any(matches(name, [f"grad_norm/*/{matrix}"]) for name in names)]

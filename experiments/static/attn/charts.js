@@ -1,0 +1,167 @@
+// A panel of curves: ECharts draws lines and axes; legend, crosshair and tooltip are ours.
+import * as echarts from "../vendor/echarts.esm.min.mjs";
+import { colour, seriesColour } from "./palette.js";
+import { figure, span, tick } from "./numbers.js";
+import { Hover } from "./hover.js";
+import { nearest, smoothed } from "./points.js";
+
+const panels = new Set();
+
+export class LinePanel {
+  // `figure` holds [data-plot] and perhaps [data-legend]; `look(series, at)` gives {label, colour, hidden}.
+  constructor(element, { look = null, log = false, zoomed = null } = {}) {
+    this.element = element;
+    this.plot = element.querySelector("[data-plot]");
+    this.legend = element.querySelector("[data-legend]");
+    this.look = look ?? ((series, at) => ({ label: series.name, colour: seriesColour(at) }));
+    this.autoLog = log;
+    this.zoomed = zoomed;
+    this.hidden = new Set();
+    this.view = { smooth: 0, axis: "step", y: "auto" };
+    this.series = [];
+    this.chart = echarts.init(this.plot, null, { renderer: "canvas" });
+    this.hover = new Hover(this);
+    new ResizeObserver(() => this.chart.resize()).observe(this.plot);
+    this.listenToZoom();
+    panels.add(this);
+  }
+
+  setView(view) {
+    this.view = { ...this.view, ...view };
+    this.draw();
+  }
+
+  setSeries(series) {
+    this.series = series;
+    this.draw();
+  }
+
+  get log() {
+    const wanted = this.view.y === "auto" ? this.autoLog : this.view.y === "log";
+    return wanted && this.lines.some((line) => line.y.some((value) => value > 0));
+  }
+
+  draw() {
+    this.lines = this.series.map((series, at) => {
+      const look = this.look(series, at);
+      const y = this.view.smooth > 0 ? smoothed(series.value, this.view.smooth) : series.value;
+      return { key: `${series.run} ${series.name}`, series, x: series[this.view.axis], y, ...look };
+    });
+    this.shown = this.lines.filter((line) => !this.hidden.has(line.key) && !line.hidden);
+    this.chart.setOption(this.option(), { replaceMerge: ["series"], lazyUpdate: true });
+    this.armZoom();
+    this.writeLegend();
+  }
+
+  option() {
+    const log = this.log;
+    const text = { color: colour("ink-3"), fontSize: 11 };
+    const grid = { lineStyle: { color: colour("line") } };
+    const along = this.view.axis === "time" ? span : tick;
+    return {
+      animation: false,
+      grid: { left: 8, right: 14, top: 10, bottom: 4, containLabel: true },
+      xAxis: {
+        type: "value",
+        min: "dataMin",
+        max: "dataMax",
+        axisLabel: { ...text, formatter: along, hideOverlap: true, showMaxLabel: false },
+        splitLine: { show: false },
+        axisLine: { ...grid, show: true },
+        axisTick: { show: false },
+      },
+      yAxis: {
+        type: log ? "log" : "value",
+        scale: true,
+        splitNumber: 4,
+        axisLabel: { ...text, formatter: tick },
+        splitLine: grid,
+        minorSplitLine: { show: false },
+      },
+      toolbox: { show: true, right: -60, feature: { dataZoom: { yAxisIndex: "none", brushStyle: { color: colour("accent-soft"), opacity: 0.6 } } } },
+      series: [...this.shown.flatMap((line) => this.drawn(line, log)), this.holes()],
+    };
+  }
+
+  drawn(line, log) {
+    const pairs = (values) => line.x.map((x, at) => [x, log && !(values[at] > 0) ? null : values[at]]);
+    const base = { type: "line", showSymbol: line.x.length === 1, symbolSize: 5, silent: true, connectNulls: false, z: 3 };
+    const drawn = [{ ...base, data: pairs(line.y), lineStyle: { color: line.colour, width: 1.6 }, itemStyle: { color: line.colour } }];
+    if (this.view.smooth > 0) drawn.unshift({ ...base, z: 2, data: pairs(line.series.value), lineStyle: { color: line.colour, width: 1, opacity: 0.22 } });
+    return drawn;
+  }
+
+  // Steps whose value is NaN or infinite stand as red marks across the plot: the event one looks for.
+  holes() {
+    const at = new Set();
+    for (const line of this.shown) line.series.value.forEach((value, i) => value === null && at.add(line.x[i]));
+    const marks = [...at].sort((a, b) => a - b).slice(0, 400).map((x) => ({ xAxis: x }));
+    const style = { color: colour("bad"), width: 1.5, type: "solid", opacity: 0.8 };
+    return { type: "line", data: [], silent: true, markLine: { symbol: ["none", "triangle"], symbolSize: 6, label: { show: false }, lineStyle: style, data: marks, animation: false } };
+  }
+
+  writeLegend() {
+    if (!this.legend) return;
+    const labels = shortened(this.lines.map((line) => line.label));
+    while (this.legend.children.length > this.lines.length) this.legend.lastChild.remove();
+    this.lines.forEach((line, at) => {
+      const key = this.legend.children[at] ?? this.addKey();
+      key.dataset.key = line.key;
+      key.setAttribute("aria-pressed", String(!this.hidden.has(line.key)));
+      key.firstChild.style.background = line.colour;
+      key.children[1].textContent = labels[at];
+      key.children[2].textContent = figure(line.series.value.at(-1));
+      key.children[3].textContent = line.series.nonfinite ? `${line.series.nonfinite} non-finite` : "";
+    });
+  }
+
+  addKey() {
+    const key = document.createElement("button");
+    key.type = "button";
+    key.className = "key";
+    key.append(...["swatch", "", "", "panel-note"].map((name, at) => Object.assign(document.createElement(at === 2 ? "b" : "span"), { className: name })));
+    key.addEventListener("click", () => {
+      if (!this.hidden.delete(key.dataset.key)) this.hidden.add(key.dataset.key);
+      this.draw();
+    });
+    this.legend.append(key);
+    return key;
+  }
+
+  // Drag across the plot to zoom in; double-click to come back.
+  armZoom() {
+    if (this.armed) return;
+    this.armed = true;
+    const active = { type: "takeGlobalCursor", key: "dataZoomSelect", dataZoomSelectActive: true };
+    requestAnimationFrame(() => this.chart.dispatchAction(active));
+  }
+
+  listenToZoom() {
+    this.chart.on("datazoom", (event) => {
+      const { startValue, endValue } = event.batch?.[0] ?? event;
+      if (startValue === undefined || !this.zoomed) return;
+      this.zoomed(this.stepAt(startValue), this.stepAt(endValue));
+    });
+    this.plot.addEventListener("dblclick", () => this.chart.dispatchAction({ type: "dataZoom", start: 0, end: 100 }));
+  }
+
+  stepAt(x) {
+    const line = this.view.axis === "step" ? null : this.shown[0];
+    return line ? line.series.step[nearest(line.x, x)] : x;
+  }
+
+  dispose() {
+    panels.delete(this);
+    this.chart.dispose();
+  }
+}
+
+// Names without the words that all of them begin with.
+function shortened(labels) {
+  const parts = labels.map((label) => label.split("/"));
+  let common = 0;
+  while (parts.every((part) => part.length > common + 1 && part[common] === parts[0][common])) common += 1;
+  return labels.length > 1 ? parts.map((part) => part.slice(common).join("/")) : labels;
+}
+
+document.addEventListener("themechange", () => panels.forEach((panel) => panel.draw()));

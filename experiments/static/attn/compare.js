@@ -1,0 +1,49 @@
+// Compare: one panel a series, one line a run; colours by run or by a parameter.
+import { Feed } from "./feed.js";
+import { LinePanel } from "./charts.js";
+import { seriesColour } from "./palette.js";
+import { chartTools, whenNear } from "./tools.js";
+
+const root = document.getElementById("compare");
+const feed = new Feed(root.dataset.runs.split(",").map(Number), { every: 2 });
+const entries = new Map([...root.querySelectorAll("[data-entry]")].map((item) => [Number(item.dataset.entry), item]));
+const hidden = new Set();
+const charts = [];
+
+const view = chartTools((changed) => charts.forEach((chart) => chart.setView(changed)));
+
+function look(series) {
+  const { shade, label } = entries.get(series.run).dataset;
+  return { label: `#${series.run} ${label}`, colour: seriesColour(Number(shade)), hidden: hidden.has(series.run) };
+}
+
+function paintLegend() {
+  for (const item of entries.values()) item.querySelector(".swatch").style.background = seriesColour(Number(item.dataset.shade));
+}
+
+for (const [run, item] of entries) {
+  const button = item.querySelector("[data-toggle-run]");
+  button.addEventListener("click", () => {
+    if (!hidden.delete(run)) hidden.add(run);
+    button.setAttribute("aria-pressed", String(!hidden.has(run)));
+    charts.forEach((chart) => chart.draw());
+  });
+}
+
+for (const element of root.querySelectorAll("[data-panel]")) {
+  let share = null;
+  const chart = new LinePanel(element, { look, zoomed: (from, to) => feed.zoom(share, from, to) });
+  chart.view = { ...chart.view, ...view };
+  charts.push(chart);
+  const enter = async () => {
+    share = await feed.subscribe(element.dataset.names, (changed) => {
+      element.dataset.lines = changed.series.size;
+      chart.setSeries([...changed.series.values()]);
+    });
+  };
+  whenNear(element, enter, (near) => share && (share.active = near));
+}
+
+paintLegend();
+document.addEventListener("themechange", paintLegend);
+if (root.dataset.isLive) feed.start();

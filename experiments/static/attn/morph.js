@@ -1,0 +1,45 @@
+// Make one element's children like another's while keeping nodes: focus, hover, selection and scroll stay.
+// Children with `data-key` or an id are matched by it, others by place. `data-keep` is never touched.
+
+const keyOf = (node) => (node.nodeType === Node.ELEMENT_NODE ? node.dataset.key || node.id || "" : "");
+
+function alike(have, want) {
+  return have.nodeType === want.nodeType && have.nodeName === want.nodeName;
+}
+
+export function morph(have, want) {
+  const keyed = new Map([...have.children].filter(keyOf).map((child) => [keyOf(child), child]));
+  let cursor = have.firstChild;
+  for (const wanted of [...want.childNodes]) {
+    const key = keyOf(wanted);
+    const found = key ? keyed.get(key) : cursor && !keyOf(cursor) && alike(cursor, wanted) ? cursor : null;
+    if (!found || !alike(found, wanted)) {
+      have.insertBefore(wanted, cursor);
+      continue;
+    }
+    if (found === cursor) cursor = cursor.nextSibling;
+    else have.insertBefore(found, cursor);
+    update(found, wanted);
+  }
+  while (cursor) {
+    const next = cursor.nextSibling;
+    cursor.remove();
+    cursor = next;
+  }
+}
+
+function update(have, want) {
+  if (have.isEqualNode(want)) return;
+  if (have.nodeType !== Node.ELEMENT_NODE) {
+    have.data = want.data;
+    return;
+  }
+  if (have.hasAttribute("data-keep")) return;
+  for (const { name } of [...have.attributes]) {
+    if (!want.hasAttribute(name) && !(name === "open" || name === "class")) have.removeAttribute(name);
+  }
+  for (const { name, value } of want.attributes) {
+    if (have.getAttribute(name) !== value) have.setAttribute(name, value);
+  }
+  morph(have, want);
+}

@@ -1,0 +1,43 @@
+// Colours for canvases, read from the CSS variables and read again when the theme changes.
+
+const probe = document.createElement("span");
+probe.hidden = true;
+document.body.append(probe);
+let cache = new Map();
+
+export function colour(name) {
+  if (!cache.has(name)) {
+    probe.style.color = `var(--${name})`;
+    cache.set(name, getComputedStyle(probe).color);
+  }
+  return cache.get(name);
+}
+
+export const SERIES = 10;
+
+export function seriesColour(at) {
+  return colour(`series-${(at % SERIES) + 1}`);
+}
+
+export function matrixColour(name) {
+  const found = /(?:^|\/)W_([qkvo])(?:\/|$)/.exec(name);
+  return found ? colour(found[1]) : null;
+}
+
+// 256 colours of the heat-map's scale as [r, g, b].
+export function ramp() {
+  const stops = [0, 1, 2, 3, 4, 5, 6].map((at) => channels(colour(`ramp-${at}`)));
+  return Array.from({ length: 256 }, (_, at) => {
+    const place = (at / 255) * (stops.length - 1);
+    const low = Math.min(Math.floor(place), stops.length - 2);
+    return stops[low].map((value, channel) => value + (stops[low + 1][channel] - value) * (place - low));
+  });
+}
+
+export function channels(text) {
+  return text.match(/[\d.]+/g).slice(0, 3).map(Number);
+}
+
+document.addEventListener("themechange", () => {
+  cache = new Map();
+});

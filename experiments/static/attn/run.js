@@ -1,0 +1,137 @@
+// A run's page: live curves, the heat-map, and the curve of the row one picks in it.
+import { Feed, matches } from "./feed.js";
+import { LinePanel } from "./charts.js";
+import { Heat } from "./heat.js";
+import { colour, matrixColour, seriesColour } from "./palette.js";
+import { chartTools, whenNear } from "./tools.js";
+import { pause } from "./live.js";
+
+const page = document.querySelector("[data-run]");
+const head = document.getElementById("run-head");
+const run = Number(page.dataset.run);
+const feed = new Feed([run]);
+const charts = new Set();
+let view = { smooth: 0, axis: "step", y: "auto" };
+
+const state = () => head.firstElementChild.dataset;
+let attempt = state().attempt;
+
+function training() {
+  view = chartTools((changed) => {
+    view = changed;
+    charts.forEach((chart) => chart.setView(view));
+  });
+  adoptPanels();
+  document.getElementById("panels").addEventListener("live", adoptPanels);
+  head.addEventListener("live", followState);
+  startHeat();
+  if (!state().ended) feed.start();
+}
+
+// A chart for every panel that has none yet; panels turn up as their series do.
+function adoptPanels() {
+  for (const element of document.querySelectorAll("#panels [data-panel]:not([data-adopted])")) {
+    element.dataset.adopted = "";
+    const names = element.dataset.names;
+    let share = null;
+    const chart = new LinePanel(element, { log: "logscale" in element.dataset, zoomed: (from, to) => feed.zoom(share, from, to) });
+    charts.add(chart);
+    chart.view = view;
+    const enter = async () => {
+      share = await feed.subscribe(names, (changed) => chart.setSeries([...changed.series.values()]));
+    };
+    whenNear(element, enter, (near) => share && (share.active = near));
+  }
+}
+
+// A new attempt has truncated what lay past its checkpoint: read again from the start.
+function followState() {
+  const now = state();
+  if (now.attempt !== attempt) {
+    attempt = now.attempt;
+    feed.reload();
+  }
+  if (now.ended) feed.stop();
+  else feed.start();
+}
+
+function startHeat() {
+  const element = document.querySelector("[data-heat]");
+  const curve = new Curve(element);
+  const heat = new Heat(element, { run, picked: (name) => curve.show(name) });
+  let near = false;
+  const visit = async () => {
+    if (near) await heat.load();
+    if (!state().ended || (near && !heat.final)) {
+      heat.final = Boolean(state().ended);
+      setTimeout(visit, pause(Math.max(3, (heat.took ?? 0) / 100)));
+    }
+  };
+  whenNear(
+    element,
+    async () => {
+      near = true;
+      await visit();
+      if (heat.row) curve.show(heat.row);
+    },
+    (seen) => (near = seen),
+  );
+}
+
+// The curve of one matrix, with its heads as thinner company.
+class Curve {
+  constructor(heat) {
+    this.heat = heat;
+  }
+
+  async show(name) {
+    this.close();
+    if (!name) return;
+    const short = name.split("/").slice(1).join(" ");
+    this.element = document.createElement("figure");
+    this.element.className = "card panel heat-chart";
+    const title = Object.assign(document.createElement("figcaption"), { className: "panel-head" });
+    title.append(Object.assign(document.createElement("h3"), { textContent: `${name.split("/")[0].replace("_", " ")} of ${short}` }));
+    const legend = Object.assign(document.createElement("div"), { className: "panel-legend" });
+    const plot = Object.assign(document.createElement("div"), { className: "panel-plot" });
+    legend.dataset.legend = plot.dataset.plot = "";
+    this.element.append(title, legend, plot);
+    this.heat.after(this.element);
+    const look = (series, at) => ({ label: series.name.split("/").slice(2).join(" "), colour: at === 0 ? (matrixColour(series.name) ?? colour("accent")) : seriesColour(at + 4) });
+    this.chart = new LinePanel(this.element, { log: true, look });
+    this.chart.view = view;
+    charts.add(this.chart);
+    this.share = await feed.subscribe(`${name},${name}/head.*`, (share) => {
+      if (share === this.share || !this.share) this.chart?.setSeries(inOrder(share, name));
+    });
+  }
+
+  close() {
+    if (!this.chart) return;
+    charts.delete(this.chart);
+    feed.shares = feed.shares.filter((share) => share !== this.share);
+    this.chart.dispose();
+    this.element.remove();
+    this.chart = this.share = null;
+  }
+}
+
+function inOrder(share, name) {
+  const series = [...share.series.values()];
+  return series.sort((a, b) => Number(matches(b.name, name)) - Number(matches(a.name, name)));
+}
+
+// The log stays at its end until one scrolls up.
+function followLog() {
+  const log = document.querySelector("[data-log]");
+  if (!log) return;
+  const follow = document.querySelector("[data-follow]");
+  const toEnd = () => follow.checked && (log.scrollTop = log.scrollHeight);
+  new MutationObserver(toEnd).observe(log, { childList: true, subtree: true });
+  follow.addEventListener("change", toEnd);
+  log.addEventListener("wheel", (event) => event.deltaY < 0 && (follow.checked = false));
+  toEnd();
+}
+
+if (document.getElementById("panels")) training();
+followLog();

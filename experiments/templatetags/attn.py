@@ -1,0 +1,87 @@
+"""How numbers, durations and states are written on pages."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from django import template
+from django.utils import timezone
+
+register = template.Library()
+
+
+@register.filter
+def figure(value: object) -> str:
+    """A measured number with four significant digits; a dash where there is none."""
+    if value is None or value == "":
+        return "–"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.3e}" if value and not 1e-3 <= abs(value) < 1e5 else f"{value:.4g}"
+
+
+@register.filter
+def leaf(value: object) -> str:
+    """A leaf of a spec as one would type it."""
+    if isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False)
+
+
+@register.filter
+def get(mapping: Mapping[str, Any] | None, key: object) -> Any:
+    """`mapping[key]` or None, for keys that a template cannot spell."""
+    return (mapping or {}).get(str(key))
+
+
+@register.filter
+def duration(span: timedelta | float | None) -> str:
+    """A length of time in at most two units."""
+    if span is None:
+        return "–"
+    seconds = span.total_seconds() if isinstance(span, timedelta) else float(span)
+    if seconds < 10:
+        return f"{max(seconds, 0):.1f} s"
+    return _units(int(seconds))
+
+
+def _units(seconds: int) -> str:
+    minutes, hours = seconds // 60, seconds // 3600
+    if minutes == 0:
+        return f"{seconds} s"
+    if hours == 0:
+        return f"{minutes} min {seconds % 60:02d} s"
+    if hours < 48:
+        return f"{hours} h {minutes % 60:02d} min"
+    return f"{hours // 24} d {hours % 24} h"
+
+
+@register.filter
+def ago(moment: datetime | None) -> str:
+    """How long since, in one unit."""
+    if moment is None:
+        return "–"
+    seconds = int((timezone.now() - moment).total_seconds())
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds // size} {unit} ago"
+    return "just now" if seconds < 5 else f"{seconds} s ago"
+
+
+@register.filter
+def percent(done: int, of: int) -> int:
+    """Whole percent, never 100 before the end."""
+    return 100 * done // of if of else 0
+
+
+@register.filter
+def minutes(value: float) -> str:
+    """A preset's length, as a person would say it."""
+    if value < 1:
+        return f"{max(1, round(value * 60))} s"
+    return f"{value:.0f} min"
