@@ -174,7 +174,7 @@ def pinned_device(spec: Spec) -> torch.device:
     torch.set_num_threads(spec.resources.threads)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
-    deterministic.fill_uninitialized_memory = False  # a debugging aid that costs time
+    deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a debugging aid that costs time
     wanted = spec.resources.device
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "cpu"
