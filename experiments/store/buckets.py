@@ -1,55 +1,85 @@
 """Buckets: what stands for many consecutive points of a series without losing a spike.
 
 A bucket holds the first, the minimum, the maximum and the last real point, one non-finite point where there
-is one, and how many points it stands for. Arrays of buckets have shape [series, buckets]; merging neighbours
-keeps every field exact, so a coarser level never invents or forgets an extreme.
+is one, and how many points it stands for. Merging neighbours keeps every field exact, so a coarser level never
+invents or forgets an extreme.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 FAN = 16  # buckets of one level that make one of the next
 NEVER = -1  # a step that no point has
-
-BUCKET = np.dtype(
-    [(f"{point}", "<f4") for point in ("first", "low", "high", "last", "odd")]
-    + [(f"{point}_step", "<i8") for point in ("first", "low", "high", "last", "odd")]
-    + [(f"{point}_time", "<f8") for point in ("first", "low", "high", "last", "odd")]
-    + [("count", "<i8"), ("nonfinite", "<i8")]
-)
 POINTS = ("first", "low", "high", "last", "odd")
-Buckets = NDArray[Any]  # of dtype BUCKET, [series, buckets]
+# Field and kind, in the order in which blocks of level 2 and higher store them.
+FIELDS = {
+    **dict.fromkeys(POINTS, "<f4"),
+    **{f"{point}_step": "<i8" for point in POINTS},
+    **{f"{point}_ms": "<i8" for point in POINTS},
+    "count": "<i8",
+    "nonfinite": "<i8",
+}
 
 
-def build(
-    values: NDArray[np.float32], steps: NDArray[np.int64], times: NDArray[np.float64], size: int = FAN
-) -> Buckets:
+class Buckets(dict[str, NDArray]):  # type: ignore[type-arg]  # each field has its own kind
+    """One array [series, buckets] a field. Values are float32; steps and times (milliseconds since the run
+    started) int64; `low` and `high` are NaN at step NEVER where nothing is finite, `odd` where everything is."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        series, n = self["first"].shape
+        return series, n
+
+    def series(self, low: int, high: int) -> Buckets:
+        """The rows [low, high)."""
+        return Buckets((name, column[low:high]) for name, column in self.items())
+
+
+def beside(parts: Sequence[Buckets]) -> Buckets:
+    """The same series, later buckets after earlier ones."""
+    return _joined(parts, 1)
+
+
+def below(parts: Sequence[Buckets]) -> Buckets:
+    """More series of equally many buckets."""
+    return _joined(parts, 0)
+
+
+def _joined(parts: Sequence[Buckets], axis: int) -> Buckets:
+    if len(parts) == 1:
+        return parts[0]
+    return Buckets((name, np.concatenate([part[name] for part in parts], axis=axis)) for name in FIELDS)
+
+
+def build(values: NDArray[np.float32], steps: NDArray[np.int64], millis: NDArray[np.int64], size: int) -> Buckets:
     """Buckets of `size` consecutive points each (the last may be smaller) from `values` [series, rows]."""
     series, rows = values.shape
     n = -(-rows // size)
     offset = np.arange(n) * size
+    held = np.minimum(offset + size, rows) - offset
     cube = _cube(values, n, size)
     finite = np.isfinite(cube)
-    held = np.minimum(offset + size, rows) - offset
-    out = np.zeros((series, n), BUCKET)
-    out["count"] = held
-    out["nonfinite"] = held - finite.sum(axis=2)
-    low_at = np.where(finite, cube, np.inf).argmin(axis=2)
-    high_at = np.where(finite, cube, -np.inf).argmax(axis=2)
-    odd_at = (~finite).argmax(axis=2)  # padding is NaN too, but stands last and is masked below
+    count = np.broadcast_to(held, (series, n))
+    nonfinite = held - finite.sum(axis=2)
+    out = Buckets(count=count, nonfinite=nonfinite)
     some: NDArray[np.bool_] = np.asarray(finite.any(axis=2))
-    for point, at, real in (
-        ("first", np.zeros_like(low_at), None),
-        ("last", np.broadcast_to(held - 1, low_at.shape), None),
-        ("low", low_at, some),
-        ("high", high_at, some),
-        ("odd", odd_at, out["nonfinite"] > 0),
-    ):
-        _place(out, point, cube, at, offset, steps, times, real)
+    places = {
+        "first": (np.zeros((series, n), np.intp), None),
+        "last": (np.broadcast_to(held - 1, (series, n)), None),
+        "low": (np.where(finite, cube, np.inf).argmin(axis=2), some),
+        "high": (np.where(finite, cube, -np.inf).argmax(axis=2), some),
+        "odd": ((~finite).argmax(axis=2), nonfinite > 0),  # padding is NaN too, but stands last
+    }
+    for point, (at, real) in places.items():
+        value = np.take_along_axis(cube, at[:, :, None], axis=2)[:, :, 0]
+        where = np.minimum(at + offset, rows - 1)
+        out[point] = value if real is None else np.where(real, value, np.float32(np.nan))
+        out[f"{point}_step"] = steps[where] if real is None else np.where(real, steps[where], NEVER)
+        out[f"{point}_ms"] = millis[where]
     return out
 
 
@@ -63,62 +93,52 @@ def _cube(values: NDArray[np.float32], n: int, size: int) -> NDArray[np.float32]
     return cube.reshape(series, n, size)
 
 
-def _place(
-    out: Buckets,
-    point: str,
-    cube: NDArray[np.float32],
-    at: NDArray[np.intp],
-    offset: NDArray[np.int64],
-    steps: NDArray[np.int64],
-    times: NDArray[np.float64],
-    real: NDArray[np.bool_] | None,
-) -> None:
-    """Fill one point of every bucket from its place `at` [series, n]; where not `real`, NaN at no step."""
-    value = np.take_along_axis(cube, at[:, :, None], axis=2)[:, :, 0]
-    where = np.minimum(at + offset, len(steps) - 1)
-    out[point] = value if real is None else np.where(real, value, np.nan)
-    out[f"{point}_step"] = steps[where] if real is None else np.where(real, steps[where], NEVER)
-    out[f"{point}_time"] = times[where]
-
-
 def merge(buckets: Buckets, size: int) -> Buckets:
     """Every `size` neighbours become one (the last may be of fewer)."""
-    series, n = buckets.shape
     if size <= 1:
         return buckets
+    n = buckets.shape[1]
     starts = np.arange(0, n, size)
     ends = np.minimum(starts + size, n) - 1
-    out = np.empty((series, len(starts)), BUCKET)
-    for field in ("first", "first_step", "first_time"):
-        out[field] = buckets[field][:, starts]
-    for field in ("last", "last_step", "last_time"):
-        out[field] = buckets[field][:, ends]
+    out = Buckets()
+    for suffix in ("", "_step", "_ms"):
+        out[f"first{suffix}"] = buckets[f"first{suffix}"][:, starts]
+        out[f"last{suffix}"] = buckets[f"last{suffix}"][:, ends]
     for field in ("count", "nonfinite"):
         out[field] = np.add.reduceat(buckets[field], starts, axis=1)
-    _keep_best(out, buckets, "low", np.where(buckets["low_step"] == NEVER, np.inf, buckets["low"]), size)
-    _keep_best(out, buckets, "high", np.where(buckets["high_step"] == NEVER, np.inf, -buckets["high"]), size)
-    _keep_best(out, buckets, "odd", (buckets["odd_step"] == NEVER).astype(np.float32), size)
+    with np.errstate(invalid="ignore"):
+        _keep_best(out, buckets, "low", buckets["low"], size)
+        _keep_best(out, buckets, "high", -buckets["high"], size)
+    if buckets["nonfinite"].any():
+        _keep_best(out, buckets, "odd", np.where(buckets["odd_step"] == NEVER, np.inf, 0), size)
+    else:
+        for suffix in ("", "_step", "_ms"):
+            out[f"odd{suffix}"] = buckets[f"odd{suffix}"][:, starts]
     return out
 
 
-def _keep_best(out: Buckets, buckets: Buckets, point: str, rank: NDArray[Any], size: int) -> None:
-    """Of each group of neighbours take over the point with the smallest rank; the earliest of equals."""
-    series, n = buckets.shape
-    padded = np.full((series, out.shape[1] * size), np.inf)
-    padded[:, :n] = rank
-    at = padded.reshape(series, out.shape[1], size).argmin(axis=2) + np.arange(out.shape[1]) * size
-    for field in (point, f"{point}_step", f"{point}_time"):
-        out[field] = np.take_along_axis(buckets[field], at, axis=1)
+def _keep_best(out: Buckets, buckets: Buckets, point: str, rank: NDArray[np.float32], size: int) -> None:
+    """Of each group of neighbours take over the point with the smallest rank; NaN ranks last."""
+    series, n = rank.shape
+    groups = -(-n // size)
+    padded = np.full((series, groups * size), np.inf, np.float32)
+    np.copyto(padded[:, :n], rank, where=~np.isnan(rank))
+    at = padded.reshape(series, groups, size).argmin(axis=2)
+    at += np.arange(0, groups * size, size)
+    for suffix in ("", "_step", "_ms"):
+        out[f"{point}{suffix}"] = np.take_along_axis(buckets[f"{point}{suffix}"], at, axis=1)
 
 
-def points(
-    row: NDArray[Any],
-) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float32]]:
-    """The real points of one series' buckets [buckets]: steps rising, times, values; each once."""
-    steps = np.concatenate([row[f"{point}_step"] for point in POINTS])
-    steps, at = np.unique(steps, return_index=True)
-    if len(steps) and steps[0] == NEVER:
-        steps, at = steps[1:], at[1:]
-    times = np.concatenate([row[f"{point}_time"] for point in POINTS])[at]
-    values = np.concatenate([row[point] for point in POINTS])[at]
-    return steps, times, values
+def points(buckets: Buckets, row: int) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float32]]:
+    """The real points of one series: steps rising, times in seconds, values; each once."""
+    wanted = POINTS if buckets["nonfinite"][row].any() else POINTS[:4]
+    steps = np.stack([buckets[f"{point}_step"][row] for point in wanted], axis=1).ravel()
+    order = np.argsort(steps, kind="stable")
+    ordered = steps[order]
+    new = np.empty(len(steps), bool)
+    new[:1] = True
+    np.not_equal(ordered[1:], ordered[:-1], out=new[1:])
+    keep = order[new & (ordered != NEVER)]
+    times = np.stack([buckets[f"{point}_ms"][row] for point in wanted], axis=1).ravel()[keep] / 1000.0
+    values = np.stack([buckets[point][row] for point in wanted], axis=1).ravel()[keep]
+    return steps[keep], times, values

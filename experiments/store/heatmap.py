@@ -113,7 +113,7 @@ def _built(
 ) -> Cells:
     if level == 0:
         return steps, values, np.ones(len(steps), np.int64)
-    buckets = build(values, steps, times, FAN**level)
+    buckets = build(values, steps, np.rint(times * 1000).astype(np.int64), FAN**level)
     return buckets["first_step"][0], buckets[_FIELDS[reduce]], buckets["count"][0]
 
 

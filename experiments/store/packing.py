@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from .buckets import BUCKET, FAN, NEVER, Buckets
+from .buckets import FAN, FIELDS, NEVER, Buckets
 
 _ZSTD = pa.Codec("zstd", compression_level=1)
 # Level 1, per bucket of 16 rows: four values, where the extremes and the first non-finite point stand, how many
@@ -19,6 +19,9 @@ _ZSTD = pa.Codec("zstd", compression_level=1)
 _FINE_VALUES = ("first", "low", "high", "last")
 _FINE_PLACES = ("low_step", "high_step", "odd_step")
 _NONE = 255
+_CLOCK = struct.Struct("<?qqq")  # evenly spaced, first step, stride, first time in milliseconds
+Clocked = tuple[NDArray[np.int64], NDArray[np.int64]]
+_COARSE = sum(np.dtype(kind).itemsize for kind in FIELDS.values())
 _KINDS = np.array([np.nan, np.inf, -np.inf], np.float32)  # of the first non-finite point, beside the count
 
 
@@ -36,27 +39,29 @@ def pack_clock(steps: NDArray[np.int64], times: NDArray[np.float64]) -> bytes:
     stride = int(steps[1] - steps[0]) if len(steps) > 1 else 1
     even = bool((np.diff(steps) == stride).all())
     millis = np.rint(times * 1000).astype(np.int64)
-    head = struct.pack("<?qqq", even, steps[0], stride, millis[0])
+    head = _CLOCK.pack(even, steps[0], stride, millis[0])
     gaps = np.diff(millis, prepend=millis[0]).astype("<i4")
     return head + _squeeze((b"" if even else steps.astype("<i8").tobytes()) + _planes(gaps))
 
 
-def unpack_clock(data: bytes, rows: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Steps int64 and times float64, [rows]."""
-    even, first, stride, base = struct.unpack_from("<?qqq", data)
-    raw = _inflate(data[25:], (4 if even else 12) * rows)
-    steps = first + stride * np.arange(rows) if even else np.frombuffer(raw, "<i8", rows)
+def unpack_clock(data: bytes, rows: int) -> Clocked:
+    """Steps and times in milliseconds, both int64 [rows]."""
+    even, first, stride, base = _CLOCK.unpack_from(data)
+    raw = _inflate(data[_CLOCK.size :], (4 if even else 12) * rows)
+    steps = np.arange(first, first + stride * rows, stride) if even else np.frombuffer(raw, "<i8", rows)
     gaps = np.frombuffer(raw, "u1", 4 * rows, 0 if even else 8 * rows).reshape(4, rows)
-    millis = np.ascontiguousarray(gaps.T).view("<i4")[:, 0].cumsum(dtype=np.int64) + base
-    return steps, millis / 1000.0
+    millis = np.ascontiguousarray(gaps.T).view("<i4")[:, 0].cumsum(dtype=np.int64)
+    millis += base
+    return steps, millis
 
 
-def pack_fine(buckets: NDArray[Any], steps: NDArray[np.int64]) -> bytes:
-    """Level-1 buckets [buckets] of one series; `steps` [rows] are the block's."""
-    places = [_places(buckets[field], steps) for field in _FINE_PLACES]
-    kind = np.where(np.isnan(buckets["odd"]), 0, np.where(buckets["odd"] > 0, 1, 2))
-    count = (buckets["nonfinite"] + (kind << 5)).astype("u1")  # at most 16 fit into five bits
-    values = [_planes(buckets[field]) for field in _FINE_VALUES]
+def pack_fine(buckets: Buckets, row: int, steps: NDArray[np.int64]) -> bytes:
+    """Level-1 buckets of one series; `steps` [rows] are the block's."""
+    places = [_places(buckets[field][row], steps) for field in _FINE_PLACES]
+    odd = buckets["odd"][row]
+    kind = np.where(np.isnan(odd), 0, np.where(odd > 0, 1, 2))
+    count = (buckets["nonfinite"][row] + (kind << 5)).astype("u1")  # at most 16 fit into five bits
+    values = [_planes(buckets[field][row]) for field in _FINE_VALUES]
     return _squeeze(b"".join([*values, *(place.tobytes() for place in places), count.tobytes()]))
 
 
@@ -66,27 +71,29 @@ def _places(chosen: NDArray[np.int64], steps: NDArray[np.int64]) -> NDArray[np.u
     return np.where(chosen == NEVER, _NONE, at).astype("u1")
 
 
-def unpack_fine(
-    packed: list[bytes], rows: int, steps: NDArray[np.int64], times: NDArray[np.float64], owner: NDArray[np.intp]
-) -> Buckets:
-    """Level-1 buckets [series, buckets]. `steps` and `times` are [clocks, rows]; `owner` [series] picks the clock."""
+def unpack_fine(packed: list[bytes], rows: int, clocks: list[Clocked]) -> Buckets:
+    """Level-1 buckets [series, buckets]. Equally many series belong to each clock, in the order of the clocks."""
     n = -(-rows // FAN)
     raw = _stack(packed, 20 * n)
-    out = np.empty((len(packed), n), BUCKET)
+    width = len(packed) // len(clocks)
+    row = np.repeat(np.arange(len(clocks)), width)[:, None] * rows
+    steps, millis = (np.concatenate(column) for column in zip(*clocks, strict=True))
     offset = np.arange(n) * FAN
     ends = np.minimum(offset + FAN, rows)
-    for at, field in enumerate(_FINE_VALUES):
-        out[field] = _value_plane(raw, at, n)
-    for at, field in enumerate(_FINE_PLACES):
+    out = Buckets((field, _value_plane(raw, at, n)) for at, field in enumerate(_FINE_VALUES))
+    counts = raw[:, 19 * n :]
+    out["nonfinite"] = (counts & 31).astype(np.int64)
+    out["odd"] = _KINDS[counts >> 5]
+    out["count"] = np.broadcast_to(ends - offset, (len(packed), n))
+    whole = not out["nonfinite"].any()  # then every place is real, which spares half of the work
+    for at, point in enumerate(("low", "high", "odd")):
         place = raw[:, n * (16 + at) : n * (17 + at)]
-        where = np.minimum(offset + place, rows - 1)
-        out[field] = np.where(place == _NONE, NEVER, steps[owner[:, None], where])
-        out[field.replace("_step", "_time")] = times[owner[:, None], where]
-    out["nonfinite"] = raw[:, 19 * n :] & 31
-    out["odd"] = _KINDS[raw[:, 19 * n :] >> 5]
-    out["count"] = ends - offset
-    out["first_step"], out["last_step"] = steps[owner[:, None], offset], steps[owner[:, None], ends - 1]
-    out["first_time"], out["last_time"] = times[owner[:, None], offset], times[owner[:, None], ends - 1]
+        where = row + (offset + place if whole and point != "odd" else np.minimum(offset + place, rows - 1))
+        found = steps[where]
+        out[f"{point}_step"] = found if whole and point != "odd" else np.where(place == _NONE, NEVER, found)
+        out[f"{point}_ms"] = millis[where]
+    for point, at_ in (("first", row + offset), ("last", row + ends - 1)):
+        out[f"{point}_step"], out[f"{point}_ms"] = steps[at_], millis[at_]
     return out
 
 
@@ -105,22 +112,20 @@ def _stack(packed: list[bytes], size: int) -> NDArray[np.uint8]:
     return np.frombuffer(b"".join([_inflate(data, size) for data in packed]), "u1").reshape(len(packed), size)
 
 
-def pack_coarse(buckets: NDArray[Any]) -> bytes:
-    """Buckets [buckets] of level 2 or higher of one series, field by field."""
-    fields = BUCKET.names or ()
-    return _squeeze(b"".join(_planes(buckets[field]) for field in fields))
+def pack_coarse(buckets: Buckets, row: int) -> bytes:
+    """Buckets of level 2 or higher of one series, field by field."""
+    return _squeeze(b"".join(_planes(buckets[field][row]) for field in FIELDS))
 
 
 def unpack_coarse(packed: list[bytes], n: int) -> Buckets:
     """Buckets [series, n] of level 2 or higher."""
-    raw = _stack(packed, BUCKET.itemsize * n)
-    out = np.empty((len(packed), n), BUCKET)
-    start = 0
-    for field in BUCKET.names or ():
-        kind = BUCKET[field]
-        planes = raw[:, start : start + kind.itemsize * n].reshape(len(packed), kind.itemsize, n)
+    raw = _stack(packed, _COARSE * n)
+    out, start = Buckets(), 0
+    for field, kind in FIELDS.items():
+        size = np.dtype(kind).itemsize
+        planes = raw[:, start : start + size * n].reshape(len(packed), size, n)
         out[field] = np.ascontiguousarray(planes.transpose(0, 2, 1)).view(kind)[:, :, 0]
-        start += kind.itemsize * n
+        start += size * n
     return out
 
 

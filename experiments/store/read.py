@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from experiments.models import Frame, Group
 
 from . import codec
-from .buckets import FAN, Buckets, build, merge, points
+from .buckets import FAN, Buckets, below, beside, build, merge, points
 from .cover import BLOCK, cover, level_for
 from .downsample import picks
 from .headline import Stats, finite_or_none
@@ -170,7 +170,7 @@ def _parts(chosen: list[Chosen], window: Window, max_points: int) -> list[Part]:
         stacked = sealed.buckets(level) if sealed and level else None
         for at, one in enumerate(alike):
             width = len(one.columns)
-            own = stacked[at * width : (at + 1) * width] if stacked is not None else None
+            own = stacked.series(at * width, (at + 1) * width) if stacked is not None else None
             parts[one.group.pk] = _part(one, level, sealed, own, tails.get(one.group.pk))
     return [parts[one.group.pk] for one in chosen]
 
@@ -211,8 +211,8 @@ def _part(one: Chosen, level: int, sealed: Sealed | None, own: Buckets | None, t
         return Part(one, len(exact.steps), exact, None)
     pieces = [own] if own is not None else []
     if tail:
-        pieces.append(build(tail.values, tail.steps, tail.times, FAN**level))
-    buckets = np.concatenate(pieces, axis=1)
+        pieces.append(build(tail.values, tail.steps, np.rint(tail.times * 1000).astype(np.int64), FAN**level))
+    buckets = beside(pieces)
     return Part(one, int(buckets["count"][0].sum()), None, buckets)
 
 
@@ -238,17 +238,22 @@ def _shrink(parts: list[Part], max_points: int) -> list[Buckets | None]:
             alike[part.buckets.shape[1], -(-part.buckets.shape[1] // limit)].append(at)
     shrunk: list[Buckets | None] = [None] * len(parts)
     for (_, size), places in alike.items():
-        merged = merge(np.concatenate([parts[at].buckets for at in places]), size)
+        merged = merge(below([_have(parts[at].buckets) for at in places]), size)
         ends = np.cumsum([len(parts[at].chosen.columns) for at in places])
-        for at, rows in zip(places, np.split(merged, ends[:-1]), strict=True):
-            shrunk[at] = rows
+        for at, end in zip(places, ends.tolist(), strict=True):
+            shrunk[at] = merged.series(end - len(parts[at].chosen.columns), end)
     return shrunk
+
+
+def _have(buckets: Buckets | None) -> Buckets:
+    assert buckets is not None
+    return buckets
 
 
 def _one(part: Part, at: int, group: Group, column: int, buckets: Buckets | None, max_points: int) -> Series:
     name = group.names[column]
     if buckets is not None:
-        steps, times, values = points(buckets[at])
+        steps, times, values = points(buckets, at)
         nonfinite = int(buckets["nonfinite"][at].sum())
         return Series(group.run_id, name, group.name, part.rows, nonfinite, False, steps, times, values)
     assert part.exact is not None

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from experiments.models import Block, Clock, Frame, Group
 
 from . import codec, packing
-from .buckets import FAN, Buckets, build, merge
+from .buckets import FAN, beside, build, merge
 from .cover import BLOCK, MAX_LEVEL, PER_BLOCK
 
 MANY_FRAMES = 64  # unsealed frames that are worth joining where steps are slow
@@ -62,14 +62,14 @@ def _store(group: Group, number: int, block: codec.Block) -> None:
         last_step=int(block.steps[-1]),
         data=packing.pack_clock(block.steps, block.times),
     )
-    buckets = build(block.values, block.steps, block.times)
+    buckets = build(block.values, block.steps, np.rint(block.times * 1000).astype(np.int64), FAN)
     Block.objects.bulk_create(
         Block(
             group=group,
             column=column,
             level=1,
             number=number,
-            summary=packing.pack_fine(buckets[column], block.steps),
+            summary=packing.pack_fine(buckets, column, block.steps),
             data=packing.pack_values(values),
         )
         for column, values in enumerate(block.values)
@@ -86,19 +86,17 @@ def _crown(group: Group, level: int, number: int) -> None:
         parts.setdefault(at, []).append(bytes(summary))
     if level == 2:
         clocks = dict(Clock.objects.filter(group=group, number__in=parts).values_list("number", "data"))
-        fine = [_fine(packed, bytes(clocks[at])) for at, packed in parts.items()]
+        fine = [
+            packing.unpack_fine(packed, BLOCK, [packing.unpack_clock(bytes(clocks[at]), BLOCK)])
+            for at, packed in parts.items()
+        ]
     else:
         fine = [packing.unpack_coarse(packed, PER_BLOCK) for packed in parts.values()]
-    coarse = merge(np.concatenate(fine, axis=1), FAN)
+    coarse = merge(beside(fine), FAN)
     Block.objects.bulk_create(
-        Block(group=group, column=column, level=level, number=number, summary=packing.pack_coarse(row))
-        for column, row in enumerate(coarse)
+        Block(group=group, column=column, level=level, number=number, summary=packing.pack_coarse(coarse, column))
+        for column in range(coarse.shape[0])
     )
-
-
-def _fine(packed: list[bytes], clock: bytes) -> Buckets:
-    steps, times = packing.unpack_clock(clock, BLOCK)
-    return packing.unpack_fine(packed, BLOCK, steps[None], times[None], np.zeros(len(packed), np.intp))
 
 
 def _join(group: Group, frames: list[Frame]) -> None:
@@ -147,12 +145,12 @@ def unseal(group: Group, step: int) -> None:
     assert clock is not None, "the group's sealed_step says that there is one"
     whole = clock.number * BLOCK
     rows = min(group.sealed - whole, BLOCK)
-    steps, times = packing.unpack_clock(bytes(clock.data), rows)
+    steps, millis = packing.unpack_clock(bytes(clock.data), rows)
     kept = int(np.searchsorted(steps, step))
     if kept:
         packed = Block.objects.filter(group=group, level=1, number=clock.number).order_by("column")
         values = [packing.unpack_values(bytes(data or b""), rows) for data in packed.values_list("data", flat=True)]
-        _frame(group, codec.Block(steps[:kept], times[:kept], np.stack(values)[:, :kept]), whole)
+        _frame(group, codec.Block(steps[:kept], millis[:kept] / 1000, np.stack(values)[:, :kept]), whole)
     for level in range(1, MAX_LEVEL + 1):
         Block.objects.filter(group=group, level=level, number__gte=clock.number // FAN ** (level - 1)).delete()
     Clock.objects.filter(group=group, number__gte=clock.number).delete()

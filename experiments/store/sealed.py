@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from experiments.models import Block, Clock, Group
 
 from . import packing
-from .buckets import FAN, Buckets, build, merge
+from .buckets import FAN, Buckets, below, beside, build, merge
 from .cover import BLOCK, PER_BLOCK, Piece
 
 Owner = tuple[int, int]  # group id, column
@@ -30,7 +30,7 @@ class Sealed:
     pieces: Sequence[Piece]
     _summaries: dict[tuple[int, int, int, int], bytes] = field(default_factory=dict)
     _data: dict[tuple[int, int, int], bytes] = field(default_factory=dict)
-    _clocks: dict[tuple[int, int], tuple[NDArray[np.int64], NDArray[np.float64]]] = field(default_factory=dict)
+    _clocks: dict[tuple[int, int], packing.Clocked] = field(default_factory=dict)
 
     @property
     def owners(self) -> list[Owner]:
@@ -44,36 +44,34 @@ class Sealed:
     def summaries(self, piece: Piece) -> list[bytes]:
         return [self._summaries[group, column, piece.level, piece.number] for group, column in self.owners]
 
-    def clock(self, group: Group, piece: Piece) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Steps and times [rows] of a level-1 block."""
+    def clock(self, group: Group, piece: Piece) -> packing.Clocked:
+        """Steps and milliseconds [rows] of a level-1 block."""
         return self._clocks[group.pk, piece.number]
 
     def exact(self, group: Group, piece: Piece) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float32]]:
-        """Steps, times [rows] and values [columns, rows] of a piece of level 0."""
-        steps, times = self.clock(group, piece)
+        """Steps, times in seconds [rows] and values [columns, rows] of a piece of level 0."""
+        steps, millis = self.clock(group, piece)
         rows, cut = self.rows(piece), slice(piece.first, piece.last)
         values = [packing.unpack_values(self._data[group.pk, column, piece.number], rows) for column in self.columns]
-        return steps[cut], times[cut], np.stack(values)[:, cut]
+        return steps[cut], millis[cut] / 1000.0, np.stack(values)[:, cut]
 
     def buckets(self, level: int) -> Buckets:
         """All pieces as buckets of `level`, [owners, buckets]."""
-        return np.concatenate([self._piece(piece, level) for piece in self.pieces], axis=1)
+        return beside([self._piece(piece, level) for piece in self.pieces])
 
     def _piece(self, piece: Piece, level: int) -> Buckets:
         if piece.level == 0:
-            return np.concatenate([self._built(group, piece, level) for group in self.groups])
+            return below([self._built(group, piece, level) for group in self.groups])
         if piece.level == 1:
-            clocks = [self._clocks[group.pk, piece.number] for group in self.groups]
-            steps, times = (np.stack(column) for column in zip(*clocks, strict=True))
-            owner = np.repeat(np.arange(len(self.groups)), len(self.columns))
-            fine = packing.unpack_fine(self.summaries(piece), self.rows(piece), steps, times, owner)
+            clocks = [self.clock(group, piece) for group in self.groups]
+            found = packing.unpack_fine(self.summaries(piece), self.rows(piece), clocks)
         else:
-            fine = packing.unpack_coarse(self.summaries(piece), PER_BLOCK)
-        return merge(fine, FAN ** (level - piece.level))
+            found = packing.unpack_coarse(self.summaries(piece), PER_BLOCK)
+        return merge(found, FAN ** (level - piece.level))
 
     def _built(self, group: Group, piece: Piece, level: int) -> Buckets:
         steps, times, values = self.exact(group, piece)
-        return build(values, steps, times, FAN**level)
+        return build(values, steps, np.rint(times * 1000).astype(np.int64), FAN**level)
 
 
 def fetch(groups: list[Group], columns: Sequence[int], pieces: Sequence[Piece]) -> Sealed:
@@ -105,9 +103,7 @@ def _spans(pieces: Iterable[Piece]) -> Iterator[tuple[int, int, int]]:
         yield level, numbers[0], numbers[-1]
 
 
-def _clocks(
-    groups: list[Group], numbers: set[int]
-) -> dict[tuple[int, int], tuple[NDArray[np.int64], NDArray[np.float64]]]:
+def _clocks(groups: list[Group], numbers: set[int]) -> dict[tuple[int, int], packing.Clocked]:
     if not numbers:
         return {}
     sealed = {group.pk: group.sealed for group in groups}
