@@ -33,6 +33,7 @@ def _own() -> Path:
     """This process's folder; short, for the sockets in it."""
     own = ROOT / os.environ.get("PYTEST_XDIST_WORKER", "main")
     own.mkdir(mode=0o700, exist_ok=True)
+    (own / "data" / "static").mkdir(parents=True, exist_ok=True)  # WhiteNoise warns where there is none
     return own
 
 

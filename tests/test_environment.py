@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import redis as client
@@ -37,13 +38,15 @@ def test_the_database_is_the_one_that_this_pass_is_for() -> None:
     assert connection.vendor == ("postgresql" if ON_POSTGRES else "sqlite")
 
 
-def test_a_killed_redis_comes_back_with_what_it_held(redis: RedisServer) -> None:
-    with client.Redis.from_url(redis.url) as connection:
+def test_a_killed_redis_comes_back_with_what_it_held(tmp_path: Path) -> None:
+    server = RedisServer(tmp_path).start()
+    with client.Redis.from_url(server.url) as connection:
         connection.rpush("cpu", "a doorbell")
-    redis.signal(signal.SIGKILL)
-    redis.start()
-    with client.Redis.from_url(redis.url) as connection:
+    server.signal(signal.SIGKILL)
+    server.start()
+    with client.Redis.from_url(server.url) as connection:
         assert connection.lrange("cpu", 0, -1) == [b"a doorbell"]
+    server.stop()
 
 
 @pytest.mark.postgres

@@ -194,7 +194,7 @@ def has_gpu() -> bool:
 def answers(url: str) -> bool:
     try:
         with urlopen(url, timeout=5) as reply:
-            return reply.status == 200
+            return bool(reply.status == 200)
     except (URLError, OSError):
         return False
 

@@ -16,6 +16,7 @@ import httpx
 import psutil
 import pytest
 
+from attnservice.local.leash import die_with_parent
 from tests.deploy.compose import ROOT, bare
 from tests.deploy.test_processes import free_port
 
@@ -36,6 +37,7 @@ class Launcher:
             stdout=self.terminal.open("wb"),
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            preexec_fn=die_with_parent,
         )
 
     def said(self) -> str:
