@@ -90,9 +90,7 @@ def _config(runs: list[Run]) -> list[Row]:
 def _entries(runs: list[Run], differing: list[Row], by: str) -> list[dict[str, Any]]:
     """The runs as charts and tables name them: by what tells them apart, and coloured by a parameter if asked."""
     telling = [row for row in differing if row.path != "seed"][:3]
-    value_of = next(
-        (dict(zip((r.pk for r in runs), row.values, strict=True)) for row in differing if row.path == by), {}
-    )
+    value_of = next((dict(zip((r.pk for r in runs), row.values, strict=True)) for row in differing if row.path == by), {})
     shades = {value: at for at, value in enumerate(dict.fromkeys(value_of.values()))}
     return [
         {

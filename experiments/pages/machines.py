@@ -54,9 +54,7 @@ def machines(request: HttpRequest) -> dict[str, Any]:
 
 def _pools(alive: list[Worker]) -> list[dict[str, Any]]:
     """Every pool that someone serves or waits for, with slots and the length of its line."""
-    rows = (
-        Run.objects.filter(state=State.QUEUED).order_by().values("pool").annotate(n=Count("id"), since=Min("created"))
-    )
+    rows = Run.objects.filter(state=State.QUEUED).order_by().values("pool").annotate(n=Count("id"), since=Min("created"))
     waiting = {row["pool"]: row for row in rows}
     names = sorted({pool for worker in alive for pool in worker.pools} | set(waiting))
     return [

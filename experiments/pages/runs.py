@@ -199,3 +199,4 @@ def _replaced(given: QueryDict, **changes: Any) -> str:
 def _near(page: Page[Run]) -> list[int]:
     last = page.paginator.num_pages
     return [n for n in sorted({1, 2, page.number - 1, page.number, page.number + 1, last}) if 1 <= n <= last]
+
