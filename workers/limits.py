@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attnservice.env import text, whole
+from attnservice.env import flag, text, whole
 
 POLL_S = 1.0  # between looks at what the user wants; a cancel is seen within this
 TICK_S = 0.2  # longest sleep of the supervisor while nothing arrives
@@ -14,6 +14,7 @@ LOG_PENDING = 1024 * 1024  # characters of log held while they cannot be written
 LOG_LINE = 8 * 1024
 
 TRAINER = text("ATTN_TRAINER", "workers.trainer")  # the module that is run: anything that speaks workers.protocol
+SPARE = flag("ATTN_SPARE", True)  # keep a trainer with torch imported waiting in every slot
 START_S = whole("ATTN_START_S", 300, least=1)  # from a trainer's start to its `Ready`
 # Messages of one trainer held in memory while the database is away; when full, the trainer waits.
 INBOX_BYTES = whole("ATTN_INBOX_BYTES", 256 * 2**20, least=2**20)

@@ -45,15 +45,16 @@ def worker(shared_worker: fleet.Worker, transactional_db: None, redis: RedisServ
 @pytest.fixture(scope="session")
 def shared_laboratory(
     django_db_setup: None, redis_server: RedisServer, reconciler: fleet.Process
-) -> Iterator[fleet.Worker]:
-    worker = fleet.Worker("lab").ready()
-    yield worker
-    worker.stop()
+) -> Iterator[list[fleet.Worker]]:
+    workers = [fleet.Worker("lab", ATTN_SPARE="0") for _ in range(3)]  # importing torch costs these tests most
+    yield [worker.ready() for worker in workers]
+    for worker in workers:
+        worker.stop(signal.SIGKILL)
 
 
 @pytest.fixture
-def laboratory(shared_laboratory: fleet.Worker, transactional_db: None, redis: RedisServer) -> fleet.Worker:
-    """A worker with the real trainer, on the pool `lab`."""
+def laboratory(shared_laboratory: list[fleet.Worker], transactional_db: None, redis: RedisServer) -> list[fleet.Worker]:
+    """Three workers with the real trainer on the pool `lab`; at least one of them lives."""
     return shared_laboratory
 
 

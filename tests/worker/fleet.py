@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -15,11 +16,11 @@ from typing import Any, TypeVar
 import psutil
 
 from attnservice.local.leash import die_with_parent
-from tests.environment import OWN, ROOT
+from tests.environment import OWN
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SHORT = {
-    "ATTN_LEASE_S": "4",
+    "ATTN_LEASE_S": "6",
     "ATTN_BEAT_S": "1",
     "ATTN_RECONCILE_S": "1",
     "ATTN_BACKOFF_S": "0",
@@ -28,6 +29,7 @@ SHORT = {
 }
 SCRIPTED = "tests.worker.scripted"
 T = TypeVar("T")
+_number = itertools.count(1)
 
 
 def wait_for(look: Callable[[], T], within: float = 20.0, what: str = "") -> T:
@@ -91,15 +93,18 @@ class Worker(Process):
         self.play(script or {})
         if script is not None:
             environment |= {"ATTN_TRAINER": SCRIPTED, "ATTN_SCRIPT": str(self.script)}
-        options = ["-Q", pool, "-c", str(slots), "-n", f"{pool}@test", "-l", "INFO"]
+        self.node = f"{pool}@test{next(_number)}"
+        options = ["-Q", pool, "-c", str(slots), "-n", self.node, "-l", "INFO"]
         quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
         super().__init__(
             f"worker-{pool}", ["celery", "-A", "attnservice.celery", "worker", *options, *quiet], environment
         )
 
     def play(self, script: dict[str, Any]) -> None:
-        """What the next scripted trainers do."""
-        self.script.write_text(json.dumps(script))
+        """What the scripted trainers do next."""
+        fresh = self.script.with_suffix(".new")  # renamed: a trainer never reads half of it
+        fresh.write_text(json.dumps(script))
+        fresh.rename(self.script)
 
     def ready(self) -> Worker:
         wait_for(lambda: " ready." in self.log() or self.popen.poll() is not None, 30, f"{self.name} is ready")
@@ -132,15 +137,3 @@ def _is_trainer(process: psutil.Process) -> bool:
     except psutil.Error:
         return False
     return SCRIPTED in command or "workers.trainer" in command
-
-
-def strays() -> list[int]:
-    """Trainers on this machine that belong to this test session and to no living worker."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if _is_trainer(process) and process.environ().get("ATTN_TEST_ROOT") == str(ROOT):
-                found.append(process.pid)
-        except psutil.Error:
-            continue
-    return found

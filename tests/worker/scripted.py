@@ -2,7 +2,7 @@
 real files, but what it "measures" is a formula, so that every stored point can be checked.
 
 It trains `spec.train.steps` steps and does what the JSON in the file ATTN_SCRIPT says:
-step_s       seconds a step takes
+hold_at      waits at this step until the file says otherwise, or until it is told to stop
 crash_at     kills itself at this step, on the first attempt only
 crash_always kills itself at this step, on every attempt
 fail_at      announces a failure at this step
@@ -52,6 +52,12 @@ NAMES = ["loss/total", "lr"]
 SCRIPT: dict[str, Any] = {}
 
 
+def script() -> dict[str, Any]:
+    """What the test wants now; SCRIPT is what it wanted when the orders came."""
+    wanted: dict[str, Any] = json.loads(Path(os.environ["ATTN_SCRIPT"]).read_text())
+    return wanted
+
+
 def value(seed: int, step: int, column: int) -> float:
     """What is recorded: any attempt records the same."""
     return float(np.float32(1000.0 * seed + step + column / 4))
@@ -99,7 +105,9 @@ class Scripted:
         return self.say(Result(step=self.steps))
 
     def step(self, step: int) -> None:
-        time.sleep(float(SCRIPT.get("step_s", 0.01)))
+        time.sleep(0.005)
+        while script().get("hold_at") == step and self.stop is None:
+            time.sleep(0.02)
         for line in range(int(SCRIPT.get("log_lines", 0))):
             print(f"step {step} line {line}", flush=True)
         if step == SCRIPT.get("fail_at"):
@@ -154,7 +162,7 @@ def main() -> None:
         return
     orders = hear(line)
     assert isinstance(orders, Orders)
-    SCRIPT.update(json.loads(Path(os.environ["ATTN_SCRIPT"]).read_text()))
+    SCRIPT.update(script())
     Scripted(orders, pipe).run()
 
 

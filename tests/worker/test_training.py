@@ -4,36 +4,29 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 from django.core.files.storage import default_storage
 
-from experiments.models import Group, Run
+from experiments.models import Attempt, Run
 from experiments.states import Reason, State
 from tests.worker import fleet
 from tests.worker.looking import ended, fresh, queue, reaches, recorded
 
-STEPS = 60
-
-
-def training(pool: str, steps: int = STEPS) -> Run:
-    return queue(steps=steps, every=10, pool=pool, seed=3)
+STEPS = 150
 
 
 def history(run: Run) -> dict[str, np.ndarray[Any, Any]]:
-    """Every value of every series that does not tell the time, after a check that the steps have no gap."""
+    """Every value of every series that does not tell the time, after a check that no step lacks or doubles one."""
     run = fresh(run)
     assert run.state == State.SUCCEEDED, (run.state, run.detail)
-    found = {}
-    for group in Group.objects.filter(run=run).exclude(name="system"):
-        steps, values = recorded(run, group.name)
-        wanted = range(run.steps) if group.name == "train" else sorted(set(steps))
-        assert steps == list(wanted)
-        found |= {name: row for name, row in zip(group.names, values, strict=True) if not name.startswith("time/")}
-    return found
+    series = {name: each for name, each in recorded(run).items() if each.group != "system"}
+    for each in series.values():
+        steps = each.steps.tolist()
+        assert steps == (list(range(run.steps)) if each.group == "train" else sorted(set(steps)))
+    return {name: each.values for name, each in series.items() if not name.startswith("time/")}
 
 
 def assert_same(run: Run, reference: dict[str, np.ndarray[Any, Any]]) -> None:
@@ -43,48 +36,48 @@ def assert_same(run: Run, reference: dict[str, np.ndarray[Any, Any]]) -> None:
         np.testing.assert_array_equal(row, reference[name], err_msg=name)
 
 
-@pytest.mark.slow
-def test_an_unharmed_run_has_every_series_at_every_step(laboratory: fleet.Worker) -> None:
-    run = ended(training("lab"), 60)
+def assert_complete(run: Run) -> None:
+    """What every run has: losses, the norms of every matrix at every step, pictures of its predictions."""
     series = history(run)
     for name in ("loss/total", "lr", "grad_norm/total", "grad_norm/clip_scale"):
         assert len(series[name]) == STEPS
     for matrix in ("W_q", "W_k", "W_v"):
         norms = [name for name in series if name.startswith("grad_norm/") and name.endswith(f"/{matrix}")]
         assert norms
-        assert all(np.isfinite(series[name]).all() for name in norms)
+        assert all(len(series[name]) == STEPS and np.isfinite(series[name]).all() for name in norms)
     pictures = run.artifacts.filter(kind="prediction")
-    assert pictures.exists()
     with default_storage.open(pictures[0].path) as kept:
         assert kept.read(8) == b"\x89PNG\r\n\x1a\n"
 
 
-@pytest.mark.slow
-def test_killed_trainers_and_slots_leave_the_same_bits_as_an_unharmed_run(laboratory: fleet.Worker) -> None:
-    reference = history(ended(training("lab"), 60))
-    run = training("lab")
-    for until in (15, 35):
-        victim = reaches(run, until).attempts.order_by("fence").last()
-        os.kill(victim.pid, signal.SIGKILL)
-        fleet.wait_for(lambda fence=victim.fence: fresh(run).fence > fence, 30)
-    assert_same(ended(run, 60), reference)
-    assert run.attempts.filter(outcome=Reason.CRASHED).count() == 2
+def held(run: Run, step: int) -> Attempt:
+    """The attempt that brings the run past a step."""
+    return fleet.wait_for(lambda: reaches(run, step, 60).attempts.filter(ended=None, pid__isnull=False).first(), 30)
+
+
+def holder(workers: list[fleet.Worker], attempt: Attempt) -> fleet.Worker:
+    assert attempt.worker is not None
+    return next(worker for worker in workers if worker.node == attempt.worker.name)
 
 
 @pytest.mark.slow
-def test_a_worker_that_goes_and_one_that_is_killed_leave_the_same_bits(
-    laboratory: fleet.Worker, hire: Callable[..., fleet.Worker]
+def test_whatever_is_killed_the_history_has_the_same_bits_as_that_of_an_unharmed_run(
+    laboratory: list[fleet.Worker],
 ) -> None:
-    reference = history(ended(training("lab"), 60))
-    run = training("away")
-    first = hire("away").ready()
-    reaches(run, 12)
-    assert first.stop(within=20) == 0
-    assert fresh(run).reason == Reason.PREEMPTED
-    second = hire("away").ready()
-    reaches(run, fresh(run).checkpoint_step + 5)
-    pids = [process.pid for process in second.family()]
-    os.kill(second.pid, signal.SIGKILL)
+    unharmed, run = queue(STEPS, pool="lab"), queue(STEPS, pool="lab")
+
+    os.kill(held(run, 20).pid, signal.SIGKILL)  # the trainer
+
+    leaves = holder(laboratory, held(run, 50))
+    assert leaves.stop(within=20) == 0  # SIGTERM: it saves, hands back and goes
+    assert run.attempts.filter(outcome=Reason.PREEMPTED).count() == 1
+
+    dies = holder(laboratory, held(run, 90))
+    pids = [dies.pid, *(process.pid for process in dies.family())]
+    os.kill(dies.pid, signal.SIGKILL)  # the main process, and with it the slot and the trainer
     fleet.wait_for(lambda: not any(map(fleet.is_alive, pids)), 5)
-    hire("away")
-    assert_same(ended(run, 60), reference)
+
+    assert_same(ended(run, 60), history(ended(unharmed, 60)))
+    assert_complete(unharmed)
+    outcomes = list(run.attempts.order_by("fence").values_list("outcome", flat=True))
+    assert outcomes == [Reason.CRASHED, Reason.PREEMPTED, Reason.LEASE_EXPIRED, State.SUCCEEDED]
