@@ -49,15 +49,13 @@ def weights_of(tap: Tap) -> Tensor:
 
 
 def entropy(tap: Tap) -> Tensor:
-    """Mean over batch, heads and askers of −Σ A ln A ÷ ln(number of allowed keys): 1 is uniform, 0 is one key.
-    Askers with a single key to choose from say nothing and are left out."""
+    """Mean over batch, heads and askers of −Σ A ln A ÷ ln(number of allowed keys): 1 is uniform, 0 is one key."""
     weights = weights_of(tap)
     nats = torch.special.entr(weights).sum(-1)  # BHT
     allowed = torch.full_like(nats, tap.k_BHSD.shape[-2])
     if tap.mask is not None:
         allowed = tap.mask.sum(-1).expand_as(nats).float()
-    share = torch.where(allowed > 1, nats / allowed.clamp(min=2).log(), math.nan)
-    return share.nanmean()
+    return (nats / allowed.clamp(min=2).log()).mean()
 
 
 def logit_max(tap: Tap) -> Tensor:

@@ -1,0 +1,74 @@
+"""A run that goes on from a checkpoint ends with the same bits as one that was never interrupted."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from tests.lab.collected import Collected, tiny, train_collected
+from workers.protocol import Checkpoint
+from workers.trainer.checkpoint import CheckpointError
+
+EXEMPT = ("time/", "system/")
+
+
+def _last_checkpoint(sink: Collected) -> Path:
+    return Path(sink.of(Checkpoint)[-1].path)
+
+
+def _optimizers() -> list[dict[str, object]]:
+    return [{"warmup_steps": 3}, {"name": "sgd", "lr": 0.05, "momentum": 0.9, "warmup_steps": 1}]
+
+
+@pytest.mark.parametrize("optimizer", _optimizers(), ids=["adamw", "sgd"])
+@pytest.mark.parametrize("task", ["classify", "segment"])
+def test_a_resumed_run_repeats_every_value_and_every_weight_bit_for_bit(
+    tmp_path: Path, task: str, optimizer: dict[str, object]
+) -> None:
+    spec = tiny(task, optimizer=optimizer, train={"steps": 7})
+    whole, _ = train_collected(spec, tmp_path / "whole")
+    first, stopped = train_collected(spec, tmp_path / "first", stop_after=4)
+    assert (stopped.step, stopped.stopped) == (4, "preempt")
+    second, done = train_collected(spec, tmp_path / "second", checkpoint=_last_checkpoint(first))
+    assert (done.step, done.stopped) == (7, None)
+    for group in ("train", "eval", "probe"):
+        for name, (steps, values) in whole.series(group).items():
+            if name.startswith(EXEMPT):
+                continue
+            parts = [first.series(group)[name], second.series(group)[name]]
+            np.testing.assert_array_equal(np.concatenate([part[0] for part in parts]), steps)
+            np.testing.assert_array_equal(np.concatenate([part[1] for part in parts]), values, err_msg=name)
+    expected, found = load_file(_last_checkpoint(whole)), load_file(_last_checkpoint(second))
+    assert expected.keys() == found.keys()
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value, err_msg=name)
+
+
+def test_a_checkpoint_is_whole_named_by_its_steps_and_hashed(tmp_path: Path) -> None:
+    sink, _ = train_collected(tiny(), tmp_path)
+    saved = sink.of(Checkpoint)
+    assert [checkpoint.step for checkpoint in saved] == [3, 6]
+    for checkpoint in saved:
+        data = Path(checkpoint.path).read_bytes()
+        assert len(data) == checkpoint.size
+        assert hashlib.sha256(data).hexdigest() == checkpoint.sha256
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_checkpoint_of_another_spec_is_refused(tmp_path: Path) -> None:
+    sink, _ = train_collected(tiny(), tmp_path)
+    with pytest.raises(CheckpointError, match="another spec"):
+        train_collected(tiny(model={"ffn": 32}), tmp_path, checkpoint=_last_checkpoint(sink))
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(tmp_path: Path) -> None:
+    spec = tiny("segment", train={"steps": 3})
+    first, _ = train_collected(spec, tmp_path / "a")
+    second, _ = train_collected(spec, tmp_path / "b")
+    other, _ = train_collected(spec.model_copy(update={"seed": 1}), tmp_path / "c")
+    np.testing.assert_array_equal(first.values("loss/total"), second.values("loss/total"))
+    assert (first.values("loss/total") != other.values("loss/total")).all()
