@@ -4,7 +4,7 @@ Layout (little-endian), after a 24-byte head (magic u16, version u8, flags u8, r
 counts of the three parts, u32 each): steps (int64 first + int64 stride where evenly spaced, else int64 [rows]),
 times as float64 base plus uint32 milliseconds [rows], values as float32 [series, rows] (series-major: one
 series is one contiguous slice, which is what reads take and what sealing cuts into blocks). Each part is
-zstd-compressed on its own, so a reader that needs only steps never inflates the matrix.
+LZ4-compressed on its own, so a reader that needs only steps never inflates the matrix.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 _HEAD = struct.Struct("<HBBIIIII")  # magic, version, flags, rows, series, bytes of steps, times, values
 _MAGIC, _VERSION = 0xA77F, 1
 _EVEN = 1
-# Compression happens inside the write transaction: cheap beats small; sealing recompresses.
-_ZSTD = pa.Codec("zstd", compression_level=1)
+# Compression happens inside the write transaction: cheap beats small; sealing packs better.
+_LZ4 = pa.Codec("lz4_raw")
 
 
 @dataclass(frozen=True)
@@ -92,13 +92,13 @@ def decode(data: bytes | memoryview) -> Block:
 
 
 def _squeeze(data: bytes) -> bytes:
-    packed: bytes = _ZSTD.compress(data, asbytes=True)
+    packed: bytes = _LZ4.compress(data, asbytes=True)
     return packed
 
 
 def _inflate(data: bytes, size: int) -> bytes:
     try:
-        plain: bytes = _ZSTD.decompress(data, decompressed_size=size, asbytes=True)
+        plain: bytes = _LZ4.decompress(data, decompressed_size=size, asbytes=True)
     except (OSError, ValueError) as error:
         raise ValueError(f"a damaged frame: {error}") from None
     return plain

@@ -98,7 +98,7 @@ def _cells(sealed: Sealed, group: Group, piece: Piece, level: int, reduce: Reduc
         rows = sealed.rows(piece)
         fine = packing.fine_values(sealed.summaries(piece), rows, _FIELDS[reduce])
         starts = np.arange(0, fine.shape[1], FAN ** (level - 1))
-        steps = sealed.clock(group, piece)[0][starts * FAN]
+        steps = sealed.clocks([group], piece).all_of(0)[0][starts * FAN]
         values = fine if level == 1 else _REDUCERS[reduce](fine, starts)
         return steps, values, np.diff(np.append(starts * FAN, rows))
     coarse = packing.unpack_coarse(sealed.summaries(piece), PER_BLOCK)

@@ -1,10 +1,12 @@
-"""The stored form of sealed pieces. Bytes of equal weight stand together, then zstd: noise in the low bytes of a
-float does not hide the order in the high ones.
+"""The stored form of sealed pieces. Bytes of equal weight stand together, then LZ4: noise in the low bytes of a
+float does not hide the order in the high ones, and unpacking is a copy (docs/decisions/0004).
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,14 +15,13 @@ from numpy.typing import NDArray
 
 from .buckets import FAN, FIELDS, NEVER, Buckets
 
-_ZSTD = pa.Codec("zstd", compression_level=1)
+_LZ4 = pa.Codec("lz4_raw")
 # Level 1, per bucket of 16 rows: four values, where the extremes and the first non-finite point stand, how many
 # are not finite. The steps and times of those places are the clock's.
 _FINE_VALUES = ("first", "low", "high", "last")
 _FINE_PLACES = ("low_step", "high_step", "odd_step")
 _NONE = 255
 _CLOCK = struct.Struct("<?qqq")  # evenly spaced, first step, stride, first time in milliseconds
-Clocked = tuple[NDArray[np.int64], NDArray[np.int64]]
 _COARSE = sum(np.dtype(kind).itemsize for kind in FIELDS.values())
 _KINDS = np.array([np.nan, np.inf, -np.inf], np.float32)  # of the first non-finite point, beside the count
 
@@ -44,15 +45,57 @@ def pack_clock(steps: NDArray[np.int64], times: NDArray[np.float64]) -> bytes:
     return head + _squeeze((b"" if even else steps.astype("<i8").tobytes()) + _planes(gaps))
 
 
-def unpack_clock(data: bytes, rows: int) -> Clocked:
-    """Steps and times in milliseconds, both int64 [rows]."""
-    even, first, stride, base = _CLOCK.unpack_from(data)
-    raw = _inflate(data[_CLOCK.size :], (4 if even else 12) * rows)
-    steps = np.arange(first, first + stride * rows, stride) if even else np.frombuffer(raw, "<i8", rows)
-    gaps = np.frombuffer(raw, "u1", 4 * rows, 0 if even else 8 * rows).reshape(4, rows)
-    millis = np.ascontiguousarray(gaps.T).view("<i4")[:, 0].cumsum(dtype=np.int64)
-    millis += base
-    return steps, millis
+@dataclass(frozen=True)
+class Clocks:
+    """Steps and times of equally long blocks of several groups. Row k is clock k; times are in milliseconds.
+
+    Evenly spaced steps are computed where they are asked for; `uneven` [clocks, rows] holds the others.
+    """
+
+    rows: int
+    first: NDArray[np.int64]  # [clocks, 1]
+    stride: NDArray[np.int64]  # [clocks, 1]
+    base: NDArray[np.int64]  # [clocks, 1]
+    since: NDArray[np.int32]  # [clocks, rows], since base
+    uneven: NDArray[np.int64] | None
+
+    def at(self, clock: NDArray[np.int64], row: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Steps and milliseconds of places [n, m]; `clock` is [n, 1], `row` broadcasts to [n, m]."""
+        place = clock * self.rows + row
+        millis = self.base[clock[:, 0]] + self.since.ravel()[place]
+        if self.uneven is not None:
+            return self.uneven.ravel()[place], millis
+        return self.first[clock[:, 0]] + self.stride[clock[:, 0]] * row, millis
+
+    def all_of(self, clock: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Every step and millisecond of one clock, [rows]."""
+        steps, millis = self.at(np.array([[clock]]), np.arange(self.rows)[None])
+        return steps[0], millis[0]
+
+
+def unpack_clocks(packed: Sequence[bytes], rows: int) -> Clocks:
+    """Clocks of blocks of `rows` rows each."""
+    heads = [_CLOCK.unpack_from(data) for data in packed]
+    raw = [
+        _inflate(data[_CLOCK.size :], (4 if head[0] else 12) * rows) for data, head in zip(packed, heads, strict=True)
+    ]
+    gaps = np.frombuffer(b"".join([data[-4 * rows :] for data in raw]), "u1").reshape(len(raw), 4, rows)
+    even, first, stride, base = (np.array(column)[:, None] for column in zip(*heads, strict=True))
+    uneven = None
+    if not even.all():
+        each = zip(raw, heads, strict=True)
+        uneven = np.stack([_even(head, rows) if head[0] else np.frombuffer(data, "<i8", rows) for data, head in each])
+    since = np.ascontiguousarray(gaps.transpose(0, 2, 1)).view("<i4")[:, :, 0].cumsum(axis=1, dtype=np.int32)
+    return Clocks(rows, first, stride, base, since, uneven)
+
+
+def _even(head: tuple[bool, int, int, int], rows: int) -> NDArray[np.int64]:
+    return head[1] + head[2] * np.arange(rows)
+
+
+def unpack_clock(data: bytes, rows: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Steps and times in milliseconds of one block, both int64 [rows]."""
+    return unpack_clocks([data], rows).all_of(0)
 
 
 def pack_fine(buckets: Buckets, row: int, steps: NDArray[np.int64]) -> bytes:
@@ -71,13 +114,12 @@ def _places(chosen: NDArray[np.int64], steps: NDArray[np.int64]) -> NDArray[np.u
     return np.where(chosen == NEVER, _NONE, at).astype("u1")
 
 
-def unpack_fine(packed: list[bytes], rows: int, clocks: list[Clocked]) -> Buckets:
+def unpack_fine(packed: list[bytes], rows: int, clocks: Clocks) -> Buckets:
     """Level-1 buckets [series, buckets]. Equally many series belong to each clock, in the order of the clocks."""
     n = -(-rows // FAN)
     raw = _stack(packed, 20 * n)
-    width = len(packed) // len(clocks)
-    row = np.repeat(np.arange(len(clocks)), width)[:, None] * rows
-    steps, millis = (np.concatenate(column) for column in zip(*clocks, strict=True))
+    width = len(packed) // len(clocks.base)
+    clock = np.repeat(np.arange(len(clocks.base)), width)[:, None]
     offset = np.arange(n) * FAN
     ends = np.minimum(offset + FAN, rows)
     out = Buckets((field, _value_plane(raw, at, n)) for at, field in enumerate(_FINE_VALUES))
@@ -88,12 +130,14 @@ def unpack_fine(packed: list[bytes], rows: int, clocks: list[Clocked]) -> Bucket
     whole = not out["nonfinite"].any()  # then every place is real, which spares half of the work
     for at, point in enumerate(("low", "high", "odd")):
         place = raw[:, n * (16 + at) : n * (17 + at)]
-        where = row + (offset + place if whole and point != "odd" else np.minimum(offset + place, rows - 1))
-        found = steps[where]
-        out[f"{point}_step"] = found if whole and point != "odd" else np.where(place == _NONE, NEVER, found)
-        out[f"{point}_ms"] = millis[where]
-    for point, at_ in (("first", row + offset), ("last", row + ends - 1)):
-        out[f"{point}_step"], out[f"{point}_ms"] = steps[at_], millis[at_]
+        if whole and point == "odd":
+            out["odd_step"] = out["odd_ms"] = np.broadcast_to(np.int64(NEVER), place.shape)
+            continue
+        row = offset + place if whole else np.minimum(offset + place, rows - 1)
+        steps, out[f"{point}_ms"] = clocks.at(clock, row)
+        out[f"{point}_step"] = steps if whole else np.where(place == _NONE, NEVER, steps)
+    for point, edge in (("first", offset), ("last", ends - 1)):
+        out[f"{point}_step"], out[f"{point}_ms"] = clocks.at(clock, edge[None])
     return out
 
 
@@ -140,10 +184,10 @@ def _from_planes(raw: bytes, rows: int) -> NDArray[np.float32]:
 
 
 def _squeeze(data: bytes) -> bytes:
-    packed: bytes = _ZSTD.compress(data, asbytes=True)
+    packed: bytes = _LZ4.compress(data, asbytes=True)
     return packed
 
 
 def _inflate(data: bytes, size: int) -> bytes:
-    plain: bytes = _ZSTD.decompress(data, decompressed_size=size, asbytes=True)
+    plain: bytes = _LZ4.decompress(data, decompressed_size=size, asbytes=True)
     return plain

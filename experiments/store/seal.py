@@ -87,7 +87,7 @@ def _crown(group: Group, level: int, number: int) -> None:
     if level == 2:
         clocks = dict(Clock.objects.filter(group=group, number__in=parts).values_list("number", "data"))
         fine = [
-            packing.unpack_fine(packed, BLOCK, [packing.unpack_clock(bytes(clocks[at]), BLOCK)])
+            packing.unpack_fine(packed, BLOCK, packing.unpack_clocks([bytes(clocks[at])], BLOCK))
             for at, packed in parts.items()
         ]
     else:

@@ -30,7 +30,7 @@ class Sealed:
     pieces: Sequence[Piece]
     _summaries: dict[tuple[int, int, int, int], bytes] = field(default_factory=dict)
     _data: dict[tuple[int, int, int], bytes] = field(default_factory=dict)
-    _clocks: dict[tuple[int, int], packing.Clocked] = field(default_factory=dict)
+    _clocks: dict[tuple[int, int], bytes] = field(default_factory=dict)
 
     @property
     def owners(self) -> list[Owner]:
@@ -44,13 +44,13 @@ class Sealed:
     def summaries(self, piece: Piece) -> list[bytes]:
         return [self._summaries[group, column, piece.level, piece.number] for group, column in self.owners]
 
-    def clock(self, group: Group, piece: Piece) -> packing.Clocked:
-        """Steps and milliseconds [rows] of a level-1 block."""
-        return self._clocks[group.pk, piece.number]
+    def clocks(self, groups: Sequence[Group], piece: Piece) -> packing.Clocks:
+        """Steps and times of a level-1 block of these groups."""
+        return packing.unpack_clocks([self._clocks[group.pk, piece.number] for group in groups], self.rows(piece))
 
     def exact(self, group: Group, piece: Piece) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float32]]:
         """Steps, times in seconds [rows] and values [columns, rows] of a piece of level 0."""
-        steps, millis = self.clock(group, piece)
+        steps, millis = self.clocks([group], piece).all_of(0)
         rows, cut = self.rows(piece), slice(piece.first, piece.last)
         values = [packing.unpack_values(self._data[group.pk, column, piece.number], rows) for column in self.columns]
         return steps[cut], millis[cut] / 1000.0, np.stack(values)[:, cut]
@@ -63,7 +63,7 @@ class Sealed:
         if piece.level == 0:
             return below([self._built(group, piece, level) for group in self.groups])
         if piece.level == 1:
-            clocks = [self.clock(group, piece) for group in self.groups]
+            clocks = self.clocks(self.groups, piece)
             found = packing.unpack_fine(self.summaries(piece), self.rows(piece), clocks)
         else:
             found = packing.unpack_coarse(self.summaries(piece), PER_BLOCK)
@@ -87,7 +87,7 @@ def fetch(groups: list[Group], columns: Sequence[int], pieces: Sequence[Piece]) 
     if exact:
         values = blocks.filter(level=1, number__in=exact).values_list("group_id", "column", "number", "data")
         found._data = {(group, column, number): bytes(packed or b"") for group, column, number, packed in values}
-    found._clocks = _clocks(groups, {piece.number for piece in pieces if piece.level <= 1})
+    found._clocks = _clocks(ids, {piece.number for piece in pieces if piece.level <= 1})
     return found
 
 
@@ -103,17 +103,12 @@ def _spans(pieces: Iterable[Piece]) -> Iterator[tuple[int, int, int]]:
         yield level, numbers[0], numbers[-1]
 
 
-def _clocks(groups: list[Group], numbers: set[int]) -> dict[tuple[int, int], packing.Clocked]:
+def _clocks(groups: list[int], numbers: set[int]) -> dict[tuple[int, int], bytes]:
     if not numbers:
         return {}
-    sealed = {group.pk: group.sealed for group in groups}
-    low, high = min(numbers), max(numbers)
-    rows = Clock.objects.filter(group_id__in=list(sealed), number__gte=low, number__lte=high)
-    return {
-        (group, number): packing.unpack_clock(bytes(data), min(sealed[group] - number * BLOCK, BLOCK))
-        for group, number, data in rows.values_list("group_id", "number", "data")
-        if number in numbers
-    }
+    rows = Clock.objects.filter(group_id__in=groups, number__gte=min(numbers), number__lte=max(numbers))
+    wanted = rows.values_list("group_id", "number", "data")
+    return {(group, number): bytes(data) for group, number, data in wanted if number in numbers}
 
 
 def position(group: Group, step: int) -> int:
