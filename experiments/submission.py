@@ -104,6 +104,8 @@ def plan(raw: Mapping[str, Any], *, max_runs: int = 1000) -> Plan:
 
 
 def _parse(raw: Mapping[str, Any]) -> Submission:
+    if errors := [FieldError(at, "holds the character U+0000, which cannot be stored") for at in _nuls(raw)]:
+        raise SubmissionError(errors)
     try:
         submission = Submission.model_validate(raw)
     except ValidationError as error:
@@ -112,6 +114,19 @@ def _parse(raw: Mapping[str, Any]) -> Submission:
         at = "preset" if submission.preset is None else "spec"
         raise SubmissionError([FieldError((at,), "give either a preset or a spec")])
     return submission
+
+
+def _nuls(item: Any, at: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """Where a text, or a field's name, holds a NUL: PostgreSQL takes none, and SQLite would cut the text there."""
+    if isinstance(item, str) and "\0" in item:
+        yield tuple(part.replace("\0", "�") if isinstance(part, str) else part for part in at)
+    elif isinstance(item, Mapping):
+        for name, part in item.items():
+            yield from _nuls(name, (*at, name))
+            yield from _nuls(part, (*at, name))
+    elif isinstance(item, list | tuple):
+        for place, part in enumerate(item):
+            yield from _nuls(part, (*at, place))
 
 
 def _plain(item: dict[str, Any]) -> FieldError:

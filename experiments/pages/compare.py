@@ -28,6 +28,11 @@ class Row:
     values: list[str | None]
     differs: bool
 
+    @property
+    def cells(self) -> list[tuple[str | None, bool]]:
+        """Each value, and whether it is another than the first run's."""
+        return [(value, value != self.values[0]) for value in self.values]
+
 
 @require_safe
 def compare(request: HttpRequest) -> HttpResponse:
@@ -90,7 +95,9 @@ def _config(runs: list[Run]) -> list[Row]:
 def _entries(runs: list[Run], differing: list[Row], by: str) -> list[dict[str, Any]]:
     """The runs as charts and tables name them: by what tells them apart, and coloured by a parameter if asked."""
     telling = [row for row in differing if row.path != "seed"][:3]
-    value_of = next((dict(zip((r.pk for r in runs), row.values, strict=True)) for row in differing if row.path == by), {})
+    value_of = next(
+        (dict(zip((r.pk for r in runs), row.values, strict=True)) for row in differing if row.path == by), {}
+    )
     shades = {value: at for at, value in enumerate(dict.fromkeys(value_of.values()))}
     return [
         {
@@ -108,4 +115,17 @@ def _headlines(runs: list[Run]) -> dict[str, Any]:
     heads = Headline.objects.filter(run__in=runs).order_by("id")
     keys = [key for key in dict.fromkeys(head.key for head in heads) if matches(key, ["loss/total", "eval/*"])]
     values = {(head.run_id, head.key): head for head in heads}
-    return {"keys": keys, "results": [(run, [values.get((run.pk, key)) for key in keys]) for run in runs]}
+    best = {key: _best(key, [head.last for head in heads if head.key == key]) for key in keys}
+    rows = []
+    for run in runs:
+        mine = [values.get((run.pk, key)) for key in keys]
+        rows.append((run, [(head, head is not None and head.last == best[head.key]) for head in mine]))
+    return {"keys": keys, "results": rows}
+
+
+def _best(key: str, values: list[float | None]) -> float | None:
+    """The largest score or the smallest loss; none where only one run has a value."""
+    known = [value for value in values if value is not None]
+    if len(known) < 2:
+        return None
+    return max(known) if key.startswith("eval/") and "loss" not in key else min(known)

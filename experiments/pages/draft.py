@@ -50,6 +50,11 @@ class Draft:
         known = specform.datasets(self.task)
         return chosen if chosen in known else known[0]
 
+    def write_yaml(self) -> None:
+        """What the form holds, as the text that the other editor shows."""
+        if self.source == "form":
+            self.yaml = yamltext.dump({key: value for key, value in self.spec.items() if key != "seed"})
+
     def submission(self) -> dict[str, Any]:
         """The body that REST would take. Reading it may add to `wrong`."""
         body: dict[str, Any] = {
@@ -143,8 +148,9 @@ def from_post(post: QueryDict) -> Draft:
         source="yaml" if post.get("source") == "yaml" else "form",
         yaml=post.get("yaml", ""),
         matrix=list(zip(post.getlist("matrix-path"), post.getlist("matrix-values"), strict=False)),
-        **{name: post.get(name, "") for name in ("name", "project", "preset", "seeds", "priority", "tags", "notes")},
     )
+    for name in ("name", "project", "preset", "seeds", "priority", "tags", "notes"):
+        setattr(draft, name, post.get(name, ""))
     if draft.source == "form":
         draft.spec = _typed_spec(post)
         return draft

@@ -19,9 +19,16 @@ RECENT = 8
 
 @require_safe
 def home(request: HttpRequest) -> HttpResponse:
-    part = request.GET.get("part") == "live"
-    context = _now(request) | ({} if part else {"presets": presets().values()})
-    response = render(request, "pages/home_live.html" if part else "pages/home.html", context)
+    part = request.GET.get("part", "")
+    if part == "recent":
+        response = render(request, "pages/home_recent.html", _recent(request))
+        response["X-Next-Poll"] = "5"
+        return response
+    context = _now(request)
+    if part != "live":
+        context |= _recent(request) | {"presets": presets().values()}
+        context["losses"] = _losses([*context["running"], *context["recent"]])
+    response = render(request, "pages/home_live.html" if part == "live" else "pages/home.html", context)
     response["X-Next-Poll"] = "2" if context["running"] else "4"
     return response
 
@@ -29,9 +36,15 @@ def home(request: HttpRequest) -> HttpResponse:
 def _now(request: HttpRequest) -> dict[str, Any]:
     visible = Run.objects.visible_to(request.user).select_related("experiment", "worker").defer("spec", "detail")
     running = list(visible.held().order_by("-started", "-id")[:RECENT])
-    losses = Headline.objects.filter(run__in=running, key="loss/total").values_list("run_id", "last")
-    return machines(request) | {
-        "running": running,
-        "losses": {str(run): last for run, last in losses},
-        "recent": visible.filter(state__in=ENDED).order_by("-finished")[:RECENT],
-    }
+    return machines(request) | {"running": running, "losses": _losses(running)}
+
+
+def _recent(request: HttpRequest) -> dict[str, Any]:
+    visible = Run.objects.visible_to(request.user).select_related("experiment").defer("spec", "detail")
+    recent = list(visible.filter(state__in=ENDED).order_by("-finished")[:RECENT])
+    return {"recent": recent, "losses": _losses(recent)}
+
+
+def _losses(runs: list[Run]) -> dict[str, float | None]:
+    heads = Headline.objects.filter(run__in=runs, key="loss/total").values_list("run_id", "last")
+    return {str(run): last for run, last in heads}

@@ -107,8 +107,9 @@ def check(request: HttpRequest) -> HttpResponse:
 def editor(request: HttpRequest) -> HttpResponse:
     """The editor again after the task, the dataset or the way of editing changed."""
     draft = drafts.from_post(request.POST)
-    if not draft.wrong:
-        draft.source = "yaml" if request.POST.get("to") == "yaml" else "form"
+    if not draft.wrong and request.POST.get("to") in {"form", "yaml"}:
+        draft.write_yaml()
+        draft.source = request.POST["to"]
     verdict = judge(request, draft)
     return render(request, "pages/new_editor.html", _context(request, draft, verdict))
 
@@ -127,8 +128,8 @@ def _start(request: HttpRequest) -> Draft:
 
 
 def _context(request: HttpRequest, draft: Draft, verdict: Verdict, *, fresh: bool = False) -> dict[str, Any]:
-    if draft.source == "form" or fresh:
-        draft.yaml = yamltext.dump({key: value for key, value in draft.spec.items() if key != "seed"})
+    if draft.source == "form":
+        draft.write_yaml()
     leaves = dict(flatten(draft.spec))
     return _verdict_context(draft, verdict if not fresh else judge(request, draft)) | {
         "presets": presets().values(),
@@ -138,7 +139,7 @@ def _context(request: HttpRequest, draft: Draft, verdict: Verdict, *, fresh: boo
         "sections": specform.sections(draft.task, draft.dataset),
         "leaves": leaves,
         "paths": sorted(specform.fields(draft.task, draft.dataset)),
-        "rows": [*draft.matrix, *[("", "")] * max(1, 2 - len(draft.matrix))],
+        "rows": draft.matrix or [("", "")],
         "line_count": range(1, draft.yaml.count("\n") + 2),
     }
 

@@ -28,7 +28,7 @@ class Panel:
 
 PANELS = (
     Panel("loss", "Loss", ("loss/*",), "every term, weighted, and their sum"),
-    Panel("eval", "Evaluation", ("eval/*",), "on the validation set"),
+    Panel("eval", "Evaluation", ("eval/*",), "on the validation set"),  # losses apart, see _without_losses
     Panel("grad", "Gradient norm", ("grad_norm/total",), "before clipping", log=True),
     Panel("lr", "Learning rate", ("lr",)),
     Panel("clip", "Clip scale", ("grad_norm/clip_scale",), "1 means: not clipped"),
@@ -51,10 +51,20 @@ def names_of(run_ids: Iterable[int]) -> list[str]:
 def panels_of(names: list[str]) -> list[Panel]:
     """The known panels that have something to show, then one for every other first word."""
     shown = [panel for panel in PANELS if any(matches(name, panel.globs) for name in names)]
+    shown = [part for panel in shown for part in (_without_losses(names) if panel.key == "eval" else [panel])]
     known = [glob for panel in PANELS for glob in panel.globs]
     rest = [name for name in names if not matches(name, [*known, *_TAKEN_BY_MATRICES])]
     words = dict.fromkeys(name.partition("/")[0] for name in rest)
     return [*shown, *(Panel(f"other-{word}", word, (word, f"{word}/**")) for word in words)]
+
+
+def _without_losses(names: list[str]) -> list[Panel]:
+    """Scores between 0 and 1 and losses do not share an axis."""
+    found = [name for name in names if matches(name, ["eval/*"])]
+    scores = tuple(name for name in found if "loss" not in name)
+    losses = tuple(name for name in found if "loss" in name)
+    both = (Panel("eval", "Evaluation", scores, "on the validation set"), Panel("eval-loss", "Evaluation loss", losses))
+    return [panel for panel in both if panel.globs]
 
 
 def matrices_of(names: list[str]) -> list[str]:

@@ -139,7 +139,7 @@ def _context(request: HttpRequest, page: Page[Run]) -> dict[str, Any]:
 def _columns(given: QueryDict, runs: list[Run]) -> list[Column]:
     """What the address asks for; else what differs between the runs shown, and the usual metrics they have."""
     if "cols" in given:
-        keys = [key.strip() for key in given["cols"].split(",")]
+        keys = [key.strip() for key in str(given.get("cols", "")).split(",")]
     else:
         varied = dict.fromkeys(f"param.{path}" for run in runs for path in run.params)
         kept = Headline.objects.filter(run__in=runs, key__in=[m.partition(".")[2] for m in DEFAULT_METRICS])
@@ -199,4 +199,3 @@ def _replaced(given: QueryDict, **changes: Any) -> str:
 def _near(page: Page[Run]) -> list[int]:
     last = page.paginator.num_pages
     return [n for n in sorted({1, 2, page.number - 1, page.number, page.number + 1, last}) if 1 <= n <= last]
-

@@ -43,9 +43,11 @@ class Field:
     @property
     def bounds(self) -> str:
         """The bounds in words, short enough to stand beside the label."""
-        low = "" if self.low is None else f"{'>' if self.low_open else '≥'} {self.low:,g}"
-        high = "" if self.high is None else f"{'<' if self.high_open else '≤'} {self.high:,g}"
-        return ", ".join(filter(None, (low, high, "may be empty" if self.optional else "")))
+        low = "" if self.low is None else f"{'>' if self.low_open else '≥'} {_plain(self.low)}"
+        high = "" if self.high is None else f"{'<' if self.high_open else '≤'} {_plain(self.high)}"
+        if low and high and not self.low_open and not self.high_open:
+            low, high = f"{_plain(self.low)} to {_plain(self.high)}", ""
+        return ", ".join(filter(None, (low, high, "or empty" if self.optional else "")))
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,8 @@ def fields(task: str, dataset: str) -> dict[str, Field]:
 def _sections(path: str, node: Mapping[str, Any], defs: Mapping[str, Any], dataset: str) -> Iterator[Section]:
     branches = _branches(node, defs)
     chosen = next((b for b in branches if _constant(b) == dataset), branches[0])
-    own, nested = [], []
+    own: list[tuple[str, Any]] = []
+    nested: list[tuple[str, Any]] = []
     for name, item in chosen["properties"].items():
         inner = f"{path}.{name}"
         if inner in _ELSEWHERE:
@@ -138,6 +141,10 @@ def _kind(node: Mapping[str, Any]) -> tuple[str, tuple[Any, ...]]:
         return "many", tuple(node["items"].get("enum", ()))
     names = {"integer": "int", "number": "float", "boolean": "flag"}
     return names.get(str(node.get("type")), "text"), ()
+
+
+def _plain(bound: float | None) -> str:
+    return f"{int(bound):,}" if bound is not None and bound == int(bound) else f"{bound:g}"
 
 
 def typed(field: Field, values: list[str]) -> Any:

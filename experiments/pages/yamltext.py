@@ -39,7 +39,7 @@ def load(text: str) -> dict[str, Any]:
         raise error if isinstance(error, YamlError) else YamlError(f"cannot be read: {error}") from None
     if not isinstance(spec, dict):
         raise YamlError("a spec is a mapping of sections, such as `task: segment`", 1)
-    return plain(spec)
+    return {str(key): plain(value) for key, value in spec.items()}
 
 
 def values(text: str) -> list[Any]:
@@ -57,10 +57,14 @@ def _check(text: str) -> None:
     depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):
-            raise YamlError("anchors and aliases are not allowed in a spec", event.start_mark.line + 1)
+            raise YamlError("anchors and aliases are not allowed in a spec", _line_of(event))
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > _DEPTH:
-            raise YamlError(f"nested deeper than {_DEPTH} levels", event.start_mark.line + 1)
+            raise YamlError(f"nested deeper than {_DEPTH} levels", _line_of(event))
+
+
+def _line_of(event: yaml.Event) -> int | None:
+    return event.start_mark.line + 1 if event.start_mark else None
 
 
 def plain(value: Any) -> Any:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
 from django import template
 from django.utils import timezone
+from django.utils.html import conditional_escape
+from django.utils.safestring import SafeString, mark_safe
 
 register = template.Library()
 
@@ -23,6 +26,12 @@ def figure(value: object) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     return f"{value:.3e}" if value and not 1e-3 <= abs(value) < 1e5 else f"{value:.4g}"
+
+
+@register.filter
+def matrices(text: str) -> SafeString:
+    """W_q as a W with a subscript; everything else escaped."""
+    return mark_safe(re.sub(r"\bW_([qkvo])\b", r"W<sub>\1</sub>", conditional_escape(text)))
 
 
 @register.filter

@@ -57,6 +57,11 @@ def test_every_preset_is_a_valid_submission_as_it_stands() -> None:
     [
         ({"spec": None, "preset": "sam3-lit"}, "preset", "did you mean 'sam3-lite'"),
         ({"spec": None}, "preset", "either a preset or a spec"),
+        ({"name": "a\0b"}, "name", "U+0000"),
+        ({"notes": "\0"}, "notes", "U+0000"),
+        ({"tags": ["fine", "a\0b"]}, "tags/1", "U+0000"),
+        ({"overrides": {"data.root": "a\0b"}}, "overrides/data.root", "U+0000"),
+        ({"matrix": {"a\0b": [1]}}, "matrix/a�b", "U+0000"),
         ({"preset": "sam3-lite"}, "spec", "either a preset or a spec"),
         ({"overrides": {"train.steps": -1}}, "overrides/train.steps", "at least 1"),
         ({"overrides": {"train.stpes": 1}}, "overrides/train.stpes", "did you mean 'steps'"),

@@ -5,6 +5,7 @@ import { figure, span, tick } from "./numbers.js";
 import { Hover } from "./hover.js";
 import { nearest, smoothed } from "./points.js";
 
+const FEW = 50;
 const panels = new Set();
 
 export class LinePanel {
@@ -41,10 +42,15 @@ export class LinePanel {
     return wanted && this.lines.some((line) => line.y.some((value) => value > 0));
   }
 
+  // A handful of evaluations is shown as it is.
+  smooths(series) {
+    return this.view.smooth > 0 && series.value.length > FEW;
+  }
+
   draw() {
     this.lines = this.series.map((series, at) => {
       const look = this.look(series, at);
-      const y = this.view.smooth > 0 ? smoothed(series.value, this.view.smooth) : series.value;
+      const y = this.smooths(series) ? smoothed(series.value, this.view.smooth) : series.value;
       return { key: `${series.run} ${series.name}`, series, x: series[this.view.axis], y, ...look };
     });
     this.shown = this.lines.filter((line) => !this.hidden.has(line.key) && !line.hidden);
@@ -63,7 +69,7 @@ export class LinePanel {
       grid: { left: 8, right: 14, top: 10, bottom: 4, containLabel: true },
       xAxis: {
         type: "value",
-        min: "dataMin",
+        min: ({ min, max }) => (min < max / 4 ? 0 : min),
         max: "dataMax",
         axisLabel: { ...text, formatter: along, hideOverlap: true, showMaxLabel: false },
         splitLine: { show: false },
@@ -85,9 +91,9 @@ export class LinePanel {
 
   drawn(line, log) {
     const pairs = (values) => line.x.map((x, at) => [x, log && !(values[at] > 0) ? null : values[at]]);
-    const base = { type: "line", showSymbol: line.x.length === 1, symbolSize: 5, silent: true, connectNulls: false, z: 3 };
+    const base = { type: "line", showSymbol: line.x.length <= FEW, symbol: "circle", symbolSize: 4, silent: true, connectNulls: false, z: 3 };
     const drawn = [{ ...base, data: pairs(line.y), lineStyle: { color: line.colour, width: 1.6 }, itemStyle: { color: line.colour } }];
-    if (this.view.smooth > 0) drawn.unshift({ ...base, z: 2, data: pairs(line.series.value), lineStyle: { color: line.colour, width: 1, opacity: 0.22 } });
+    if (this.smooths(line.series)) drawn.unshift({ ...base, z: 2, data: pairs(line.series.value), lineStyle: { color: line.colour, width: 1, opacity: 0.22 } });
     return drawn;
   }
 
@@ -158,10 +164,11 @@ export class LinePanel {
 
 // Names without the words that all of them begin with.
 function shortened(labels) {
+  if (labels.length < 2) return labels;
   const parts = labels.map((label) => label.split("/"));
   let common = 0;
   while (parts.every((part) => part.length > common + 1 && part[common] === parts[0][common])) common += 1;
-  return labels.length > 1 ? parts.map((part) => part.slice(common).join("/")) : labels;
+  return parts.map((part) => part.slice(common).join("/"));
 }
 
 document.addEventListener("themechange", () => panels.forEach((panel) => panel.draw()));

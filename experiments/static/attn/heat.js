@@ -57,7 +57,7 @@ export class Heat {
     this.steps = grid.steps;
     this.values = new Map(grid.names.map((name, at) => [name, grid.values[at]]));
     const layout = this.layout(grid.names);
-    const shape = JSON.stringify(layout);
+    const shape = JSON.stringify([layout, [...this.open]]);
     if (shape !== this.shape) this.build(layout);
     this.shape = shape;
     this.paint();
@@ -79,6 +79,7 @@ export class Heat {
     this.strips = new Map();
     const grid = make("div", "heat-grid");
     for (const [heading, rows] of layout) {
+      if (grid.childElementCount) grid.append(make("div", "heat-gap"));
       grid.append(make("div", "heat-site", heading));
       for (const row of rows) {
         grid.append(this.buildRow(row));
@@ -136,7 +137,7 @@ export class Heat {
   toggle(key) {
     if (!this.open.delete(key)) this.open.add(key);
     remember({ open: [...this.open].join(",") });
-    return this.load().then(() => this.grid.querySelectorAll(".heat-open").forEach((button) => button.ariaLabel.startsWith("Heads") && null));
+    return this.load();
   }
 
   pick(name, again = false) {

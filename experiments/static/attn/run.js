@@ -38,7 +38,11 @@ function adoptPanels() {
     charts.add(chart);
     chart.view = view;
     const enter = async () => {
-      share = await feed.subscribe(names, (changed) => chart.setSeries([...changed.series.values()]));
+      share = await feed.subscribe(names, (changed) => {
+        const series = [...changed.series.values()];
+        chart.setSeries(series);
+        element.dataset.lastStep = Math.max(-1, ...series.map((each) => each.step.at(-1) ?? -1));
+      });
     };
     whenNear(element, enter, (near) => share && (share.active = near));
   }
@@ -57,7 +61,7 @@ function followState() {
 
 function startHeat() {
   const element = document.querySelector("[data-heat]");
-  const curve = new Curve(element);
+  const curve = new Curve(element, () => heat.pick(heat.row));
   const heat = new Heat(element, { run, picked: (name) => curve.show(name) });
   let near = false;
   const visit = async () => {
@@ -80,8 +84,9 @@ function startHeat() {
 
 // The curve of one matrix, with its heads as thinner company.
 class Curve {
-  constructor(heat) {
+  constructor(heat, dismissed) {
     this.heat = heat;
+    this.dismissed = dismissed;
   }
 
   async show(name) {
@@ -91,7 +96,10 @@ class Curve {
     this.element = document.createElement("figure");
     this.element.className = "card panel heat-chart";
     const title = Object.assign(document.createElement("figcaption"), { className: "panel-head" });
+    const close = Object.assign(document.createElement("button"), { type: "button", className: "link-button", textContent: "close" });
+    close.addEventListener("click", () => this.dismissed());
     title.append(Object.assign(document.createElement("h3"), { textContent: `${name.split("/")[0].replace("_", " ")} of ${short}` }));
+    title.append(Object.assign(document.createElement("span"), { className: "tiny" }), close);
     const legend = Object.assign(document.createElement("div"), { className: "panel-legend" });
     const plot = Object.assign(document.createElement("div"), { className: "panel-plot" });
     legend.dataset.legend = plot.dataset.plot = "";

@@ -1,0 +1,100 @@
+"""What someone types wrong is told at the field, while typing and after sending, and nothing is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.e2e.stack import Rest
+
+
+def error_at(page: Any, name: str) -> Any:
+    return page.locator(f"[data-error-for='{name}']:not(:empty)")
+
+
+@pytest.fixture
+def form(open_page: Callable[..., Any]) -> Any:
+    page = open_page()
+    page.goto("/experiments/new/?preset=sam3-lite")
+    return page
+
+
+def experiments(rest: Rest) -> int:
+    return len(rest.get("/experiments/?limit=1000")["results"])
+
+
+@pytest.mark.parametrize(
+    ("field", "typed", "told"),
+    [
+        ("spec.train.steps", "-5", "at least 1"),
+        ("spec.train.steps", "many", "whole number"),
+        ("spec.model.d_model", "66", "divisible by heads"),
+        ("spec.optimizer.lr", "0", "greater than 0"),
+        ("seeds", "3-1", "empty"),
+        ("name", "", "empty"),
+    ],
+)
+def test_a_wrong_value_is_told_at_its_field(form: Any, rest: Rest, field: str, typed: str, told: str) -> None:
+    before = experiments(rest)
+    if field.startswith("spec.optimizer"):
+        form.locator("[data-section=optimizer] summary").click()
+    form.locator(f"[name='{field}']").fill(typed)
+    error_at(form, field).wait_for()
+    assert told in error_at(form, field).inner_text()
+    form.get_by_role("button", name="Submit").click()
+    form.wait_for_load_state()
+    assert told in error_at(form, field).inner_text()
+    assert form.locator(f"[name='{field}']").input_value() == typed
+    assert form.locator(f"[name='{field}']").get_attribute("aria-invalid") == "true"
+    assert experiments(rest) == before
+
+
+def test_a_matrix_of_a_million_runs_is_refused_at_once(form: Any, rest: Rest) -> None:
+    before = experiments(rest)
+    form.get_by_label("Field to vary").first.fill("seed")
+    form.locator(".variant .field-error:not(:empty)").wait_for()
+    form.get_by_label("Field to vary").first.fill("train.steps")
+    form.get_by_label("Values, separated by commas").first.fill(", ".join(map(str, range(1, 1001))))
+    form.get_by_label("Seeds").fill("0-999")
+    error_at(form, "matrix").wait_for()
+    assert "1,000,000 runs" in error_at(form, "matrix").inner_text()
+    assert experiments(rest) == before
+
+
+def test_a_misspelt_field_in_yaml_is_told_with_its_line(form: Any) -> None:
+    form.get_by_text("YAML", exact=True).click()
+    text = form.get_by_label("The spec as YAML")
+    text.wait_for()
+    lines = text.input_value().replace("d_model", "d_modle").splitlines()
+    text.fill("\n".join(lines))
+    form.locator(".yaml-lines b").wait_for()
+    line = next(number for number, words in enumerate(lines, 1) if "d_modle" in words)
+    assert form.locator(".yaml-lines b").inner_text() == f"● {line}"
+    assert "did you mean 'd_model'?" in form.locator("#check").inner_text()
+
+
+def test_both_editors_hold_the_same_spec(form: Any) -> None:
+    form.locator("[name='spec.train.steps']").fill("123")
+    form.get_by_text("YAML", exact=True).click()
+    text = form.get_by_label("The spec as YAML")
+    text.wait_for()
+    assert "steps: 123" in text.input_value()
+    text.fill(text.input_value().replace("steps: 123", "steps: 456"))
+    form.get_by_text("Form", exact=True).click()
+    form.locator("[name='spec.train.steps']").wait_for()
+    assert form.locator("[name='spec.train.steps']").input_value() == "456"
+
+
+def test_another_dataset_brings_its_own_fields(form: Any) -> None:
+    form.get_by_label("Task").select_option("classify")
+    form.locator("[name='spec.model.layers']").wait_for(state="attached")
+    assert form.get_by_label("Dataset").input_value() == "digits"
+    assert form.locator("[name='spec.model.queries']").count() == 0
+
+
+def test_an_unknown_preset_starts_blank_and_is_never_stored(open_page: Callable[..., Any], rest: Rest) -> None:
+    page = open_page()
+    page.goto("/experiments/new/?preset=sam4")
+    assert page.get_by_role("link", name="blank").get_attribute("aria-current") == "true"

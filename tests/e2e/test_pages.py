@@ -1,0 +1,98 @@
+"""Every page, dark and light, on a phone and on a desk: no complaint in the console, nothing wider than the window,
+and a picture of it in tests/output. ATTN_PICTURES=docs also renews the README's."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.stack import Rest
+
+ROOT = Path(__file__).resolve().parents[2]
+OUTPUT = ROOT / "tests" / "output"
+DOCS = ROOT / "docs" / "images"
+
+
+@pytest.fixture(scope="session")
+def shown(rest: Rest) -> dict[str, str]:
+    """Two short runs of the demo preset, and the addresses that show them."""
+    overrides = {"train.steps": 80, "train.eval_every": 20, "train.checkpoint_every": 20, "train.predictions": 8}
+    matrix = {"model.attention.variant": ["full", "const_q"]}
+    body = {"name": "Who needs a query?", "preset": "sam3-lite-digits", "overrides": overrides, "matrix": matrix}
+    answer = rest.post("/experiments/", body | {"tags": ["paper"], "notes": "Asking is what matters."})
+    runs = [run["id"] for run in answer["runs"]]
+    for run in runs:
+        assert rest.wait_for(run, {"succeeded", "failed", "cancelled"}, 300)["state"] == "succeeded"
+    run, ids = f"/runs/{runs[0]}/", ",".join(map(str, runs))
+    return {
+        "home": "/",
+        "new": "/experiments/new/?preset=sam3-lite",
+        "experiments": "/experiments/",
+        "experiment": f"/experiments/{answer['id']}/",
+        "runs": "/runs/",
+        "run": run,
+        "run-row": f"{run}?open=encoder.0.self/W_q&row=grad_norm/encoder.0.self/W_q&smooth=0.5",
+        "run-config": f"{run}?tab=config",
+        "run-log": f"{run}?tab=log",
+        "run-events": f"{run}?tab=events",
+        "run-artifacts": f"{run}?tab=artifacts",
+        "compare": f"/compare/?runs={ids}",
+        "compare-empty": "/compare/",
+        "workers": "/workers/",
+        "not-found": "/runs/999999/",
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(500)
+@pytest.mark.parametrize("theme", ["dark", "light"])
+@pytest.mark.parametrize("width", [375, 1440])
+def test_every_page_is_worth_showing(
+    open_page: Callable[..., Any], shown: dict[str, str], theme: str, width: int
+) -> None:
+    page = open_page(viewport={"width": width, "height": 900}, color_scheme=theme)
+    OUTPUT.mkdir(exist_ok=True)
+    for name, address in shown.items():
+        page.goto(address)
+        see_all(page)
+        wider = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert wider <= 0, f"{name} is {wider} px wider than the window"
+        page.screenshot(path=OUTPUT / f"{name}-{theme}-{width}.png", full_page=True)
+        if name == "run" and os.environ.get("ATTN_PICTURES") == "docs" and width == 1440:
+            DOCS.mkdir(parents=True, exist_ok=True)
+            page.screenshot(path=DOCS / f"run-{theme}.png", full_page=True)
+
+
+def see_all(page: Any) -> None:
+    """Scroll through: panels load as they come into view."""
+    page.evaluate(
+        """async () => {
+            for (let y = 0; y < document.body.scrollHeight; y += 700) {
+                scrollTo(0, y);
+                await new Promise((done) => setTimeout(done, 60));
+            }
+            scrollTo(0, 0);
+        }"""
+    )
+    page.wait_for_load_state("networkidle") if "/compare/" in page.url else page.wait_for_timeout(400)
+
+
+@pytest.mark.timeout(120)
+def test_the_theme_is_remembered_without_a_flash(open_page: Callable[..., Any]) -> None:
+    page = open_page(color_scheme="light")
+    page.goto("/")
+    page.get_by_label("Switch between light and dark").click()
+    answer = page.goto("/runs/")
+    assert 'data-theme="dark"' in answer.text()
+
+
+def test_someone_without_a_session_is_led_to_the_door(open_page: Callable[..., Any], stack: Any) -> None:
+    page = open_page(storage_state=None)
+    page.goto("/runs/1/?tab=log")
+    assert "/login/" in page.url
+    policy = page.request.get(f"{stack.url}/login/").headers["content-security-policy"]
+    assert "unsafe" not in policy
