@@ -60,6 +60,7 @@ class Supervision:
         self._uploads = Uploads(self.duties)
         self._names: dict[str, list[str]] = {}
         self._ready: Ready | None = None
+        self._ordered = 0.0
 
     def execute(self) -> None:
         """Prepare, follow, end the trainer, settle."""
@@ -119,6 +120,7 @@ class Supervision:
             checkpoint=checkpoint,
             time_offset=claim.time_offset + elapsed if claim.time_offset else 0.0,
         )
+        self._ordered = time.time()
         self.trainer.tell(orders)
 
     def _follow(self) -> Settle:
@@ -174,7 +176,12 @@ class Supervision:
         if self.duties.recorded:
             return  # a stop came first: the run is stopping and stays so
         ready = self._ready.model_dump(exclude={"type"}) if self._ready else {}
-        info = {**ready, **message.model_dump(exclude={"type"}), BIRTH: birth(self.trainer.pid)}
+        info = {
+            **ready,
+            **message.model_dump(exclude={"type"}),
+            BIRTH: birth(self.trainer.pid),
+            "ordered": self._ordered,
+        }
         call = partial(lifecycle.start, self.held, pid=self.trainer.pid, device=message.device, info=info)
         self.duties.database.persist(call)
 
