@@ -38,7 +38,12 @@ def test_the_database_is_the_one_that_this_pass_is_for() -> None:
     assert connection.vendor == ("postgresql" if ON_POSTGRES else "sqlite")
 
 
-def test_a_killed_redis_comes_back_with_what_it_held(tmp_path: Path) -> None:
+@pytest.mark.redis
+@pytest.mark.parametrize("path", [os.environ["PATH"], "/nowhere"], ids=["from PATH", "from the wheel"])
+def test_a_killed_redis_comes_back_with_what_it_held(
+    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", path)
     server = RedisServer(tmp_path).start()
     with client.Redis.from_url(server.url) as connection:
         connection.rpush("cpu", "a doorbell")

@@ -36,9 +36,10 @@ def _prepare() -> None:
     import django
 
     django.setup()
-    from attnservice.local.prepare import everything
+    from attnservice.local import prepare
 
-    print("\n".join(everything()))
+    prepare.migrate()
+    print("\n".join(["The database is ready.", *prepare.people()]))
 
 
 def _parser() -> argparse.ArgumentParser:

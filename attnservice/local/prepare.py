@@ -17,19 +17,17 @@ from attnservice.env import text
 DEMO = "sam3-lite-digits"
 
 
-def everything() -> list[str]:
-    """Tables, admin, project; what the user should be told once. Needs no broker."""
-    told = ["  Database: tables are up to date"] if migrate() else []
-    if admin := first_admin():
-        told += _admin_lines(*admin)
+def people() -> list[str]:
+    """The first admin and a project, where there are none; what the user should be told once."""
+    told = _admin_lines(*admin) if (admin := first_admin()) else []
     default_project()
     return told
 
 
 def _admin_lines(name: str, password: str | None) -> list[str]:
     if password is None:
-        return [f"  Log in as {name}, with the password from ATTN_ADMIN_PASSWORD"]
-    return [f"  Log in as {name} with the password  {password}", "  (It is shown this once; only its hash is kept.)"]
+        return [f"Log in as {name}, with the password that you set"]
+    return [f"Log in as {name} with the password  {password}", "(It is shown this once; only its hash is kept.)"]
 
 
 def migrate() -> bool:

@@ -33,13 +33,14 @@ class Service:
         self.url = f"http://127.0.0.1:{port}"
         self.children: list[Child] = []  # in the order of their start
         self._asked = 0
+        self._told: list[str] = []  # what the user has to learn, a password above all, whatever else happens
 
     def run(self) -> None:
         """Come up, watch, and go down when asked. Everything that can be refused is refused first."""
         environment.enter(self.data)
         lock = environment.hold(self.data, self.url)
         refuse_busy(self.port)
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._on_signal)
         try:
             self._come_up()
@@ -47,6 +48,7 @@ class Service:
         except Stop:
             pass
         finally:
+            self._tell()
             self._go_down()
             lock.close()
 
@@ -67,14 +69,21 @@ class Service:
             self._start(self._redis())
         if not fresh:
             self._start(web)
-        told = self._prepare(fresh)
+        self._prepare(fresh)
         stamp.write_text(now)
         if fresh:
             self._start(web)
         self._wait_for_first_page(web)
         self._start(self._worker())
         self._start(self._reconciler())
-        say("\n".join(["", f"  attnservice is on {self.url}", *told, "  Ctrl-C stops it; what it knows stays.", ""]))
+        say(f"\n  attnservice is on {self.url}")
+        self._tell()
+        say("  Ctrl-C stops it; what it knows stays.\n")
+
+    def _tell(self) -> None:
+        for line in self._told:
+            say(f"  {line}")
+        self._told.clear()
 
     def _start(self, child: Child) -> None:
         if self._asked:
@@ -82,8 +91,8 @@ class Service:
         child.start()
         self.children.append(child)
 
-    def _prepare(self, fresh: bool) -> list[str]:
-        """Database and static files; what the user should be told once."""
+    def _prepare(self, fresh: bool) -> None:
+        """Database, static files, and the first experiment of an empty database."""
         import django
 
         django.setup()
@@ -92,14 +101,15 @@ class Service:
 
         from attnservice.local import prepare
 
-        told = prepare.everything()
+        if prepare.migrate():
+            say("Database: tables are up to date")
+        self._told += prepare.people()
         if fresh:
             prepare.collect_static(settings.STATIC_ROOT)
             say("Static files: collected")
         if self.demo and (name := prepare.submit_demo()):
-            told.append(f"  A first experiment is under way: {name}")
+            self._told.append(f"A first experiment is under way: {name}")
         connections.close_all()
-        return told
 
     def _wait_for_first_page(self, web: Child, within_s: float = 60.0) -> None:
         deadline = time.monotonic() + within_s
