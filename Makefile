@@ -7,6 +7,7 @@ DATA ?= .data
 DEMO ?= 1
 JOBS ?= 2
 ARGS ?= help
+BENCH ?= $(filter-out __init__,$(basename $(notdir $(wildcard benchmarks/*.py))))
 
 py := .venv/bin/python
 pytest := $(py) -m pytest -n $(JOBS)
@@ -38,8 +39,8 @@ fmt: install  ## format, and fix what ruff can fix
 	$(py) -m ruff check --fix-only .
 	$(py) -m ruff format .
 
-bench: install  ## the benchmarks; they write to benchmarks/results
-	$(py) -m benchmarks
+bench: install  ## the benchmarks (BENCH="latency run_table"); see benchmarks/results
+	@for name in $(BENCH); do echo "== $$name"; $(py) -m benchmarks.$$name || exit 1; done
 
 manage: install  ## Django's manage.py on the data folder: make manage ARGS="createsuperuser" DATA=.data
 	@$(py) -m attnservice.local manage --data '$(DATA)' -- $(ARGS)

@@ -29,8 +29,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = kept
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="session", autouse=True)
 def _postgres_pass() -> None:
+    """Before anything else is set up: where PostgreSQL is missing, its pass is one loud skip."""
     if NO_POSTGRES:
         skip_for_want_of("postgres", NO_POSTGRES)
 
