@@ -46,7 +46,8 @@ class Stack:
     def up(self, within_s: float = 90) -> Stack:
         deadline = time.monotonic() + within_s
         while f"attnservice is on {self.url}" not in self.said():
-            assert self.process.poll() is None and time.monotonic() < deadline, self.said()
+            assert self.process.poll() is None, self.said()
+            assert time.monotonic() < deadline, self.said()
             time.sleep(0.1)
         return self
 

@@ -19,7 +19,7 @@ def submit_two_by_two(page: Any) -> int:
     page.get_by_label("Name", exact=True).fill("Two variants, two seeds")
     page.get_by_label("Field to vary").first.fill("model.attention.variant")
     page.get_by_label("Values, separated by commas").first.fill("full, no_q")
-    page.get_by_label("Seeds").fill("0-1")
+    page.get_by_role("textbox", name="Seeds").fill("0-1")
     page.locator("[name='spec.train.steps']").fill(str(STEPS))
     page.locator("[name='spec.train.eval_every']").fill("20")
     page.locator("[name='spec.train.checkpoint_every']").fill("20")

@@ -20,7 +20,7 @@ DOCS = ROOT / "docs" / "images"
 @pytest.fixture(scope="session")
 def shown(rest: Rest) -> dict[str, str]:
     """Two short runs of the demo preset, and the addresses that show them."""
-    overrides = {"train.steps": 80, "train.eval_every": 20, "train.checkpoint_every": 20, "train.predictions": 8}
+    overrides = {"train.steps": 100, "optimizer.warmup_steps": 20, "train.eval_every": 20, "train.checkpoint_every": 20}
     matrix = {"model.attention.variant": ["full", "const_q"]}
     body = {"name": "Who needs a query?", "preset": "sam3-lite-digits", "overrides": overrides, "matrix": matrix}
     answer = rest.post("/experiments/", body | {"tags": ["paper"], "notes": "Asking is what matters."})
