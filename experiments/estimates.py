@@ -92,7 +92,7 @@ def _segmenter(model: SegmenterModel) -> int:
     image = _linear(3 * 9, MASK_CHANNELS) + _linear(MASK_CHANNELS * fine, width) + _norm(width)
     text = (WORDS + PROMPT_LENGTH) * width + model.text_layers * _layer(model, 1) + _norm(width)
     fusion = model.encoder_layers * _layer(model, 2)
-    queries = (1 + model.queries) * width + 4 * model.queries + _mlp(BOX_CODE, width, width)
+    queries = _norm(width) + (1 + model.queries) * width + _mlp(BOX_CODE, width, width)
     decoder = model.decoder_layers * _layer(model, 3)
     return image + text + fusion + queries + decoder + _heads(width, fine)
 

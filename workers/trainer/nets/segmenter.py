@@ -50,10 +50,11 @@ class ImageEncoder(nn.Module):
         super().__init__()
         self.fine = nn.Conv2d(3, MASK_CHANNELS, 3, stride=2, padding=1)
         self.patches = nn.Conv2d(MASK_CHANNELS, d_model, patch // 2, patch // 2)
+        self.norm = nn.LayerNorm(d_model)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         fine = F.gelu(self.fine(images))  # B, C, h, w
-        return self.patches(fine).flatten(2).transpose(1, 2), fine  # B, N, M
+        return self.norm(self.patches(fine).flatten(2).transpose(1, 2)), fine  # B, N, M
 
 
 class FusionLayer(nn.Module):
@@ -87,7 +88,7 @@ class DecoderLayer(nn.Module):
         self.ffn = FeedForward(spec.d_model, spec.ffn)
 
     def forward(self, x: Tensor, where: Tensor, text: Tensor, said: Tensor, image: Tensor, position: Tensor) -> Tensor:
-        """`where` is the position code of each query's box, `position` that of each patch."""
+        """`where` says what each query looks for and at which box, `position` where each patch lies."""
         x = x + self.self_attention(self.self_norm(x) + where)
         x = x + self.text_attention(self.text_norm(x) + where, text, said)
         x = x + self.image_attention(self.image_norm(x) + where, image, key_position=position)
@@ -111,7 +112,6 @@ class Segmenter(nn.Module):
         self.encoder = nn.ModuleList(FusionLayer(spec) for _ in range(spec.encoder_layers))
         self.image_norm = nn.LayerNorm(spec.d_model)
         self.queries = nn.Embedding(1 + spec.queries, spec.d_model)  # row 0: the presence token
-        self.anchors = Anchors(spec.queries)
         self.where = MLP(4 * BOX_WIDTH, spec.d_model, spec.d_model)
         self.decoder = nn.ModuleList(DecoderLayer(spec) for _ in range(spec.decoder_layers))
         self.heads = Heads(spec, spec.patch // 2)
@@ -133,32 +133,20 @@ class Segmenter(nn.Module):
         count, allowed = len(image), said[:, None, None, :]
         asked = (text * said.unsqueeze(-1)).sum(1) / said.sum(1, keepdim=True)  # B, M: the prompt as one vector
         x = self.queries.weight.expand(count, -1, -1)
-        boxes = self.anchors().expand(count, -1, -1)
+        boxes = torch.full_like(x[:, 1:, :4], 0.5)
         found = []
         for layer in self.decoder:
-            where = F.pad(self.where(sine(boxes.detach(), BOX_WIDTH).flatten(-2)), (0, 0, 1, 0))
+            where = asked.unsqueeze(1) + self._place(boxes)
             x = layer(x, where, text, allowed, image, self.position)
             boxes = self.heads.boxes(x, boxes.detach())
             found.append((self.heads.scores(x, asked), boxes, self.heads.presence(x)))
         scores, all_boxes, presence = (torch.stack(values) for values in zip(*found, strict=True))
         return Found(scores, all_boxes, presence, self.heads.mask_queries(x), self.heads.pixels(image, fine, self.grid))
 
-
-class Anchors(nn.Module):
-    """The box each query starts from, as logits; learned."""
-
-    def __init__(self, queries: int) -> None:
-        super().__init__()
-        self.logits = nn.Parameter(torch.empty(queries, 4))
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Centres anywhere, sizes of about a quarter of the image."""
-        nn.init.uniform_(self.logits[:, :2], -1.5, 1.5)
-        nn.init.constant_(self.logits[:, 2:], -1.1)
-
-    def forward(self) -> Tensor:
-        return self.logits.sigmoid()
+    def _place(self, boxes: Tensor) -> Tensor:
+        """The code of each query's box, whose gradient stays out of the box: B, 1 + Q, M. The presence token has
+        no place."""
+        return F.pad(self.where(sine(boxes.detach(), BOX_WIDTH).flatten(-2)), (0, 0, 1, 0))
 
 
 class Heads(nn.Module):
