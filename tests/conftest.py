@@ -10,7 +10,7 @@ import pytest
 
 from attnservice.local.broker import NoServer
 from tests import environment
-from tests.environment import NO_POSTGRES, ON_POSTGRES, OWN, ROOT, SOCKET, skip_for_want_of
+from tests.environment import ON_POSTGRES, OWN, ROOT, SOCKET, skip_for_want_of
 from tests.postgres import Missing, Postgres
 from tests.redis_server import RedisServer
 
@@ -22,18 +22,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if SERVICE in item.path.parents:
             item.add_marker(pytest.mark.db)
-    if not (ON_POSTGRES or NO_POSTGRES):
+    if not ON_POSTGRES:
         return
     kept = [item for item in items if item.get_closest_marker("db")]
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     items[:] = kept
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _postgres_pass() -> None:
-    """Before anything else is set up: where PostgreSQL is missing, its pass is one loud skip."""
-    if NO_POSTGRES:
-        skip_for_want_of("postgres", NO_POSTGRES)
 
 
 @pytest.fixture(scope="session")

@@ -41,31 +41,34 @@ ROOT = _root()
 OWN = _own()
 SOCKET = broker.socket_path(OWN)
 _server: Postgres | None = None
+_no_postgres = ""  # why
 
 
 def _database_url() -> str:
     """SQLite in a file, so that child processes see it; on PostgreSQL one database a process."""
-    if not ON_POSTGRES:
+    if not ON_POSTGRES or _no_postgres:
         os.environ["ATTN_TEST_SQLITE"] = str(OWN / "test.sqlite3")
         return f"sqlite:///{OWN / 'test.sqlite3'}"
     return os.environ["ATTN_TEST_POSTGRES"].replace("DATABASE", f"attn_{OWN.name}")
 
 
 def _start_postgres() -> None:
-    global _server
+    global _server, _no_postgres
     try:
         _server = Postgres(ROOT / "pg").start()
-        os.environ["ATTN_TEST_POSTGRES"] = _server.url("DATABASE")
     except Missing as missing:
-        os.environ["ATTN_TEST_NO_POSTGRES"] = str(missing)
+        _no_postgres = str(missing)
+    else:
+        os.environ["ATTN_TEST_POSTGRES"] = _server.url("DATABASE")
+
+
+def required(what: str) -> bool:
+    """Is a test that lacks `what` a failure here, and not a skip?"""
+    return what in os.environ.get("ATTN_REQUIRE", "").split(",")
 
 
 if ON_POSTGRES and _first:
     _start_postgres()
-NO_POSTGRES = os.environ.get("ATTN_TEST_NO_POSTGRES", "")
-if NO_POSTGRES:
-    ON_POSTGRES = False  # there is nothing to run; conftest.py skips every test and says why
-
 os.environ.update(
     ATTN_DATA=str(OWN / "data"),
     ATTN_INSECURE_KEY="1",
@@ -76,15 +79,16 @@ os.environ.update(
 )
 
 
-def required(what: str) -> bool:
-    """Is a test that lacks `what` a failure here, and not a skip?"""
-    return what in os.environ.get("ATTN_REQUIRE", "").split(",")
-
-
 def skip_for_want_of(what: str, reason: str) -> None:
     if required(what):
         pytest.fail(f"ATTN_REQUIRE names {what}, but {reason}", pytrace=False)
     pytest.skip(f"no {what}: {reason}")
+
+
+def pytest_configure() -> None:
+    """The pass is nothing without its server: end it here, loudly, and not test by test."""
+    if _no_postgres:
+        pytest.exit(f"SKIPPED: the PostgreSQL pass. {_no_postgres}", returncode=int(required("postgres")))
 
 
 def pytest_unconfigure() -> None:
