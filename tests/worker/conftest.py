@@ -5,18 +5,25 @@ from __future__ import annotations
 import logging
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.redis_server import RedisServer
 from tests.worker import fleet
 
+_TOGETHER = {  # modules whose tests share processes, and so a process of xdist
+    "test_protocol": "worker",
+    "test_survival": "worker",
+    "test_training": "training",
+    "test_outage": "training",
+}
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """They share a worker, so they share a process of xdist; they touch the database of real processes."""
     for item in items:
-        if "tests/worker" in item.nodeid:
-            item.add_marker(pytest.mark.xdist_group("worker"))
+        if item.path.parent == Path(__file__).parent and item.path.stem in _TOGETHER:
+            item.add_marker(pytest.mark.xdist_group(_TOGETHER[item.path.stem]))
 
 
 @pytest.fixture(scope="session")
