@@ -20,7 +20,6 @@ from rest_framework.response import Response
 from .base import View
 from .problems import PROBLEM, Problem
 from .query import Query
-from .wire import ARROW
 
 _METHODS = ("get", "post")
 
@@ -61,8 +60,7 @@ class Schema(AutoSchema):
     def get_response_serializers(self) -> Any:
         status, model = self.view.answers[self.method]
         good: dict[Any, Any] = {status: None} if model is None else {(status, _media(model)): _documented(model)}
-        if getattr(self.view, "also_arrow", False):
-            good[(status, ARROW)] = OpenApiTypes.BINARY
+        good |= {(status, media): OpenApiTypes.BINARY for media in getattr(self.view, "also", ())}
         return good | {(code, PROBLEM): Problem for code in _failures(self)}
 
 

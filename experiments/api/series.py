@@ -107,7 +107,7 @@ class SeriesPoints(View[SeriesQuery]):
 
     query = SeriesQuery
     renderer_classes = (Json, Arrow)
-    also_arrow = True
+    also = (ARROW,)
     answers = {"GET": (200, SeriesAnswer)}
 
     def get(self, request: Request) -> Response:

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from . import auth, evidence, experiments, fleet, missing, presets, runs, schema, series
+from . import auth, evidence, experiments, export, fleet, missing, presets, runs, schema, series
 
 urlpatterns = [
     path("auth/login/", auth.Login.as_view(), name="api-login"),
@@ -20,6 +20,7 @@ urlpatterns = [
     path("runs/<int:run_id>/cancel/", runs.RunCancel.as_view(), name="api-run-cancel"),
     path("runs/<int:run_id>/retry/", runs.RunRetry.as_view(), name="api-run-retry"),
     path("runs/<int:run_id>/series/", series.RunSeries.as_view(), name="api-run-series"),
+    path("runs/<int:run_id>/export/", export.RunExport.as_view(), name="api-run-export"),
     path("runs/<int:run_id>/predictions/", evidence.RunPredictions.as_view(), name="api-run-predictions"),
     path("runs/<int:run_id>/logs/", evidence.RunLogs.as_view(), name="api-run-logs"),
     path("runs/<int:run_id>/events/", evidence.RunEvents.as_view(), name="api-run-events"),

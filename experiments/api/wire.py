@@ -12,6 +12,8 @@ from rest_framework.parsers import JSONParser
 from rest_framework.renderers import BaseRenderer
 
 ARROW = "application/vnd.apache.arrow.stream"
+CSV = "text/csv"
+PARQUET = "application/vnd.apache.parquet"
 MAX_DEPTH = 32
 
 
@@ -32,7 +34,7 @@ class Json(BaseRenderer):
 
 
 class Arrow(Json):
-    """Views hand over finished streams; a problem still goes out as JSON, with its own content type."""
+    """Views hand over finished bytes; a problem still goes out as JSON, with its own content type."""
 
     media_type = ARROW
     format = "arrow"
@@ -42,6 +44,16 @@ class Arrow(Json):
         self, data: Any, accepted_media_type: str | None = None, renderer_context: Mapping[str, Any] | None = None
     ) -> bytes:
         return data if isinstance(data, bytes) else super().render(data)
+
+
+class Csv(Arrow):
+    media_type = CSV
+    format = "csv"
+
+
+class Parquet(Arrow):
+    media_type = PARQUET
+    format = "parquet"
 
 
 class BoundedJson(JSONParser):
