@@ -1,5 +1,5 @@
 """The stored form of sealed pieces. Bytes of equal weight stand together, then LZ4: noise in the low bytes of a
-float does not hide the order in the high ones, and unpacking is a copy (docs/decisions/0004).
+float does not hide the order in the high ones, and unpacking is a copy (docs/decisions/0005).
 """
 
 from __future__ import annotations
