@@ -37,7 +37,6 @@ PANELS = (
     Panel("logit", "Largest attention logit", ("attn/logit_max/*",), "growth here precedes collapse"),
     Panel("flow", "Gradient along the chain", ("flow/**",), "norm at each station", log=True),
     Panel("time", "Step time", ("time/*",), "milliseconds"),
-    Panel("system", "System", ("system/*",)),
 )
 _TAKEN_BY_MATRICES = ("grad_norm/*/W_*", "grad_norm/*/W_*/head.*", "update_ratio/*/W_*", "weight_norm/*/W_*")
 
@@ -54,8 +53,9 @@ def panels_of(names: list[str]) -> list[Panel]:
     shown = [part for panel in shown for part in (_without_losses(names) if panel.key == "eval" else [panel])]
     known = [glob for panel in PANELS for glob in panel.globs]
     rest = [name for name in names if not matches(name, [*known, *_TAKEN_BY_MATRICES])]
-    words = dict.fromkeys(name.partition("/")[0] for name in rest)
-    return [*shown, *(Panel(f"other-{word}", word, (word, f"{word}/**")) for word in words)]
+    system = [Panel(name.replace("/", "-"), name, (name,)) for name in rest if name.startswith("system/")]
+    words = dict.fromkeys(name.partition("/")[0] for name in rest if not name.startswith("system/"))
+    return [*shown, *(Panel(f"other-{word}", word, (word, f"{word}/**")) for word in words), *system]
 
 
 def _without_losses(names: list[str]) -> list[Panel]:

@@ -25,6 +25,8 @@ TABS = {
     "artifacts": "Artifacts",
 }
 LOG_TAIL = 400
+_SECTIONS = ("task", "seed", "data", "model", "loss", "train", "optimizer", "record", "resources")
+_ORDER = {name: place for place, name in enumerate(_SECTIONS)}  # what one looks for first
 QUANTITIES = (
     ("grad_norm", "gradient norm"),
     ("update_ratio", "update ratio ‖ΔW‖/‖W‖"),
@@ -161,7 +163,7 @@ def _config(request: HttpRequest, run: Run) -> dict[str, Any]:
             "differs": path not in defaults or defaults[path] != value,
             "varied": path in run.params,
         }
-        for path, value in flatten(run.spec)
+        for path, value in sorted(flatten(run.spec), key=lambda leaf: _ORDER.get(leaf[0].partition(".")[0], 99))
     ]
     return {"rows": rows, "only": request.GET.get("only") == "differing"}
 

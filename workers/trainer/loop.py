@@ -160,7 +160,7 @@ class Session:
                     path=str(path),
                     media_type="image/png",
                     step=step,
-                    meta=picture.meta,
+                    meta={**picture.meta, "width": picture.image.width, "height": picture.image.height},
                 )
             )
         self.task.model.train()

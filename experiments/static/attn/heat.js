@@ -6,7 +6,7 @@ import { figure } from "./numbers.js";
 import { HeatHover } from "./heathover.js";
 
 const COLUMNS = 400;
-const WIDEST = 1e6; // the scale spans at most six decades below its top
+const WIDEST = 1e4; // the scale spans at most four decades: below, differences say little and cost contrast
 
 export class Heat {
   constructor(element, { run, picked }) {
@@ -190,7 +190,7 @@ export class Heat {
   writeLegend(span, colours) {
     const bar = Object.assign(make("canvas", ""), { width: 256, height: 1 });
     paintStrip(bar, Array.from({ length: 256 }, (_, at) => 10 ** (at / 255)), [0, 1], colours, [0, 0, 0]);
-    const [low, high] = this.scale === "row" || !span ? ["row's least", "row's most"] : span.map((decade) => figure(10 ** decade));
+    const [low, high] = this.scale === "row" || !span ? ["row's least", "row's most"] : [`≤ ${figure(10 ** span[0])}`, figure(10 ** span[1])];
     const swatch = (name) => make("i", `heat-swatch heat-swatch-${name}`);
     const zero = make("span", "", "zero");
     zero.prepend(swatch("none"));
