@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from experiments.models import Group
 from experiments.store.read import matches
 
-MATRICES = ("W_q", "W_k", "W_v", "W_o")
-
 
 @dataclass(frozen=True)
 class Panel:
@@ -20,6 +18,7 @@ class Panel:
     globs: tuple[str, ...]
     help: str = ""
     log: bool = False
+    later: bool = False  # below the heat-map: looked at when something is odd
 
     @property
     def names(self) -> str:
@@ -30,13 +29,13 @@ PANELS = (
     Panel("loss", "Loss", ("loss/*",), "every term, weighted, and their sum"),
     Panel("eval", "Evaluation", ("eval/*",), "on the validation set"),  # losses apart, see _without_losses
     Panel("grad", "Gradient norm", ("grad_norm/total",), "before clipping", log=True),
-    Panel("lr", "Learning rate", ("lr",)),
-    Panel("clip", "Clip scale", ("grad_norm/clip_scale",), "1 means: not clipped"),
+    Panel("lr", "Learning rate", ("lr",), later=True),
+    Panel("clip", "Clip scale", ("grad_norm/clip_scale",), "1 means: not clipped", later=True),
     Panel("entropy", "Attention entropy", ("attn/entropy/*",), "per site; low means sharp"),
     Panel("mass", "Mass on the object", ("attn/object_mass/*",), "share of attention inside the mask"),
-    Panel("logit", "Largest attention logit", ("attn/logit_max/*",), "growth here precedes collapse"),
+    Panel("logit", "Largest attention logit", ("attn/logit_max/*",), "growth here precedes collapse", later=True),
     Panel("flow", "Gradient along the chain", ("flow/**",), "norm at each station", log=True),
-    Panel("time", "Step time", ("time/*",), "milliseconds"),
+    Panel("time", "Step time", ("time/*",), "milliseconds", later=True),
 )
 _TAKEN_BY_MATRICES = ("grad_norm/*/W_*", "grad_norm/*/W_*/head.*", "update_ratio/*/W_*", "weight_norm/*/W_*")
 
@@ -53,7 +52,7 @@ def panels_of(names: list[str]) -> list[Panel]:
     shown = [part for panel in shown for part in (_without_losses(names) if panel.key == "eval" else [panel])]
     known = [glob for panel in PANELS for glob in panel.globs]
     rest = [name for name in names if not matches(name, [*known, *_TAKEN_BY_MATRICES])]
-    system = [Panel(name.replace("/", "-"), name, (name,)) for name in rest if name.startswith("system/")]
+    system = [Panel(name.replace("/", "-"), name, (name,), later=True) for name in rest if name.startswith("system/")]
     words = dict.fromkeys(name.partition("/")[0] for name in rest if not name.startswith("system/"))
     return [*shown, *(Panel(f"other-{word}", word, (word, f"{word}/**")) for word in words), *system]
 
@@ -65,8 +64,3 @@ def _without_losses(names: list[str]) -> list[Panel]:
     losses = tuple(name for name in found if "loss" in name)
     both = (Panel("eval", "Evaluation", scores, "on the validation set"), Panel("eval-loss", "Evaluation loss", losses))
     return [panel for panel in both if panel.globs]
-
-
-def matrices_of(names: list[str]) -> list[str]:
-    """Matrices that have a gradient norm."""
-    return [matrix for matrix in MATRICES if any(matches(name, [f"grad_norm/*/{matrix}"]) for name in names)]

@@ -15,7 +15,7 @@ from experiments.models import Artifact, Attempt, LogChunk, Run
 from experiments.spec import SpecError, flatten, parse_spec, resolved
 
 from .access import may_edit, require_editor, run_or_404
-from .panels import matrices_of, names_of, panels_of
+from .panels import names_of, panels_of
 
 TABS = {
     "training": "Training",
@@ -57,7 +57,10 @@ def run_live(request: HttpRequest, pk: int) -> HttpResponse:
 def run_panels(request: HttpRequest, pk: int) -> HttpResponse:
     """The charts that have data by now; a run that has not started has none."""
     run = run_or_404(request, pk)
-    response = render(request, "pages/run_panels.html", {"run": run} | _panels(run))
+    panels = _panels(run)["more" if request.GET.get("part") == "more" else "panels"]
+    response = render(
+        request, "pages/run_panels.html", {"run": run, "panels": panels, "quiet": request.GET.get("part") == "more"}
+    )
     response["X-Next-Poll"] = "0" if run.ended else "4"
     return response
 
@@ -130,7 +133,8 @@ def _left(run: Run, attempt: Attempt | None) -> float | None:
 
 def _panels(run: Run) -> dict[str, Any]:
     names = names_of([run.pk])
-    return {"panels": panels_of(names), "matrices": matrices_of(names)}
+    found = panels_of(names)
+    return {"panels": [item for item in found if not item.later], "more": [item for item in found if item.later]}
 
 
 def _training(request: HttpRequest, run: Run) -> dict[str, Any]:

@@ -22,7 +22,7 @@ function training() {
     charts.forEach((chart) => chart.setView(view));
   });
   adoptPanels();
-  document.getElementById("panels").addEventListener("live", adoptPanels);
+  document.addEventListener("live", adoptPanels);
   head.addEventListener("live", followState);
   startHeat();
   if (!state().ended) feed.start();
@@ -30,7 +30,7 @@ function training() {
 
 // A chart for every panel that has none yet; panels turn up as their series do.
 function adoptPanels() {
-  for (const element of document.querySelectorAll("#panels [data-panel]:not([data-adopted])")) {
+  for (const element of document.querySelectorAll("[data-panels] [data-panel]:not([data-adopted])")) {
     element.dataset.adopted = "";
     const names = element.dataset.names;
     let share = null;

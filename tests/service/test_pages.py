@@ -1,0 +1,218 @@
+"""Pages: who may see and do what, what a table costs, and what a bad form leaves behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from experiments.models import Experiment, Project, Run, Worker
+from tests.service.factories import SPEC, claim, make_experiment, make_project, make_run, make_user, make_worker, train
+
+pytestmark = pytest.mark.django_db
+PAGES = ["/", "/experiments/", "/experiments/new/", "/runs/", "/compare/", "/workers/"]
+
+
+def browser_of(user: Any) -> Client:
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+@pytest.fixture
+def editor() -> Any:
+    return make_user("ed")
+
+
+@pytest.fixture
+def project(editor: Any) -> Project:
+    return make_project("lab", editor=editor)
+
+
+@pytest.fixture
+def ed(editor: Any, project: Project) -> Client:
+    return browser_of(editor)
+
+
+def form(**fields: Any) -> dict[str, Any]:
+    text = "task: classify\ndata: {dataset: digits}\noptimizer: {warmup_steps: 2}\ntrain: {steps: 20}\n"
+    usual = {"source": "yaml", "yaml": text, "name": "a question", "project": "lab", "seeds": "0-1", "priority": "0"}
+    return usual | fields
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_page_opens_for_a_member_and_leads_a_stranger_to_the_door(ed: Client, path: str) -> None:
+    assert ed.get(path).status_code == 200
+    answer = Client().get(path)
+    assert answer.status_code == 302
+    assert answer["Location"].startswith("/login/?next=")
+
+
+def test_what_belongs_to_others_is_not_found(ed: Client) -> None:
+    run = make_run(make_project("theirs"))
+    paths = ["", "live/", "panels/", "predictions/", "log/", "events/", "?tab=config"]
+    for path in [f"/runs/{run.pk}/{part}" for part in paths] + [f"/experiments/{run.experiment_id}/"]:
+        assert ed.get(path).status_code == 404, path
+    for verb in ("cancel", "retry"):
+        assert ed.post(f"/runs/{run.pk}/{verb}/").status_code == 404
+    assert ed.post(f"/experiments/{run.experiment_id}/cancel/").status_code == 404
+    assert ed.get(f"/experiments/new/?from={run.experiment_id}").status_code == 404
+    assert "theirs" not in ed.get("/runs/").content.decode()
+    assert "theirs" not in ed.get(f"/compare/?runs={run.pk}").content.decode()
+
+
+def test_a_viewer_looks_and_changes_nothing() -> None:
+    viewer = make_user()
+    project = make_project("lab", viewer=viewer)
+    run = make_run(project)
+    client = browser_of(viewer)
+    assert client.get(f"/runs/{run.pk}/").status_code == 200
+    assert client.post(f"/runs/{run.pk}/cancel/").status_code == 403
+    assert client.post("/experiments/new/", form()).status_code == 403
+    assert Run.objects.get(pk=run.pk).state == "queued"
+
+
+def test_the_form_submits_what_rest_would(ed: Client) -> None:
+    fields = {"matrix-path": ["model.attention.variant"], "matrix-values": ["full, no_q"]}
+    answer = ed.post("/experiments/new/", form(**fields))
+    experiment = Experiment.objects.get()
+    assert answer["Location"] == f"/experiments/{experiment.pk}/"
+    assert experiment.matrix == {"model.attention.variant": ["full", "no_q"]}
+    assert experiment.seeds == [0, 1]
+    assert experiment.runs.count() == 4
+
+
+def test_a_preset_that_was_changed_keeps_its_name(ed: Client) -> None:
+    page = ed.get("/experiments/new/?preset=learn-qkv")
+    draft = page.context["draft"]
+    fields = {"preset": draft.preset, "yaml": draft.yaml.replace("steps: 300", "steps: 200")}
+    ed.post("/experiments/new/", form(**fields))
+    experiment = Experiment.objects.get()
+    assert (experiment.preset, experiment.spec["train"]["steps"]) == ("learn-qkv", 200)
+
+
+@pytest.mark.parametrize(
+    ("fields", "at"),
+    [
+        ({"name": " "}, "name"),
+        ({"project": "theirs"}, "project"),
+        ({"priority": "high"}, "priority"),
+        ({"seeds": "0-99999999"}, "seeds"),
+        ({"seeds": "-1"}, "seeds"),
+        ({"seeds": ""}, "seeds"),
+        ({"yaml": "task: [segment"}, "yaml"),
+        ({"yaml": "just words"}, "yaml"),
+        ({"yaml": "a: &x [1]\nb: *x"}, "yaml"),
+        ({"yaml": "[" * 10_000}, "yaml"),
+        ({"yaml": "x" * 70_000}, "yaml"),
+        ({"yaml": "a: !!python/object/apply:os.system [ls]"}, "yaml"),
+        ({"yaml": "task: classify\ndata: {dataset: digits}\ntrain: {steps: -1}"}, "spec.train.steps"),
+        ({"matrix-path": ["train.steps"], "matrix-values": ["[1, &a 2, *a]"]}, "matrix.train.steps"),
+        ({"matrix-path": ["train.steps"], "matrix-values": ["0"]}, "matrix.train.steps"),
+        ({"matrix-path": ["train.stepz"], "matrix-values": ["3"]}, "matrix.train.stepz"),
+        ({"matrix-path": [""], "matrix-values": ["3"]}, "matrix.0"),
+    ],
+)
+def test_bad_input_is_told_at_its_field_and_nothing_is_stored(ed: Client, fields: dict[str, Any], at: str) -> None:
+    answer = ed.post("/experiments/new/", form(**fields))
+    assert answer.status_code == 422
+    assert at in answer.context["errors"], answer.context["errors"]
+    assert not Experiment.objects.exists()
+
+
+@pytest.mark.parametrize("path", ["/runs/", "/experiments/", "/", "/workers/", "/compare/?runs={ids}"])
+def test_a_list_costs_the_same_for_one_run_and_for_twenty(
+    ed: Client, project: Project, django_assert_max_num_queries: Callable[..., Any], path: str
+) -> None:
+    first = make_experiment(project, seeds=[0, 1])
+    make_worker()
+
+    def cost() -> int:
+        ids = ",".join(str(pk) for pk in Run.objects.values_list("pk", flat=True))
+        with django_assert_max_num_queries(60) as counted:
+            assert ed.get(path.format(ids=ids)).status_code == 200
+        return len(counted)
+
+    few = cost()
+    for _ in range(3):
+        make_experiment(project, seeds=list(range(6)), spec=SPEC)
+    assert first.pk
+    assert cost() <= few + 1
+
+
+def test_the_table_filters_sorts_and_names_its_columns(ed: Client, project: Project) -> None:
+    experiment = make_experiment(project, seeds=[0, 1], matrix={"optimizer.lr": [0.1, 0.01]})
+    taken = claim()
+    train(taken.held, 0, 20)
+    page = ed.get("/runs/?param.optimizer.lr=0.1&ordering=seed&cols=param.train.steps,metric.loss/total")
+    assert [run.seed for run in page.context["runs"]] == [0, 1]
+    assert [column.key for column in page.context["columns"]] == ["param.train.steps", "metric.loss/total"]
+    assert "19" in page.content.decode()
+    assert ed.get("/runs/?state=running").context["page"].paginator.count == 1
+    assert ed.get(f"/runs/?experiment={experiment.pk}").context["page"].paginator.count == 4
+
+
+def test_the_three_inputs_of_a_filter_become_what_rest_understands(ed: Client) -> None:
+    answer = ed.get("/runs/?state=running&where=metric.loss/total&sign=lt&value=0.5&page=3")
+    assert answer["Location"] == "/runs/?state=running&metric.loss%2Ftotal__lt=0.5"
+
+
+@pytest.mark.parametrize("query", ["colour=red", "state=asleep", "metric.loss/total__lt=much", "ordering=beauty"])
+def test_a_filter_that_makes_no_sense_is_told(ed: Client, query: str) -> None:
+    page = ed.get(f"/runs/?{query}")
+    assert page.status_code == 200
+    assert page.context["problems"]
+
+
+def test_cancel_and_retry_go_through_the_same_verbs_as_rest(ed: Client, project: Project) -> None:
+    run = make_run(project)
+    ed.post(f"/runs/{run.pk}/cancel/")
+    assert Run.objects.get(pk=run.pk).state == "cancelled"
+    assert "already ended" in ed.post(f"/runs/{run.pk}/cancel/", follow=True).content.decode()
+    ed.post(f"/runs/{run.pk}/retry/")
+    assert Run.objects.get(pk=run.pk).state == "queued"
+
+
+def test_the_whole_experiment_can_be_cancelled(ed: Client, project: Project) -> None:
+    experiment = make_experiment(project, seeds=[0, 1, 2])
+    ed.post(f"/experiments/{experiment.pk}/cancel/")
+    assert set(experiment.runs.values_list("state", flat=True)) == {"cancelled"}
+
+
+def test_a_log_is_read_on_from_where_one_stopped(ed: Client, project: Project) -> None:
+    from experiments import lifecycle
+
+    run = make_run(project)
+    held = claim(run).held
+    lifecycle.add_log(held, "first <b>line</b>")
+    first = ed.get(f"/runs/{run.pk}/log/")
+    assert "first &lt;b&gt;line" in first.content.decode()
+    lifecycle.add_log(held, "second line")
+    rest = ed.get(f"/runs/{run.pk}/log/?after={first.context['after']}").content.decode()
+    assert "second line" in rest
+    assert "first" not in rest
+
+
+def test_only_staff_drain_a_worker(ed: Client) -> None:
+    worker = make_worker()
+    assert ed.post(f"/workers/{worker.pk}/drain/", {"draining": "on"}).status_code == 403
+    browser_of(make_user(is_staff=True)).post(f"/workers/{worker.pk}/drain/", {"draining": "on"})
+    assert Worker.objects.get(pk=worker.pk).draining
+
+
+def test_a_run_that_ended_asks_its_page_to_stop_polling(ed: Client, project: Project) -> None:
+    run = make_run(project)
+    assert ed.get(f"/runs/{run.pk}/live/")["X-Next-Poll"] != "0"
+    ed.post(f"/runs/{run.pk}/cancel/")
+    assert ed.get(f"/runs/{run.pk}/live/")["X-Next-Poll"] == "0"
+
+
+def test_who_tries_too_often_is_told_to_wait(settings: Any) -> None:
+    settings.AXES_FAILURE_LIMIT = 2
+    make_user("someone")
+    client = Client(REMOTE_ADDR="10.1.2.3")
+    answers = [client.post("/login/", {"username": "someone", "password": "wrong"}) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [200, 429, 429]
+    assert "Too many attempts" in answers[-1].content.decode()
