@@ -18,7 +18,6 @@ from workers.protocol import (
     PARENT_PID,
     PIPE_FD,
     Checkpoint,
-    Failure,
     Flush,
     Message,
     Orders,
@@ -104,18 +103,6 @@ def test_a_spare_leaves_when_its_input_closes(spare: Spare) -> None:
     spare.stdin.close()
     assert spare.rest() == []
     assert spare.process.wait(timeout=20) == 0
-
-
-def test_a_spec_this_worker_cannot_run_is_a_failure_with_its_reason(spare: Spare, tmp_path: Path) -> None:
-    orders = _orders(tmp_path).model_copy(
-        update={"spec": {"task": "classify", "data": {"dataset": "digits"}, "modle": {}}}
-    )
-    tell(spare.stdin, orders)
-    [failure] = spare.rest()
-    assert isinstance(failure, Failure)
-    assert failure.reason == "spec"
-    assert "modle" in failure.message
-    assert "Traceback" in failure.traceback
 
 
 def test_a_trainer_whose_parent_is_already_gone_leaves_at_once() -> None:

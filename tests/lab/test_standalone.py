@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,6 +15,7 @@ from PIL import Image
 
 from experiments.spec import resolved
 from tests.lab.collected import tiny
+from workers.trainer import standalone
 
 _NOTHING_OF_THE_SERVICE = """
 import sys
@@ -27,13 +30,19 @@ def test_the_trainer_imports_nothing_of_the_service() -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.fixture(autouse=True)
+def _ctrl_c_as_before() -> Iterator[None]:
+    """A standalone run takes over Ctrl-C."""
+    handler = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, handler)
+
+
 @pytest.mark.parametrize("task", ["classify", "segment"])
 def test_a_run_from_a_file_leaves_frames_checkpoints_pictures_and_a_log(tmp_path: Path, task: str) -> None:
     spec_file, out = tmp_path / "spec.yaml", tmp_path / "out"
     spec_file.write_text(yaml.safe_dump(resolved(tiny(task, train={"predictions": 2}))))
-    command = [sys.executable, "-m", "workers.trainer", "run", str(spec_file), "--out", str(out)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    assert standalone.main([str(spec_file), "--out", str(out)]) == 0
     with pa.ipc.open_stream(out / "train.arrow") as reader:
         table = reader.read_all()
     assert table["step"].to_pylist() == list(range(6))
@@ -50,12 +59,11 @@ def test_a_run_from_a_file_leaves_frames_checkpoints_pictures_and_a_log(tmp_path
     assert "result after 6 steps" in (out / "log.txt").read_text()
 
 
-def test_a_misspelt_field_is_named_before_anything_starts(tmp_path: Path) -> None:
+def test_a_misspelt_field_is_named_before_anything_starts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     spec_file = tmp_path / "spec.yaml"
     spec_file.write_text("task: classify\ndata: {dataset: digits}\ntrain: {step: 3}\n")
-    command = [sys.executable, "-m", "workers.trainer", "run", str(spec_file), "--out", str(tmp_path / "out")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert "train.step" in done.stderr
-    assert "did you mean 'steps'" in done.stderr
+    assert standalone.main([str(spec_file), "--out", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert "train.step" in said
+    assert "did you mean 'steps'" in said
     assert not (tmp_path / "out").exists()
