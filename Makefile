@@ -27,7 +27,7 @@ test: install  ## every test: what touches the database on PostgreSQL, then ever
 	$(pytest)
 
 e2e: install  ## the browser tests alone; their screenshots go to tests/output
-	$(py) -m pytest tests/e2e
+	ATTN_PICTURES=$(or $(PICTURES),1) $(py) -m pytest tests/e2e
 
 lint: install  ## ruff, mypy (strict) and the import contracts
 	$(py) -m ruff check .

@@ -9,7 +9,7 @@ import pytest
 
 from tests.e2e.stack import Rest, Stack
 
-STEPS = 60
+STEPS = 40
 
 
 def submit_two_by_two(page: Any) -> int:

@@ -19,6 +19,7 @@ DOCS = ROOT / "docs" / "images"
 PICTURES = os.environ.get("ATTN_PICTURES", "")
 SHORT = {"train.steps": 30, "optimizer.warmup_steps": 5, "train.eval_every": 15, "train.checkpoint_every": 15}
 LONG = {"train.steps": 400, "optimizer.warmup_steps": 40, "train.eval_every": 25, "record.probe_every": 25}
+VIEWS = [("dark", 1440), ("light", 375), *([("light", 1440), ("dark", 375)] if PICTURES else [])]
 README = {"x": 0, "y": 0, "width": 1440, "height": 2000}
 
 
@@ -54,8 +55,7 @@ def shown(rest: Rest) -> dict[str, str]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("theme", ["dark", "light"])
-@pytest.mark.parametrize("width", [375, 1440])
+@pytest.mark.parametrize(("theme", "width"), VIEWS)
 def test_every_page_is_worth_showing(
     open_page: Callable[..., Any], shown: dict[str, str], theme: str, width: int
 ) -> None:
