@@ -138,8 +138,9 @@ ATTN_DB_OUTAGE_S = whole("ATTN_DB_OUTAGE_S", 600)
 ATTN_CRASH_LIMIT = whole("ATTN_CRASH_LIMIT", 3, least=1)
 ATTN_BACKOFF_S = whole("ATTN_BACKOFF_S", 5)  # doubled by every further crash in a row
 ATTN_STOP_GRACE_S = whole("ATTN_STOP_GRACE_S", 30)  # a trainer that was told to stop, before SIGKILL
-if ATTN_BEAT_S * 2 > ATTN_LEASE_S:
-    raise BadSetting(f"ATTN_BEAT_S={ATTN_BEAT_S}: must be at most half of ATTN_LEASE_S={ATTN_LEASE_S}")
+for _name, _seconds in (("ATTN_BEAT_S", ATTN_BEAT_S), ("ATTN_RECONCILE_S", ATTN_RECONCILE_S)):
+    if _seconds * 2 > ATTN_LEASE_S:
+        raise BadSetting(f"{_name}={_seconds}: must be at most half of ATTN_LEASE_S={ATTN_LEASE_S}")
 
 # --- Limits ---------------------------------------------------------------------------------------
 ATTN_MAX_RUNS = whole("ATTN_MAX_RUNS", 1000, least=1)  # runs that one experiment may expand to

@@ -100,7 +100,7 @@ def _one(worker: Worker, pool: str, made: Filled, random: np.random.Generator) -
         if low <= spike < high:
             values[spike - low] = SPIKE * level
         steps = np.arange(low, high)
-        lifecycle.commit(held, low, high, [store.Incoming("train", made.series, steps, steps * 0.05, values)])
+        lifecycle.commit(held, low, high, [store.Incoming("train", made.series, steps, steps / 20.0, values)])
         lifecycle.publish_checkpoint(held, step=high, path="", sha256="", size=0)
         lifecycle.seal(held)
     lifecycle.succeed(held)
@@ -116,4 +116,5 @@ def _curve(level: NDArray[np.float32], low: int, high: int, random: np.random.Ge
     steps = np.arange(low, high, dtype=np.float32)
     fall = 0.2 + np.exp(-steps / 2000.0)
     noise = random.standard_normal((high - low, len(level)), dtype=np.float32)
-    return level * fall[:, None] * (1 + np.float32(0.1) * noise)
+    values: NDArray[np.float32] = level * fall[:, None] * (1 + np.float32(0.1) * noise)
+    return values

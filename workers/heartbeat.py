@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from collections.abc import Callable
 
 from django.conf import settings
 from django.db import Error, connection
@@ -39,11 +40,25 @@ class Heartbeat:
             beat(self._identity)
 
 
+def enter(identity: Identity) -> None:
+    """Write the worker's row anew: pid, pools and device are those of this process."""
+    _tell(identity.register)
+
+
 def beat(identity: Identity) -> None:
     """One beat; a database that is away is tried again at the next."""
+    _tell(lambda: drain.set_drained(identity.beat().draining))
+
+
+def leave(identity: Identity) -> None:
+    """Say goodbye, so that nobody counts on the worker's slots for another lease."""
+    _tell(identity.retire)
+
+
+def _tell(call: Callable[[], object]) -> None:
     with _calls:
         try:
-            drain.set_drained(identity.beat().draining)
+            call()
         except Error as error:
             log.warning("no heartbeat: %s", error)
         finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from experiments.lifecycle import beat_worker, register_worker
+from experiments.lifecycle import beat_worker, register_worker, retire_worker
 from experiments.models import Worker
 from workers import machine
 
@@ -30,6 +30,10 @@ class Identity:
             return beat_worker(self.name)
         except Worker.DoesNotExist:
             return self.register()
+
+    def retire(self) -> None:
+        """Say goodbye."""
+        retire_worker(self.name, self.pid)
 
     def row(self) -> Worker:
         """The worker's row, for a claim."""

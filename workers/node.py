@@ -19,7 +19,7 @@ def _introduce(sender: str, instance: Any, **_: Any) -> None:
     """Main process, before the slots are forked: what is set here, they inherit."""
     identity = introduce(sender, sorted(instance.app.amqp.queues.consume_from), instance.concurrency)
     machine.visible_gpus()  # asked once; the slots inherit the answer
-    heartbeat.beat(identity)
+    heartbeat.enter(identity)
 
 
 @signals.worker_process_init.connect
@@ -55,3 +55,4 @@ def _drain(**_: Any) -> None:
 def _end(**_: Any) -> None:
     if _heartbeat is not None:
         _heartbeat.stop()
+        heartbeat.leave(me())

@@ -105,6 +105,7 @@ class Supervision:
         claim = self.claim
         self.duties.database.persist(partial(kill_leftovers, self.held))
         self._scratch = files.open_scratch(self.held)
+        files.discard(claim.surplus)
         checkpoint: str | None = None
         if claim.checkpoint is not None:
             name, sha256 = claim.checkpoint.path, claim.checkpoint.sha256

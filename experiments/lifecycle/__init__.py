@@ -20,7 +20,7 @@ from .holding import (
     succeed,
 )
 from .moves import Held, LeaseLost, NotAllowed
-from .roster import beat_worker, idle_slots, register_worker
+from .roster import beat_worker, idle_slots, register_worker, retire_worker
 
 __all__ = [
     "Claim",
@@ -43,6 +43,7 @@ __all__ = [
     "release",
     "renew",
     "request_cancel",
+    "retire_worker",
     "retry",
     "seal",
     "seal_finished",

@@ -25,7 +25,10 @@ KEPT_CHECKPOINTS = 2
 
 @dataclass(frozen=True)
 class Claim:
-    """What a worker needs in order to execute: `start_step` completed steps lie in `checkpoint`."""
+    """What a worker needs in order to execute: `start_step` completed steps lie in `checkpoint`.
+
+    `surplus` names stored files that nothing refers to any more, since the claim truncated past the checkpoint.
+    """
 
     held: Held
     spec: dict[str, Any]
@@ -33,6 +36,7 @@ class Claim:
     start_step: int
     checkpoint: Checkpoint | None
     time_offset: float
+    surplus: tuple[str, ...] = ()
 
 
 def claim(pools: Sequence[str], worker: Worker) -> Claim | None:
@@ -73,16 +77,23 @@ def _try_claim(run: Run, worker: Worker) -> Claim | None:
     )
     if not claimed:
         return None
-    if run.committed_step > start:
-        store.truncate(run.pk, start)
-        store.restore(run.pk, checkpoint.stats if checkpoint else b"")
-        Artifact.objects.filter(run=run, step__gte=start).delete()
+    surplus = _truncate(run, start, checkpoint) if run.committed_step > start else ()
     held = Held(run.pk, run.fence + 1)
     Attempt.objects.create(run=run, fence=held.fence, worker=worker, host=worker.host, start_step=start, claimed=Now())
     message = f"claimed by {worker.name}" + (f", resuming at step {start}" if start else "")
     event(run, Actor.WORKER, "claimed", who=worker.name, to=State.CLAIMED, fence=held.fence, message=message)
     elapsed = (db_now() - run.started).total_seconds() if run.started else 0.0
-    return Claim(held, run.spec, run.steps, start, checkpoint, elapsed)
+    return Claim(held, run.spec, run.steps, start, checkpoint, elapsed, surplus)
+
+
+def _truncate(run: Run, start: int, checkpoint: Checkpoint | None) -> tuple[str, ...]:
+    """Forget what lies past the checkpoint; it will be written again. Returns the files of what was forgotten."""
+    store.truncate(run.pk, start)
+    store.restore(run.pk, checkpoint.stats if checkpoint else b"")
+    pictures = Artifact.objects.filter(run=run, step__gte=start)
+    paths = tuple(pictures.values_list("path", flat=True))
+    pictures.delete()
+    return paths
 
 
 def start(held: Held, *, pid: int, device: str, info: dict[str, Any]) -> None:

@@ -24,12 +24,17 @@ def register_worker(
     facts = {"host": host, "pid": pid, "pools": pools, "slots": slots, "device": device, "info": info}
     now = db_now()
     worker, _ = Worker.objects.update_or_create(
-        name=name, defaults={**facts, "started": now, "last_seen": now, "draining": False}
+        name=name, defaults={**facts, "started": now, "last_seen": now, "stopped": None, "draining": False}
     )
     return worker
 
 
 def beat_worker(name: str) -> Worker:
-    """The worker is alive; the row tells it whether it should drain."""
+    """The worker is alive; the row tells it whether it should drain. Raises Worker.DoesNotExist."""
     Worker.objects.filter(name=name).update(last_seen=Now())
     return Worker.objects.get(name=name)
+
+
+def retire_worker(name: str, pid: int) -> None:
+    """The worker process goes: its slots no longer count. One that has taken its name meanwhile is left alone."""
+    Worker.objects.filter(name=name, pid=pid).update(stopped=Now())

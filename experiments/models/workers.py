@@ -11,8 +11,8 @@ from django.db.models.functions import Now
 
 class WorkerQuerySet(models.QuerySet["Worker"]):
     def alive(self) -> WorkerQuerySet:
-        """Workers heard from within the lease time, by the database's clock."""
-        return self.filter(last_seen__gte=Now() - timedelta(seconds=settings.ATTN_LEASE_S))
+        """Workers that have not said goodbye and were heard within the lease time, by the database's clock."""
+        return self.filter(stopped=None, last_seen__gte=Now() - timedelta(seconds=settings.ATTN_LEASE_S))
 
 
 class Worker(models.Model):
@@ -27,6 +27,7 @@ class Worker(models.Model):
     info = models.JSONField(default=dict, help_text="versions, cores, GPU memory")
     started = models.DateTimeField()
     last_seen = models.DateTimeField()
+    stopped = models.DateTimeField(null=True, blank=True, help_text="when it said goodbye; null while it works")
     draining = models.BooleanField(default=False, help_text="finish or checkpoint what runs, take nothing new")
 
     objects = WorkerQuerySet.as_manager()

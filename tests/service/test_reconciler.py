@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from django.db.models.functions import Now
 
-from experiments import reconciler
+from experiments import lifecycle, reconciler
 from experiments.models import Beat, Run
 from experiments.reconciler import DUTY, Reconciler, expire_silent, ring_for_ready
 from experiments.states import Desired, Reason, State
@@ -86,3 +86,13 @@ def test_after_a_gap_in_its_beats_it_waits_one_lease_before_it_expires_anything(
     keeper.tick()
     run.refresh_from_db()
     assert run.state == State.QUEUED
+
+
+def test_a_worker_that_said_goodbye_has_no_slots_and_an_older_process_cannot_say_it_for_a_newer() -> None:
+    worker = make_worker("local")
+    lifecycle.retire_worker("local", pid=worker.pid + 1)
+    assert lifecycle.idle_slots("cpu") == 1
+    lifecycle.retire_worker("local", pid=worker.pid)
+    assert lifecycle.idle_slots("cpu") == 0
+    make_worker("local")
+    assert lifecycle.idle_slots("cpu") == 1, "it has come back"
