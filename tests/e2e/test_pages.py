@@ -70,8 +70,8 @@ def test_every_page_is_worth_showing(
             page.screenshot(path=OUTPUT / f"{name}-{theme}-{width}.png", full_page=True)
         if PICTURES == "docs" and (name, theme, width) == ("run", "dark", 1440):
             DOCS.mkdir(parents=True, exist_ok=True)
-            page.screenshot(path=DOCS / "run-dark.png", full_page=True, clip=README)
-            lighten(DOCS / "run-dark.png")
+            page.screenshot(path=DOCS / "run.png", full_page=True, clip=README)
+            lighten(DOCS / "run.png")
 
 
 def lighten(picture: Path) -> None:
