@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 Variant = Literal["full", "no_q", "no_k", "no_v", "tied_qk", "no_qk", "const_q", "uniform"]
@@ -128,7 +128,9 @@ class Optimizer(Section):
     beta1: float = Field(0.9, ge=0, lt=1, description="AdamW's β₁")
     beta2: float = Field(0.999, ge=0, lt=1, description="AdamW's β₂")
     momentum: float = Field(0.0, ge=0, lt=1, description="SGD's momentum")
-    warmup_steps: int = Field(100, ge=0, le=1_000_000, description="steps of linear warm-up")
+    warmup_steps: int = Field(
+        100, ge=0, le=1_000_000, description="steps of linear warm-up; a shorter run never leaves it"
+    )
     schedule: Literal["cosine", "constant"] = "cosine"
     clip_norm: float | None = Field(0.1, gt=0, le=1e6, description="largest total gradient norm; null turns it off")
 
@@ -172,16 +174,6 @@ class BaseSpec(Section):
     train: Train = Train()
     record: Record = Record()
     resources: Resources = Resources()
-
-    @model_validator(mode="after")
-    def _warmup_ends(self) -> BaseSpec:
-        if self.optimizer.schedule == "cosine" and self.optimizer.warmup_steps > self.train.steps:
-            raise PydanticCustomError(
-                "warmup_too_long",
-                "warm-up ({warmup} steps) would outlast the run ({steps} steps)",
-                {"warmup": self.optimizer.warmup_steps, "steps": self.train.steps, "at": "optimizer.warmup_steps"},
-            )
-        return self
 
 
 class SegmentSpec(BaseSpec):
@@ -261,8 +253,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 def _field_error(item: ErrorDetails, raw: Mapping[str, Any]) -> FieldError:
-    at = item.get("ctx", {}).get("at")
-    path = tuple(at.split(".")) if isinstance(at, str) else _without_tags(item["loc"], raw)
+    path = _without_tags(item["loc"], raw)
     return FieldError(path, _message(item, path))
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings as hypothesis_settings
 
 from attnservice.local.broker import NoServer
 from tests import environment
@@ -14,6 +15,9 @@ from tests.environment import ON_POSTGRES, OWN, ROOT, SOCKET, skip_for_want_of
 from tests.postgres import Missing, Postgres
 from tests.redis_server import RedisServer
 
+# How long an example takes says more about the machine than about the code.
+hypothesis_settings.register_profile("attnservice", deadline=None)
+hypothesis_settings.load_profile("attnservice")
 SERVICE = Path(__file__).parent / "service"
 
 

@@ -38,7 +38,6 @@ def test_a_short_spec_resolves_to_every_default_and_back() -> None:
         ({"model": {"attention": {"variant": "none"}}}, "model.attention.variant", "must be one of"),
         ({"optimizer": {"lr": float("nan")}}, "optimizer.lr", "finite"),
         ({"optimizer": {"lr": 0}}, "optimizer.lr", "greater than 0"),
-        ({"train": {"steps": 10}}, "optimizer.warmup_steps", "outlast"),
         ({"resources": {"pool": "../x"}}, "resources.pool", "pattern"),
         ({"seed": -1}, "seed", "at least 0"),
     ],
@@ -66,3 +65,7 @@ def test_equal_meanings_have_equal_hashes_and_any_change_another() -> None:
 
 def test_flatten_gives_dotted_leaves() -> None:
     assert dict(flatten({"a": {"b": 1, "c": {"d": [2]}}, "e": None})) == {"a.b": 1, "a.c.d": [2], "e": None}
+
+
+def test_a_preset_can_be_shortened_in_one_edit_below_its_warm_up() -> None:
+    assert parse_spec({**SEGMENT, "train": {"steps": 60}}).optimizer.warmup_steps == 100
