@@ -51,8 +51,8 @@ def paginate(
         found.reverse()
     has_next, has_previous = (True, more) if backward else (more, values is not None)
     return found, {
-        "next": _link(request, keys, found[-1], backward=False) if has_next and found else None,
-        "previous": _link(request, keys, found[0], backward=True) if has_previous and found else None,
+        "next": link(request, _encode(keys, found[-1], backward=False)) if has_next and found else None,
+        "previous": link(request, _encode(keys, found[0], backward=True)) if has_previous and found else None,
     }
 
 
@@ -82,9 +82,12 @@ def _past(key: Key, value: Any, backward: bool) -> Q | None:
     return past | Q(**{f"{key.name}__isnull": True}) if key.nullable and not backward else past
 
 
-def _link(request: Request, keys: Sequence[Key], row: Model, *, backward: bool) -> str:
+def link(request: Request, cursor: str | None) -> str | None:
+    """The address of the same list from a cursor on."""
+    if cursor is None:
+        return None
     given = request.query_params.copy()
-    given["cursor"] = _encode(keys, row, backward)
+    given["cursor"] = cursor
     return request.build_absolute_uri(f"{request.path}?{given.urlencode()}")
 
 

@@ -1,39 +1,41 @@
 """The runs table's questions: fixed filters, and the families `param.<path>` and `metric.<series>`.
 
-Families are answered from the side tables `Param` and `Headline`, each on its own index.
+Everything becomes conditions and an order of `experiments.run_search`, each answered by an index of its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
 
+from django.contrib.auth.models import AbstractBaseUser
 from django.db.models import F, FilteredRelation, Q
 from pydantic import Field
 
-from experiments.models import Headline, Param
+from experiments.models import Experiment, Param, Project, Run
 from experiments.models.runs import RunQuerySet
+from experiments.run_search import Condition, Order, Section, by_id, by_value, visible
 from experiments.states import State
 
 from . import run_rows
 from .paging import Key
 from .problems import Invalid
-from .query import Moment, Names, Paged, RowIds, finite
+from .query import Moment, Names, Paged, RowIds
+from .run_families import OPERATORS, metric_condition, metric_order, param_condition, param_order, to_order_by
 from .tags import HasTag
 
-OPERATORS = ("ne", "lt", "lte", "gt", "gte")
-STATS = ("last", "min", "max", "best")
+__all__ = ["OPERATORS", "SORTABLE", "RunQuery", "conditions", "filtered", "order", "ordered"]
+
+# What `ordering` may name besides metrics and parameters → the column, and whether it can be empty.
 SORTABLE = {
-    "id": Key("pk"),
-    "created": Key("created"),
-    "started": Key("started", nullable=True),
-    "finished": Key("finished", nullable=True),
-    "state": Key("state"),
-    "step": Key("committed_step"),
-    "experiment": Key("experiment_id"),
-    "seed": Key("seed"),
-    "priority": Key("priority"),
+    "id": ("pk", False),
+    "created": ("created", False),
+    "started": ("started", True),
+    "finished": ("finished", True),
+    "state": ("state", False),
+    "step": ("committed_step", False),
+    "experiment": ("experiment_id", False),
+    "seed": ("seed", False),
+    "priority": ("priority", False),
 }
 
 
@@ -67,45 +69,62 @@ class RunQuery(Paged):
         return [field for field in run_rows.FIELDS if field in self.fields] if self.fields else light
 
 
-def filtered(runs: RunQuerySet, query: RunQuery, given: Mapping[str, str]) -> RunQuerySet:
-    """The runs that every filter lets through."""
-    runs = _fixed(runs, query)
-    for key, value in given.items():
-        if key.startswith("param."):
-            runs = runs.filter(pk__in=_params(key, value))
-        elif key.startswith("metric."):
-            runs = runs.filter(pk__in=_metrics(key, value))
-    return runs
+def conditions(query: RunQuery, given: Mapping[str, str], user: AbstractBaseUser) -> list[Condition]:
+    """Every filter, those first that leave few runs as a rule, and what the user may see. Raises Invalid."""
+    return [*_fixed(query), *_families(given), *visible(user)]
 
 
-def ordered(runs: RunQuerySet, ordering: str) -> tuple[RunQuerySet, list[Key]]:
-    """The runs with what the keys need, and the keys; the id decides between equals."""
+def order(ordering: str) -> Order:
+    """Raises Invalid on what nothing can be ordered by."""
     descending, name = ordering.startswith("-"), ordering.removeprefix("-")
     if name.startswith("metric."):
-        runs, keys = _by_metric(runs, name)
-    elif name.startswith("param."):
-        runs, keys = _by_param(runs, name)
-    elif name in SORTABLE:
-        keys = [SORTABLE[name]]
-    else:
+        return metric_order(name, descending)
+    if name.startswith("param."):
+        return param_order(name, descending)
+    if name not in SORTABLE:
         raise Invalid.at("ordering", f"cannot order by '{name}'; known: {', '.join(SORTABLE)}, param.…, metric.…")
-    turned = [Key(key.name, descending, key.nullable) for key in keys]
-    return runs, turned if turned[-1].name == "pk" else [*turned, Key("pk", descending=True)]
+    column, nullable = SORTABLE[name]
+    if column == "pk":
+        return by_id(descending=descending)
+    if nullable:
+        have = Run.objects.filter(**{f"{column}__isnull": False})
+        return by_value(name, Section(have, "pk", column), descending=descending)
+    return Order(name, descending, (Section(Run.objects.all(), "pk", column),))
 
 
-def _fixed(runs: RunQuerySet, query: RunQuery) -> RunQuerySet:
-    moments = {name: getattr(query, name) for name in RunQuery.model_fields if name.startswith("created__")}
-    wanted: dict[str, Any] = {name: moment for name, moment in moments.items() if moment is not None}
+def _fixed(query: RunQuery) -> list[Condition]:
+    found = []
     if query.experiment:
-        wanted["experiment_id__in"] = query.experiment
+        found.append(_runs(len(query.experiment) == 1, experiment_id__in=query.experiment))
+    if query.tag:
+        tagged = Experiment.objects.filter(HasTag("tags", query.tag)).order_by()
+        found.append(_runs(experiment_id__in=tagged.values("pk")))
     if query.project:
-        wanted["project__name"] = query.project
-    if query.pool:
-        wanted["pool"] = query.pool
+        named = list(Project.objects.filter(name=query.project).values_list("pk", flat=True))
+        found.append(_runs(True, project_id__in=named))
     if query.state:
-        wanted["state__in"] = [_state(name) for name in query.state]
-    runs = runs.filter(**wanted)
-    return runs.filter(HasTag("experiment__tags", query.tag)) if query.tag else runs
+        found.append(_runs(len(query.state) == 1, state__in=[_state(name) for name in query.state]))
+    if query.pool:
+        found.append(Condition(Param.objects.filter(key="resources.pool", text=query.pool), in_order=True))
+    moments = {name: getattr(query, name) for name in RunQuery.model_fields if name.startswith("created__")}
+    if wanted := {name: moment for name, moment in moments.items() if moment is not None}:
+        found.append(_runs(**wanted))
+    return found
+
+
+def _families(given: Mapping[str, str]) -> list[Condition]:
+    """`param.…` and `metric.…`; everything else is no family and not ours."""
+    known = {"param": param_condition, "metric": metric_condition}
+    return [known[family](key, value) for key, value in given.items() if (family := _family(key)) in known]
+
+
+def _family(key: str) -> str:
+    family, dot, _ = key.partition(".")
+    return family if dot else ""
+
+
+def _runs(in_order: bool = False, **wanted: object) -> Condition:
+    return Condition(Run.objects.filter(**wanted), "pk", in_order)
 
 
 def _state(name: str) -> State:
@@ -115,81 +134,29 @@ def _state(name: str) -> State:
         raise Invalid.at("state", f"there is no state '{name}'; known: {', '.join(State)}") from None
 
 
-@dataclass(frozen=True)
-class Asked:
-    """One `param.…` or `metric.…` parameter, taken apart."""
-
-    name: str
-    stat: Literal["last", "min", "max"]
-    operator: str
+# The same as one queryset, for whom needs one: it joins and sorts all matches, so it slows down with the runs.
 
 
-def _taken_apart(key: str, family: str) -> Asked:
-    name, _, operator = key.removeprefix(family).partition("__")
-    if operator and operator not in OPERATORS:
-        raise Invalid.at(key, f"'__{operator}' is not a comparison; known: {', '.join('__' + op for op in OPERATORS)}")
-    stat = "last"
-    if family == "metric.":
-        name, _, stat = name.partition(":")
-        stat = _stat(name, stat or "last", key)
-    if not name:
-        raise Invalid.at(key, "names nothing")
-    return Asked(name, stat, operator)  # type: ignore[arg-type]
+def filtered(runs: RunQuerySet, query: RunQuery, given: Mapping[str, str]) -> RunQuerySet:
+    """The runs that every filter lets through."""
+    for condition in (*_fixed(query), *_families(given)):
+        runs = runs.filter(pk__in=condition.ids())
+    return runs
 
 
-def _stat(series: str, stat: str, at: str) -> str:
-    if stat not in STATS:
-        raise Invalid.at(at, f"':{stat}' is not a headline value; known: {', '.join(':' + s for s in STATS)}")
-    if stat != "best":
-        return stat
-    higher_is_better = series.startswith("eval/") and "loss" not in series
-    return "max" if higher_is_better else "min"
-
-
-def _params(key: str, value: str) -> Any:
-    asked, number = _taken_apart(key, "param."), finite(value)
-    rows = Param.objects.filter(key=asked.name)
-    if asked.operator in ("", "ne"):
-        same = Q(text=value) if number is None else Q(text=value) | Q(number=number)
-        return (rows.exclude(same) if asked.operator else rows.filter(same)).values("run_id")
-    return rows.filter(**{f"number__{asked.operator}": _number(key, number)}).values("run_id")
-
-
-def _metrics(key: str, value: str) -> Any:
-    asked = _taken_apart(key, "metric.")
-    number = _number(key, finite(value))
-    rows = Headline.objects.filter(key=asked.name, **{f"{asked.stat}__isnull": False})
-    if asked.operator == "ne":
-        return rows.exclude(**{asked.stat: number}).values("run_id")
-    lookup = f"{asked.stat}__{asked.operator}" if asked.operator else asked.stat
-    return rows.filter(**{lookup: number}).values("run_id")
-
-
-def _number(key: str, number: float | None) -> float:
-    if number is None:
-        raise Invalid.at(key, "compare with a finite number")
-    return number
-
-
-def _by_metric(runs: RunQuerySet, name: str) -> tuple[RunQuerySet, list[Key]]:
-    asked = _plain("metric.", name)
-    joined = runs.annotate(sort_row=FilteredRelation("headlines", condition=Q(headlines__key=asked.name)))
-    return joined.annotate(sort_metric=F(f"sort_row__{asked.stat}")), [Key("sort_metric", nullable=True)]
-
-
-def _by_param(runs: RunQuerySet, name: str) -> tuple[RunQuerySet, list[Key]]:
-    """Numbers by size, then the rest by text."""
-    asked = _plain("param.", name)
-    joined = runs.annotate(sort_row=FilteredRelation("param_rows", condition=Q(param_rows__key=asked.name)))
-    joined = joined.annotate(sort_number=F("sort_row__number"), sort_text=F("sort_row__text"))
-    return joined, [Key("sort_number", nullable=True), Key("sort_text", nullable=True)]
-
-
-def _plain(family: str, name: str) -> Asked:
-    try:
-        asked = _taken_apart(name, family)
-    except Invalid as error:
-        raise Invalid.at("ordering", error.errors[0].message) from None
-    if asked.operator:
-        raise Invalid.at("ordering", f"'__{asked.operator}' compares; it cannot order")
-    return asked
+def ordered(runs: RunQuerySet, ordering: str) -> tuple[RunQuerySet, list[Key]]:
+    """The runs with what the keys need, and the keys; the id decides between equals."""
+    descending, name = ordering.startswith("-"), ordering.removeprefix("-")
+    wanted = order(ordering)
+    columns = [SORTABLE[name][0]] if name in SORTABLE else []
+    if name.startswith("metric."):
+        asked = to_order_by(name)
+        runs = runs.annotate(sort_row=FilteredRelation("headlines", condition=Q(headlines__key=asked.name)))
+        runs, columns = runs.annotate(sort_metric=F(f"sort_row__{asked.stat}")), ["sort_metric"]
+    elif name.startswith("param."):
+        key = to_order_by(name).name
+        runs = runs.annotate(sort_row=FilteredRelation("param_rows", condition=Q(param_rows__key=key)))
+        runs = runs.annotate(sort_number=F("sort_row__number"), sort_text=F("sort_row__text"))
+        columns = ["sort_number", "sort_text"]
+    keys = [Key(column, descending, nullable=len(wanted.sections) > 1) for column in columns]
+    return runs, keys if columns == ["pk"] else [*keys, Key("pk", descending)]

@@ -11,9 +11,10 @@ from experiments.models import Run
 from . import run_rows
 from .access import editable_run, person, visible_run
 from .base import View
-from .paging import Page, paginate
+from .paging import Page, link
 from .query import Query
-from .run_filters import RunQuery, filtered, ordered
+from .run_filters import RunQuery
+from .run_paging import page
 from .run_rows import HEAVY, RunRow
 
 _COLUMNS = ("project__name", "experiment__name", "worker__name")
@@ -33,12 +34,14 @@ class RunList(View[RunQuery]):
 
     def get(self, request: Request) -> Response:
         fields = self.params.columns()
-        visible = Run.objects.visible_to(request.user).select_related("project", "experiment", "worker")
-        runs, keys = ordered(filtered(visible, self.params, request.query_params), self.params.ordering)
+        found = page(self.params, request.query_params, person(request))
         stored = {field.name for field in Run._meta.concrete_fields}
         light = (stored - (HEAVY - set(fields))) - {"project", "experiment", "worker"}
-        page, links = paginate(runs.only(*light, *_COLUMNS), keys, self.params, request)
-        return Response({"results": run_rows.rows(page, fields), **links})
+        runs = Run.objects.select_related("project", "experiment", "worker").only(*light, *_COLUMNS)
+        rows = runs.in_bulk(found.ids)
+        results = run_rows.rows((rows[pk] for pk in found.ids if pk in rows), fields)
+        links = {"next": link(request, found.next), "previous": link(request, found.previous)}
+        return Response({"results": results, **links})
 
 
 class RunDetail(View[Query]):

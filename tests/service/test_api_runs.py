@@ -178,7 +178,7 @@ def test_pages_hold_every_run_once_in_both_directions(client: APIClient, project
         "id": [0, 1, 2, 3, 4, 5, 6],
         "-id": [6, 5, 4, 3, 2, 1, 0],
         "-metric.loss/total": [0, 4, 3, 1, 6, 5, 2],
-        "metric.loss/total": [3, 1, 4, 0, 6, 5, 2],
+        "metric.loss/total": [1, 3, 4, 0, 2, 5, 6],
         "param.seed": [3, 1, 5, 0, 4, 6, 2],
         "-started": [6, 5, 4, 3, 2, 1, 0],
     }[ordering]
