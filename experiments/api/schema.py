@@ -61,6 +61,8 @@ class Schema(AutoSchema):
         status, model = self.view.answers[self.method]
         good: dict[Any, Any] = {status: None} if model is None else {(status, _media(model)): _documented(model)}
         good |= {(status, media): OpenApiTypes.BINARY for media in getattr(self.view, "also", ())}
+        if getattr(self.view, "cached", False):
+            good[304] = None
         return good | {(code, PROBLEM): Problem for code in _failures(self)}
 
 

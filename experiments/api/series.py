@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-from django.conf import settings
+from django.http.response import HttpResponseBase
 from pydantic import BaseModel, Field
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -15,9 +15,10 @@ from rest_framework.response import Response
 from experiments import store
 
 from .access import visible_run, visible_runs
+from .bands import check_limits
 from .base import View
+from .caching import Cached
 from .paging import Page
-from .problems import Invalid
 from .query import Names, Query, RowId, RowIds, Step
 from .wire import ARROW, Arrow, Json
 
@@ -102,49 +103,49 @@ class RunSeries(View[Query]):
         return Response({"results": [asdict(info) for info in store.catalogue(run.pk)], "next": None, "previous": None})
 
 
-class SeriesPoints(View[SeriesQuery]):
-    """Points of one or many runs. Of each bucket the first, the minimum, the maximum and the last real point."""
+class SeriesPoints(Cached, View[SeriesQuery]):
+    """Points of one or many runs. Of each bucket the first, the minimum, the maximum and the last real point. Where
+    all runs have ended the answer has an ETag."""
 
     query = SeriesQuery
     renderer_classes = (Json, Arrow)
     also = (ARROW,)
     answers = {"GET": (200, SeriesAnswer)}
 
-    def get(self, request: Request) -> Response:
+    def get(self, request: Request) -> HttpResponseBase:
         asked = self.params
-        _check_limits(asked)
         runs = list(dict.fromkeys(asked.runs))
+        check_limits(runs, asked.max_points)
         visible_runs(request, runs)
-        window = {name: getattr(asked, name) for name in ("from_step", "to_step", "since_step")}
-        found = store.read(runs, asked.names, max_points=asked.max_points, **window)
-        if request.accepted_renderer.media_type == ARROW:
-            return Response(_arrow(found), content_type=ARROW)
-        return Response({"series": [_plain(series) for series in found]})
+        return self.answer(request, runs, lambda: _points(request, runs, asked))
 
 
-class SeriesGrid(View[GridQuery]):
-    """Series × columns of steps, reduced on the server to what a screen can show."""
+class SeriesGrid(Cached, View[GridQuery]):
+    """Series × columns of steps, reduced on the server to what a screen can show. When the run has ended the answer
+    has an ETag."""
 
     query = GridQuery
     answers = {"GET": (200, GridAnswer)}
 
-    def get(self, request: Request) -> Response:
+    def get(self, request: Request) -> HttpResponseBase:
         asked = self.params
         visible_runs(request, [asked.run])
-        grid = store.grid(asked.run, asked.names, columns=asked.columns, reduce=asked.reduce)
-        rows = [np.ascontiguousarray(row) for row in grid.values]
-        return Response(
-            {"run": asked.run, "names": grid.names, "steps": np.ascontiguousarray(grid.steps), "values": rows}
-        )
+        return self.answer(request, [asked.run], lambda: _grid(asked))
 
 
-def _check_limits(asked: SeriesQuery) -> None:
-    if len(asked.runs) > settings.ATTN_MAX_SERIES_RUNS:
-        raise Invalid.at(
-            "runs", f"at most {settings.ATTN_MAX_SERIES_RUNS} runs in one request; you asked for {len(asked.runs)}"
-        )
-    if asked.max_points > settings.ATTN_MAX_POINTS:
-        raise Invalid.at("max_points", f"must be at most {settings.ATTN_MAX_POINTS}; you gave {asked.max_points}")
+def _points(request: Request, runs: list[int], asked: SeriesQuery) -> Response:
+    window = {name: getattr(asked, name) for name in ("from_step", "to_step", "since_step")}
+    found = store.read(runs, asked.names, max_points=asked.max_points, **window)
+    if request.accepted_renderer.media_type == ARROW:
+        return Response(_arrow(found), content_type=ARROW)
+    return Response({"series": [_plain(series) for series in found]})
+
+
+def _grid(asked: GridQuery) -> Response:
+    grid = store.grid(asked.run, asked.names, columns=asked.columns, reduce=asked.reduce)
+    rows = [np.ascontiguousarray(row) for row in grid.values]
+    steps = np.ascontiguousarray(grid.steps)
+    return Response({"run": asked.run, "names": grid.names, "steps": steps, "values": rows})
 
 
 def _plain(series: store.Series) -> dict[str, Any]:

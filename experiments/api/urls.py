@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from . import auth, evidence, experiments, export, fleet, missing, presets, runs, schema, series
+from . import auth, bands, evidence, experiments, export, fleet, missing, presets, runs, schema, series
 
 urlpatterns = [
     path("auth/login/", auth.Login.as_view(), name="api-login"),
@@ -26,6 +26,7 @@ urlpatterns = [
     path("runs/<int:run_id>/events/", evidence.RunEvents.as_view(), name="api-run-events"),
     path("runs/<int:run_id>/artifacts/", evidence.RunArtifacts.as_view(), name="api-run-artifacts"),
     path("series/", series.SeriesPoints.as_view(), name="api-series"),
+    path("series/groups/", bands.SeriesBands.as_view(), name="api-series-groups"),
     path("series/grid/", series.SeriesGrid.as_view(), name="api-series-grid"),
     path("workers/", fleet.WorkerList.as_view(), name="api-workers"),
     path("queue/", fleet.QueueLine.as_view(), name="api-queue"),

@@ -40,7 +40,7 @@ def test_every_call_of_the_contract_is_documented(whole: dict[str, Any]) -> None
     run = "/runs/{run_id}"
     reads = ["/presets/", "/presets/{name}/", "/experiments/", "/experiments/{experiment_id}/", "/runs/", f"{run}/"]
     reads += [f"{run}/{part}/" for part in ("series", "export", "predictions", "logs", "events", "artifacts")]
-    reads += ["/series/", "/series/grid/", "/workers/", "/queue/", "/schema/"]
+    reads += ["/series/", "/series/grid/", "/series/groups/", "/workers/", "/queue/", "/schema/"]
     writes = [
         "/auth/login/",
         "/auth/logout/",
@@ -65,7 +65,7 @@ def test_answers_keep_to_the_document(whole: dict[str, Any]) -> None:
     make_run(project)
     client = client_of(user)
     ids = {"run_id": run.pk, "experiment_id": run.experiment_id, "name": "learn-qkv"}
-    needed = {"/series/": {"runs": run.pk}, "/series/grid/": {"run": run.pk}}
+    needed = {"/series/": {"runs": run.pk}, "/series/grid/": {"run": run.pk}, "/series/groups/": {"runs": run.pk}}
     for path, methods in whole["paths"].items():
         short = path.removeprefix(API)
         content = methods.get("get", {}).get("responses", {}).get("200", {}).get("content", {})
