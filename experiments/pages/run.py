@@ -68,7 +68,9 @@ def run_panels(request: HttpRequest, pk: int) -> HttpResponse:
 @require_safe
 def run_predictions(request: HttpRequest, pk: int) -> HttpResponse:
     run = run_or_404(request, pk)
-    return render(request, "pages/run_predictions.html", {"run": run} | _predictions(request, run))
+    response = render(request, "pages/run_predictions.html", {"run": run} | _predictions(request, run))
+    response["X-Next-Poll"] = "0" if run.ended else "4"
+    return response
 
 
 @require_safe

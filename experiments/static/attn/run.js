@@ -1,4 +1,5 @@
 // A run's page: live curves, the heat-map, and the curve of the row one picks in it.
+import htmx from "../vendor/htmx.esm.js";
 import { Feed, matches } from "./feed.js";
 import { LinePanel } from "./charts.js";
 import { Heat } from "./heat.js";
@@ -25,6 +26,7 @@ function training() {
   document.addEventListener("live", adoptPanels);
   head.addEventListener("live", followState);
   startHeat();
+  followPictures();
   if (!state().ended) feed.start();
 }
 
@@ -80,6 +82,16 @@ function startHeat() {
     },
     (seen) => (near = seen),
   );
+}
+
+// The newest pictures come by themselves until one slides to older ones: those stay.
+function followPictures() {
+  const region = document.getElementById("predictions");
+  const newest = region.dataset.live;
+  region.addEventListener("input", ({ target }) => {
+    region.dataset.live = target.value === target.max ? newest : `${newest}?at=${target.value}`;
+  });
+  region.addEventListener("live", () => htmx.process(region));
 }
 
 // The curve of one matrix, with its heads as thinner company.
