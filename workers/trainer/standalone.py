@@ -37,6 +37,9 @@ def main(arguments: list[str]) -> int:
         for item in error.errors:
             print(f"{options.spec}: {item.dotted}: {item.message}", file=sys.stderr)
         return 2
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        print(f"{options.spec}: {error}", file=sys.stderr)
+        return 2
     out: Path = options.out
     out.mkdir(parents=True, exist_ok=True)
     (out / "spec.yaml").write_text(yaml.safe_dump(resolved(spec), sort_keys=False, allow_unicode=True))
