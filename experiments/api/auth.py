@@ -83,6 +83,8 @@ def _basic(request: Request) -> Credentials | None:
         return None
     try:
         name, _, password = base64.b64decode(encoded, validate=True).decode().partition(":")
+        if "\0" in name + password:
+            raise ValueError("PostgreSQL cannot look for a NUL")
         return Credentials(username=name, password=password)
     except (binascii.Error, ValueError):  # ValidationError and UnicodeDecodeError are ValueErrors
         raise AuthenticationFailed("the basic credentials cannot be read") from None

@@ -59,7 +59,15 @@ def test_log_out_ends_the_token() -> None:
     problem(client.get(f"{API}/runs/"), 401)
 
 
-@pytest.mark.parametrize("sent", ["Basic !!", "Basic " + base64.b64encode(b"nocolon").decode(), "Basic"])
+@pytest.mark.parametrize(
+    "sent",
+    [
+        "Basic !!",
+        "Basic " + base64.b64encode(b"nocolon").decode(),
+        "Basic",
+        "Basic " + base64.b64encode(b"a\0b:c").decode(),
+    ],
+)
 def test_credentials_that_cannot_be_read_are_refused(sent: str) -> None:
     problem(client_of().post(f"{API}/auth/login/", HTTP_AUTHORIZATION=sent), 401)
 
