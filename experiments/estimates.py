@@ -89,12 +89,13 @@ def _classifier(model: ClassifierModel) -> int:
 
 def _segmenter(model: SegmenterModel) -> int:
     width, fine = model.d_model, (model.patch // 2) ** 2
-    image = _linear(3 * 9, MASK_CHANNELS) + _linear(MASK_CHANNELS * fine, width) + _norm(width)
+    neighbours = 2 * (_norm(width) + _linear(9 * width, width))
+    image = _linear(3 * 9, MASK_CHANNELS) + _norm(MASK_CHANNELS) + _linear(MASK_CHANNELS * fine, width) + _norm(width)
     text = (WORDS + PROMPT_LENGTH) * width + model.text_layers * _layer(model, 1) + _norm(width)
     fusion = model.encoder_layers * _layer(model, 2)
     queries = _norm(width) + (1 + model.queries) * width + _mlp(BOX_CODE, width, width)
     decoder = model.decoder_layers * _layer(model, 3)
-    return image + text + fusion + queries + decoder + _heads(width, fine)
+    return image + neighbours + text + fusion + queries + decoder + _heads(width, fine)
 
 
 def _heads(width: int, fine: int) -> int:

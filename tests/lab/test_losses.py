@@ -72,8 +72,8 @@ def test_the_cost_of_a_pair_is_its_weighted_sum() -> None:
     for query in range(2):
         found, target = boxes[0, 0, query], wanted[0, 0]
         l1 = sum(abs(a - b) for a, b in zip(found.tolist(), target.tolist(), strict=True))
-        score = 1 / (1 + math.exp(-scores[0, 0, query].item()))
-        expected = 5 * l1 - 2 * _by_hand(found, target)[1] - 2 * score
+        share = 1 / (1 + math.exp(-scores[0, 0, query].item()))
+        expected = 5 * l1 - 2 * _by_hand(found, target)[1] - math.log(share)
         assert cost[0, 0, query, 0].item() == pytest.approx(expected, abs=1e-5)
 
 

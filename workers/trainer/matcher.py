@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
+from torch.nn import functional as F
 
 from workers.trainer.boxes import iou_and_giou
 
-SCORE_COST, L1_COST, GIOU_COST = 2.0, 5.0, 2.0
+SCORE_COST, L1_COST, GIOU_COST = 1.0, 5.0, 2.0
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,9 @@ def match(scores: Tensor, boxes: Tensor, targets: Tensor, valid: Tensor) -> Matc
 
 
 def cost_matrix(scores: Tensor, boxes: Tensor, targets: Tensor) -> Tensor:
-    """L, B, Q, G: a high score, near edges and much overlap are cheap."""
+    """L, B, Q, G: a high score, near edges and much overlap are cheap. The score's cost is −log p: while boxes are
+    much alike, a query that is even slightly preferred keeps being matched, so scores can grow sure of it."""
     found, wanted = boxes.unsqueeze(-2), targets[None, :, None]
     l1 = (found - wanted).abs().sum(-1)
     _, giou = iou_and_giou(found, wanted)
-    return L1_COST * l1 - GIOU_COST * giou - SCORE_COST * scores.sigmoid().unsqueeze(-1)
+    return L1_COST * l1 - GIOU_COST * giou - SCORE_COST * F.logsigmoid(scores).unsqueeze(-1)

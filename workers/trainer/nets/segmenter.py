@@ -44,17 +44,36 @@ class Found:
 
 
 class ImageEncoder(nn.Module):
-    """Patch embedding in two strides; the finer one also serves the masks."""
+    """Patch embedding in two strides, then patches look at their neighbours: shapes are larger than a patch.
+    The finer stride also serves the masks."""
 
     def __init__(self, d_model: int, patch: int) -> None:
         super().__init__()
         self.fine = nn.Conv2d(3, MASK_CHANNELS, 3, stride=2, padding=1)
+        self.fine_norm = nn.GroupNorm(1, MASK_CHANNELS)
         self.patches = nn.Conv2d(MASK_CHANNELS, d_model, patch // 2, patch // 2)
+        self.around = nn.ModuleList(Neighbours(d_model) for _ in range(2))
         self.norm = nn.LayerNorm(d_model)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        fine = F.gelu(self.fine(images))  # B, C, h, w
-        return self.norm(self.patches(fine).flatten(2).transpose(1, 2)), fine  # B, N, M
+        fine = F.gelu(self.fine_norm(self.fine(images)))  # B, C, h, w
+        patches = self.patches(fine)
+        for layer in self.around:
+            patches = patches + layer(patches)
+        return self.norm(patches.flatten(2).transpose(1, 2)), fine  # B, N, M
+
+
+class Neighbours(nn.Module):
+    """Each patch and the eight around it."""
+
+    def __init__(self, d_model: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(1, d_model)
+        self.mix = nn.Conv2d(d_model, d_model, 3, padding=1)
+
+    def forward(self, patches: Tensor) -> Tensor:
+        out: Tensor = self.mix(F.gelu(self.norm(patches)))
+        return out
 
 
 class FusionLayer(nn.Module):
@@ -87,11 +106,11 @@ class DecoderLayer(nn.Module):
         self.image_attention = build_attention(spec.d_model, spec.heads, spec.attention)
         self.ffn = FeedForward(spec.d_model, spec.ffn)
 
-    def forward(self, x: Tensor, where: Tensor, text: Tensor, said: Tensor, image: Tensor, position: Tensor) -> Tensor:
-        """`where` says what each query looks for and at which box, `position` where each patch lies."""
+    def forward(self, x: Tensor, where: Tensor, text: Tensor, said: Tensor, image: Tensor) -> Tensor:
+        """`where` says what each query looks for and at which box; `image` knows where each patch lies."""
         x = x + self.self_attention(self.self_norm(x) + where)
         x = x + self.text_attention(self.text_norm(x) + where, text, said)
-        x = x + self.image_attention(self.image_norm(x) + where, image, key_position=position)
+        x = x + self.image_attention(self.image_norm(x) + where, image)
         return x + self.ffn(x)
 
 
@@ -133,11 +152,12 @@ class Segmenter(nn.Module):
         count, allowed = len(image), said[:, None, None, :]
         asked = (text * said.unsqueeze(-1)).sum(1) / said.sum(1, keepdim=True)  # B, M: the prompt as one vector
         x = self.queries.weight.expand(count, -1, -1)
+        placed = image + self.position
         boxes = torch.full_like(x[:, 1:, :4], 0.5)
         found = []
         for layer in self.decoder:
             where = asked.unsqueeze(1) + self._place(boxes)
-            x = layer(x, where, text, allowed, image, self.position)
+            x = layer(x, where, text, allowed, placed)
             boxes = self.heads.boxes(x, boxes.detach())
             found.append((self.heads.scores(x, asked), boxes, self.heads.presence(x)))
         scores, all_boxes, presence = (torch.stack(values) for values in zip(*found, strict=True))
