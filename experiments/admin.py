@@ -14,6 +14,7 @@ from knox.models import AuthToken
 from unfold.admin import ModelAdmin, TabularInline
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
+from experiments import lifecycle
 from experiments.models import Artifact, Attempt, Checkpoint, Event, Experiment, Membership, Project, Run, Worker
 
 COMPARABLE = range(2, 101)
@@ -133,11 +134,17 @@ class WorkerAdmin(ReadOnly, ModelAdmin):  # type: ignore[misc]
 
     @admin.action(description="Drain: finish or checkpoint what runs, take nothing new", permissions=["drain"])
     def drain(self, request: HttpRequest, workers: QuerySet[Worker]) -> None:
-        self.message_user(request, f"{workers.update(draining=True)} worker(s) are draining.")
+        self.message_user(request, f"{self._tell(request, workers, True)} worker(s) are draining.")
 
     @admin.action(description="End draining: take new runs again", permissions=["drain"])
     def undrain(self, request: HttpRequest, workers: QuerySet[Worker]) -> None:
-        self.message_user(request, f"{workers.update(draining=False)} worker(s) take new runs.")
+        self.message_user(request, f"{self._tell(request, workers, False)} worker(s) take new runs.")
+
+    def _tell(self, request: HttpRequest, workers: QuerySet[Worker], draining: bool) -> int:
+        names = list(workers.values_list("name", flat=True))
+        for name in names:
+            lifecycle.drain_worker(name, draining, request.user)  # type: ignore[arg-type]
+        return len(names)
 
 
 admin.site.unregister([User, Group, AuthToken])

@@ -20,7 +20,7 @@ from .holding import (
     succeed,
 )
 from .moves import Held, LeaseLost, NotAllowed
-from .roster import beat_worker, idle_slots, register_worker, retire_worker
+from .roster import beat_worker, drain_worker, idle_slots, register_worker, retire_worker
 
 __all__ = [
     "Claim",
@@ -34,6 +34,7 @@ __all__ = [
     "claim",
     "commit",
     "crash",
+    "drain_worker",
     "expire",
     "fail",
     "idle_slots",

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
+from django.contrib.auth.models import AbstractBaseUser
 from django.db.models.functions import Now
 
 from experiments.clock import db_now
 from experiments.models import Run, Worker
+
+log = logging.getLogger(__name__)
 
 
 def idle_slots(pool: str) -> int:
@@ -33,6 +37,15 @@ def beat_worker(name: str) -> Worker:
     """The worker is alive; the row tells it whether it should drain. Raises Worker.DoesNotExist."""
     Worker.objects.filter(name=name).update(last_seen=Now())
     return Worker.objects.get(name=name)
+
+
+def drain_worker(name: str, draining: bool, user: AbstractBaseUser) -> Worker:
+    """Tell a worker to take nothing new, or to go on; its next beat reads it. Raises Worker.DoesNotExist."""
+    worker = Worker.objects.get(name=name)
+    Worker.objects.filter(pk=worker.pk).update(draining=draining)
+    log.info("%s %s worker %s", user.get_username(), "drains" if draining else "ends the draining of", name)
+    worker.draining = draining
+    return worker
 
 
 def retire_worker(name: str, pid: int) -> None:

@@ -10,6 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_POST, require_safe
 
+from experiments import lifecycle
 from experiments.models import Run, Worker
 from experiments.states import State
 
@@ -27,11 +28,10 @@ def workers_page(request: HttpRequest) -> HttpResponse:
 
 @require_POST
 def drain(request: HttpRequest, pk: int) -> HttpResponse:
-    """Tell a worker to take nothing new, or to go on; its next beat reads it."""
-    if not getattr(request.user, "is_staff", False):
-        raise PermissionDenied("Staff may drain a worker. Ask an administrator.")
+    if not request.user.has_perm("experiments.change_worker"):
+        raise PermissionDenied("Draining a worker needs the permission to change workers. Ask an administrator.")
     worker = get_object_or_404(Worker, pk=pk)
-    Worker.objects.filter(pk=worker.pk).update(draining=request.POST.get("draining") == "on")
+    lifecycle.drain_worker(worker.name, request.POST.get("draining") == "on", request.user)  # type: ignore[arg-type]
     return redirect("workers")
 
 

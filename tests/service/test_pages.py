@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import Permission
 from django.test import Client
 
 from experiments.models import Experiment, Project, Run, Worker
@@ -195,11 +196,15 @@ def test_a_log_is_read_on_from_where_one_stopped(ed: Client, project: Project) -
     assert "first" not in rest
 
 
-def test_only_staff_drain_a_worker(ed: Client) -> None:
-    worker = make_worker()
-    assert ed.post(f"/workers/{worker.pk}/drain/", {"draining": "on"}).status_code == 403
-    browser_of(make_user(is_staff=True)).post(f"/workers/{worker.pk}/drain/", {"draining": "on"})
-    assert Worker.objects.get(pk=worker.pk).draining
+def test_draining_a_worker_needs_the_permission_to_change_workers() -> None:
+    worker, someone = make_worker(), make_user(is_staff=True)
+    assert browser_of(someone).post(f"/workers/{worker.pk}/drain/", {"draining": "on"}).status_code == 403
+    assert "Drain" not in browser_of(someone).get("/workers/").content.decode()
+    assert not Worker.objects.get(pk=worker.pk).draining
+    someone.user_permissions.add(Permission.objects.get(codename="change_worker"))
+    for word, draining in (("on", True), ("off", False)):
+        browser_of(someone).post(f"/workers/{worker.pk}/drain/", {"draining": word})
+        assert Worker.objects.get(pk=worker.pk).draining is draining
 
 
 def test_a_run_that_ended_asks_its_page_to_stop_polling(ed: Client, project: Project) -> None:
