@@ -65,7 +65,7 @@ def open_page(browser: Any, stack: Stack, session: dict[str, Any]) -> Iterator[C
 
     def start(**options: Any) -> Any:
         context = browser.new_context(**{"base_url": stack.url, "storage_state": session, **options})
-        context.set_default_timeout(20_000)
+        context.set_default_timeout(60_000)
         contexts.append(context)
         page = context.new_page()
         page.on("console", lambda said: said.type in {"error", "warning"} and complaints.append((page.url, said.text)))
