@@ -77,6 +77,9 @@ QUESTIONS = {
         "ordering": "-metric.eval/m00",
     },
     "common parameter, by parameter": {"param.model.attention.variant": "no_q", "ordering": "-param.optimizer.lr"},
+    "newest by its date": {"ordering": "-created"},
+    "by seed of the run": {"ordering": "-seed"},
+    "since a date, by metric": {"created__gte": "2020-01-01", "ordering": "-metric.eval/m00"},
     "state, by metric": {"state": "failed", "ordering": "-metric.eval/m00"},
     "tiny project, by metric": {"project": "tiny", "ordering": "-metric.eval/m00"},
 }  # fmt: skip
@@ -129,7 +132,7 @@ def _insert(model: Any, columns: tuple[str, ...], rows: Iterator[tuple[Any, ...]
     into = f"{model._meta.db_table} ({names})"
     with connection.cursor() as cursor:
         if connection.vendor == "sqlite":
-            cursor.executemany(f"INSERT INTO {into} VALUES ({', '.join(['%s'] * len(columns))})", rows)
+            cursor.executemany(f"INSERT INTO {into} VALUES ({', '.join(['%s'] * len(columns))})", list(rows))
             return
         with cursor.copy(f"COPY {into} FROM STDIN") as copy:
             for row in rows:
@@ -205,7 +208,7 @@ def ask_by_join(question: dict[str, str], user: Any) -> list[int]:
 
     given = QueryDict(urlencode(question))
     query = RunQuery.read(given)
-    runs, keys = ordered(filtered(Run.objects.visible_to(user), query, given.dict()), query.ordering)  # type: ignore[arg-type]
+    runs, keys = ordered(filtered(Run.objects.visible_to(user), query, given.dict()), query.ordering)
     nulls = [{"nulls_last": True} if key.nullable else {} for key in keys]
     by = [F(k.name).desc(**n) if k.descending else F(k.name).asc(**n) for k, n in zip(keys, nulls, strict=True)]
     return list(runs.order_by(*by).values_list("pk", flat=True)[:50])
