@@ -32,7 +32,7 @@ class SubmissionError(ValueError):
         super().__init__("; ".join(f"{error.dotted}: {error.message}" for error in errors))
 
 
-Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Seed = Annotated[int, Field(strict=True, ge=0, lt=2**31)]  # strict: true and 1.0 are not seeds 1
 
 
 class Submission(BaseModel):
@@ -138,6 +138,8 @@ def _plain(item: dict[str, Any]) -> FieldError:
         message = "this field is required"
     elif item["type"] == "string_too_short":
         message = "must not be empty"
+    elif item["type"] == "int_type":
+        message = f"must be a whole number such as 0 or 7, not {json.dumps(item['input'], default=str)[:40]}"
     return FieldError(tuple(item["loc"]), message)
 
 
