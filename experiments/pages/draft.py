@@ -70,6 +70,8 @@ class Draft:
     def _definition(self) -> dict[str, Any]:
         """A preset with what differs from it, as long as it is still that preset's shape; else the whole spec."""
         known = presets().get(self.preset)
+        if self.preset and known is None:
+            return {"preset": self.preset}  # refused there by its name
         if known is None or self.wrong:
             return {"spec": self.spec}
         base = dict(flatten(resolved(parse_spec(known.spec))))
@@ -127,7 +129,7 @@ def from_experiment(experiment: Experiment) -> Draft:
     return Draft(
         name=experiment.name,
         project=experiment.project.name,
-        preset=experiment.preset,
+        preset=experiment.preset if experiment.preset in presets() else "",
         spec=_whole(experiment.spec),
         matrix=[(path, values_text(values)) for path, values in experiment.matrix.items()],
         seeds=seeds_text(experiment.seeds),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from django.conf import settings
@@ -84,12 +84,14 @@ def new(request: HttpRequest) -> HttpResponse:
         raise PermissionDenied("You are no editor of any project yet. Ask an administrator to add you to one.")
     if request.method == "GET":
         draft = _start(request)
-        return render(request, "pages/new.html", _context(request, draft, Verdict(), fresh=True))
+        verdict = judge(request, replace(draft, name=draft.name or "untitled"))  # nobody has had the time to name it
+        status = 400 if "preset" in verdict.by_input else 200
+        return render(request, "pages/new.html", _context(request, draft, verdict), status=status)
     draft = drafts.from_post(request.POST)
     verdict = judge(request, draft)
     project = _project(request, draft)
     if verdict.plan is None or project is None:
-        return render(request, "pages/new.html", _context(request, draft, verdict), status=422)
+        return render(request, "pages/new.html", _context(request, draft, verdict), status=400)
     experiment = lifecycle.submit(verdict.plan, project=project, user=request.user)  # type: ignore[arg-type]
     messages.success(request, f"Submitted: {len(verdict.plan.runs)} runs are in the line for '{verdict.plan.pool}'.")
     return redirect("experiment", experiment.pk)
@@ -123,15 +125,16 @@ def _start(request: HttpRequest) -> Draft:
         draft = drafts.from_experiment(experiment_or_404(request, int(earlier)))
     else:
         draft = drafts.blank()
+        draft.preset = name  # none, or one that is not known: told at once
     draft.project = draft.project or editable_projects(request)[0].name
     return draft
 
 
-def _context(request: HttpRequest, draft: Draft, verdict: Verdict, *, fresh: bool = False) -> dict[str, Any]:
+def _context(request: HttpRequest, draft: Draft, verdict: Verdict) -> dict[str, Any]:
     if draft.source == "form":
         draft.write_yaml()
     leaves = dict(flatten(draft.spec))
-    return _verdict_context(draft, verdict if not fresh else judge(request, draft)) | {
+    return _verdict_context(draft, verdict) | {
         "presets": presets().values(),
         "projects": editable_projects(request),
         "tasks": {name: specform.TASK_TITLES.get(name, name) for name in TASKS},

@@ -75,6 +75,6 @@ def open_page(browser: Any, stack: Stack, session: dict[str, Any]) -> Iterator[C
     yield start
     for context in contexts:
         context.close()
-    # A 404 or 422 that a test asked for is told by the browser as a failed load.
+    # A 404 or 400 that a test asked for is told by the browser as a failed load.
     told = [said for said in complaints if "Failed to load resource" not in said[1] or "500" in said[1]]
     assert not told

@@ -94,7 +94,12 @@ def test_another_dataset_brings_its_own_fields(form: Any) -> None:
     assert form.locator("[name='spec.model.queries']").count() == 0
 
 
-def test_an_unknown_preset_starts_blank_and_is_never_stored(open_page: Callable[..., Any], rest: Rest) -> None:
+def test_an_unknown_preset_is_told_beside_a_blank_form_that_complains_of_nothing_else(
+    open_page: Callable[..., Any],
+) -> None:
     page = open_page()
     page.goto("/experiments/new/?preset=sam4")
+    assert "unknown preset 'sam4'" in error_at(page, "preset").inner_text()
     assert page.get_by_role("link", name="blank").get_attribute("aria-current") == "true"
+    page.goto("/experiments/new/")
+    assert page.locator("[data-error-for]:not(:empty), [aria-invalid]").count() == 0

@@ -98,6 +98,7 @@ def test_a_preset_that_was_changed_keeps_its_name(ed: Client) -> None:
     ("fields", "at"),
     [
         ({"name": " "}, "name"),
+        ({"preset": "sam4"}, "preset"),
         ({"project": "theirs"}, "project"),
         ({"priority": "high"}, "priority"),
         ({"seeds": "0-99999999"}, "seeds"),
@@ -118,9 +119,20 @@ def test_a_preset_that_was_changed_keeps_its_name(ed: Client) -> None:
 )
 def test_bad_input_is_told_at_its_field_and_nothing_is_stored(ed: Client, fields: dict[str, Any], at: str) -> None:
     answer = ed.post("/experiments/new/", form(**fields))
-    assert answer.status_code == 422
+    assert answer.status_code == 400
     assert at in answer.context["errors"], answer.context["errors"]
     assert not Experiment.objects.exists()
+
+
+def test_an_unknown_preset_in_the_address_is_told_beside_a_blank_form(ed: Client) -> None:
+    answer = ed.get("/experiments/new/?preset=sam3-lit")
+    assert answer.status_code == 400
+    assert "did you mean &#x27;sam3-lite&#x27;" in answer.content.decode()
+
+
+def test_a_blank_form_complains_about_nothing_until_it_is_sent(ed: Client) -> None:
+    assert ed.get("/experiments/new/").context["errors"] == {}
+    assert "name" in ed.post("/experiments/new/check/", form(name="")).context["errors"]
 
 
 @pytest.mark.parametrize("path", ["/runs/", "/experiments/", "/", "/workers/", "/compare/?runs={ids}"])
