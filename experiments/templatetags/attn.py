@@ -43,6 +43,16 @@ def leaf(value: object) -> str:
 
 
 @register.filter
+def ending(path: str, room: int = 20) -> str:
+    """The last segments of a dotted path that fit, whole; at least one."""
+    parts = path.split(".")
+    shown = [parts.pop()]
+    while parts and len(".".join([parts[-1], *shown])) <= room:
+        shown.insert(0, parts.pop())
+    return ".".join(shown)
+
+
+@register.filter
 def get(mapping: Mapping[str, Any] | None, key: object) -> Any:
     """`mapping[key]` or None, for keys that a template cannot spell."""
     return (mapping or {}).get(str(key))

@@ -10,6 +10,7 @@ from django.contrib.auth.models import Permission
 from django.test import Client
 
 from experiments.models import Experiment, Project, Run, Worker
+from experiments.templatetags.attn import ending
 from tests.service.factories import SPEC, claim, make_experiment, make_project, make_run, make_user, make_worker, train
 
 pytestmark = pytest.mark.django_db
@@ -128,6 +129,18 @@ def test_an_unknown_preset_in_the_address_is_told_beside_a_blank_form(ed: Client
     answer = ed.get("/experiments/new/?preset=sam3-lit")
     assert answer.status_code == 400
     assert "did you mean &#x27;sam3-lite&#x27;" in answer.content.decode()
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("model.attention.frozen", "attention.frozen"),
+        ("train.steps", "train.steps"),
+        ("a.b" + "x" * 30, "b" + "x" * 30),
+    ],
+)
+def test_a_column_of_variants_is_headed_by_the_last_words_of_its_path(path: str, shown: str) -> None:
+    assert ending(path) == shown
 
 
 def test_a_blank_form_complains_about_nothing_until_it_is_sent(ed: Client) -> None:
