@@ -207,6 +207,14 @@ def test_the_whole_experiment_can_be_cancelled(ed: Client, project: Project) -> 
     assert set(experiment.runs.values_list("state", flat=True)) == {"cancelled"}
 
 
+def test_a_claimed_run_says_what_it_waits_for(ed: Client, project: Project) -> None:
+    run = make_run(project)
+    words = "the trainer is starting"
+    assert words not in ed.get(f"/runs/{run.pk}/live/").content.decode()
+    claim(run)
+    assert words in ed.get(f"/runs/{run.pk}/live/").content.decode()
+
+
 def test_a_log_is_read_on_from_where_one_stopped(ed: Client, project: Project) -> None:
     from experiments import lifecycle
 
