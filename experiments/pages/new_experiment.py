@@ -14,8 +14,8 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_POST
 
-from experiments import lifecycle
-from experiments.models import Project
+from experiments import estimates, lifecycle
+from experiments.models import Project, Run
 from experiments.presets import presets
 from experiments.spec import TASKS, FieldError, flatten
 from experiments.submission import Plan, SubmissionError, plan
@@ -102,7 +102,7 @@ def check(request: HttpRequest) -> HttpResponse:
     """Live validation: the runs it expands to, or what is wrong and where."""
     draft = drafts.from_post(request.POST)
     verdict = judge(request, draft)
-    return render(request, "pages/new_check.html", _verdict_context(draft, verdict))
+    return render(request, "pages/new_check.html", _verdict_context(request, draft, verdict))
 
 
 @require_POST
@@ -134,7 +134,7 @@ def _context(request: HttpRequest, draft: Draft, verdict: Verdict) -> dict[str, 
     if draft.source == "form":
         draft.write_yaml()
     leaves = dict(flatten(draft.spec))
-    return _verdict_context(draft, verdict) | {
+    return _verdict_context(request, draft, verdict) | {
         "presets": presets().values(),
         "projects": editable_projects(request),
         "tasks": {name: specform.TASK_TITLES.get(name, name) for name in TASKS},
@@ -147,7 +147,7 @@ def _context(request: HttpRequest, draft: Draft, verdict: Verdict) -> dict[str, 
     }
 
 
-def _verdict_context(draft: Draft, verdict: Verdict) -> dict[str, Any]:
+def _verdict_context(request: HttpRequest, draft: Draft, verdict: Verdict) -> dict[str, Any]:
     found = verdict.plan
     told = [(error, input_of(error), verdict.lines.get(error.dotted)) for error in verdict.errors]
     return {
@@ -162,4 +162,12 @@ def _verdict_context(draft: Draft, verdict: Verdict) -> dict[str, Any]:
         "columns": list(found.matrix) if found else [],
         "variants": math.prod(len(values) for values in found.matrix.values()) if found else 0,
         "total_steps": sum(run.spec.train.steps for run in found.runs) if found else 0,
-    }
+    } | (_cost(request, found) if found else {})
+
+
+def _cost(request: HttpRequest, found: Plan) -> dict[str, Any]:
+    """Sizes of the models and, where runs like these were measured, how long training takes."""
+    specs = [run.spec for run in found.runs]
+    sizes = [estimates.parameters(spec) for spec in specs]
+    seconds = estimates.seconds(specs, Run.objects.visible_to(request.user))
+    return {"smallest": min(sizes), "largest": max(sizes), "seconds": seconds}

@@ -9,7 +9,8 @@ import pytest
 from django.contrib.auth.models import Permission
 from django.test import Client
 
-from experiments.models import Experiment, Project, Run, Worker
+from experiments import lifecycle
+from experiments.models import Experiment, Headline, Project, Run, Worker
 from experiments.templatetags.attn import ending
 from tests.service.factories import SPEC, claim, make_experiment, make_project, make_run, make_user, make_worker, train
 
@@ -131,6 +132,22 @@ def test_an_unknown_preset_in_the_address_is_told_beside_a_blank_form(ed: Client
     assert "did you mean &#x27;sam3-lite&#x27;" in answer.content.decode()
 
 
+def test_the_form_tells_the_cost_before_anything_is_submitted(ed: Client, project: Project) -> None:
+    fields = form(**{"matrix-path": ["model.attention.variant"], "matrix-values": ["full, no_q"]})
+    before = ed.post("/experiments/new/check/", fields)
+    smallest, largest = before.context["smallest"], before.context["largest"]
+    assert 0 < smallest < largest
+    assert f"{smallest:,} to {largest:,}" in before.content.decode()
+    assert "no run like these measured yet" in before.content.decode()
+    ed.post("/experiments/new/", fields)
+    for run in Run.objects.all():
+        Run.objects.filter(pk=run.pk).update(state="succeeded", finished=run.created)
+        Headline.objects.create(run=run, key="time/step_ms", last=250.0)
+    after = ed.post("/experiments/new/check/", fields)
+    assert after.context["seconds"] == 4 * 20 * 0.25
+    assert "about 20 s in all" in after.content.decode()
+
+
 @pytest.mark.parametrize(
     ("path", "shown"),
     [
@@ -211,13 +228,11 @@ def test_a_claimed_run_says_what_it_waits_for(ed: Client, project: Project) -> N
     run = make_run(project)
     words = "the trainer is starting"
     assert words not in ed.get(f"/runs/{run.pk}/live/").content.decode()
-    claim(run)
+    assert lifecycle.claim([run.pool], make_worker()) is not None
     assert words in ed.get(f"/runs/{run.pk}/live/").content.decode()
 
 
 def test_a_log_is_read_on_from_where_one_stopped(ed: Client, project: Project) -> None:
-    from experiments import lifecycle
-
     run = make_run(project)
     held = claim(run).held
     lifecycle.add_log(held, "first <b>line</b>")
