@@ -32,7 +32,7 @@ T = TypeVar("T")
 _number = itertools.count(1)
 
 
-def wait_for(look: Callable[[], T], within: float = 20.0, what: str = "") -> T:
+def wait_for(look: Callable[[], T], within: float = 60.0, what: str = "") -> T:
     """The first true answer of `look`, or a failure with what was seen last."""
     deadline = time.monotonic() + within
     while True:
@@ -74,7 +74,7 @@ class Process:
         except psutil.NoSuchProcess:
             return []
 
-    def stop(self, number: signal.Signals = signal.SIGTERM, within: float = 20.0) -> int:
+    def stop(self, number: signal.Signals = signal.SIGTERM, within: float = 60.0) -> int:
         if self.popen.poll() is None:
             self.popen.send_signal(number)
         try:

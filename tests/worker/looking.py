@@ -39,13 +39,13 @@ def fresh(run: Run) -> Run:
     return Run.objects.get(pk=run.pk)
 
 
-def ended(run: Run, within: float = 30.0) -> Run:
+def ended(run: Run, within: float = 90.0) -> Run:
     """The run once it has ended."""
     fleet.wait_for(lambda: fresh(run).state in ENDED, within, f"run {run.pk} ends")
     return fresh(run)
 
 
-def reaches(run: Run, step: int, within: float = 30.0) -> Run:
+def reaches(run: Run, step: int, within: float = 90.0) -> Run:
     """The run once so many steps are committed."""
     fleet.wait_for(lambda: fresh(run).committed_step >= step, within, f"run {run.pk} reaches step {step}")
     return fresh(run)
