@@ -1,6 +1,6 @@
 // A panel of curves: ECharts draws lines and axes; legend, crosshair and tooltip are ours.
 import * as echarts from "../vendor/echarts.esm.min.mjs";
-import { colour, seriesColour } from "./palette.js";
+import { colour, paintSwatch, seriesLook } from "./palette.js";
 import { figure, span, tick } from "./numbers.js";
 import { Hover } from "./hover.js";
 import { nearest, smoothed } from "./points.js";
@@ -9,12 +9,12 @@ const FEW = 50;
 const panels = new Set();
 
 export class LinePanel {
-  // `figure` holds [data-plot] and perhaps [data-legend]; `look(series, at)` gives {label, colour, hidden}.
+  // `figure` holds [data-plot] and perhaps [data-legend]; `look(series, at)` gives {label, colour, dash, hidden}.
   constructor(element, { look = null, log = false, zoomed = null } = {}) {
     this.element = element;
     this.plot = element.querySelector("[data-plot]");
     this.legend = element.querySelector("[data-legend]");
-    this.look = look ?? ((series, at) => ({ label: series.name, colour: seriesColour(at) }));
+    this.look = look ?? ((series, at) => ({ label: series.name, ...seriesLook(at) }));
     this.autoLog = log;
     this.zoomed = zoomed;
     this.hidden = new Set();
@@ -92,7 +92,7 @@ export class LinePanel {
   drawn(line, log) {
     const pairs = (values) => line.x.map((x, at) => [x, log && !(values[at] > 0) ? null : values[at]]);
     const base = { type: "line", showSymbol: line.x.length <= FEW, symbol: "circle", symbolSize: 4, silent: true, connectNulls: false, z: 3 };
-    const drawn = [{ ...base, data: pairs(line.y), lineStyle: { color: line.colour, width: 1.6 }, itemStyle: { color: line.colour } }];
+    const drawn = [{ ...base, data: pairs(line.y), lineStyle: { color: line.colour, width: 1.6, type: line.dash ?? "solid" }, itemStyle: { color: line.colour } }];
     if (this.smooths(line.series)) drawn.unshift({ ...base, z: 2, data: pairs(line.series.value), lineStyle: { color: line.colour, width: 1, opacity: 0.22 } });
     return drawn;
   }
@@ -114,11 +114,33 @@ export class LinePanel {
       const key = this.legend.children[at] ?? this.addKey();
       key.dataset.key = line.key;
       key.setAttribute("aria-pressed", String(!this.hidden.has(line.key)));
-      key.firstChild.style.background = line.colour;
+      paintSwatch(key.firstChild, line);
       key.children[1].textContent = labels[at];
       key.children[2].textContent = figure(line.series.value.at(-1));
       key.children[3].textContent = line.series.nonfinite ? `${line.series.nonfinite} non-finite` : "";
     });
+    this.unfold();
+  }
+
+  // A legend that does not fit gets a button that shows all of it.
+  unfold() {
+    const folded = this.legend.scrollHeight > this.legend.clientHeight + 2;
+    if (!folded && !this.more) return;
+    this.more ??= this.addMore();
+    const open = this.legend.classList.contains("unfolded");
+    this.more.hidden = !folded && !open;
+    this.more.ariaExpanded = String(open);
+    this.more.textContent = open ? "fewer" : `all ${this.lines.length}`;
+  }
+
+  addMore() {
+    const more = Object.assign(document.createElement("button"), { type: "button", className: "link-button panel-more" });
+    more.addEventListener("click", () => {
+      this.legend.classList.toggle("unfolded");
+      this.unfold();
+    });
+    this.element.querySelector("figcaption").append(more);
+    return more;
   }
 
   addKey() {

@@ -1,7 +1,7 @@
 // Compare: one panel a series, one line a run; colours by run or by a parameter.
 import { Feed } from "./feed.js";
 import { LinePanel } from "./charts.js";
-import { seriesColour } from "./palette.js";
+import { paintSwatch, seriesLook } from "./palette.js";
 import { chartTools, whenNear } from "./tools.js";
 
 const root = document.getElementById("compare");
@@ -14,11 +14,11 @@ const view = chartTools((changed) => charts.forEach((chart) => chart.setView(cha
 
 function look(series) {
   const { shade, label } = entries.get(series.run).dataset;
-  return { label: `#${series.run} ${label}`, colour: seriesColour(Number(shade)), hidden: hidden.has(series.run) };
+  return { label: `#${series.run} ${label}`, ...seriesLook(Number(shade)), hidden: hidden.has(series.run) };
 }
 
 function paintLegend() {
-  for (const item of entries.values()) item.querySelector(".swatch").style.background = seriesColour(Number(item.dataset.shade));
+  for (const item of entries.values()) paintSwatch(item.querySelector(".swatch"), seriesLook(Number(item.dataset.shade)));
 }
 
 for (const [run, item] of entries) {

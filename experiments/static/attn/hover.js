@@ -1,5 +1,6 @@
 // Crosshair and tooltip over a panel; all panels of a page move their crosshairs together.
 import { figure, span } from "./numbers.js";
+import { paintSwatch } from "./palette.js";
 import { nearest } from "./points.js";
 
 const MOST_ROWS = 14;
@@ -63,7 +64,7 @@ export class Hover {
 function row({ line, value }) {
   const element = text("p", "", "chart-tip-row");
   const swatch = text("span", "", "swatch");
-  swatch.style.background = line.colour;
+  paintSwatch(swatch, line);
   element.append(swatch, text("span", line.label, "clip"), text("b", value === null ? "non-finite" : figure(value)));
   return element;
 }

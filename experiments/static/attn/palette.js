@@ -13,10 +13,19 @@ export function colour(name) {
   return cache.get(name);
 }
 
-export const SERIES = 10;
+// Ten colours, then the same ten dashed, dotted and so on: fifty lines that can be told apart.
+const SERIES = 10;
+const DASHES = [null, [7, 3], [2, 3], [10, 3, 2, 3], [14, 5]];
 
-export function seriesColour(at) {
-  return colour(`series-${(at % SERIES) + 1}`);
+export function seriesLook(at) {
+  return { colour: colour(`series-${(at % SERIES) + 1}`), dash: DASHES[Math.floor(at / SERIES) % DASHES.length] };
+}
+
+// A line's key: its colour, in its dashes.
+export function paintSwatch(swatch, { colour: ink, dash }) {
+  let end = 0;
+  const stops = (dash ?? []).map((length, at) => `${at % 2 ? "transparent" : ink} ${end}px ${(end += length)}px`);
+  swatch.style.background = dash ? `repeating-linear-gradient(90deg, ${stops.join(", ")})` : ink;
 }
 
 export function matrixColour(name) {

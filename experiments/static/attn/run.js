@@ -3,7 +3,7 @@ import htmx from "../vendor/htmx.esm.js";
 import { Feed, matches } from "./feed.js";
 import { LinePanel } from "./charts.js";
 import { Heat } from "./heat.js";
-import { colour, matrixColour, seriesColour } from "./palette.js";
+import { colour, matrixColour, seriesLook } from "./palette.js";
 import { chartTools, whenNear } from "./tools.js";
 import { pause } from "./live.js";
 
@@ -117,7 +117,7 @@ class Curve {
     legend.dataset.legend = plot.dataset.plot = "";
     this.element.append(title, legend, plot);
     this.heat.after(this.element);
-    const look = (series, at) => ({ label: series.name.split("/").slice(2).join(" "), colour: at === 0 ? (matrixColour(series.name) ?? colour("accent")) : seriesColour(at + 4) });
+    const look = (series, at) => ({ label: series.name.split("/").slice(2).join(" "), ...(at === 0 ? { colour: matrixColour(series.name) ?? colour("accent") } : seriesLook(at + 4)) });
     this.chart = new LinePanel(this.element, { log: true, look });
     this.chart.view = view;
     charts.add(this.chart);
