@@ -4,6 +4,7 @@ import { remember } from "./address.js";
 import { channels, colour, ramp } from "./palette.js";
 import { figure } from "./numbers.js";
 import { HeatHover } from "./heathover.js";
+import { ABOUT, hint, nearlyZero, reason, sitesOfOneKey } from "./heatzero.js";
 
 const COLUMNS = 400;
 const WIDEST = 1e4; // the scale spans at most four decades: below, differences say little and cost contrast
@@ -13,6 +14,7 @@ export class Heat {
     this.element = element;
     this.run = run;
     this.picked = picked;
+    this.oneKey = new Set();
     this.open = new Set((element.dataset.open || "").split(",").filter(Boolean));
     this.row = element.dataset.row || "";
     this.form = document.querySelector("[data-heat-tools]");
@@ -45,6 +47,7 @@ export class Heat {
     const begun = performance.now();
     try {
       const grid = await getJson("series/grid/", { run: this.run, names: names.join(","), columns: COLUMNS, reduce: "max" });
+      if (nearlyZero(new Map(grid.names.map((name, at) => [name, grid.values[at]]))).size) this.oneKey = await sitesOfOneKey(this.run);
       this.took = performance.now() - begun;
       this.show(grid);
     } catch {
@@ -155,12 +158,16 @@ export class Heat {
     const colours = ramp();
     const shared = this.span([...this.values.values()].flat());
     const bad = channels(colour("ramp-bad"));
+    this.zero = nearlyZero(this.values);
     for (const [name, { strip, last }] of this.strips) {
       const values = this.values.get(name) ?? [];
+      const zero = this.zero.has(name);
       const span = this.scale === "row" ? this.span(values) : shared;
-      paintStrip(strip, values, span, colours, bad);
+      paintStrip(strip, zero && this.scale !== "row" ? [] : values, span, colours, bad);
       const latest = values.at(-1);
-      last.textContent = latest === null ? "non-finite" : figure(latest);
+      strip.classList.toggle("heat-zero", zero && this.scale !== "row");
+      last.textContent = zero ? "≈ 0" : latest === null ? "non-finite" : figure(latest);
+      strip.title = last.title = zero ? hint(name, this.oneKey) : "";
       last.classList.toggle("heat-bad", latest === null);
       strip.setAttribute("aria-label", `${name}, latest ${last.textContent}`);
     }
@@ -197,6 +204,11 @@ export class Heat {
     const odd = make("span", "", "non-finite");
     odd.prepend(swatch("bad"));
     this.legend.replaceChildren(make("span", "mono", low), bar, make("span", "mono", high), make("span", "", "log scale, largest of each column"), zero, odd);
+    if (!this.zero.size) return;
+    const nearly = make("span", "", `≈ 0, ${ABOUT}`);
+    nearly.prepend(swatch("nearly"));
+    const why = reason([...this.zero], this.oneKey);
+    this.legend.append(nearly, ...(why ? [make("p", "heat-why", why)] : []));
   }
 
   tell(words) {
