@@ -4,15 +4,14 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('experiments', '0003_blobs_outside'),
+        ("experiments", "0003_blobs_outside"),
     ]
 
     operations = [
         migrations.AddField(
-            model_name='worker',
-            name='stopped',
-            field=models.DateTimeField(blank=True, help_text='when it said goodbye; null while it works', null=True),
+            model_name="worker",
+            name="stopped",
+            field=models.DateTimeField(blank=True, help_text="when it said goodbye; null while it works", null=True),
         ),
     ]
