@@ -89,19 +89,12 @@ class Attention(nn.Module):
     def values(self, y: Tensor) -> Tensor:
         return y @ self.W_v
 
-    def forward(
-        self,
-        x_BTM: Tensor,
-        y_BSM: Tensor | None = None,
-        mask: Tensor | None = None,
-        *,
-        key_position: Tensor | None = None,
-    ) -> Tensor:
+    def forward(self, x_BTM: Tensor, y_BSM: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         """x asks, y answers (x itself when y is None). `mask` is boolean, True where asking is allowed, and
-        broadcasts to BHTS. `key_position` is added to what the keys are made from, never to the values."""
+        broadcasts to BHTS."""
         y = x_BTM if y_BSM is None else y_BSM
         q = self._normed(self._split(self.queries(x_BTM)))
-        k = self._normed(self._split(self.keys(y if key_position is None else y + key_position)))
+        k = self._normed(self._split(self.keys(y)))
         v = self._split(self.values(y))
         if self.tap is not None:
             self.tap(Tap(q, k, mask, self.scale))
