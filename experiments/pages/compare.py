@@ -13,10 +13,11 @@ from django.views.decorators.http import require_safe
 from experiments.models import Headline, Param, Run
 from experiments.store.read import matches
 
-from .panels import names_of
+from .matrixgrid import MATRICES, MAX_SITES, sites_of
+from .panels import names_by_run
 
 MAX_PANELS = 48
-USUAL = ("loss/total", "eval/*", "grad_norm/total")
+USUAL = ("loss/total", "eval/*", "grad_norm/total")  # and the matrices of every site, smaller
 _NEVER = {"seed"}
 
 
@@ -55,12 +56,14 @@ def _ids(text: str) -> list[int]:
 
 
 def _context(request: HttpRequest, runs: list[Run]) -> dict[str, Any]:
-    names = names_of(run.pk for run in runs)
+    by_run = names_by_run(run.pk for run in runs)
+    names = list(dict.fromkeys(name for mine in by_run.values() for name in mine))
     asked = [glob.strip() for glob in request.GET.get("names", "").split(",") if glob.strip()]
     globs = asked or [glob for glob in USUAL if any(matches(name, [glob]) for name in names)]
     chosen = [name for name in names if matches(name, globs)]
     rows = _config(runs)
     differing = [row for row in rows if row.differs]
+    sites = [] if asked else sites_of(map(set, by_run.values()), names)
     by = request.GET.get("color", "")
     return {
         "ids": ",".join(str(run.pk) for run in runs),
@@ -68,6 +71,9 @@ def _context(request: HttpRequest, runs: list[Run]) -> dict[str, Any]:
         "all_names": names,
         "panels": chosen[:MAX_PANELS],
         "hidden_panels": max(0, len(chosen) - MAX_PANELS),
+        "matrices": MATRICES,
+        "sites": sites[:MAX_SITES],
+        "hidden_sites": max(0, len(sites) - MAX_SITES),
         "rows": rows if request.GET.get("diff") == "all" else differing,
         "differing": [row for row in differing if row.path not in _NEVER],
         "same_count": len(rows) - len(differing),

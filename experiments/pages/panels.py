@@ -42,8 +42,16 @@ _TAKEN_BY_MATRICES = ("grad_norm/*/W_*", "grad_norm/*/W_*/head.*", "update_ratio
 
 def names_of(run_ids: Iterable[int]) -> list[str]:
     """Every series name of the runs, once, in the order a trainer told them."""
-    groups = Group.objects.filter(run_id__in=list(run_ids)).order_by("run_id", "id").values_list("names", flat=True)
-    return list(dict.fromkeys(name for names in groups for name in names))
+    return list(dict.fromkeys(name for names in names_by_run(run_ids).values() for name in names))
+
+
+def names_by_run(run_ids: Iterable[int]) -> dict[int, list[str]]:
+    """The series names of each run that recorded something."""
+    found: dict[int, list[str]] = {}
+    groups = Group.objects.filter(run_id__in=list(run_ids)).order_by("run_id", "id")
+    for run, names in groups.values_list("run_id", "names"):
+        found.setdefault(run, []).extend(names)
+    return found
 
 
 def panels_of(names: list[str]) -> list[Panel]:

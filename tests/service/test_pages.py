@@ -10,7 +10,7 @@ from django.contrib.auth.models import Permission
 from django.test import Client
 
 from experiments import lifecycle
-from experiments.models import Experiment, Headline, Project, Run, Worker
+from experiments.models import Experiment, Group, Headline, Project, Run, Worker
 from experiments.templatetags.attn import ending
 from tests.service.factories import SPEC, claim, make_experiment, make_project, make_run, make_user, make_worker, train
 
@@ -207,6 +207,19 @@ def test_a_filter_that_makes_no_sense_is_told(ed: Client, query: str) -> None:
     page = ed.get(f"/runs/?{query}")
     assert page.status_code == 200
     assert page.context["problems"]
+
+
+def test_compare_shows_the_matrices_of_the_sites_that_runs_share(ed: Client, project: Project) -> None:
+    experiment = make_experiment(project, seeds=[0, 1, 2])
+    own = ["grad_norm/b/W_q", "grad_norm/c/W_q", "grad_norm/d/W_q"]
+    for run, name in zip(experiment.runs.order_by("id"), own, strict=True):
+        names = ["grad_norm/total", "grad_norm/a/W_q", "grad_norm/a/W_v", "grad_norm/a/W_q/head.0", name]
+        Group.objects.create(run=run, name="train", names=names)
+    address = "/compare/?runs=" + ",".join(str(run.pk) for run in experiment.runs.all())
+    page = ed.get(address)
+    sites = [(site.name, site.series) for site in page.context["sites"]]
+    assert sites == [("a", ("grad_norm/a/W_q", None, "grad_norm/a/W_v"))]
+    assert ed.get(f"{address}&names=grad_norm/total").context["sites"] == []
 
 
 def test_cancel_and_retry_go_through_the_same_verbs_as_rest(ed: Client, project: Project) -> None:

@@ -10,12 +10,13 @@ const panels = new Set();
 
 export class LinePanel {
   // `figure` holds [data-plot] and perhaps [data-legend]; `look(series, at)` gives {label, colour, dash, hidden}.
-  constructor(element, { look = null, log = false, zoomed = null } = {}) {
+  constructor(element, { look = null, log = false, small = false, zoomed = null } = {}) {
     this.element = element;
     this.plot = element.querySelector("[data-plot]");
     this.legend = element.querySelector("[data-legend]");
     this.look = look ?? ((series, at) => ({ label: series.name, ...seriesLook(at) }));
     this.autoLog = log;
+    this.small = small;
     this.zoomed = zoomed;
     this.hidden = new Set();
     this.view = { smooth: 0, axis: "step", y: "auto" };
@@ -61,12 +62,12 @@ export class LinePanel {
 
   option() {
     const log = this.log;
-    const text = { color: colour("ink-3"), fontSize: 11 };
+    const text = { color: colour("ink-3"), fontSize: this.small ? 10 : 11 };
     const grid = { lineStyle: { color: colour("line") } };
     const along = this.view.axis === "time" ? span : tick;
     return {
       animation: false,
-      grid: { left: 8, right: 14, top: 10, bottom: 4, containLabel: true },
+      grid: this.small ? { left: 2, right: 8, top: 6, bottom: 0, containLabel: true } : { left: 8, right: 14, top: 10, bottom: 4, containLabel: true },
       xAxis: {
         type: "value",
         min: ({ min, max }) => (min < max / 4 ? 0 : min),
@@ -79,7 +80,7 @@ export class LinePanel {
       yAxis: {
         type: log ? "log" : "value",
         scale: true,
-        splitNumber: 4,
+        splitNumber: this.small ? 2 : 4,
         axisLabel: { ...text, formatter: tick },
         splitLine: grid,
         minorSplitLine: { show: false },

@@ -30,18 +30,28 @@ for (const [run, item] of entries) {
   });
 }
 
-for (const element of root.querySelectorAll("[data-panel]")) {
-  let share = null;
-  const chart = new LinePanel(element, { look, zoomed: (from, to) => feed.zoom(share, from, to) });
+function panel(element, zoomed) {
+  const chart = new LinePanel(element, { look, log: "logscale" in element.dataset, small: "small" in element.dataset, zoomed });
   chart.view = { ...chart.view, ...view };
   charts.push(chart);
+  return chart;
+}
+
+// The panels of a group share one request: a panel alone, or the matrices of a site.
+for (const group of root.querySelectorAll("[data-group]")) {
+  let share = null;
+  const elements = group.matches("[data-panel]") ? [group] : [...group.querySelectorAll("[data-panel]")];
+  const mine = elements.map((element) => [element, panel(element, (from, to) => feed.zoom(share, from, to))]);
   const enter = async () => {
-    share = await feed.subscribe(element.dataset.names, (changed) => {
-      element.dataset.lines = changed.series.size;
-      chart.setSeries([...changed.series.values()]);
+    share = await feed.subscribe(group.dataset.names, (changed) => {
+      for (const [element, chart] of mine) {
+        const series = [...changed.series.values()].filter(({ name }) => name === element.dataset.panel);
+        element.dataset.lines = series.length;
+        chart.setSeries(series);
+      }
     });
   };
-  whenNear(element, enter, (near) => share && (share.active = near));
+  whenNear(group, enter, (near) => share && (share.active = near));
 }
 
 paintLegend();
