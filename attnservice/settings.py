@@ -146,6 +146,7 @@ for _name, _seconds in (("ATTN_BEAT_S", ATTN_BEAT_S), ("ATTN_RECONCILE_S", ATTN_
 ATTN_MAX_RUNS = whole("ATTN_MAX_RUNS", 1000, least=1)  # runs that one experiment may expand to
 ATTN_MAX_SERIES_RUNS = whole("ATTN_MAX_SERIES_RUNS", 100, least=1)  # runs in one /series/ request
 ATTN_MAX_POINTS = whole("ATTN_MAX_POINTS", 100_000, least=4)  # points a series in one reply
+ATTN_MAX_REPLY_POINTS = whole("ATTN_MAX_REPLY_POINTS", 5_000_000, least=4)  # points of all series in one reply
 ATTN_MAX_LOG_BYTES = whole("ATTN_MAX_LOG_BYTES", 10 * 2**20)  # kept log of one attempt
 DATA_UPLOAD_MAX_MEMORY_SIZE = whole("ATTN_MAX_BODY_BYTES", 2 * 2**20)
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
+from django.conf import settings
 from django.http.response import HttpResponseBase
 from pydantic import BaseModel, Field
 from rest_framework.request import Request
@@ -19,6 +20,7 @@ from .bands import check_limits
 from .base import View
 from .caching import Cached
 from .paging import Page
+from .problems import Invalid
 from .query import Names, Query, RowId, RowIds, Step
 from .wire import ARROW, Arrow, Json
 
@@ -117,6 +119,7 @@ class SeriesPoints(Cached, View[SeriesQuery]):
         runs = list(dict.fromkeys(asked.runs))
         check_limits(runs, asked.max_points)
         visible_runs(request, runs)
+        _check_total(runs, asked)
         return self.answer(request, runs, lambda: _points(request, runs, asked))
 
 
@@ -131,6 +134,15 @@ class SeriesGrid(Cached, View[GridQuery]):
         asked = self.params
         visible_runs(request, [asked.run])
         return self.answer(request, [asked.run], lambda: _grid(asked))
+
+
+def _check_total(runs: list[int], asked: SeriesQuery) -> None:
+    """Refuse what would not fit into one reply before anything is read."""
+    series = store.count_series(runs, asked.names)
+    if series * asked.max_points > settings.ATTN_MAX_REPLY_POINTS:
+        most = settings.ATTN_MAX_REPLY_POINTS
+        text = f"{series} series of up to {asked.max_points} points are more than the {most:,} points of one reply"
+        raise Invalid.at("names", f"{text}; ask for fewer series or points")
 
 
 def _points(request: Request, runs: list[int], asked: SeriesQuery) -> Response:

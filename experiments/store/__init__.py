@@ -1,7 +1,7 @@
 """The metric store: frames in, series out. The only module that knows how points are kept."""
 
 from .heatmap import Grid, grid
-from .read import Series, SeriesInfo, catalogue, read
+from .read import Series, SeriesInfo, catalogue, count_series, read
 from .seal import seal_next
 from .write import Incoming, append, restore, snapshot, truncate
 
@@ -12,6 +12,7 @@ __all__ = [
     "SeriesInfo",
     "append",
     "catalogue",
+    "count_series",
     "grid",
     "read",
     "restore",

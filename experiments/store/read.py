@@ -157,6 +157,11 @@ def columns_of(run_ids: Sequence[int], globs: Sequence[str]) -> list[Chosen]:
     return [one for one in chosen if one.columns]
 
 
+def count_series(run_ids: Sequence[int], globs: Sequence[str]) -> int:
+    """How many series `read` would find; one query, no history."""
+    return sum(len(one.columns) for one in columns_of(run_ids, globs))
+
+
 def _parts(chosen: list[Chosen], window: Window, max_points: int) -> list[Part]:
     tails = tails_of([one.group for one in chosen], window)
     plans: dict[tuple[object, ...], list[Chosen]] = defaultdict(list)

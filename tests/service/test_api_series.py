@@ -177,3 +177,12 @@ def test_the_grid_is_series_by_columns(client: APIClient, project: Project) -> N
     assert get(client, "/series/grid/", run=run.pk, names="nothing")["values"] == []
     assert pointers(client.get(f"{API}/series/grid/?run={run.pk}&reduce=median")) == ["/reduce"]
     assert pointers(client.get(f"{API}/series/grid/")) == ["/run"]
+
+
+def test_more_points_than_one_reply_may_carry_are_refused_by_name(
+    client: APIClient, project: Project, settings: Any
+) -> None:
+    run = trained(project, range(5))
+    settings.ATTN_MAX_REPLY_POINTS = 100
+    assert len(get(client, "/series/", runs=run.pk, max_points=25)["series"]) == 4
+    assert pointers(client.get(f"{API}/series/", {"runs": run.pk, "max_points": 26})) == ["/names"]
