@@ -42,6 +42,29 @@ def django_db_modify_db_settings() -> None:
     database.setdefault("TEST", {})["NAME"] = database["NAME"]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def patient_flush() -> Iterator[None]:
+    """Emptying all tables after a test may meet a transaction of a worker or reconciler that several tests share;
+    PostgreSQL then ends one of the two. It is tried again."""
+    from django.db import OperationalError
+    from django.db.backends.base.operations import BaseDatabaseOperations
+
+    once = BaseDatabaseOperations.execute_sql_flush
+
+    def again(self: BaseDatabaseOperations, sql_list: list[str]) -> None:
+        for _ in range(9):
+            try:
+                return once(self, sql_list)
+            except OperationalError as error:
+                if "deadlock" not in str(error) and "locked" not in str(error):
+                    raise
+        return once(self, sql_list)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BaseDatabaseOperations, "execute_sql_flush", again)
+        yield
+
+
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[RedisServer]:
     """The Redis of this test process: REDIS_URL in the environment and in the settings names it. A test that

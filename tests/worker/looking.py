@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.db.models import F
+
 from experiments import store
 from experiments.models import Run
-from experiments.states import ENDED, State
+from experiments.states import State
 from tests.service.factories import make_run
 from tests.worker import fleet
 from tests.worker.scripted import NAMES, value
@@ -40,9 +42,15 @@ def fresh(run: Run) -> Run:
 
 
 def ended(run: Run, within: float = 90.0) -> Run:
-    """The run once it has ended."""
-    fleet.wait_for(lambda: fresh(run).state in ENDED, within, f"run {run.pk} ends")
+    """The run once it has ended and its worker has sealed what it recorded."""
+    fleet.wait_for(lambda: _settled(fresh(run)), within, f"run {run.pk} ends")
     return fresh(run)
+
+
+def _settled(run: Run) -> bool:
+    if run.state == State.SUCCEEDED:
+        return not run.groups.filter(rows__gt=F("sealed")).exists()
+    return run.ended
 
 
 def reaches(run: Run, step: int, within: float = 90.0) -> Run:
