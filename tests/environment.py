@@ -17,6 +17,8 @@ import pytest
 from attnservice.local import broker
 from tests.postgres import Missing, Postgres
 
+# Idle threads of torch must not spin while another test needs the core; read when torch loads.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 ON_POSTGRES = os.environ.get("ATTN_TEST_DB", "sqlite") == "postgres"
 _first = "ATTN_TEST_ROOT" not in os.environ  # the process that cleans up; xdist's workers inherit the rest
 
