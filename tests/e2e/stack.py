@@ -13,6 +13,8 @@ from typing import Any
 from urllib.error import URLError
 from urllib.request import Request, urlopen
 
+import psutil
+
 from attnservice.local.leash import die_with_parent
 from tests.deploy.compose import ROOT, bare
 
@@ -51,6 +53,26 @@ class Stack:
             time.sleep(0.1)
         return self
 
+    def web(self) -> list[psutil.Process]:
+        """The web server's processes, its master first."""
+        family = psutil.Process(self.process.pid).children(recursive=True)
+        return [process for process in family if "gunicorn" in _command(process)]
+
+    def back(self, killed: list[psutil.Process], within_s: float = 60) -> None:
+        """Wait until other processes than the killed ones answer."""
+        gone = {process.pid for process in killed}
+        deadline = time.monotonic() + within_s
+        while gone & {process.pid for process in self.web()} or not self._answers():
+            assert time.monotonic() < deadline, self.said()
+            time.sleep(0.2)
+
+    def _answers(self) -> bool:
+        try:
+            with urlopen(f"{self.url}/healthz", timeout=5) as reply:
+                return bool(reply.status == 200)
+        except OSError:
+            return False
+
     def said(self) -> str:
         logs = sorted((self.data / "logs").glob("*")) if (self.data / "logs").is_dir() else []
         tails = [f"--- {log.name}\n{log.read_text(errors='replace')[-2000:]}" for log in logs]
@@ -63,6 +85,13 @@ class Stack:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+
+
+def _command(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:  # it has just ended
+        return ""
 
 
 class Rest:
