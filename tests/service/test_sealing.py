@@ -78,11 +78,11 @@ class Model:
             assert len(series.steps) == len(steps)
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 def test_any_sequence_of_appends_seals_and_truncations_reads_like_a_list(seed: int) -> None:
     random = np.random.default_rng(seed)
     model = Model(make_run(), seed)
-    for _ in range(14):
+    for _ in range(12):
         match random.integers(0, 5):
             case 0 | 1:
                 model.append(int(random.integers(1, 9000)), even=seed % 2 == 0)
