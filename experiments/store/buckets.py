@@ -39,6 +39,11 @@ class Buckets(dict[str, NDArray]):  # type: ignore[type-arg]  # each field has i
         return Buckets((name, column[low:high]) for name, column in self.items())
 
 
+def milliseconds(times: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Seconds as the whole milliseconds that the store keeps."""
+    return np.rint(times * 1000).astype(np.int64)
+
+
 def beside(parts: Sequence[Buckets]) -> Buckets:
     """The same series, later buckets after earlier ones."""
     return _joined(parts, 1)

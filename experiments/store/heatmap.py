@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from experiments.models import Group
 
 from . import codec, packing
-from .buckets import FAN, build
+from .buckets import FAN, build, milliseconds
 from .cover import BLOCK, PER_BLOCK, Piece, cover, level_for
 from .read import Chosen, Window, columns_of, consistent_with, tails_of
 from .sealed import Sealed, fetch
@@ -113,7 +113,7 @@ def _built(
 ) -> Cells:
     if level == 0:
         return steps, values, np.ones(len(steps), np.int64)
-    buckets = build(values, steps, np.rint(times * 1000).astype(np.int64), FAN**level)
+    buckets = build(values, steps, milliseconds(times), FAN**level)
     return buckets["first_step"][0], buckets[_FIELDS[reduce]], buckets["count"][0]
 
 

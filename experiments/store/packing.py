@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from .buckets import FAN, FIELDS, NEVER, Buckets
+from .buckets import FAN, FIELDS, NEVER, Buckets, milliseconds
 
 _LZ4 = pa.Codec("lz4_raw")
 # Level 1, per bucket of 16 rows: four values, where the extremes and the first non-finite point stand, how many
@@ -39,7 +39,7 @@ def pack_clock(steps: NDArray[np.int64], times: NDArray[np.float64]) -> bytes:
     """Steps and times [rows] of a block: even steps as first and stride, times as differences in milliseconds."""
     stride = int(steps[1] - steps[0]) if len(steps) > 1 else 1
     even = bool((np.diff(steps) == stride).all())
-    millis = np.rint(times * 1000).astype(np.int64)
+    millis = milliseconds(times)
     head = _CLOCK.pack(even, steps[0], stride, millis[0])
     gaps = np.diff(millis, prepend=millis[0]).astype("<i4")
     return head + _squeeze((b"" if even else steps.astype("<i8").tobytes()) + _planes(gaps))

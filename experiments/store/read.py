@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from experiments.models import Frame, Group
 
 from . import codec
-from .buckets import FAN, Buckets, below, beside, build, merge, points
+from .buckets import FAN, Buckets, below, beside, build, merge, milliseconds, points
 from .cover import BLOCK, cover, level_for
 from .downsample import picks
 from .headline import Stats, finite_or_none
@@ -216,7 +216,7 @@ def _part(one: Chosen, level: int, sealed: Sealed | None, own: Buckets | None, t
         return Part(one, len(exact.steps), exact, None)
     pieces = [own] if own is not None else []
     if tail:
-        pieces.append(build(tail.values, tail.steps, np.rint(tail.times * 1000).astype(np.int64), FAN**level))
+        pieces.append(build(tail.values, tail.steps, milliseconds(tail.times), FAN**level))
     buckets = beside(pieces)
     return Part(one, int(buckets["count"][0].sum()), None, buckets)
 

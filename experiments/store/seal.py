@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from experiments.models import Block, Clock, Frame, Group
 
 from . import codec, packing
-from .buckets import FAN, beside, build, merge
+from .buckets import FAN, beside, build, merge, milliseconds
 from .cover import BLOCK, MAX_LEVEL, PER_BLOCK
 
 MANY_FRAMES = 64  # unsealed frames that are worth joining where steps are slow
@@ -62,7 +62,7 @@ def _store(group: Group, number: int, block: codec.Block) -> None:
         last_step=int(block.steps[-1]),
         data=packing.pack_clock(block.steps, block.times),
     )
-    buckets = build(block.values, block.steps, np.rint(block.times * 1000).astype(np.int64), FAN)
+    buckets = build(block.values, block.steps, milliseconds(block.times), FAN)
     Block.objects.bulk_create(
         Block(
             group=group,

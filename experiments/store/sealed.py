@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from experiments.models import Block, Clock, Group
 
 from . import packing
-from .buckets import FAN, Buckets, below, beside, build, merge
+from .buckets import FAN, Buckets, below, beside, build, merge, milliseconds
 from .cover import BLOCK, PER_BLOCK, Piece
 
 Owner = tuple[int, int]  # group id, column
@@ -71,7 +71,7 @@ class Sealed:
 
     def _built(self, group: Group, piece: Piece, level: int) -> Buckets:
         steps, times, values = self.exact(group, piece)
-        return build(values, steps, np.rint(times * 1000).astype(np.int64), FAN**level)
+        return build(values, steps, milliseconds(times), FAN**level)
 
 
 def fetch(groups: list[Group], columns: Sequence[int], pieces: Sequence[Piece]) -> Sealed:
