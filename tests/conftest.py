@@ -18,19 +18,31 @@ from tests.redis_server import RedisServer
 # How long an example takes says more about the machine than about the code.
 hypothesis_settings.register_profile("attnservice", deadline=None)
 hypothesis_settings.load_profile("attnservice")
-SERVICE = Path(__file__).parent / "service"
+SERVICE, WORKER = (Path(__file__).parent / name for name in ("service", "worker"))
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Everything under tests/service touches the database. The PostgreSQL pass runs just what does."""
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Iterator[None]:
+    """Everything under tests/service touches the database. The PostgreSQL pass runs just what does.
+
+    A wrapper, since markers have to stand before xdist reads its groups, and the order after pytest-django has
+    sorted by database: what takes longest starts first, or one process would be left alone with it at the end."""
     for item in items:
         if SERVICE in item.path.parents:
             item.add_marker(pytest.mark.db)
-    if not ON_POSTGRES:
-        return
-    kept = [item for item in items if item.get_closest_marker("db")]
-    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
-    items[:] = kept
+    yield
+    if ON_POSTGRES:
+        kept = [item for item in items if item.get_closest_marker("db")]
+        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+        items[:] = kept
+    items.sort(key=_turn)
+
+
+def _turn(item: pytest.Item) -> int:
+    """The workers that tests/worker shares look for work in the test database until the end: they come last."""
+    if WORKER in item.path.parents:
+        return 2
+    return 0 if item.get_closest_marker("xdist_group") or item.get_closest_marker("slow") else 1
 
 
 @pytest.fixture(scope="session")

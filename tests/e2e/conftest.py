@@ -10,6 +10,7 @@ import pytest
 from tests.e2e.stack import PASSWORD, USER, Rest, Stack
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """They share a service, so they share a process of xdist."""
     for item in items:

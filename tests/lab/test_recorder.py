@@ -116,8 +116,10 @@ def test_the_sites_of_sam3_lite_have_their_names_and_all_three_gradients(tmp_pat
     names = {site.name for site in sink.of(Started)[0].sites}
     layers = {f"decoder.{layer}.{kind}" for layer in (0, 1) for kind in ("self", "text", "image")}
     assert names == {"text.0.self", "encoder.0.self", "encoder.0.text"} | layers
-    for site in names:
-        assert all(sink.values(f"grad_norm/{site}/{matrix}").min() > 0 for matrix in NAMES)
+    one_word = {site for site in names if site.startswith("text.") or site.endswith(".text")}
+    for site in names:  # a prompt of one word leaves W_q and W_k of the text sites nothing to choose
+        matrices = ("W_v", "W_o") if site in one_word else NAMES
+        assert all(sink.values(f"grad_norm/{site}/{matrix}").min() > 0 for matrix in matrices), site
 
 
 def test_coarser_recording_keeps_its_grid_and_the_last_step(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ _TOGETHER = {  # modules whose tests share processes, and so a process of xdist
 }
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.parent == Path(__file__).parent and item.path.stem in _TOGETHER:
