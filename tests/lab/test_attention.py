@@ -19,7 +19,7 @@ CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 
 def _attention(**spec: object) -> Attention:
     torch.manual_seed(0)
-    return build_attention(M, H, AttentionSpec.model_validate({"init_std": 0.3, **spec}))
+    return build_attention(M, H, AttentionSpec.model_validate({"init_std": 0.3, **spec}), "self")
 
 
 def _inputs(cross: bool) -> tuple[Tensor, Tensor | None]:
@@ -155,12 +155,12 @@ def test_scale_none_and_qk_norm_change_the_logits_as_they_say() -> None:
 
 def test_matrices_start_as_the_spec_says() -> None:
     torch.manual_seed(0)
-    wide = build_attention(256, 4, AttentionSpec())
+    wide = build_attention(256, 4, AttentionSpec(), "self")
     assert wide.W_q.std().item() == pytest.approx(0.02, rel=0.02)
     assert abs(wide.W_q.mean().item()) < 1e-3
-    square = build_attention(64, 4, AttentionSpec(init="orthogonal")).W_k
+    square = build_attention(64, 4, AttentionSpec(init="orthogonal"), "self").W_k
     torch.testing.assert_close(square @ square.T, torch.eye(64), **CLOSE)
-    assert build_attention(64, 4, AttentionSpec(init="zeros")).W_v.abs().max() == 0
+    assert build_attention(64, 4, AttentionSpec(init="zeros"), "self").W_v.abs().max() == 0
     limit = math.sqrt(6 / 128)
-    xavier = build_attention(64, 4, AttentionSpec(init="xavier")).W_o
+    xavier = build_attention(64, 4, AttentionSpec(init="xavier"), "self").W_o
     assert limit * 0.99 < xavier.abs().max() <= limit

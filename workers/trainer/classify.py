@@ -26,7 +26,8 @@ class ClassifyTask:
 
     parts = ("cross_entropy",)
     metrics = ("accuracy", "loss")
-    mass_sites = ()
+    measures: tuple[str, ...] = ()
+    finals: tuple[str, ...] = ()
 
     def __init__(self, spec: ClassifySpec, device: torch.device) -> None:
         self.spec = spec
@@ -64,6 +65,9 @@ class ClassifyTask:
                 pictures.side_by_side([image], [(caption, colour)]),
                 {"sample": sample, "truth": truth, "predicted": guess, "score": float(share[guess])},
             )
+
+    def final(self) -> dict[str, float]:
+        return {}
 
     @torch.no_grad()
     def probe(self, seen: Mapping[str, Tap]) -> dict[str, Tensor]:

@@ -98,7 +98,11 @@ class Session:
         count = sum(parameter.numel() for parameter in model.parameters())
         self.recorder.say(Started(device=device_name(self.device), parameters=count, sites=describe(model)))
         losses = [f"loss/{part}" for part in ("total", *self.task.parts)]
-        groups = {"eval": [f"eval/{name}" for name in self.task.metrics], "probe": probe_names(self.task)}
+        groups = {
+            "eval": [f"eval/{name}" for name in self.task.metrics],
+            "probe": probe_names(self.task),
+            "test": [f"test/{name}" for name in self.task.finals],
+        }
         self.recorder.open(start, [*losses, *SCALARS, *self.gauges.names], groups, self.device)
 
     def schedule(self, step: int) -> float:
@@ -132,6 +136,10 @@ class Session:
             self.recorder.add("probe", step, probe(self.task))
         if (step + 1) % self.spec.train.eval_every == 0 or self._last(step):
             self._evaluate(step)
+        if self._last(step) and self.task.finals:
+            self.task.model.eval()
+            self.recorder.add("test", step, {f"test/{name}": value for name, value in self.task.final().items()})
+            self.task.model.train()
 
     def saves(self, step: int) -> bool:
         return (step + 1) % self.spec.train.checkpoint_every == 0 or self._last(step)

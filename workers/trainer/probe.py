@@ -16,17 +16,17 @@ from workers.trainer.task import Task
 
 def probe_names(task: Task) -> list[str]:
     names = [f"attn/{measure}/{site}" for measure in ("entropy", "logit_max") for site in sites(task.model)]
-    return names + [f"attn/object_mass/{site}" for site in task.mass_sites]
+    return [*names, *task.measures]
 
 
 @torch.no_grad()
 def probe(task: Task) -> dict[str, float]:
     """The probe series of this moment. Costs one forward pass of the probe batch and its maps."""
     with taps(task.model) as seen:
-        masses = task.probe(seen)
+        found = task.probe(seen)
     values = {f"attn/entropy/{site}": entropy(tap) for site, tap in seen.items()}
     values |= {f"attn/logit_max/{site}": logit_max(tap) for site, tap in seen.items()}
-    values |= {f"attn/object_mass/{site}": mass for site, mass in masses.items()}
+    values |= found
     return {name: value.item() for name, value in values.items()}
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-from experiments.spec import DigitScenesData, ScenesData, SegmentSpec
+from experiments.spec import CocoData, DigitScenesData, ScenesData, SegmentSpec
 from workers.trainer.attention import Tap
 from workers.trainer.data.digit_scenes import digit_scene
 from workers.trainer.data.order import batch_indices
@@ -31,14 +31,18 @@ class SegmentTask:
 
     parts = PARTS
     metrics = METRICS
+    finals: tuple[str, ...] = ()
 
     def __init__(self, spec: SegmentSpec, device: torch.device) -> None:
         self.spec, self.device = spec, device
+        if isinstance(spec.data, CocoData):
+            raise NotImplementedError("coco")
         self.training, self.validation = _splits(spec.data)
         self.model = Segmenter(spec.model, side=spec.data.canvas, words=len(VOCABULARY), prompt_length=LENGTH)
         start_weights(self.model, spec.seed)
         self.model.to(device)
         self.mass_sites = tuple(f"decoder.{layer}.image" for layer in range(spec.model.decoder_layers))
+        self.measures = tuple(f"attn/object_mass/{site}" for site in self.mass_sites)
 
     def losses(self, micro_step: int) -> dict[str, Tensor]:
         size = self.spec.train.batch_size
@@ -64,6 +68,9 @@ class SegmentTask:
         found = self.model(batch.images, batch.tokens, batch.said)
         yield from draw_predictions([self.validation[row] for row in rows], found, batch)
 
+    def final(self) -> dict[str, float]:
+        return {}
+
     @torch.no_grad()
     def probe(self, seen: Mapping[str, Tap]) -> dict[str, Tensor]:
         """Attention mass that the matched queries put on their object, mean over heads and pairs: how much of each
@@ -75,7 +82,8 @@ class SegmentTask:
         wanted = cover[matches.rows, matches.targets].unsqueeze(1)  # n, 1, N
         asking = matches.queries + 1  # token 0 is the presence token
         return {
-            site: (weights_of(seen[site])[matches.rows, :, asking] * wanted).sum(-1).mean() for site in self.mass_sites
+            f"attn/object_mass/{site}": (weights_of(seen[site])[matches.rows, :, asking] * wanted).sum(-1).mean()
+            for site in self.mass_sites
         }
 
 

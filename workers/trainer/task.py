@@ -27,7 +27,8 @@ class Task(Protocol):
     model: nn.Module
     parts: tuple[str, ...]  # names of the loss terms
     metrics: tuple[str, ...]  # names that `evaluate` returns
-    mass_sites: tuple[str, ...]  # sites where `probe` measures attention mass on the object
+    measures: tuple[str, ...]  # full names of the series that `probe` adds, such as attn/object_mass/decoder.0.image
+    finals: tuple[str, ...]  # names that `final` returns
 
     def losses(self, micro_step: int) -> Mapping[str, Tensor]:
         """Loss terms of one micro-batch and their weighted sum as `total`; differentiable."""
@@ -40,4 +41,9 @@ class Task(Protocol):
 
     def probe(self, seen: Mapping[str, Tap]) -> Mapping[str, Tensor]:
         """Run the fixed probe batch forward, which fills `seen` with every site's Q and K.
-        Returns the attention mass on the object, for each of `mass_sites`."""
+        Returns the values of `measures`."""
+
+    def final(self) -> Mapping[str, float]:
+        """Measures on the test split, once, after the last step: what verdicts are computed from. Choices, such as
+        which head counts, are made on the validation split; baselines (an untrained net, a shuffled prompt) stand
+        beside. Depends on the weights and the seed alone, so that a resumed run finds the same."""

@@ -99,5 +99,7 @@ VARIANTS: dict[str, type[Attention]] = {
 }
 
 
-def build_attention(d_model: int, heads: int, spec: AttentionSpec) -> Attention:
-    return VARIANTS[spec.variant](d_model, heads, spec)
+def build_attention(d_model: int, heads: int, spec: AttentionSpec, kind: str) -> Attention:
+    """A site whose keys come from `kind`: self, text, image or text_to_image."""
+    own = spec.of(kind)
+    return VARIANTS[own.variant](d_model, heads, own)

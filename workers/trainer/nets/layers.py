@@ -32,7 +32,7 @@ class EncoderLayer(nn.Module):
     def __init__(self, spec: Transformer) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(spec.d_model)
-        self.self_attention = build_attention(spec.d_model, spec.heads, spec.attention)
+        self.self_attention = build_attention(spec.d_model, spec.heads, spec.attention, "self")
         self.ffn = FeedForward(spec.d_model, spec.ffn)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:

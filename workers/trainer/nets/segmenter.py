@@ -82,9 +82,9 @@ class FusionLayer(nn.Module):
     def __init__(self, spec: SegmenterModel) -> None:
         super().__init__()
         self.self_norm = nn.LayerNorm(spec.d_model)
-        self.self_attention = build_attention(spec.d_model, spec.heads, spec.attention)
+        self.self_attention = build_attention(spec.d_model, spec.heads, spec.attention, "self")
         self.text_norm = nn.LayerNorm(spec.d_model)
-        self.text_attention = build_attention(spec.d_model, spec.heads, spec.attention)
+        self.text_attention = build_attention(spec.d_model, spec.heads, spec.attention, "text")
         self.ffn = FeedForward(spec.d_model, spec.ffn)
 
     def forward(self, x: Tensor, text: Tensor, said: Tensor) -> Tensor:
@@ -99,11 +99,11 @@ class DecoderLayer(nn.Module):
     def __init__(self, spec: SegmenterModel) -> None:
         super().__init__()
         self.self_norm = nn.LayerNorm(spec.d_model)
-        self.self_attention = build_attention(spec.d_model, spec.heads, spec.attention)
+        self.self_attention = build_attention(spec.d_model, spec.heads, spec.attention, "self")
         self.text_norm = nn.LayerNorm(spec.d_model)
-        self.text_attention = build_attention(spec.d_model, spec.heads, spec.attention)
+        self.text_attention = build_attention(spec.d_model, spec.heads, spec.attention, "text")
         self.image_norm = nn.LayerNorm(spec.d_model)
-        self.image_attention = build_attention(spec.d_model, spec.heads, spec.attention)
+        self.image_attention = build_attention(spec.d_model, spec.heads, spec.attention, "image")
         self.ffn = FeedForward(spec.d_model, spec.ffn)
 
     def forward(self, x: Tensor, where: Tensor, text: Tensor, said: Tensor, image: Tensor) -> Tensor:

@@ -1,0 +1,69 @@
+"""How attention projects, compares and starts, and the sizes around it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
+from pydantic_core import PydanticCustomError
+
+from .base import Section
+
+Variant = Literal["full", "no_q", "no_k", "no_v", "tied_qk", "no_qk", "const_q", "uniform"]
+Matrix = Literal["W_q", "W_k", "W_v", "W_o"]
+Init = Literal["normal", "xavier", "orthogonal", "zeros"]
+Scale = Literal["sqrt_dk", "none"]
+# What a site's keys come from: the asker's own sequence, a text, an image, or an image that a text asks.
+Kind = Literal["self", "text", "image", "text_to_image"]
+
+
+class KindOfAttention(Section):
+    """What the sites of one kind do otherwise than the rest; null keeps what the rest does."""
+
+    variant: Variant | None = Field(None, description="which projections exist")
+    init: Init | None = Field(None, description="how the matrices start")
+    scale: Scale | None = Field(None, description="what QKᵀ is divided by")
+    frozen: tuple[Matrix, ...] | None = Field(None, description="matrices that keep their starting values")
+    qk_norm: bool | None = Field(None, description="normalise Q and K per head before comparing them")
+
+
+class Attention(Section):
+    """How every attention site of the model projects, compares and starts."""
+
+    variant: Variant = Field("full", description="which projections exist; 'full' is the textbook form")
+    init: Init = Field("normal", description="how W_q, W_k, W_v and W_o start")
+    init_std: float = Field(0.02, gt=0, le=1, description="standard deviation of the normal start")
+    scale: Scale = Field("sqrt_dk", description="what QKᵀ is divided by")
+    frozen: tuple[Matrix, ...] = Field((), description="matrices that keep their starting values")
+    qk_norm: bool = Field(False, description="normalise Q and K per head before comparing them")
+    d_k: int | None = Field(
+        None, ge=1, le=1024, description="columns of a head in W_q and W_k; d_model / heads if null"
+    )
+    d_v: int | None = Field(None, ge=1, le=1024, description="columns of a head in W_v; d_model / heads if null")
+    by_kind: dict[Kind, KindOfAttention] = Field({}, description="what sites of one kind do otherwise")
+
+    def of(self, kind: str) -> Attention:
+        """The settings of a site of this kind."""
+        own = self.by_kind.get(kind)  # type: ignore[call-overload]
+        return self if own is None else self.model_copy(update=own.model_dump(exclude_none=True))
+
+
+class Transformer(Section):
+    """Sizes that every transformer of the laboratory shares."""
+
+    heads: int = Field(4, ge=1, le=64, description="attention heads per site")
+    d_model: int = Field(64, ge=8, le=4096, description="width of a token; a multiple of heads")
+    ffn: int = Field(128, ge=8, le=16384, description="hidden width of the feed-forward layers")
+    attention: Attention = Attention()
+
+    @field_validator("d_model")
+    @classmethod
+    def _divides_by_heads(cls, d_model: int, info: Any) -> int:
+        heads = info.data.get("heads")
+        if heads and d_model % heads:
+            raise PydanticCustomError(
+                "not_divisible",
+                "d_model ({d_model}) must be divisible by heads ({heads}): each head gets d_model / heads columns",
+                {"d_model": d_model, "heads": heads},
+            )
+        return d_model

@@ -1,0 +1,76 @@
+"""The data sets a spec can name."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from .base import Section
+
+
+class ScenesData(Section):
+    """Synthetic street scenes with exact masks; prompts in English and Chinese."""
+
+    dataset: Literal["scenes"]
+    canvas: Literal[32, 64, 128] = Field(64, description="side of an image, in pixels")
+    train_size: int = Field(4096, ge=8, le=1_000_000, description="distinct training scenes")
+    val_size: int = Field(256, ge=8, le=10_000, description="scenes that evaluation uses")
+    absent: float = Field(0.2, ge=0, le=0.9, description="share of prompts that match nothing")
+    language: Literal["both", "en", "zh"] = Field("both", description="language of the prompts")
+
+
+class DigitScenesData(Section):
+    """Real handwritten digits of scikit-learn on a canvas; prompts such as "seven" or "七"."""
+
+    dataset: Literal["digit-scenes"]
+    canvas: Literal[32, 64] = Field(32, description="side of an image, in pixels")
+    train_size: int = Field(4096, ge=8, le=1_000_000, description="distinct training scenes")
+    val_size: int = Field(256, ge=8, le=10_000, description="scenes that evaluation uses")
+    absent: float = Field(0.2, ge=0, le=0.9, description="share of prompts that match nothing")
+    language: Literal["both", "en", "zh"] = Field("both", description="language of the prompts")
+
+
+class DigitsData(Section):
+    """The 1,797 handwritten 8×8 digits that scikit-learn carries."""
+
+    dataset: Literal["digits"]
+    val_share: float = Field(0.2, gt=0, lt=0.9, description="share of the images kept for evaluation")
+
+
+class PointerData(Section):
+    """Each token has a name, a payload and the name of another token; the answer is that token's payload."""
+
+    dataset: Literal["pointer"]
+    tokens: int = Field(12, ge=3, le=64, description="tokens in a sequence")
+    payloads: int = Field(16, ge=2, le=256, description="different payloads: the classes to tell apart")
+    val_size: int = Field(512, ge=8, le=10_000, description="sequences that evaluation uses")
+    test_size: int = Field(2048, ge=8, le=20_000, description="sequences that the last score uses")
+
+
+class RolesData(Section):
+    """Sentences such as 我 爱 吃 苹果 in which every token predicts its governor."""
+
+    dataset: Literal["roles"]
+    order: Literal["shuffled", "fixed"] = Field("shuffled", description="shuffled: case markers tell the roles")
+    val_size: int = Field(512, ge=8, le=10_000, description="sentences that evaluation uses")
+    test_size: int = Field(2048, ge=8, le=20_000, description="sentences that the last score uses")
+
+
+class TextData(Section):
+    """Characters of any UTF-8 file below the operator's data root; without a path, a text made by rule."""
+
+    dataset: Literal["text"]
+    path: str | None = Field(None, max_length=400, description="file below the data root")
+    context: int = Field(64, ge=8, le=4096, description="characters the model sees at once")
+    val_share: float = Field(0.1, gt=0, lt=0.9, description="share at the end of the text kept for evaluation")
+
+
+class CocoData(Section):
+    """A folder in COCO's format below the operator's data root; category names become prompts."""
+
+    dataset: Literal["coco"]
+    path: str = Field(max_length=400, description="folder below the data root, with annotations.json and images/")
+    canvas: Literal[32, 64, 128, 256] = Field(64, description="side that images are brought to, in pixels")
+    val_share: float = Field(0.2, gt=0, lt=0.9, description="share of the images kept for evaluation")
+    absent: float = Field(0.2, ge=0, le=0.9, description="share of prompts that match nothing")

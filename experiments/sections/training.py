@@ -1,0 +1,68 @@
+"""Losses, the optimizer, the length of a run, what is recorded, where it executes."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from .base import Section
+
+
+class SegmentLoss(Section):
+    """Weights of the loss terms of DETR-style prompted segmentation."""
+
+    score: float = Field(2.0, ge=0, le=1000, description="weight of loss/score (is this query a match)")
+    box_l1: float = Field(5.0, ge=0, le=1000, description="weight of loss/box_l1")
+    box_giou: float = Field(2.0, ge=0, le=1000, description="weight of loss/box_giou")
+    mask_bce: float = Field(5.0, ge=0, le=1000, description="weight of loss/mask_bce")
+    mask_dice: float = Field(5.0, ge=0, le=1000, description="weight of loss/mask_dice")
+    presence: float = Field(1.0, ge=0, le=1000, description="weight of loss/presence")
+    aux: bool = Field(True, description="apply box and score losses to every decoder layer")
+
+
+class Optimizer(Section):
+    """The optimizer, its schedule and its clipping."""
+
+    name: Literal["adamw", "sgd"] = "adamw"
+    lr: float = Field(1e-3, gt=0, le=10, description="peak learning rate")
+    weight_decay: float = Field(0.01, ge=0, le=1)
+    beta1: float = Field(0.9, ge=0, lt=1, description="AdamW's β₁")
+    beta2: float = Field(0.999, ge=0, lt=1, description="AdamW's β₂")
+    momentum: float = Field(0.0, ge=0, lt=1, description="SGD's momentum")
+    warmup_steps: int = Field(
+        100, ge=0, le=1_000_000, description="steps of linear warm-up; a shorter run never leaves it"
+    )
+    schedule: Literal["cosine", "constant"] = "cosine"
+    clip_norm: float | None = Field(0.1, gt=0, le=1e6, description="largest total gradient norm; null turns it off")
+
+
+class Train(Section):
+    """How long, how much at once, how often to look and to save."""
+
+    steps: int = Field(1000, ge=1, le=10_000_000, description="optimizer steps")
+    batch_size: int = Field(16, ge=1, le=4096)
+    accumulate: int = Field(1, ge=1, le=256, description="micro-batches per optimizer step")
+    eval_every: int = Field(100, ge=1, le=10_000_000, description="steps between evaluations")
+    checkpoint_every: int = Field(100, ge=1, le=10_000_000, description="steps between checkpoints")
+    predictions: int = Field(8, ge=0, le=64, description="validation samples drawn at each evaluation")
+    on_nan: Literal["fail", "record"] = Field("fail", description="what a non-finite loss does to the run")
+
+
+class Record(Section):
+    """What the recorder keeps. Losses and gradient norms are kept at every recorded step."""
+
+    every: int = Field(1, ge=1, le=10_000, description="steps between recorded points")
+    per_head: bool = Field(True, description="one gradient norm for each head besides the whole matrix")
+    update_ratio: bool = Field(True, description="‖ΔW‖/‖W‖ of the real optimizer step, per matrix")
+    weight_norm: bool = Field(True, description="‖W‖ per matrix")
+    probe_every: int = Field(100, ge=1, le=10_000_000, description="steps between explicit attention probes")
+
+
+class Resources(Section):
+    """Where the run may execute. Threads are part of the spec: results depend on them bit for bit."""
+
+    pool: str = Field("cpu", pattern=r"^[a-z0-9][a-z0-9.-]{0,30}$", description="queue of a class of machine")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    gpus: int = Field(0, ge=0, le=1, description="GPUs the run needs")
+    threads: int = Field(2, ge=1, le=64, description="CPU threads of the trainer")
