@@ -166,7 +166,7 @@ def _without_tags(loc: tuple[str | int, ...], raw: object) -> tuple[str | int, .
     path: list[str | int] = []
     here = raw
     for part in loc:
-        if part == "[key]" or (part in _TAGS and not (isinstance(here, Mapping) and part in here)):
+        if part in _TAGS and not (isinstance(here, Mapping) and part in here):
             continue
         path.append(part)
         here = here.get(part) if isinstance(here, Mapping) else None

@@ -11,11 +11,18 @@ from experiments.spec import TASKS
 
 # Shown elsewhere on the page: discriminators at the top, seeds in a field of their own.
 _ELSEWHERE = {"task", "seed", "data.dataset"}
-TASK_TITLES = {"segment": "Prompted segmentation", "classify": "Image classification"}
+TASK_TITLES = {
+    "segment": "Prompted segmentation",
+    "classify": "Image classification",
+    "pointer": "Pointer lookup",
+    "roles": "Roles in a sentence",
+    "language": "Next character",
+}
 _TITLES = {
     "data": "Data",
     "model": "Model",
     "model.attention": "Attention",
+    "model.attention.by_kind": "Attention by kind of site",
     "loss": "Loss weights",
     "train": "Training",
 }
@@ -38,7 +45,8 @@ class Field:
 
     @property
     def label(self) -> str:
-        return self.path.rpartition(".")[2]
+        _, by_kind, own = self.path.partition(".by_kind.")
+        return own if by_kind else self.path.rpartition(".")[2]
 
     @property
     def bounds(self) -> str:
@@ -93,10 +101,16 @@ def _sections(path: str, node: Mapping[str, Any], defs: Mapping[str, Any], datas
         if inner in _ELSEWHERE:
             continue
         (nested if "$ref" in item else own).append((inner, item))
+    if path.endswith(".by_kind"):  # four kinds with one field each: together, not four sections of one line
+        own, nested = [(f"{at}.{name}", item) for at, ref in nested for name, item in _only(ref, defs)], []
     title = _TITLES.get(path, path.rpartition(".")[2].replace("_", " ").capitalize())
     yield Section(path, title, _first_line(chosen), tuple(_field(inner, item) for inner, item in own))
     for inner, item in nested:
         yield from _sections(inner, item, defs, dataset)
+
+
+def _only(ref: Mapping[str, Any], defs: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    return list(_branches(ref, defs)[0]["properties"].items())
 
 
 def _branches(node: Mapping[str, Any], defs: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -17,14 +17,19 @@ Scale = Literal["sqrt_dk", "none"]
 Kind = Literal["self", "text", "image", "text_to_image"]
 
 
-class KindOfAttention(Section):
-    """What the sites of one kind do otherwise than the rest; null keeps what the rest does."""
+class OfKind(Section):
+    """What the sites of one kind do otherwise than the rest."""
 
-    variant: Variant | None = Field(None, description="which projections exist")
-    init: Init | None = Field(None, description="how the matrices start")
-    scale: Scale | None = Field(None, description="what QKᵀ is divided by")
-    frozen: tuple[Matrix, ...] | None = Field(None, description="matrices that keep their starting values")
-    qk_norm: bool | None = Field(None, description="normalise Q and K per head before comparing them")
+    variant: Variant | None = Field(None, description="which projections sites of this kind have; empty: as the rest")
+
+
+class ByKind(Section):
+    """Settings for one kind of site: what its keys come from."""
+
+    self: OfKind = OfKind()
+    text: OfKind = OfKind()
+    image: OfKind = OfKind()
+    text_to_image: OfKind = OfKind()
 
 
 class Attention(Section):
@@ -40,12 +45,12 @@ class Attention(Section):
         None, ge=1, le=1024, description="columns of a head in W_q and W_k; d_model / heads if null"
     )
     d_v: int | None = Field(None, ge=1, le=1024, description="columns of a head in W_v; d_model / heads if null")
-    by_kind: dict[Kind, KindOfAttention] = Field({}, description="what sites of one kind do otherwise")
+    by_kind: ByKind = ByKind()
 
-    def of(self, kind: str) -> Attention:
+    def of(self, kind: Kind) -> Attention:
         """The settings of a site of this kind."""
-        own = self.by_kind.get(kind)  # type: ignore[call-overload]
-        return self if own is None else self.model_copy(update=own.model_dump(exclude_none=True))
+        own: OfKind = getattr(self.by_kind, kind)
+        return self if own.variant is None else self.model_copy(update={"variant": own.variant})
 
 
 class Transformer(Section):

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from experiments.spec import Attention as AttentionSpec
+from experiments.spec import Kind
 from workers.trainer.attention import Attention
 
 
@@ -99,7 +100,7 @@ VARIANTS: dict[str, type[Attention]] = {
 }
 
 
-def build_attention(d_model: int, heads: int, spec: AttentionSpec, kind: str) -> Attention:
+def build_attention(d_model: int, heads: int, spec: AttentionSpec, kind: Kind) -> Attention:
     """A site whose keys come from `kind`: self, text, image or text_to_image."""
     own = spec.of(kind)
     return VARIANTS[own.variant](d_model, heads, own)
