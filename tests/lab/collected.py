@@ -27,6 +27,14 @@ TINY: dict[str, dict[str, Any]] = {
         "data": {"dataset": "digit-scenes", "train_size": 32, "val_size": 8},
         "model": {"d_model": 16, "heads": 2, "ffn": 16, "queries": 4, "encoder_layers": 1, "patch": 8},
     },
+    **{
+        task: {
+            "task": task,
+            "data": {"dataset": task, "val_size": 16, "test_size": 24},
+            "model": {"d_model": 16, "heads": 2, "ffn": 16, "layers": 2},
+        }
+        for task in ("pointer", "roles")
+    },
 }
 
 

@@ -8,10 +8,17 @@ import torch
 
 from experiments.spec import Spec
 from workers.trainer.classify import ClassifyTask
+from workers.trainer.pointer import PointerTask
+from workers.trainer.roles import RolesTask
 from workers.trainer.segment import SegmentTask
 from workers.trainer.task import Task
 
-TASKS: dict[str, Any] = {"classify": ClassifyTask, "segment": SegmentTask}
+TASKS: dict[str, Any] = {
+    "classify": ClassifyTask,
+    "pointer": PointerTask,
+    "roles": RolesTask,
+    "segment": SegmentTask,
+}
 
 
 def build_task(spec: Spec, device: torch.device) -> Task:
