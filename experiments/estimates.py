@@ -13,10 +13,24 @@ from experiments.models import Headline
 from experiments.models.runs import RunQuerySet
 from experiments.states import State
 
-from .spec import Attention, ClassifierModel, ClassifySpec, SegmenterModel, SegmentSpec, Spec, Transformer, resolved
+from .spec import (
+    Attention,
+    ClassifierModel,
+    ClassifySpec,
+    LanguageSpec,
+    PointerSpec,
+    RolesSpec,
+    SegmenterModel,
+    SegmentSpec,
+    Spec,
+    TokenModel,
+    Transformer,
+    resolved,
+)
 
 WORDS, PROMPT_LENGTH = 43, 6  # of the prompts of scenes and digit-scenes
 DIGIT_SIDE, DIGIT_CLASSES = 8, 10
+ROLE_WORDS, ROLE_CASES, ROLE_TOKENS = 54, 7, 8
 MASK_CHANNELS, BOX_CODE = 32, 64
 MATRICES = {"full": 4, "no_q": 3, "no_k": 3, "no_v": 3, "tied_qk": 3, "no_qk": 2, "const_q": 3, "uniform": 2}
 LOOKED_AT = 200  # newest measured runs among which one like this is looked for
@@ -26,8 +40,9 @@ def parameters(spec: Spec) -> int:
     """Trainable and frozen parameters of the model that the spec describes."""
     if isinstance(spec, SegmentSpec):
         return _segmenter(spec.model)
-    assert isinstance(spec, ClassifySpec)
-    return _classifier(spec.model)
+    if isinstance(spec, ClassifySpec):
+        return _classifier(spec.model)
+    return _tokens(spec.model, *_token_sizes(spec))
 
 
 def seconds(specs: Sequence[Spec], runs: RunQuerySet) -> float | None:
@@ -85,6 +100,20 @@ def _classifier(model: ClassifierModel) -> int:
     tokens = 1 + (DIGIT_SIDE // model.patch) ** 2
     stem = _linear(model.patch**2, width) + tokens * width
     return stem + model.layers * _layer(model, 1) + _norm(width) + _linear(width, DIGIT_CLASSES)
+
+
+def _token_sizes(spec: PointerSpec | RolesSpec | LanguageSpec) -> tuple[int, int]:
+    """Rows of all embedding tables together, and classes."""
+    if isinstance(spec, PointerSpec):
+        return 3 * spec.data.tokens + spec.data.payloads, spec.data.payloads  # names, names asked for, places, payloads
+    if isinstance(spec, RolesSpec):
+        return ROLE_WORDS + ROLE_CASES + ROLE_TOKENS, ROLE_WORDS
+    return spec.data.characters + spec.data.context, spec.data.characters
+
+
+def _tokens(model: TokenModel, rows: int, classes: int) -> int:
+    width = model.d_model
+    return rows * width + model.layers * _layer(model, 1) + _norm(width) + _linear(width, classes)
 
 
 def _segmenter(model: SegmenterModel) -> int:

@@ -63,7 +63,10 @@ class TextData(Section):
     dataset: Literal["text"]
     path: str | None = Field(None, max_length=400, description="file below the data root")
     context: int = Field(64, ge=8, le=4096, description="characters the model sees at once")
-    val_share: float = Field(0.1, gt=0, lt=0.9, description="share at the end of the text kept for evaluation")
+    characters: int = Field(1024, ge=16, le=65536, description="most frequent characters told apart; the rest are one")
+    val_share: float = Field(
+        0.1, gt=0, lt=0.9, description="share at the end of the text kept for evaluation and the last score, by halves"
+    )
 
 
 class CocoData(Section):

@@ -35,6 +35,11 @@ TINY: dict[str, dict[str, Any]] = {
         }
         for task in ("pointer", "roles")
     },
+    "language": {
+        "task": "language",
+        "data": {"dataset": "text", "context": 16, "characters": 32},
+        "model": {"d_model": 16, "heads": 2, "ffn": 16},
+    },
 }
 
 

@@ -5,13 +5,24 @@ from __future__ import annotations
 from typing import Any, get_args
 
 import pytest
+import torch
 from torch import nn
 
-from experiments.estimates import DIGIT_CLASSES, DIGIT_SIDE, PROMPT_LENGTH, WORDS, parameters
+from experiments.estimates import (
+    DIGIT_CLASSES,
+    DIGIT_SIDE,
+    PROMPT_LENGTH,
+    ROLE_CASES,
+    ROLE_TOKENS,
+    ROLE_WORDS,
+    WORDS,
+    parameters,
+)
 from experiments.spec import ClassifySpec, SegmentSpec, Variant, parse_spec
-from workers.trainer.data import digits, words
+from workers.trainer.data import digits, roles, roles_words, words
 from workers.trainer.nets.classifier import Classifier
 from workers.trainer.nets.segmenter import Segmenter
+from workers.trainer.tasks import build_task
 
 
 def built(raw: dict[str, Any]) -> tuple[int, int]:
@@ -21,15 +32,23 @@ def built(raw: dict[str, Any]) -> tuple[int, int]:
     if isinstance(spec, SegmentSpec):
         side = spec.data.canvas
         model = Segmenter(spec.model, side=side, words=len(words.VOCABULARY), prompt_length=words.LENGTH)
-    else:
-        assert isinstance(spec, ClassifySpec)
+    elif isinstance(spec, ClassifySpec):
         model = Classifier(spec.model, side=digits.SIDE, channels=1, classes=digits.CLASSES)
+    else:
+        model = build_task(spec, torch.device("cpu")).model
     return parameters(spec), sum(parameter.numel() for parameter in model.parameters())
 
 
 @pytest.mark.parametrize("variant", get_args(Variant))
 def test_every_variant_is_counted_exactly(variant: str) -> None:
-    for task, dataset in (("segment", "scenes"), ("segment", "digit-scenes"), ("classify", "digits")):
+    for task, dataset in (
+        ("segment", "scenes"),
+        ("segment", "digit-scenes"),
+        ("classify", "digits"),
+        ("pointer", "pointer"),
+        ("roles", "roles"),
+        ("language", "text"),
+    ):
         estimate, real = built(
             {"task": task, "data": {"dataset": dataset}, "model": {"attention": {"variant": variant}}}
         )
@@ -62,6 +81,17 @@ def test_other_sizes_of_the_classifier_are_counted_exactly(model: dict[str, Any]
     assert estimate == real
 
 
+@pytest.mark.parametrize(
+    "data",
+    [{"dataset": "pointer", "tokens": 5, "payloads": 3}, {"dataset": "text", "characters": 40, "context": 9}],
+)
+def test_other_sizes_of_the_token_model_are_counted_exactly(data: dict[str, Any]) -> None:
+    task = "pointer" if data["dataset"] == "pointer" else "language"
+    estimate, real = built({"task": task, "data": data, "model": {"layers": 3, "d_model": 24, "heads": 2, "ffn": 20}})
+    assert estimate == real
+
+
 def test_what_the_data_fixes_is_what_the_data_says() -> None:
     assert (len(words.VOCABULARY), words.LENGTH) == (WORDS, PROMPT_LENGTH)
+    assert (*roles.SIZES, roles_words.LENGTH) == (ROLE_WORDS, ROLE_CASES, ROLE_TOKENS)
     assert (DIGIT_SIDE, DIGIT_CLASSES) == (digits.SIDE, digits.CLASSES)

@@ -14,6 +14,7 @@ import torch
 from experiments.spec import SpecError, parse_spec
 from workers.protocol import Failure, Orders, Result, Stopped
 from workers.trainer.checkpoint import CheckpointError
+from workers.trainer.data.errors import DataError
 from workers.trainer.loop import Why, train
 from workers.trainer.recorder import NonFiniteLoss, Recorder
 from workers.trainer.sink import Say
@@ -47,6 +48,8 @@ def reason_of(error: BaseException) -> Literal["error", "out_of_memory", "nan", 
         return "out_of_memory"
     if isinstance(error, NonFiniteLoss):
         return "nan"
+    if isinstance(error, DataError):
+        return error.reason
     if isinstance(error, SpecError | CheckpointError):
         return "spec"
     if isinstance(error, OSError) and error.errno in _FULL_DISK:

@@ -8,6 +8,7 @@ import torch
 
 from experiments.spec import Spec
 from workers.trainer.classify import ClassifyTask
+from workers.trainer.language import LanguageTask
 from workers.trainer.pointer import PointerTask
 from workers.trainer.roles import RolesTask
 from workers.trainer.segment import SegmentTask
@@ -15,6 +16,7 @@ from workers.trainer.task import Task
 
 TASKS: dict[str, Any] = {
     "classify": ClassifyTask,
+    "language": LanguageTask,
     "pointer": PointerTask,
     "roles": RolesTask,
     "segment": SegmentTask,
