@@ -8,22 +8,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from django.contrib.auth.models import AbstractBaseUser
-from django.db.models import F, FilteredRelation, Q
 from pydantic import Field
 
 from experiments.models import Experiment, Param, Project, Run
-from experiments.models.runs import RunQuerySet
 from experiments.run_search import Condition, Order, Section, by_id, by_value, visible
 from experiments.states import State
 
 from . import run_rows
-from .paging import Key
 from .problems import Invalid
 from .query import Moment, Names, Paged, RowIds
-from .run_families import OPERATORS, metric_condition, metric_order, param_condition, param_order, to_order_by
+from .run_families import OPERATORS, metric_condition, metric_order, param_condition, param_order
 from .tags import HasTag
 
-__all__ = ["OPERATORS", "SORTABLE", "RunQuery", "conditions", "filtered", "order", "ordered"]
+__all__ = ["OPERATORS", "SORTABLE", "RunQuery", "conditions", "order"]
 
 # What `ordering` may name besides metrics and parameters → the column, and whether it can be empty.
 SORTABLE = {
@@ -132,31 +129,3 @@ def _state(name: str) -> State:
         return State(name)
     except ValueError:
         raise Invalid.at("state", f"there is no state '{name}'; known: {', '.join(State)}") from None
-
-
-# The same as one queryset, for whom needs one: it joins and sorts all matches, so it slows down with the runs.
-
-
-def filtered(runs: RunQuerySet, query: RunQuery, given: Mapping[str, str]) -> RunQuerySet:
-    """The runs that every filter lets through."""
-    for condition in (*_fixed(query), *_families(given)):
-        runs = runs.filter(pk__in=condition.ids())
-    return runs
-
-
-def ordered(runs: RunQuerySet, ordering: str) -> tuple[RunQuerySet, list[Key]]:
-    """The runs with what the keys need, and the keys; the id decides between equals."""
-    descending, name = ordering.startswith("-"), ordering.removeprefix("-")
-    wanted = order(ordering)
-    columns = [SORTABLE[name][0]] if name in SORTABLE else []
-    if name.startswith("metric."):
-        asked = to_order_by(name)
-        runs = runs.annotate(sort_row=FilteredRelation("headlines", condition=Q(headlines__key=asked.name)))
-        runs, columns = runs.annotate(sort_metric=F(f"sort_row__{asked.stat}")), ["sort_metric"]
-    elif name.startswith("param."):
-        key = to_order_by(name).name
-        runs = runs.annotate(sort_row=FilteredRelation("param_rows", condition=Q(param_rows__key=key)))
-        runs = runs.annotate(sort_number=F("sort_row__number"), sort_text=F("sort_row__text"))
-        columns = ["sort_number", "sort_text"]
-    keys = [Key(column, descending, nullable=len(wanted.sections) > 1) for column in columns]
-    return runs, keys if columns == ["pk"] else [*keys, Key("pk", descending)]

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode
 
-from django.core.paginator import Page, Paginator
-from django.db.models import F
-from django.db.models.expressions import OrderBy
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_safe
 
-from experiments.api.paging import Key
+from experiments import run_search
+from experiments.api import run_paging
 from experiments.api.problems import Invalid
-from experiments.api.run_filters import OPERATORS, RunQuery, filtered, ordered
+from experiments.api.run_filters import OPERATORS, RunQuery, conditions
 from experiments.models import Headline, Param, Project, Run
 from experiments.states import State
 
 PAGE_SIZE = 50
+COUNTED = 10_000  # beyond this many the page says "more than"
 MAX_COLUMNS = 24
 DEFAULT_METRICS = ("metric.loss/total", "metric.eval/mask_iou", "metric.eval/accuracy")
 SIGNS = {"": "=", "ne": "≠", "lt": "<", "lte": "≤", "gt": ">", "gte": "≥"}
 _PLAIN = ("tag", "project", "pool", "experiment")
-_OWN = ("cols", "page", "part", "where", "sign", "value")
+_OWN = ("cols", "part", "where", "sign", "value")
 
 
 @dataclass(frozen=True)
@@ -61,30 +60,49 @@ class Chip:
     without: str
 
 
+@dataclass(frozen=True)
+class Found:
+    """One page of the table; `next` and `previous` are cursors, None where there is no such page."""
+
+    runs: list[Run] = field(default_factory=list)
+    count: int = 0
+    next: str | None = None
+    previous: str | None = None
+
+    @property
+    def uncounted(self) -> bool:
+        return self.count > COUNTED
+
+
 @require_safe
 def run_list(request: HttpRequest) -> HttpResponse:
     if request.GET.get("where"):
         return redirect(f"{request.path}?{_with_condition(request.GET)}")
     given = _rest_of(request.GET)
-    visible = Run.objects.visible_to(request.user).select_related("experiment", "project", "worker")
+    found, problems = Found(), []
     try:
-        query = RunQuery.read(given)
-        runs, keys = ordered(filtered(visible, query, given.dict()), query.ordering)  # type: ignore[arg-type]
-        runs = runs.order_by(*map(_by, keys)).defer("spec", "detail", "experiment__spec")
-        problems: list[Any] = []
+        found = _find(request, given)
     except Invalid as error:
-        runs, problems = Run.objects.none(), list(error.errors)
-    page = Paginator(runs, PAGE_SIZE).get_page(request.GET.get("page"))
-    context = _context(request, page) | {"problems": problems}
+        problems = list(error.errors)
+    context = _context(request, found) | {"problems": problems}
     part = request.GET.get("part") == "rows"
     response = render(request, "pages/runs_rows.html" if part else "pages/runs.html", context)
-    response["X-Next-Poll"] = "2" if any(not run.ended for run in page) else "6"
+    response["X-Next-Poll"] = "2" if any(not run.ended for run in found.runs) else "6"
     return response
 
 
-def _by(key: Key) -> OrderBy:
-    nulls = {"nulls_last": True} if key.nullable else {}  # a plain ORDER BY keeps its index
-    return F(key.name).desc(**nulls) if key.descending else F(key.name).asc(**nulls)
+def _find(request: HttpRequest, given: QueryDict) -> Found:
+    """One page of the runs, by the same search that REST uses."""
+    query = RunQuery.read(given).model_copy(update={"limit": PAGE_SIZE})
+    wanted: dict[str, str] = given.dict()  # type: ignore[assignment]
+    page = run_paging.page(query, wanted, request.user)  # type: ignore[arg-type]
+    rows = Run.objects.select_related("experiment", "project", "worker").defer("spec", "detail", "experiment__spec")
+    by_id = rows.in_bulk(page.ids)
+    alone = query.cursor is None and page.next is None
+    count = (
+        len(page.ids) if alone else run_search.count(conditions(query, wanted, request.user), COUNTED + 1)  # type: ignore[arg-type]
+    )
+    return Found([by_id[pk] for pk in page.ids if pk in by_id], count, page.next, page.previous)
 
 
 def _rest_of(given: QueryDict) -> QueryDict:
@@ -105,21 +123,22 @@ def _with_condition(given: QueryDict) -> str:
     """The form's three inputs, field, sign and value, as one parameter that REST would understand."""
     rest = given.copy()
     where, sign, value = (rest.pop(name, [""])[-1].strip() for name in ("where", "sign", "value"))
-    rest.pop("page", None)
+    rest.pop("cursor", None)
     if where not in _PLAIN and not where.startswith(("param.", "metric.")):
         where = f"param.{where}"
     rest[f"{where}__{sign}" if sign in OPERATORS and where not in _PLAIN else where] = value
     return rest.urlencode()
 
 
-def _context(request: HttpRequest, page: Page[Run]) -> dict[str, Any]:
-    runs = list(page.object_list)
+def _context(request: HttpRequest, found: Found) -> dict[str, Any]:
+    runs = found.runs
     columns = _columns(request.GET, runs)
     cells = _cells(runs, columns)
     for run in runs:
         run.cells = [(column, cells.get((run.pk, column.key))) for column in columns]  # type: ignore[attr-defined]
     return {
-        "page": page,
+        "found": found,
+        "counted": COUNTED,
         "runs": runs,
         "columns": columns,
         "sorts": {column.key: _sort(request.GET, column.key) for column in columns}
@@ -129,10 +148,12 @@ def _context(request: HttpRequest, page: Page[Run]) -> dict[str, Any]:
         "projects": Project.objects.visible_to(request.user).distinct(),
         "choices": _choices(request, runs),
         "signs": SIGNS,
-        "carried": [(name, value) for name, value in request.GET.items() if name not in {*_OWN, "state"}],
+        "carried": [(name, value) for name, value in request.GET.items() if name not in {*_OWN, "state", "cursor"}],
         "cols": request.GET.get("cols", ""),
         "rows_url": f"{request.path}?{_replaced(request.GET, part='rows')}",
-        "pages": {n: f"?{_replaced(request.GET, page=n)}" for n in _near(page)},
+        "first": f"?{_replaced(request.GET, cursor=None)}",
+        "earlier": found.previous and f"?{_replaced(request.GET, cursor=found.previous)}",
+        "later": found.next and f"?{_replaced(request.GET, cursor=found.next)}",
     }
 
 
@@ -169,7 +190,7 @@ def _sort(given: QueryDict, key: str) -> dict[str, str]:
     now = given.get("ordering", "-id")
     turned = key if now == f"-{key}" else f"-{key}"
     state = {key: "ascending", f"-{key}": "descending"}.get(now, "")
-    return {"url": f"?{_replaced(given, ordering=turned, page=None)}", "now": state}
+    return {"url": f"?{_replaced(given, ordering=turned, cursor=None)}", "now": state}
 
 
 def _chips(given: QueryDict) -> list[Chip]:
@@ -178,7 +199,7 @@ def _chips(given: QueryDict) -> list[Chip]:
         if name.startswith(("param.", "metric.")) or name in _PLAIN:
             field, _, operator = name.partition("__")
             text = f"{field.removeprefix('param.').removeprefix('metric.')} {SIGNS.get(operator, operator)} {value}"
-            chips.append(Chip(text, f"?{_replaced(given, **{name: None, 'page': None})}"))
+            chips.append(Chip(text, f"?{_replaced(given, **{name: None, 'cursor': None})}"))
     return chips
 
 
@@ -194,8 +215,3 @@ def _replaced(given: QueryDict, **changes: Any) -> str:
     """The query string with some parameters changed, or left out where the change is None."""
     pairs = [(name, value) for name, values in given.lists() for value in values if name not in {*changes, "part"}]
     return urlencode([*pairs, *((name, value) for name, value in changes.items() if value is not None)])
-
-
-def _near(page: Page[Run]) -> list[int]:
-    last = page.paginator.num_pages
-    return [n for n in sorted({1, 2, page.number - 1, page.number, page.number + 1, last}) if 1 <= n <= last]

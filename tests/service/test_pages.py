@@ -11,6 +11,7 @@ from django.test import Client
 
 from experiments import lifecycle
 from experiments.models import Experiment, Group, Headline, Project, Run, Worker
+from experiments.pages import runs
 from experiments.templatetags.attn import ending
 from tests.service.factories import SPEC, claim, make_experiment, make_project, make_run, make_user, make_worker, train
 
@@ -193,16 +194,35 @@ def test_the_table_filters_sorts_and_names_its_columns(ed: Client, project: Proj
     assert [run.seed for run in page.context["runs"]] == [0, 1]
     assert [column.key for column in page.context["columns"]] == ["param.train.steps", "metric.loss/total"]
     assert "19" in page.content.decode()
-    assert ed.get("/runs/?state=running").context["page"].paginator.count == 1
-    assert ed.get(f"/runs/?experiment={experiment.pk}").context["page"].paginator.count == 4
+    assert ed.get("/runs/?state=running").context["found"].count == 1
+    assert ed.get(f"/runs/?experiment={experiment.pk}").context["found"].count == 4
+
+
+def test_the_table_turns_its_pages_there_and_back(
+    ed: Client, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = make_experiment(project, seeds=[3, 1, 4, 0, 2])
+    monkeypatch.setattr(runs, "PAGE_SIZE", 2)
+    shown, links, path = [], [], "?ordering=seed"
+    while path:
+        page = ed.get(f"/runs/{path}").context
+        assert page["found"].count == experiment.runs.count()
+        shown.append([run.seed for run in page["runs"]])
+        links.append(page["earlier"])
+        path = page["later"]
+    assert shown == [[0, 1], [2, 3], [4]]
+    assert links[0] is None
+    assert [run.seed for run in ed.get(f"/runs/{links[2]}").context["runs"]] == [2, 3]
 
 
 def test_the_three_inputs_of_a_filter_become_what_rest_understands(ed: Client) -> None:
-    answer = ed.get("/runs/?state=running&where=metric.loss/total&sign=lt&value=0.5&page=3")
+    answer = ed.get("/runs/?state=running&where=metric.loss/total&sign=lt&value=0.5&cursor=x")
     assert answer["Location"] == "/runs/?state=running&metric.loss%2Ftotal__lt=0.5"
 
 
-@pytest.mark.parametrize("query", ["colour=red", "state=asleep", "metric.loss/total__lt=much", "ordering=beauty"])
+@pytest.mark.parametrize(
+    "query", ["colour=red", "state=asleep", "metric.loss/total__lt=much", "ordering=beauty", "cursor=guessed"]
+)
 def test_a_filter_that_makes_no_sense_is_told(ed: Client, query: str) -> None:
     page = ed.get(f"/runs/?{query}")
     assert page.status_code == 200
