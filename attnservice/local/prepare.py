@@ -14,7 +14,16 @@ from django.db.migrations.executor import MigrationExecutor
 
 from attnservice.env import text
 
-DEMO = "sam3-lite-digits"
+# What an empty database begins with: a minute of small runs to look at, then the longer loop.
+DEMOS = (
+    {
+        "preset": "why-q",
+        "matrix": {"model.attention.variant": ["full", "no_q", "tied_qk", "const_q"]},
+        "seeds": [0],
+        "notes": "A quick look: one seed decides nothing. Submit the preset as it stands for a verdict.",
+    },
+    {"preset": "sam3-lite-digits"},
+)
 
 
 def people() -> list[str]:
@@ -68,17 +77,17 @@ def default_project() -> None:
         Membership.objects.create(project=project, user=owner, role=Role.OWNER)
 
 
-def submit_demo() -> str | None:
-    """The first experiment of an empty database; its name, or None when nothing was submitted."""
+def submit_demos() -> list[str]:
+    """The first experiments of an empty database, the quick one first; their names, none where there are any."""
     from experiments.lifecycle import submit
     from experiments.models import Experiment, Project
     from experiments.presets import presets
     from experiments.submission import plan
 
-    preset = presets().get(DEMO)
+    if Experiment.objects.exists():
+        return []
     owner = get_user_model().objects.filter(is_superuser=True).order_by("pk").first()
-    if preset is None or Experiment.objects.exists():
-        return None
-    planned = plan({"name": preset.title.en, "preset": preset.name})
-    submit(planned, project=Project.objects.order_by("pk")[0], user=owner)
-    return preset.title.en
+    planned = [plan({"name": presets()[str(demo["preset"])].title.en, **demo}) for demo in DEMOS]
+    for each in planned:
+        submit(each, project=Project.objects.order_by("pk")[0], user=owner)
+    return [each.submission.name for each in planned]

@@ -92,7 +92,7 @@ class Service:
         self.children.append(child)
 
     def _prepare(self, fresh: bool) -> None:
-        """Database, static files, and the first experiment of an empty database."""
+        """Database, static files, and the first experiments of an empty database."""
         import django
 
         django.setup()
@@ -107,8 +107,8 @@ class Service:
         if fresh:
             prepare.collect_static(settings.STATIC_ROOT)
             say("Static files: collected")
-        if self.demo and (name := prepare.submit_demo()):
-            self._told.append(f"A first experiment is under way: {name}")
+        if self.demo and (names := prepare.submit_demos()):
+            self._told.append(f"First experiments are under way: {', then '.join(names)}")
         connections.close_all()
 
     def _wait_for_first_page(self, web: Child, within_s: float = 60.0) -> None:

@@ -91,7 +91,7 @@ def test_the_form_submits_what_rest_would(ed: Client) -> None:
 def test_a_preset_that_was_changed_keeps_its_name(ed: Client) -> None:
     page = ed.get("/experiments/new/?preset=learn-qkv")
     draft = page.context["draft"]
-    fields = {"preset": draft.preset, "yaml": draft.yaml.replace("steps: 300", "steps: 200")}
+    fields = {"preset": draft.preset, "yaml": draft.yaml.replace("steps: 600", "steps: 200")}
     ed.post("/experiments/new/", form(**fields))
     experiment = Experiment.objects.get()
     assert (experiment.preset, experiment.spec["train"]["steps"]) == ("learn-qkv", 200)
