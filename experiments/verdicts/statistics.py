@@ -1,0 +1,154 @@
+"""Statistics over training seeds: means with intervals, paired differences, equivalence, Holm. Pure.
+
+The unit is a seed. Everything stands on one interval, mean ± t·s/√n with n − 1 degrees of freedom; for two variants
+the values are the differences over the seeds that both have (paired t). A decision is where the interval lies:
+
+above        all of it above the margin
+within       all of it inside ± margin: the two one-sided tests of equivalence (Schuirmann 1987), each at α/2
+below        all of it below
+None         across: more seeds are needed
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from .student import quantile, upper_tail
+
+ALPHA = 0.05
+POWER = 0.8
+MOST_SEEDS = 200  # a question that needs more is answered: the effect lies at the margin
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Values over seeds: how many, their mean, and their standard deviation (n − 1; None for a single one)."""
+
+    n: int
+    mean: float
+    std: float | None
+
+    def interval(self, alpha: float = ALPHA) -> tuple[float, float] | None:
+        """The (1 − alpha) t interval of the mean; None with fewer than two values."""
+        if self.std is None:
+            return None
+        half = _quantile(alpha / 2, self.n - 1) * self.std / math.sqrt(self.n)
+        return self.mean - half, self.mean + half
+
+    @property
+    def effect(self) -> float | None:
+        """Mean ÷ standard deviation: of paired differences this is Cohen's d_z. None where nothing varies."""
+        return self.mean / self.std if self.std else None
+
+    def tail_above(self, bound: float) -> float:
+        """One-sided p of "the mean is at most `bound`"; small where it lies above. 1 with fewer than two values."""
+        if self.std is None:
+            return 1.0
+        if self.std == 0:
+            return 0.0 if self.mean > bound else 1.0
+        return upper_tail((self.mean - bound) * math.sqrt(self.n) / self.std, self.n - 1)
+
+    def tail_below(self, bound: float) -> float:
+        """One-sided p of "the mean is at least `bound`"."""
+        return Sample(self.n, -self.mean, self.std).tail_above(-bound)
+
+
+def sample(values: Sequence[float]) -> Sample | None:
+    """None of no values. Spread below the rounding of the values counts as none."""
+    if not values:
+        return None
+    mean = math.fsum(values) / len(values)
+    if len(values) < 2:
+        return Sample(1, mean, None)
+    std = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
+    return Sample(len(values), mean, std if std > 1e-12 * max(map(abs, values)) else 0.0)
+
+
+def differences(ours: Mapping[int, float], theirs: Mapping[int, float]) -> list[float]:
+    """Ours − theirs at the seeds that both have, in order of the seed."""
+    return [ours[seed] - theirs[seed] for seed in sorted(ours.keys() & theirs.keys())]
+
+
+@dataclass(frozen=True)
+class Question:
+    """Where does the mean lie? `two_sided` asks for ± margin: an effect is refuted by equivalence, or equivalence
+    is the claim itself."""
+
+    margin: float
+    two_sided: bool = False
+
+    def p(self, found: Sample) -> float:
+        """The smallest alpha whose interval decides, at most 1: what Holm corrects."""
+        return min(1.0, 2 * min(self._tails(found).values()))
+
+    def side(self, found: Sample) -> str | None:
+        """The side that `p` speaks for: above, within or below; None where nothing speaks for any."""
+        tails = self._tails(found)
+        side = min(tails, key=lambda name: tails[name])
+        return side if tails[side] < 0.5 else None
+
+    def _tails(self, found: Sample) -> dict[str, float]:
+        if not self.two_sided:
+            return {"above": found.tail_above(self.margin), "below": found.tail_below(self.margin)}
+        return {
+            "above": found.tail_above(self.margin),
+            "within": self.equivalence_p(found),
+            "below": found.tail_below(-self.margin),
+        }
+
+    def equivalence_p(self, found: Sample) -> float:
+        """The p of the two one-sided tests (TOST): the larger one."""
+        return max(found.tail_above(-self.margin), found.tail_below(self.margin))
+
+    def distance(self, found: Sample) -> float:
+        """From the mean to the nearest bound that it has to clear."""
+        bounds = (self.margin, -self.margin) if self.two_sided else (self.margin,)
+        return min(abs(found.mean - bound) for bound in bounds)
+
+    def seeds_needed(self, found: Sample, alpha: float = ALPHA) -> int | None:
+        """The fewest seeds that decide with a power of 0.8, if mean and spread stay what they are: the smallest n
+        with (t(α/2) + t(0.2))·s/√n ≤ distance. None where even MOST_SEEDS would not do, or nothing is known."""
+        if found.std is None:
+            return None
+        distance = self.distance(found)
+        for n in range(2, MOST_SEEDS + 1):
+            reach = _quantile(alpha / 2, n - 1) + _quantile(1 - POWER, n - 1)
+            if reach * found.std / math.sqrt(n) <= distance and distance > 0:
+                return n
+        return None
+
+
+@dataclass(frozen=True)
+class Corrected:
+    """A p-value among its family: Holm's adjusted one, and the alpha at which its interval is to be drawn."""
+
+    p: float
+    adjusted: float
+    alpha: float
+
+    @property
+    def decides(self) -> bool:
+        return self.adjusted < ALPHA
+
+
+def holm(ps: Sequence[float], alpha: float = ALPHA) -> list[Corrected]:
+    """Holm 1979 in the order given. The i-th smallest of m (from 0) is held against α/(m − i), and after the first
+    that fails all fail. `alpha` of each is that bound, of those after a failure the failed one's: so an interval
+    drawn at its alpha excludes the margin just where the corrected test decides."""
+    found: list[Corrected | None] = [None] * len(ps)
+    adjusted, bound, failed = 0.0, alpha, False
+    for rank, at in enumerate(sorted(range(len(ps)), key=lambda at: ps[at])):
+        left = len(ps) - rank
+        adjusted = max(adjusted, min(1.0, ps[at] * left))
+        bound = bound if failed else alpha / left
+        failed = failed or ps[at] >= bound
+        found[at] = Corrected(ps[at], adjusted, bound)
+    return [one for one in found if one is not None]
+
+
+@lru_cache(maxsize=4096)
+def _quantile(tail: float, dof: int) -> float:
+    return quantile(tail, dof)
