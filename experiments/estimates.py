@@ -14,9 +14,9 @@ from experiments.models.runs import RunQuerySet
 from experiments.states import State
 
 from .spec import (
-    Attention,
     ClassifierModel,
     ClassifySpec,
+    Kind,
     LanguageSpec,
     PointerSpec,
     RolesSpec,
@@ -32,7 +32,17 @@ WORDS, PROMPT_LENGTH = 43, 6  # of the prompts of scenes and digit-scenes
 DIGIT_SIDE, DIGIT_CLASSES = 8, 10
 ROLE_WORDS, ROLE_CASES, ROLE_TOKENS = 54, 7, 8
 MASK_CHANNELS, BOX_CODE = 32, 64
-MATRICES = {"full": 4, "no_q": 3, "no_k": 3, "no_v": 3, "tied_qk": 3, "no_qk": 2, "const_q": 3, "uniform": 2}
+# How many matrices are as wide as all heads' queries, and how many as all heads' values.
+MATRICES = {
+    "full": (2, 2),
+    "no_q": (1, 2),
+    "no_k": (1, 2),
+    "no_v": (2, 1),
+    "tied_qk": (1, 2),
+    "no_qk": (0, 2),
+    "const_q": (1, 2),
+    "uniform": (0, 2),
+}
 LOOKED_AT = 200  # newest measured runs among which one like this is looked for
 
 
@@ -83,15 +93,19 @@ def _norm(width: int) -> int:
     return 2 * width
 
 
-def _attention(width: int, attention: Attention) -> int:
-    query = width if attention.variant == "const_q" else 0
-    return MATRICES[attention.variant] * width**2 + query
+def _attention(model: Transformer, kind: Kind) -> int:
+    own = model.attention.of(kind)
+    asked = model.heads * (own.d_k or model.d_model // model.heads)
+    told = model.heads * (own.d_v or model.d_model // model.heads)
+    asking, telling = MATRICES[own.variant]
+    query = asked if own.variant == "const_q" else 0
+    return model.d_model * (asking * asked + telling * told) + query
 
 
-def _layer(model: Transformer, sites: int) -> int:
-    """So many attention sites, each behind its norm, then the feed-forward part."""
+def _layer(model: Transformer, *kinds: Kind) -> int:
+    """An attention site of each kind, each behind its norm, then the feed-forward part."""
     width = model.d_model
-    attention = sites * (_norm(width) + _attention(width, model.attention))
+    attention = sum(_norm(width) + _attention(model, kind) for kind in kinds)
     return attention + _norm(width) + _mlp(width, model.ffn, width)
 
 
@@ -99,7 +113,7 @@ def _classifier(model: ClassifierModel) -> int:
     width = model.d_model
     tokens = 1 + (DIGIT_SIDE // model.patch) ** 2
     stem = _linear(model.patch**2, width) + tokens * width
-    return stem + model.layers * _layer(model, 1) + _norm(width) + _linear(width, DIGIT_CLASSES)
+    return stem + model.layers * _layer(model, "self") + _norm(width) + _linear(width, DIGIT_CLASSES)
 
 
 def _token_sizes(spec: PointerSpec | RolesSpec | LanguageSpec) -> tuple[int, int]:
@@ -113,17 +127,17 @@ def _token_sizes(spec: PointerSpec | RolesSpec | LanguageSpec) -> tuple[int, int
 
 def _tokens(model: TokenModel, rows: int, classes: int) -> int:
     width = model.d_model
-    return rows * width + model.layers * _layer(model, 1) + _norm(width) + _linear(width, classes)
+    return rows * width + model.layers * _layer(model, "self") + _norm(width) + _linear(width, classes)
 
 
 def _segmenter(model: SegmenterModel) -> int:
     width, fine = model.d_model, (model.patch // 2) ** 2
     neighbours = 2 * (_norm(width) + _linear(9 * width, width))
     image = _linear(3 * 9, MASK_CHANNELS) + _norm(MASK_CHANNELS) + _linear(MASK_CHANNELS * fine, width) + _norm(width)
-    text = (WORDS + PROMPT_LENGTH) * width + model.text_layers * _layer(model, 1) + _norm(width)
-    fusion = model.encoder_layers * _layer(model, 2)
+    text = (WORDS + PROMPT_LENGTH) * width + model.text_layers * _layer(model, "self") + _norm(width)
+    fusion = model.encoder_layers * _layer(model, "self", "text")
     queries = _norm(width) + (1 + model.queries) * width + _mlp(BOX_CODE, width, width)
-    decoder = model.decoder_layers * _layer(model, 3)
+    decoder = model.decoder_layers * _layer(model, "self", "text", "image")
     return image + neighbours + text + fusion + queries + decoder + _heads(width, fine)
 
 

@@ -157,8 +157,14 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 def _field_error(item: Any, raw: Mapping[str, Any]) -> FieldError:
-    path = _without_tags(item["loc"], raw)
+    path = (*_without_tags(item["loc"], raw), *_inner(item))
     return FieldError(path, message(item, path, TASKS.values()))
+
+
+def _inner(item: Any) -> tuple[str, ...]:
+    """The field that a check of a whole section complains about: such a check names it in its context."""
+    field = item.get("ctx", {}).get("field")
+    return () if field is None else (str(field),)
 
 
 def _without_tags(loc: tuple[str | int, ...], raw: object) -> tuple[str | int, ...]:

@@ -15,6 +15,8 @@ Init = Literal["normal", "xavier", "orthogonal", "zeros"]
 Scale = Literal["sqrt_dk", "none"]
 # What a site's keys come from: the asker's own sequence, a text, an image, or an image that a text asks.
 Kind = Literal["self", "text", "image", "text_to_image"]
+# Variants in which an identity stands for a projection, and the width that has to fit it.
+IDENTITY = {"no_q": "d_k", "no_k": "d_k", "no_qk": "d_k", "no_v": "d_v"}
 
 
 class OfKind(Section):
@@ -52,6 +54,11 @@ class Attention(Section):
         own: OfKind = getattr(self.by_kind, kind)
         return self if own.variant is None else self.model_copy(update={"variant": own.variant})
 
+    @property
+    def variants(self) -> set[str]:
+        """Every variant that some kind of site may have."""
+        return {self.variant, *(own.variant for own in dict(self.by_kind).values() if own.variant)}
+
 
 class Transformer(Section):
     """Sizes that every transformer of the laboratory shares."""
@@ -72,3 +79,19 @@ class Transformer(Section):
                 {"d_model": d_model, "heads": heads},
             )
         return d_model
+
+    @field_validator("attention")
+    @classmethod
+    def _identities_fit(cls, attention: Attention, info: Any) -> Attention:
+        """Q = X hands a token's columns on as they are: each head gets d_model / heads of them, and no others."""
+        heads, d_model = info.data.get("heads"), info.data.get("d_model")
+        for variant in sorted(attention.variants & IDENTITY.keys()):
+            field = IDENTITY[variant]
+            width = getattr(attention, field)
+            if heads and d_model and width not in (None, d_model // heads):
+                raise PydanticCustomError(
+                    "identity_does_not_fit",
+                    "variant {variant} has an identity for a projection: {field} must be d_model / heads = {fits} or null",
+                    {"variant": variant, "field": field, "fits": d_model // heads},
+                )
+        return attention

@@ -164,3 +164,18 @@ def test_matrices_start_as_the_spec_says() -> None:
     limit = math.sqrt(6 / 128)
     xavier = build_attention(64, 4, AttentionSpec(init="xavier"), "self").W_o
     assert limit * 0.99 < xavier.abs().max() <= limit
+
+
+def test_an_edit_takes_the_place_of_q_k_and_v_and_a_head_without_values_says_nothing() -> None:
+    ours, seen = _attention(d_k=3, d_v=5), []
+    x = _inputs(cross=False)[0]
+    ours.tap = seen.append
+    whole = ours(x)
+    ours.edit = lambda now: now._replace(v_BHSE=now.v_BHSE * torch.tensor([1.0, 1.0, 0.0, 1.0]).view(1, H, 1, 1))
+    without = ours(x)
+    first, second = seen
+    assert (first.q_BHTD.shape, first.v_BHSE.shape, first.mix_BTN.shape) == ((B, H, T, 3), (B, H, T, 5), (B, T, H * 5))
+    assert second.mix_BTN[..., 10:15].abs().max() == 0
+    torch.testing.assert_close(whole - without, first.mix_BTN[..., 10:15] @ ours.W_o[10:15], **CLOSE)
+    assert first.out_BTM is whole
+    assert first.x_BTM is x

@@ -91,6 +91,14 @@ def test_other_sizes_of_the_token_model_are_counted_exactly(data: dict[str, Any]
     assert estimate == real
 
 
+@pytest.mark.parametrize("task", ["segment", "pointer"])
+def test_other_widths_and_variants_of_a_head_are_counted_exactly(task: str) -> None:
+    attention = {"d_k": 6, "d_v": 10, "by_kind": {"text": {"variant": "const_q"}, "self": {"variant": "tied_qk"}}}
+    dataset = {"segment": "scenes", "pointer": "pointer"}[task]
+    estimate, real = built({"task": task, "data": {"dataset": dataset}, "model": {"attention": attention}})
+    assert estimate == real
+
+
 def test_what_the_data_fixes_is_what_the_data_says() -> None:
     assert (len(words.VOCABULARY), words.LENGTH) == (WORDS, PROMPT_LENGTH)
     assert (*roles.SIZES, roles_words.LENGTH) == (ROLE_WORDS, ROLE_CASES, ROLE_TOKENS)

@@ -35,6 +35,16 @@ def test_a_short_spec_resolves_to_every_default_and_back() -> None:
         ({"train": {"stpes": 5}}, "train.stpes", "did you mean 'steps'"),
         ({"trian": {}}, "trian", "did you mean 'train'"),
         ({"model": {"d_model": 30, "heads": 4}}, "model.d_model", "must be divisible by heads (4)"),
+        (
+            {"model": {"attention": {"variant": "no_q", "d_k": 8}}},
+            "model.attention.d_k",
+            "d_model / heads = 16 or null",
+        ),
+        (
+            {"model": {"attention": {"d_v": 8, "by_kind": {"text": {"variant": "no_v"}}}}},
+            "model.attention.d_v",
+            "variant no_v has an identity for a projection",
+        ),
         ({"model": {"attention": {"variant": "none"}}}, "model.attention.variant", "must be one of"),
         ({"optimizer": {"lr": float("nan")}}, "optimizer.lr", "finite"),
         ({"optimizer": {"lr": 0}}, "optimizer.lr", "greater than 0"),

@@ -1,8 +1,9 @@
 """Multi-head attention with explicit matrices. X @ W layout, no bias.
 
-Shapes: B batch, T asking tokens, S answering tokens, H heads, D columns of a head, M = H·D = d_model.
-W_q, W_k, W_v are [M, H·D], W_o is [H·D, M]; head h owns columns h·D:(h+1)·D of the first three and
-the same rows of W_o.
+Shapes: B batch, T asking tokens, S answering tokens, H heads, M = d_model, D = d_k columns of a head in Q and K,
+E = d_v columns of a head in V (both M / H unless the spec says otherwise).
+W_q and W_k are [M, H·D], W_v is [M, H·E], W_o is [H·E, M]; head h owns columns h·D:(h+1)·D of the first two, h·E:(h+1)·E
+of the third and the same rows of W_o.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,14 +22,27 @@ from experiments.spec import Attention as AttentionSpec
 MATRICES = ("W_q", "W_k", "W_v", "W_o")
 
 
-@dataclass(frozen=True)
-class Tap:
-    """What a probe sees of one call: projected queries and keys, and who may be asked."""
+class Projected(NamedTuple):
+    """Q, K and V of one call, per head: what an edit may change before anybody is compared with anybody."""
 
     q_BHTD: Tensor
     k_BHSD: Tensor
-    mask: Tensor | None
+    v_BHSE: Tensor
+
+
+@dataclass(frozen=True)
+class Tap:
+    """What an instrument sees of one call, with its autograd graph where there is one."""
+
+    x_BTM: Tensor  # who asks
+    y_BSM: Tensor  # who answers: x itself in self-attention
+    q_BHTD: Tensor
+    k_BHSD: Tensor
+    v_BHSE: Tensor
+    mask: Tensor | None  # True where asking is allowed; broadcasts to BHTS
     scale: float
+    mix_BTN: Tensor  # the heads' mixed values side by side, before W_o: N = H·E
+    out_BTM: Tensor
 
 
 def attention_weights(q_BHTD: Tensor, k_BHSD: Tensor, mask: Tensor | None, scale: float) -> Tensor:
@@ -39,24 +54,26 @@ def attention_weights(q_BHTD: Tensor, k_BHSD: Tensor, mask: Tensor | None, scale
     return weights.masked_fill(~mask.any(-1, keepdim=True), 0.0)  # BHTS
 
 
-def plain_attention(q_BHTD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+def plain_attention(q_BHTD: Tensor, k_BHSD: Tensor, v_BHSE: Tensor, mask: Tensor | None, scale: float) -> Tensor:
     """The reference: softmax(QKᵀ·scale)V, written out."""
-    return attention_weights(q_BHTD, k_BHSD, mask, scale) @ v_BHSD  # BHTD
+    return attention_weights(q_BHTD, k_BHSD, mask, scale) @ v_BHSE  # BHTE
 
 
-def fused_attention(q_BHTD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+def fused_attention(q_BHTD: Tensor, k_BHSD: Tensor, v_BHSE: Tensor, mask: Tensor | None, scale: float) -> Tensor:
     """The same through PyTorch's fused kernel, which never stores the map."""
-    return F.scaled_dot_product_attention(q_BHTD, k_BHSD, v_BHSD, attn_mask=mask, scale=scale)
+    return F.scaled_dot_product_attention(q_BHTD, k_BHSD, v_BHSE, attn_mask=mask, scale=scale)
 
 
 class Attention(nn.Module):
     """Base of every variant: owns the matrices in `owned`, projects, compares, mixes.
 
-    A variant says which matrices it owns and overrides `queries`, `keys` or `values`.
-    `attend` may be swapped for `plain_attention`; `tap`, where set, is called with each forward's Q and K.
+    A variant says which matrices it owns and overrides `queries`, `keys` or `values`. `attend` may be swapped for
+    `plain_attention`. `tap`, where set, is called with what each forward saw; `edit`, where set, is handed Q, K and V
+    and what it returns is used in their place: swaps, patches and ablations (a head whose V is zero says nothing).
     """
 
     owned: tuple[str, ...] = MATRICES
+    bilinear = True  # scores are x·M·yᵀ for some matrix M of the weights alone; false where nobody's x is asked
     W_q: nn.Parameter
     W_k: nn.Parameter
     W_v: nn.Parameter
@@ -65,11 +82,15 @@ class Attention(nn.Module):
     def __init__(self, d_model: int, heads: int, spec: AttentionSpec) -> None:
         super().__init__()
         self.heads, self.spec = heads, spec
-        self.scale = 1.0 if spec.scale == "none" else 1.0 / math.sqrt(d_model // heads)
+        self.d_k, self.d_v = spec.d_k or d_model // heads, spec.d_v or d_model // heads
+        self.scale = 1.0 if spec.scale == "none" else 1.0 / math.sqrt(self.d_k)
         self.attend = fused_attention
         self.tap: Callable[[Tap], None] | None = None
+        self.edit: Callable[[Projected], Projected] | None = None
+        asked, told = heads * self.d_k, heads * self.d_v
+        shapes = {"W_q": (d_model, asked), "W_k": (d_model, asked), "W_v": (d_model, told), "W_o": (told, d_model)}
         for name in self.owned:
-            self.register_parameter(name, nn.Parameter(torch.empty(d_model, d_model)))
+            self.register_parameter(name, nn.Parameter(torch.empty(shapes[name])))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -93,18 +114,26 @@ class Attention(nn.Module):
         """x asks, y answers (x itself when y is None). `mask` is boolean, True where asking is allowed, and
         broadcasts to BHTS."""
         y = x_BTM if y_BSM is None else y_BSM
-        q = self._normed(self._split(self.queries(x_BTM)))
-        k = self._normed(self._split(self.keys(y)))
-        v = self._split(self.values(y))
+        seen = Projected(
+            self._normed(self.split(self.queries(x_BTM))),
+            self._normed(self.split(self.keys(y))),
+            self.split(self.values(y)),
+        )
+        if self.edit is not None:
+            seen = self.edit(seen)
+        mix = self.merge(self.attend(*seen, mask, self.scale))
+        out = mix @ self.W_o
         if self.tap is not None:
-            self.tap(Tap(q, k, mask, self.scale))
-        return self._merge(self.attend(q, k, v, mask, self.scale)) @ self.W_o
+            self.tap(Tap(x_BTM, y, *seen, mask, self.scale, mix, out))
+        return out
 
-    def _split(self, x_BTM: Tensor) -> Tensor:
-        return x_BTM.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # BHTD
+    def split(self, x_BTN: Tensor) -> Tensor:
+        """Columns by head: BHTD."""
+        return x_BTN.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
-    def _merge(self, x_BHTD: Tensor) -> Tensor:
-        return x_BHTD.transpose(1, 2).flatten(-2)  # BTM
+    def merge(self, x_BHTD: Tensor) -> Tensor:
+        """The heads side by side again: BTN, N = H·D."""
+        return x_BHTD.transpose(1, 2).flatten(-2)
 
     def _normed(self, x_BHTD: Tensor) -> Tensor:
         return F.rms_norm(x_BHTD, x_BHTD.shape[-1:]) if self.spec.qk_norm else x_BHTD

@@ -8,18 +8,20 @@ Shapes: N sequences, T places, M = d_model.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from workers.trainer.attention import Projected
 from workers.trainer.data.lookups import NOBODY, Bools, Ints, Lookups
 from workers.trainer.sites import sites
 
-ROLES: Mapping[str, str] = {"q": "queries", "k": "keys", "v": "values"}  # and the method that makes them
+ROLES: Mapping[str, str] = {"q": "q_BHTD", "k": "k_BHSD", "v": "v_BHSE"}  # and where `Projected` holds it
 
 
 @dataclass(frozen=True)
@@ -57,21 +59,18 @@ def following(lookups: Lookups, answers: Ints, order: Ints, role: str) -> float:
 @contextmanager
 def swapped(model: nn.Module, role: str, order_NT: Tensor) -> Iterator[None]:
     """Inside, every site takes its Q, K or V from the swapped places."""
-    method = ROLES[role]
     found = sites(model).values()
     for site in found:
-        setattr(site, method, _reordered(getattr(site, method), order_NT))
+        site.edit = partial(_reordered, role, order_NT)
     try:
         yield
     finally:
         for site in found:
-            delattr(site, method)  # the class's own shows again
+            site.edit = None
 
 
-def _reordered(project: Callable[[Tensor], Tensor], order_NT: Tensor) -> Callable[[Tensor], Tensor]:
-    def call(x_NTM: Tensor) -> Tensor:
-        out = project(x_NTM)
-        out = out.expand(len(order_NT), *out.shape[1:])
-        return torch.take_along_dim(out, order_NT.unsqueeze(-1), 1)
-
-    return call
+def _reordered(role: str, order_NT: Tensor, seen: Projected) -> Projected:
+    field = ROLES[role]
+    old: Tensor = getattr(seen, field)
+    old = old.expand(len(order_NT), *old.shape[1:])
+    return seen._replace(**{field: torch.take_along_dim(old, order_NT[:, None, :, None], 2)})

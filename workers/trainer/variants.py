@@ -66,26 +66,28 @@ class ConstQ(Attention):
     """One learned query for every asker: keys decide alone who is heard."""
 
     owned = ("W_k", "W_v", "W_o")
+    bilinear = False
 
     def __init__(self, d_model: int, heads: int, spec: AttentionSpec) -> None:
         super().__init__(d_model, heads, spec)
-        self.query = nn.Parameter(torch.empty(1, d_model))
+        self.query = nn.Parameter(torch.empty(1, heads * self.d_k))
         self.reset_parameters()
 
     def queries(self, x: Tensor) -> Tensor:
-        return self.query.expand_as(x)
+        return self.query.expand(*x.shape[:-1], -1)
 
 
 class Uniform(Attention):
     """Every key weighs the same: Q = K = 0."""
 
     owned = ("W_v", "W_o")
+    bilinear = False
 
     def queries(self, x: Tensor) -> Tensor:
-        return torch.zeros_like(x)
+        return x.new_zeros(*x.shape[:-1], self.heads * self.d_k)
 
     def keys(self, y: Tensor) -> Tensor:
-        return torch.zeros_like(y)
+        return y.new_zeros(*y.shape[:-1], self.heads * self.d_k)
 
 
 VARIANTS: dict[str, type[Attention]] = {
