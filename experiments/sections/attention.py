@@ -91,7 +91,8 @@ class Transformer(Section):
             if heads and d_model and width not in (None, d_model // heads):
                 raise PydanticCustomError(
                     "identity_does_not_fit",
-                    "variant {variant} has an identity for a projection: {field} must be d_model / heads = {fits} or null",
+                    "variant {variant} has an identity for a projection: "
+                    "{field} must be d_model / heads = {fits} or null",
                     {"variant": variant, "field": field, "fits": d_model // heads},
                 )
         return attention

@@ -10,7 +10,7 @@ import torch
 
 from experiments.spec import PointerData, PointerSpec, RolesData, RolesSpec
 from tests.lab.collected import tiny, train_collected
-from workers.trainer.attention import Attention
+from workers.trainer.attention import Attention, Tap
 from workers.trainer.data import pointer, roles
 from workers.trainer.data.draws import stream
 from workers.trainer.data.lookups import NOBODY, Lookups
@@ -187,12 +187,16 @@ def test_a_swap_inside_a_site_is_a_swap_of_its_vectors(role: str) -> None:
     order = torch.tensor([[2, 1, 0, 3]])
     x = torch.randn(1, 4, 16, generator=torch.Generator().manual_seed(0))
     site: Attention = next(iter(sites(task.model).values()))
-    plain = {"q": site.queries(x), "k": site.keys(x), "v": site.values(x)}
+    seen: list[Tap] = []
+    site.tap = seen.append
+    site(x)
     with swapped(task.model, role, order):
-        inside = {"q": site.queries(x), "k": site.keys(x), "v": site.values(x)}
+        site(x)
+    site(x)  # nothing is left behind
+    plain, inside, after = ({"q": tap.q_BHTD, "k": tap.k_BHSD, "v": tap.v_BHSE} for tap in seen)
     for name, value in inside.items():
-        assert torch.equal(value, plain[name][:, order[0]] if name == role else plain[name])
-    assert torch.equal(site.queries(x), plain["q"])  # nothing is left behind
+        assert torch.equal(value, plain[name][:, :, order[0]] if name == role else plain[name])
+        assert torch.equal(after[name], plain[name])
 
 
 def test_namesakes_have_one_role_in_two_clauses() -> None:

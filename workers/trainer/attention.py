@@ -2,8 +2,8 @@
 
 Shapes: B batch, T asking tokens, S answering tokens, H heads, M = d_model, D = d_k columns of a head in Q and K,
 E = d_v columns of a head in V (both M / H unless the spec says otherwise).
-W_q and W_k are [M, H·D], W_v is [M, H·E], W_o is [H·E, M]; head h owns columns h·D:(h+1)·D of the first two, h·E:(h+1)·E
-of the third and the same rows of W_o.
+W_q and W_k are [M, H·D], W_v is [M, H·E], W_o is [H·E, M]; head h owns columns h·D:(h+1)·D of the first two,
+h·E:(h+1)·E of the third and the same rows of W_o.
 """
 
 from __future__ import annotations
