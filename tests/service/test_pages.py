@@ -302,3 +302,12 @@ def test_who_tries_too_often_is_told_to_wait(settings: Any) -> None:
     answers = [client.post("/login/", {"username": "someone", "password": "wrong"}) for _ in range(3)]
     assert [answer.status_code for answer in answers] == [200, 429, 429]
     assert "Too many attempts" in answers[-1].content.decode()
+
+
+def test_compare_lists_what_differs_and_leaves_out_what_does_not(ed: Client, project: Project) -> None:
+    experiment = make_experiment(project, matrix={"model.attention.variant": ["full", "no_q"]}, seeds=[0])
+    address = "/compare/?runs=" + ",".join(str(run.pk) for run in experiment.runs.all())
+    page = ed.get(address).context
+    assert [(row.path, row.values) for row in page["rows"]] == [("model.attention.variant", ["full", "no_q"])]
+    everything = ed.get(f"{address}&diff=all").context["rows"]
+    assert len(everything) == page["same_count"] + 1 > 10

@@ -18,7 +18,7 @@ export function tick(value) {
   const size = Math.abs(value);
   if (size !== 0 && size < 1e-3) return value.toExponential(0).replace("e+", "e");
   const unit = UNITS.find(([least]) => size >= least);
-  return unit ? `${Number((value / unit[0]).toPrecision(3))}${unit[1]}` : String(Number(value.toPrecision(3)));
+  return unit ? `${Number((value / unit[0]).toPrecision(5))}${unit[1]}` : String(Number(value.toPrecision(5)));
 }
 
 export function span(seconds) {
