@@ -20,6 +20,14 @@ class Words(BaseModel):
     zh: str
 
 
+class Also(BaseModel):
+    """A second definition in the same preset: another task or another length, with the preset's seeds."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    spec: dict[str, Any]
+    matrix: dict[str, list[Any]] = {}
+
+
 class Preset(BaseModel):
     """A claim of the notes as an experiment that can be submitted as it stands."""
 
@@ -33,6 +41,7 @@ class Preset(BaseModel):
     demo: bool = False
     spec: dict[str, Any]
     matrix: dict[str, list[Any]] = {}
+    also: list[Also] = []  # submitted with it as long as neither spec nor matrix is changed
     seeds: list[int] = [0]
 
 

@@ -6,6 +6,7 @@ The same `plan` serves the form, REST and validation, so an error reads the same
 from __future__ import annotations
 
 import copy
+import dataclasses
 import difflib
 import hashlib
 import itertools
@@ -17,7 +18,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from .presets import presets
+from .presets import Also, presets
 from .spec import FieldError, Spec, SpecError, content_hash, parse_spec, resolved
 
 MAX_SEEDS = 1000
@@ -76,6 +77,7 @@ class Plan:
     matrix: dict[str, list[Any]]
     seeds: list[int]
     runs: list[PlannedRun]
+    also: tuple[Also, ...] = ()
 
     @property
     def pool(self) -> str:
@@ -84,7 +86,7 @@ class Plan:
     @property
     def spec_hash(self) -> str:
         """SHA-256 of the definition: base spec, matrix and seeds."""
-        whole = [resolved(self.spec), self.matrix, self.seeds]
+        whole = [resolved(self.spec), self.matrix, self.seeds, *([one.spec, one.matrix] for one in self.also)]
         return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
 
@@ -93,14 +95,17 @@ def plan(raw: Mapping[str, Any], *, max_runs: int = 1000) -> Plan:
     submission = _parse(raw)
     base, matrix, seeds = _starting_point(submission)
     _check_paths(submission)
-    _check_size(matrix, seeds, max_runs)
+    also = _also(submission, matrix)
+    _check_size([matrix, *(one.matrix for one in also)], seeds, max_runs)
     for path, value in submission.overrides.items():
         _set(base, path, value, ("overrides", path))
     if submission.pool is not None:
         _set(base, "resources.pool", submission.pool, ("pool",))
     spec = _resolve(base, submission, params={})
     runs = list(_expand(base, submission, matrix, seeds))
-    return Plan(submission, spec, matrix, seeds, runs)
+    for one in also:
+        runs += _expand_also(one, submission, spec, seeds, len(runs))
+    return Plan(submission, spec, matrix, seeds, runs, also)
 
 
 def _parse(raw: Mapping[str, Any]) -> Submission:
@@ -158,6 +163,14 @@ def _starting_point(submission: Submission) -> tuple[dict[str, Any], dict[str, l
     return copy.deepcopy(preset.spec), matrix, submission.seeds or preset.seeds
 
 
+def _also(submission: Submission, matrix: Mapping[str, list[Any]]) -> tuple[Also, ...]:
+    """What a preset brings besides, as long as it is submitted as it stands; seeds and pool may differ."""
+    preset = presets().get(submission.preset or "")
+    if preset is None or submission.overrides or matrix != preset.matrix:
+        return ()
+    return tuple(preset.also)
+
+
 def _seed_of(base: Mapping[str, Any]) -> int:
     seed = base.get("seed", 0)
     return seed if isinstance(seed, int) else 0  # a bad seed is the spec's error, told below
@@ -186,11 +199,11 @@ def _check_paths(submission: Submission) -> None:
         raise SubmissionError(errors)
 
 
-def _check_size(matrix: Mapping[str, list[Any]], seeds: list[int], max_runs: int) -> None:
+def _check_size(matrices: list[Mapping[str, list[Any]]], seeds: list[int], max_runs: int) -> None:
     """Counted before anything is expanded: a matrix of a million runs costs nothing."""
-    count = math.prod(len(values) for values in matrix.values()) * len(seeds)
+    count = sum(math.prod(len(values) for values in matrix.values()) for matrix in matrices) * len(seeds)
     if count > max_runs:
-        at = "matrix" if matrix else "seeds"
+        at = "matrix" if matrices[0] else "seeds"
         message = f"expands to {count:,} runs; at most {max_runs:,} are allowed in one experiment"
         raise SubmissionError([FieldError((at,), message)])
 
@@ -208,6 +221,16 @@ def _expand(
         for seed in seeds:
             yield PlannedRun(index, seed, params, spec.model_copy(update={"seed": seed}))
             index += 1
+
+
+def _expand_also(one: Also, submission: Submission, main: Spec, seeds: list[int], start: int) -> Iterator[PlannedRun]:
+    """The second definition's runs, after `start` others; their parameters say which task they belong to."""
+    base = copy.deepcopy(one.spec)
+    if submission.pool is not None:
+        _set(base, "resources.pool", submission.pool, ("pool",))
+    for run in _expand(base, submission, one.matrix, seeds):
+        task = {"task": run.spec.task} if run.spec.task != main.task else {}
+        yield dataclasses.replace(run, index=start + run.index, params=task | run.params)
 
 
 def _set(tree: dict[str, Any], dotted: str, value: Any, at: tuple[str, ...]) -> None:

@@ -48,7 +48,7 @@ def experiment_page(request: HttpRequest, pk: int) -> HttpResponse:
     context = {
         "experiment": experiment,
         "runs": _with_results(runs),
-        "columns": list(experiment.matrix),
+        "columns": list(dict.fromkeys(key for run in runs for key in run.params)),
         "metrics": _metrics(runs),
         "live": any(not run.ended for run in runs),
         "ids": ",".join(str(run.pk) for run in runs[:100]),

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from experiments.presets import presets
+from experiments.presets import Also, presets
 from experiments.submission import Plan, SubmissionError, plan
 
 SPEC: dict[str, Any] = {"task": "segment", "data": {"dataset": "scenes"}}
@@ -90,3 +90,34 @@ def test_each_mistake_points_at_what_was_written(fields: dict[str, Any], field: 
     found = errors_of(**fields)
     assert list(found) == [field]
     assert words in found[field]
+
+
+@pytest.fixture
+def with_also(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The preset why-q with a second definition: two variants on scenes."""
+    also = Also(spec=SPEC, matrix={"model.attention.variant": ["full", "const_q"]})
+    known = {**presets(), "why-q": presets()["why-q"].model_copy(update={"also": [also]})}
+    monkeypatch.setattr("experiments.submission.presets", lambda: known)
+
+
+@pytest.mark.usefixtures("with_also")
+def test_a_second_definition_of_a_preset_follows_the_first() -> None:
+    done = plan({"name": "x", "preset": "why-q", "seeds": [0, 1], "pool": "lab"})
+    assert [run.index for run in done.runs] == list(range(16 * 2 + 2 * 2))
+    assert [(run.seed, run.params["task"], run.params["model.attention.variant"]) for run in done.runs[32:]] == [
+        (seed, "segment", variant) for variant in ("full", "const_q") for seed in (0, 1)
+    ]
+    assert {run.spec.resources.pool for run in done.runs} == {"lab"}
+
+
+@pytest.mark.usefixtures("with_also")
+def test_a_changed_preset_is_one_definition_and_not_two() -> None:
+    changed: list[dict[str, Any]] = [{"overrides": {"train.steps": 60}}, {"matrix": {"model.heads": [1]}}]
+    for change in changed:
+        assert {run.spec.task for run in plan({"name": "x", "preset": "why-q", **change}).runs} == {"pointer"}
+
+
+@pytest.mark.usefixtures("with_also")
+def test_a_second_definition_counts_towards_the_limit() -> None:
+    with pytest.raises(SubmissionError, match="18 runs"):
+        plan({"name": "x", "preset": "why-q", "seeds": [0]}, max_runs=17)
