@@ -45,6 +45,8 @@ class Reason(StrEnum):
     NAN = "nan"  # a non-finite loss where the spec says `on_nan: fail`
     SPEC = "spec"  # this worker cannot run this spec
     STORAGE = "storage"  # a file could not be kept
+    LIMIT = "limit"  # the run used up the time or the memory that its spec allows
+    STUCK = "stuck"  # the trainer lived but made no step
 
 
 HELD = (State.CLAIMED, State.RUNNING, State.STOPPING)

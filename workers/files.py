@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,7 +19,7 @@ _BLOCK = 2**20
 
 
 class Damaged(Exception):
-    """A stored checkpoint is not what was written."""
+    """A stored checkpoint is gone, or is not what was written."""
 
 
 def open_scratch(held: Held) -> Path:
@@ -50,29 +49,19 @@ def keep(local: Path, name: str) -> str:
     """Copy a file into the storage and return the name it got; durable before this returns."""
     with local.open("rb") as source:
         kept: str = default_storage.save(name, File(source))
-    _make_durable(kept)
     local.unlink(missing_ok=True)
     return kept
 
 
-def _make_durable(name: str) -> None:
-    try:
-        path = Path(default_storage.path(name))
-    except NotImplementedError:
-        return  # an object store answers only when the object is durable
-    for each in (path, path.parent):
-        descriptor = os.open(each, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
 def fetch(name: str, sha256: str, to: Path) -> Path:
-    """Copy a stored checkpoint to a local folder. Raises Damaged unless it is what was written."""
+    """Copy a stored checkpoint to a local folder. Raises Damaged unless it is there and is what was written."""
     digest = hashlib.sha256()
     local = to / f"resume-{Path(name).name}"
-    with default_storage.open(name, "rb") as source, local.open("wb") as target:
+    try:
+        source = default_storage.open(name, "rb")
+    except FileNotFoundError:
+        raise Damaged(f"checkpoint {name} is missing from the storage") from None
+    with source, local.open("wb") as target:
         while block := source.read(_BLOCK):
             digest.update(block)
             target.write(block)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments import lifecycle
-from experiments.lifecycle import Claim, LeaseLost
+from experiments.lifecycle import Claim, LeaseLost, NotAllowed
 from experiments.states import Reason
 from experiments.store import Incoming
 from workers import drain, files, frames, limits, spare
@@ -80,7 +80,7 @@ class Supervision:
     def _guarded(self, work: Callable[[], Settle]) -> Settle:
         try:
             return work()
-        except StorageFailed as error:
+        except (StorageFailed, NotAllowed) as error:
             if self.duties.why:
                 return self._stopped()
             self.journal.add(f"error: {error}")
@@ -102,15 +102,10 @@ class Supervision:
 
     def _prepare(self) -> None:
         """Make room, bring the checkpoint, give orders."""
-        claim = self.claim
         self.duties.database.persist(partial(kill_leftovers, self.held))
         self._scratch = files.open_scratch(self.held)
-        files.discard(claim.surplus)
-        checkpoint: str | None = None
-        if claim.checkpoint is not None:
-            name, sha256 = claim.checkpoint.path, claim.checkpoint.sha256
-            checkpoint = str(self._uploads.run(partial(files.fetch, name, sha256, self._scratch)))
-            self.journal.add(f"resuming at step {claim.start_step}")
+        checkpoint = self._resume(self._scratch)
+        claim = self.claim
         elapsed = time.monotonic() - self._claimed
         orders = Orders(
             run=self.held.run_id,
@@ -123,6 +118,20 @@ class Supervision:
         )
         self._ordered = time.time()
         self.trainer.tell(orders)
+        files.discard(claim.surplus)
+
+    def _resume(self, scratch: Path) -> str | None:
+        """Bring the newest checkpoint that is still what was written; None to begin at step 0."""
+        while (wanted := self.claim.checkpoint) is not None:
+            try:
+                local = self._uploads.run(partial(files.fetch, wanted.path, wanted.sha256, scratch))
+            except files.Damaged as damaged:
+                self.journal.add(f"warning: {damaged}")
+                self.claim = self.duties.database.persist(partial(lifecycle.fall_back, self.claim, str(damaged)))
+                continue
+            self.journal.add(f"resuming at step {self.claim.start_step}")
+            return str(local)
+        return None
 
     def _follow(self) -> Settle:
         """Read what the trainer says until it says how it ended, or falls silent."""

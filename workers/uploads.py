@@ -32,12 +32,14 @@ class Uploads:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="upload")
 
     def run(self, call: Callable[[], T]) -> T:
-        """The call's answer. Raises StorageFailed when it cannot be had."""
+        """The call's answer. Raises StorageFailed when it cannot be had, and Damaged as the call does."""
         pause, until = 0.5, time.monotonic() + settings.ATTN_DB_OUTAGE_S
         while True:
             try:
                 return self._once(call)
-            except (Damaged, FileNotFoundError, StorageFailed) as error:
+            except (Damaged, StorageFailed):
+                raise
+            except FileNotFoundError as error:
                 raise StorageFailed(str(error)) from error
             except Exception as error:  # OSError of a disk, or whatever an object store's client raises
                 if time.monotonic() > until or self._duties.out_of_time:

@@ -1,6 +1,7 @@
 """The only writer of a run's state: verbs for users, for workers and for the reconciler."""
 
 from .asking import param_text, request_cancel, retry, submit
+from .checkpoints import fall_back, publish_checkpoint, seal
 from .expiry import expire, seal_finished
 from .holding import (
     Claim,
@@ -11,10 +12,8 @@ from .holding import (
     commit,
     crash,
     fail,
-    publish_checkpoint,
     release,
     renew,
-    seal,
     start,
     stopping,
     succeed,
@@ -37,6 +36,7 @@ __all__ = [
     "drain_worker",
     "expire",
     "fail",
+    "fall_back",
     "idle_slots",
     "param_text",
     "publish_checkpoint",

@@ -15,12 +15,11 @@ from django.db.models.functions import Now
 
 from experiments import store
 from experiments.clock import db_in, db_now
-from experiments.models import Artifact, Attempt, Checkpoint, Group, LogChunk, Run, Worker
+from experiments.models import Artifact, Attempt, Checkpoint, LogChunk, Run, Worker
 from experiments.states import HELD, Actor, Desired, Reason, State
 
+from .checkpoints import truncate
 from .moves import Held, LeaseLost, event, finish, move, requeue, row_of
-
-KEPT_CHECKPOINTS = 2
 
 
 @dataclass(frozen=True)
@@ -77,23 +76,13 @@ def _try_claim(run: Run, worker: Worker) -> Claim | None:
     )
     if not claimed:
         return None
-    surplus = _truncate(run, start, checkpoint) if run.committed_step > start else ()
+    surplus = truncate(run, start, checkpoint) if run.committed_step > start else ()
     held = Held(run.pk, run.fence + 1)
     Attempt.objects.create(run=run, fence=held.fence, worker=worker, host=worker.host, start_step=start, claimed=Now())
     message = f"claimed by {worker.name}" + (f", resuming at step {start}" if start else "")
     event(run, Actor.WORKER, "claimed", who=worker.name, to=State.CLAIMED, fence=held.fence, message=message)
     elapsed = (db_now() - run.started).total_seconds() if run.started else 0.0
     return Claim(held, run.spec, run.steps, start, checkpoint, elapsed, surplus)
-
-
-def _truncate(run: Run, start: int, checkpoint: Checkpoint | None) -> tuple[str, ...]:
-    """Forget what lies past the checkpoint; it will be written again. Returns the files of what was forgotten."""
-    store.truncate(run.pk, start)
-    store.restore(run.pk, checkpoint.stats if checkpoint else b"")
-    pictures = Artifact.objects.filter(run=run, step__gte=start)
-    paths = tuple(pictures.values_list("path", flat=True))
-    pictures.delete()
-    return paths
 
 
 def start(held: Held, *, pid: int, device: str, info: dict[str, Any]) -> None:
@@ -131,38 +120,6 @@ def commit(held: Held, lo: int, hi: int, frames: Sequence[store.Incoming]) -> No
         raise LeaseLost(f"run {held.run_id}: fence {held.fence} is outdated")
     if stands != hi:
         raise ValueError(f"flush [{lo}, {hi}) does not follow the committed step {stands}")
-
-
-def publish_checkpoint(held: Held, *, step: int, path: str, sha256: str, size: int) -> list[str]:
-    """Name a durable checkpoint; crashes start to count anew. Returns storage names that became surplus."""
-    with transaction.atomic():
-        run = row_of(held, State.RUNNING, State.STOPPING)
-        named = Run.objects.filter(pk=run.pk, fence=held.fence, committed_step=step)
-        if not named.update(checkpoint_step=step, crash_count=0):
-            raise ValueError(f"checkpoint at {step} does not match the committed step {run.committed_step}")
-        stats = store.snapshot(run.pk)
-        Checkpoint.objects.get_or_create(
-            run=run,
-            fence=held.fence,
-            step=step,
-            defaults={"path": path, "sha256": sha256, "size": size, "stats": stats},
-        )
-        surplus = list(Checkpoint.objects.filter(run=run).order_by("-step", "-id")[KEPT_CHECKPOINTS:])
-        Checkpoint.objects.filter(pk__in=[old.pk for old in surplus]).delete()
-        return [old.path for old in surplus if old.path != path]
-
-
-def seal(held: Held) -> None:
-    """Turn what the newest checkpoint covers into blocks: one block a transaction, so that nobody waits for long."""
-    for group in Group.objects.filter(run_id=held.run_id).defer("stats"):
-        while _seal_one(held, group.pk):
-            pass
-
-
-def _seal_one(held: Held, group_id: int) -> bool:
-    with transaction.atomic():
-        run = row_of(held, State.RUNNING, State.STOPPING)
-        return store.seal_next(Group.objects.defer("stats").get(pk=group_id), run.checkpoint_step)
 
 
 def add_artifact(

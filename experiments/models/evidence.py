@@ -40,11 +40,16 @@ class Checkpoint(models.Model):
     sha256 = models.CharField(max_length=64)
     size = models.BigIntegerField()
     created = models.DateTimeField(auto_now_add=True)
+    score = models.FloatField(null=True, help_text="of the evaluation at this step, higher is better; null without one")
     stats = models.BinaryField(default=b"", help_text="headline state of all groups at this step")
 
     class Meta:
         ordering = ["-step", "-id"]
         constraints = [models.UniqueConstraint(fields=["run", "fence", "step"], name="one_checkpoint_per_step")]
+        indexes = [
+            # Whether a file still has a name: a fork names its parent's.
+            models.Index(fields=["path"], name="checkpoint_path")
+        ]
 
     def __str__(self) -> str:
         return f"checkpoint at {self.step} of run {self.run_id}"

@@ -64,6 +64,9 @@ class Run(models.Model):
     crash_count = models.IntegerField(default=0, help_text="crashes in a row with no new checkpoint")
     next_at = models.DateTimeField(null=True, help_text="back-off: not to be claimed before")
 
+    parent = models.ForeignKey("self", models.SET_NULL, null=True, blank=True, related_name="forks")
+    parent_step = models.BigIntegerField(null=True, help_text="completed steps of the parent that a fork starts with")
+
     created = models.DateTimeField(auto_now_add=True)
     started = models.DateTimeField(null=True, help_text="first step of the first attempt; series times count from it")
     finished = models.DateTimeField(null=True)

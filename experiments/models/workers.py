@@ -28,6 +28,7 @@ class Worker(models.Model):
     started = models.DateTimeField()
     last_seen = models.DateTimeField()
     stopped = models.DateTimeField(null=True, blank=True, help_text="when it said goodbye; null while it works")
+    backlog = models.BigIntegerField(default=0, help_text="bytes that its trainers have said and nobody has stored yet")
     draining = models.BooleanField(default=False, help_text="finish or checkpoint what runs, take nothing new")
 
     objects = WorkerQuerySet.as_manager()

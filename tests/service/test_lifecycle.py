@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import numpy as np
 import pytest
 from django.db.models.functions import Now
 
@@ -239,6 +240,19 @@ def test_the_last_two_checkpoints_are_kept() -> None:
         surplus += checkpoint(taken.held, step)
     assert surplus == [f"{taken.held.fence}-5"]
     assert [row.step for row in run.checkpoints.all()] == [15, 10]
+
+
+def test_the_best_checkpoint_is_kept_besides_the_last_two() -> None:
+    taken = claim(run := make_run())
+    surplus = []
+    for step, accuracy in ((4, 0.5), (8, 0.9), (12, 0.7), (16, 0.8), (20, 0.6)):
+        evaluated = store.Incoming(
+            "eval", ["eval/accuracy"], np.array([step - 1]), np.array([1.0]), np.array([[accuracy]], np.float32)
+        )
+        lifecycle.commit(taken.held, step - 4, step, [frame(step - 4, step), evaluated])
+        surplus += checkpoint(taken.held, step)
+    assert [row.step for row in run.checkpoints.all()] == [20, 16, 8]
+    assert surplus == [f"{taken.held.fence}-{step}" for step in (4, 12)]
 
 
 def test_a_checkpoint_that_does_not_match_the_progress_is_refused() -> None:

@@ -121,17 +121,29 @@ def test_a_cancelled_run_goes_on_from_its_checkpoint_when_it_is_retried(worker: 
     assert run.attempts.order_by("fence").last().start_step == 16
 
 
-def test_a_damaged_checkpoint_is_not_trained_from(worker: fleet.Worker) -> None:
-    worker.play({"hold_at": 15})
-    run = reaches(queue(steps=30, every=10), 15)
+def test_of_a_damaged_and_a_missing_checkpoint_the_one_before_is_used(worker: fleet.Worker) -> None:
+    worker.play({"hold_at": 25})
+    run = reaches(queue(steps=40, every=10), 25)
     lifecycle.request_cancel(run.pk, None)
     ended(run)
-    with Path(default_storage.path(run.checkpoints.first().path)).open("ab") as kept:
+    newest, before = run.checkpoints.all()
+    with Path(default_storage.path(newest.path)).open("ab") as kept:
         kept.write(b"bit rot")
     lifecycle.retry(run.pk, None)
-    fleet.wait_for(lambda: fresh(run).state == State.FAILED)
-    assert fresh(run).reason == Reason.STORAGE
-    assert "damaged" in fresh(run).detail
+    fleet.wait_for(lambda: fresh(run).committed_step == 25 and fresh(run).fence == 2)  # it trains 20 to 25 anew
+    lifecycle.request_cancel(run.pk, None)
+    ended(run)
+    (told,) = run.events.filter(kind="fell back")
+    assert "damaged" in told.message
+    assert told.message.endswith(f"resuming at step {before.step} instead of {newest.step}")
+    assert not default_storage.exists(newest.path)
+    for row in run.checkpoints.all():
+        default_storage.delete(row.path)
+    worker.play({})
+    lifecycle.retry(run.pk, None)
+    assert_whole(ended(run))  # from the very beginning
+    assert run.attempts.first().start_step == 0
+    assert "missing" in run.events.filter(kind="fell back").last().message
 
 
 @pytest.mark.db

@@ -1,0 +1,113 @@
+"""Checkpoints: named when they are durable, the last two and the best kept, the one before used where one is damaged.
+
+A file may have several names, since a fork begins with a row that names its parent's file: it is surplus only when
+its last row has gone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from django.db import transaction
+
+from experiments import store
+from experiments.models import Artifact, Attempt, Checkpoint, Group, Headline, Run
+from experiments.states import Actor, State
+
+from .moves import Held, NotAllowed, event, row_of
+
+if TYPE_CHECKING:
+    from .holding import Claim
+
+KEPT_NEWEST = 2
+
+
+def publish_checkpoint(held: Held, *, step: int, path: str, sha256: str, size: int) -> list[str]:
+    """Name a durable checkpoint; crashes start to count anew. Returns storage names that became surplus."""
+    with transaction.atomic():
+        run = row_of(held, State.RUNNING, State.STOPPING)
+        named = Run.objects.filter(pk=run.pk, fence=held.fence, committed_step=step)
+        if not named.update(checkpoint_step=step, crash_count=0):
+            raise ValueError(f"checkpoint at {step} does not match the committed step {run.committed_step}")
+        facts: dict[str, Any] = {"path": path, "sha256": sha256, "size": size}
+        facts |= {"stats": store.snapshot(run.pk), "score": _score(run, step)}
+        Checkpoint.objects.get_or_create(run=run, fence=held.fence, step=step, defaults=facts)
+        return [name for name in _forget(_surplus(run)) if name != path]
+
+
+def _score(run: Run, step: int) -> float | None:
+    """The first metric of the evaluation at this very step, higher is better; None where there was none."""
+    names = Group.objects.filter(run=run, name="eval").order_by("-version").values_list("names", flat=True).first()
+    if not names:
+        return None
+    key = names[0]
+    value = Headline.objects.filter(run=run, key=key, last_step=step - 1).values_list("last", flat=True).first()
+    if value is None or not math.isfinite(value):
+        return None
+    return -value if "loss" in key else value
+
+
+def _surplus(run: Run) -> list[Checkpoint]:
+    """All but the newest two and the best."""
+    known = list(Checkpoint.objects.filter(run=run).defer("stats").order_by("-step", "-id"))
+    scored = [old for old in known if old.score is not None]
+    best = max(scored, key=lambda old: (old.score or 0.0, old.step), default=None)
+    return [old for old in known[KEPT_NEWEST:] if old != best]
+
+
+def _forget(checkpoints: Iterable[Checkpoint]) -> list[str]:
+    """Delete the rows. Returns the files that no row names any more."""
+    paths = []
+    for old in checkpoints:
+        old.delete()
+        if not Checkpoint.objects.filter(path=old.path).exists():
+            paths.append(old.path)
+    return paths
+
+
+def truncate(run: Run, start: int, checkpoint: Checkpoint | None) -> tuple[str, ...]:
+    """Forget what lies past the checkpoint; it will be written again. Returns the files of what was forgotten."""
+    store.truncate(run.pk, start)
+    store.restore(run.pk, checkpoint.stats if checkpoint else b"")
+    pictures = Artifact.objects.filter(run=run, step__gte=start)
+    paths = tuple(pictures.values_list("path", flat=True))
+    pictures.delete()
+    return paths
+
+
+def fall_back(claim: Claim, why: str) -> Claim:
+    """The claimed checkpoint cannot be used: begin at the one before it, or at step 0.
+
+    Raises NotAllowed where nothing is left of the checkpoint that a fork begins with. Calling it again is safe.
+    """
+    damaged = claim.checkpoint
+    assert damaged is not None, "a claim without a checkpoint has nothing to fall back from"
+    with transaction.atomic():
+        run = row_of(claim.held, State.CLAIMED, State.STOPPING)
+        older = run.checkpoints.filter(step__lte=damaged.step).exclude(pk=damaged.pk).first()
+        if older is None and run.parent_step is not None:
+            raise NotAllowed(f"{why}; it is the one this fork begins with")
+        start = older.step if older else 0
+        surplus = _forget(run.checkpoints.filter(pk=damaged.pk))
+        Run.objects.filter(pk=run.pk, fence=run.fence).update(committed_step=start, checkpoint_step=start)
+        Attempt.objects.filter(run=run, fence=run.fence).update(start_step=start)
+        files = (*claim.surplus, *truncate(run, start, older), *surplus)
+        run.committed_step = start
+        event(run, Actor.SUPERVISOR, "fell back", message=f"{why}; resuming at step {start} instead of {damaged.step}")
+    return replace(claim, start_step=start, checkpoint=older, surplus=files)
+
+
+def seal(held: Held) -> None:
+    """Turn what the newest checkpoint covers into blocks: one block a transaction, so that nobody waits for long."""
+    for group in Group.objects.filter(run_id=held.run_id).defer("stats"):
+        while _seal_one(held, group.pk):
+            pass
+
+
+def _seal_one(held: Held, group_id: int) -> bool:
+    with transaction.atomic():
+        run = row_of(held, State.RUNNING, State.STOPPING)
+        return store.seal_next(Group.objects.defer("stats").get(pk=group_id), run.checkpoint_step)
