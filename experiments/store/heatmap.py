@@ -56,9 +56,9 @@ def grid(run_id: int, globs: Sequence[str], *, columns: int = 400, reduce: Reduc
         return Grid(names, np.empty(0, np.int64), np.empty((0, 0), np.float32))
     steps, values = _table(strips, names)
     starts = _starts(np.concatenate([strip.rows for strip in strips]), columns)
-    if len(starts) == len(steps):
-        return Grid(names, steps, values)
-    return Grid(names, steps[starts], _REDUCERS[reduce](values, starts))
+    if len(starts) < len(steps):
+        steps, values = steps[starts], _REDUCERS[reduce](values, starts)
+    return Grid(names, steps, np.where(np.isfinite(values), values, np.float32(np.nan)))
 
 
 def _names(chosen: Chosen) -> list[str]:

@@ -1,4 +1,4 @@
-"""Whatever was appended, sealed, joined and truncated: a reader sees what a plain list would hold."""
+"""Sealing: what becomes blocks, when, and what a reader sees of it. test_store_model.py tries any sequence."""
 
 from __future__ import annotations
 
@@ -76,38 +76,6 @@ class Model:
         if max_points > len(steps):
             assert series.exact
             assert len(series.steps) == len(steps)
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_any_sequence_of_appends_seals_and_truncations_reads_like_a_list(seed: int) -> None:
-    random = np.random.default_rng(seed)
-    model = Model(make_run(), seed)
-    for _ in range(12):
-        match random.integers(0, 5):
-            case 0 | 1:
-                model.append(int(random.integers(1, 9000)), even=seed % 2 == 0)
-            case 2 if len(model.steps):
-                model.seal(int(random.integers(0, model.steps[-1] + 2)))
-            case 3 if len(model.steps) and random.random() < 0.5:
-                model.truncate(int(random.integers(0, model.steps[-1] + 2)))
-            case _:
-                for _ in range(5 if len(model.steps) == 0 else 70 if seed == 3 else 2):
-                    model.append(int(random.integers(1, 5)), even=seed % 2 == 0)
-        check_everything(model, random)
-    model.seal(final=True)
-    assert not Frame.objects.filter(group__run=model.run).exists()
-    check_everything(model, random)
-
-
-def check_everything(model: Model, random: np.random.Generator) -> None:
-    if not len(model.steps):
-        assert all(not len(series.steps) for series in store.read([model.run.pk], ["**"]))
-        return
-    for max_points in (10**9, 1000, 60, 5):
-        model.check(max_points=max_points)
-        low, high = sorted(random.integers(0, model.steps[-1] + 1, 2).tolist())
-        model.check(low, high, max_points)
-    assert Group.objects.get(run=model.run).rows == len(model.steps)
 
 
 def test_a_long_series_is_read_from_high_blocks_and_keeps_its_spike() -> None:
