@@ -135,7 +135,8 @@ def _segmenter(model: SegmenterModel) -> int:
     neighbours = 2 * (_norm(width) + _linear(9 * width, width))
     image = _linear(3 * 9, MASK_CHANNELS) + _norm(MASK_CHANNELS) + _linear(MASK_CHANNELS * fine, width) + _norm(width)
     text = (WORDS + PROMPT_LENGTH) * width + model.text_layers * _layer(model, "self") + _norm(width)
-    fusion = model.encoder_layers * _layer(model, "self", "text")
+    asking = 2 * _norm(width) + _attention(model, "text_to_image") if model.text_to_image else 0
+    fusion = model.encoder_layers * (_layer(model, "self", "text") + asking)
     queries = _norm(width) + (1 + model.queries) * width + _mlp(BOX_CODE, width, width)
     decoder = model.decoder_layers * _layer(model, "self", "text", "image")
     return image + neighbours + text + fusion + queries + decoder + _heads(width, fine)

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
+from pydantic_core import PydanticCustomError
 
 from .base import Section
+
+# The things of scenes, each in each colour.
+Thing = Literal[
+    "red car", "blue car", "yellow car", "green car", "white car",
+    "red tree", "blue tree", "yellow tree", "green tree", "white tree",
+    "red house", "blue house", "yellow house", "green house", "white house",
+]  # fmt: skip
+_COLOURS = 5
 
 
 class ScenesData(Section):
@@ -16,8 +25,23 @@ class ScenesData(Section):
     canvas: Literal[32, 64, 128] = Field(64, description="side of an image, in pixels")
     train_size: int = Field(4096, ge=8, le=1_000_000, description="distinct training scenes")
     val_size: int = Field(256, ge=8, le=10_000, description="scenes that evaluation uses")
+    test_size: int = Field(512, ge=8, le=10_000, description="scenes that the last score uses")
     absent: float = Field(0.2, ge=0, le=0.9, description="share of prompts that match nothing")
     language: Literal["both", "en", "zh"] = Field("both", description="language of the prompts")
+    distractors: float = Field(
+        0.0, ge=0, le=1, description="share of scenes with two things of one class in two colours, one asked for"
+    )
+    held_out: tuple[Thing, ...] = Field(
+        (), description="things that no training scene shows or asks for: only the compositional split does"
+    )
+
+    @field_validator("held_out")
+    @classmethod
+    def _leaves_two_colours(cls, held_out: tuple[str, ...]) -> tuple[str, ...]:
+        for kind in ("car", "tree", "house"):
+            if _COLOURS - len({thing for thing in held_out if thing.endswith(kind)}) < 2:
+                raise PydanticCustomError("too_many_held_out", f"leave at least two colours of {kind} to training")
+        return held_out
 
 
 class DigitScenesData(Section):
@@ -27,6 +51,7 @@ class DigitScenesData(Section):
     canvas: Literal[32, 64] = Field(32, description="side of an image, in pixels")
     train_size: int = Field(4096, ge=8, le=1_000_000, description="distinct training scenes")
     val_size: int = Field(256, ge=8, le=10_000, description="scenes that evaluation uses")
+    test_size: int = Field(256, ge=8, le=10_000, description="scenes that the last score uses")
     absent: float = Field(0.2, ge=0, le=0.9, description="share of prompts that match nothing")
     language: Literal["both", "en", "zh"] = Field("both", description="language of the prompts")
 

@@ -18,6 +18,10 @@ class SegmentLoss(Section):
     mask_bce: float = Field(5.0, ge=0, le=1000, description="weight of loss/mask_bce")
     mask_dice: float = Field(5.0, ge=0, le=1000, description="weight of loss/mask_dice")
     presence: float = Field(1.0, ge=0, le=1000, description="weight of loss/presence")
+    mask_form: Literal["bce_dice", "l2"] = Field(
+        "bce_dice", description="l2: the mask's squared error, weighed by mask_l2, in place of the two mask terms"
+    )
+    mask_l2: float = Field(25.0, ge=0, le=1000, description="weight of loss/mask_l2, where mask_form is l2")
     aux: bool = Field(True, description="apply box and score losses to every decoder layer")
 
 
@@ -57,6 +61,7 @@ class Record(Section):
     update_ratio: bool = Field(True, description="‖ΔW‖/‖W‖ of the real optimizer step, per matrix")
     weight_norm: bool = Field(True, description="‖W‖ per matrix")
     probe_every: int = Field(100, ge=1, le=10_000_000, description="steps between explicit attention probes")
+    finals: bool = Field(True, description="score the trained model on the test split after the last step")
 
 
 class Resources(Section):

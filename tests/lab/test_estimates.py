@@ -68,6 +68,8 @@ def test_every_variant_is_counted_exactly(variant: str) -> None:
             "ffn": 40,
         },
         {"heads": 1, "d_model": 32, "encoder_layers": 3},
+        {"text_to_image": True, "attention": {"by_kind": {"text_to_image": {"variant": "const_q"}}}},
+        {"attention": {"by_kind": {"self": {"variant": "no_qk"}, "image": {"variant": "no_q"}}}},
     ],
 )
 def test_other_sizes_of_the_segmenter_are_counted_exactly(model: dict[str, Any]) -> None:

@@ -101,7 +101,7 @@ class Session:
         groups = {
             "eval": [f"eval/{name}" for name in self.task.metrics],
             "probe": probe_names(self.task),
-            "test": [f"test/{name}" for name in self.task.finals],
+            "test": [f"test/{name}" for name in self.task.finals if self.spec.record.finals],
         }
         self.recorder.open(start, [*losses, *SCALARS, *self.gauges.names], groups, self.device)
 
@@ -136,7 +136,7 @@ class Session:
             self.recorder.add("probe", step, probe(self.task))
         if (step + 1) % self.spec.train.eval_every == 0 or self._last(step):
             self._evaluate(step)
-        if self._last(step) and self.task.finals:
+        if self._last(step) and self.task.finals and self.spec.record.finals:
             self.task.model.eval()
             self.recorder.add("test", step, {f"test/{name}": value for name, value in self.task.final().items()})
             self.task.model.train()

@@ -12,7 +12,11 @@ from workers.trainer.data.samples import Batch
 from workers.trainer.matcher import Matches, match
 from workers.trainer.nets.segmenter import Found
 
-PARTS = ("score", "box_l1", "box_giou", "mask_bce", "mask_dice", "presence")
+
+def parts(spec: SegmentLoss) -> tuple[str, ...]:
+    """Names of the loss terms."""
+    mask = ("mask_l2",) if spec.mask_form == "l2" else ("mask_bce", "mask_dice")
+    return "score", "box_l1", "box_giou", *mask, "presence"
 
 
 def segment_losses(found: Found, batch: Batch, spec: SegmentLoss) -> tuple[dict[str, Tensor], Matches]:
@@ -24,17 +28,10 @@ def segment_losses(found: Found, batch: Batch, spec: SegmentLoss) -> tuple[dict[
     box_l1, box_giou = box_losses(
         boxes[pairs.layers, pairs.rows, pairs.queries], batch.boxes[pairs.rows, pairs.targets]
     )
-    mask_bce, mask_dice = mask_losses(
-        found.masks(last.rows, last.queries), batch.masks[last.rows, last.targets].float()
-    )
-    terms = {
-        "score": score_loss(scores, pairs, batch.present),
-        "box_l1": box_l1,
-        "box_giou": box_giou,
-        "mask_bce": mask_bce,
-        "mask_dice": mask_dice,
-        "presence": presence_loss(found.presence[first:], batch.present),
-    }
+    masks = found.masks(last.rows, last.queries), batch.masks[last.rows, last.targets].float()
+    shape = (squared_error(*masks),) if spec.mask_form == "l2" else mask_losses(*masks)
+    score, presence = score_loss(scores, pairs, batch.present), presence_loss(found.presence[first:], batch.present)
+    terms = dict(zip(parts(spec), (score, box_l1, box_giou, *shape, presence), strict=True))
     weighted = [getattr(spec, name) * value for name, value in terms.items()]
     return {**terms, "total": torch.stack(weighted).sum()}, last
 
@@ -62,6 +59,11 @@ def mask_losses(logits: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
     shares = logits.sigmoid()
     overlap, sizes = (shares * wanted).sum((1, 2)), shares.sum((1, 2)) + wanted.sum((1, 2))
     return bce, (1 - (2 * overlap + 1) / (sizes + 1)).sum() / count
+
+
+def squared_error(logits: Tensor, wanted: Tensor) -> Tensor:
+    """Mean over matched pairs and pixels [n, H, W] of (σ(logit) − truth)²: the loss that the notes write down."""
+    return (logits.sigmoid() - wanted).square().mean((1, 2)).sum() / max(1, len(logits))
 
 
 def presence_loss(logits: Tensor, present: Tensor) -> Tensor:

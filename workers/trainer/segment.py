@@ -7,37 +7,33 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-from experiments.spec import CocoData, DigitScenesData, ScenesData, SegmentSpec
+from experiments.spec import SegmentSpec
 from workers.trainer.attention import Tap
-from workers.trainer.data.digit_scenes import digit_scene
 from workers.trainer.data.order import batch_indices
-from workers.trainer.data.samples import Samples
-from workers.trainer.data.scenes import scene
 from workers.trainer.data.words import LENGTH, VOCABULARY
-from workers.trainer.losses import PARTS, segment_losses
+from workers.trainer.losses import parts, segment_losses
 from workers.trainer.measures import METRICS, Tally
 from workers.trainer.nets.segmenter import Segmenter
 from workers.trainer.probe import weights_of
+from workers.trainer.segment_data import splits
 from workers.trainer.segment_pictures import draw_predictions
 from workers.trainer.sites import start_weights
 from workers.trainer.task import Picture
 
-TRAIN_SPLIT, VAL_SPLIT = 1, 2
 EVAL_BATCH, PROBE = 64, 16
 
 
 class SegmentTask:
     """sam3-lite on a prompted data set."""
 
-    parts = PARTS
     metrics = METRICS
     finals: tuple[str, ...] = ()
 
     def __init__(self, spec: SegmentSpec, device: torch.device) -> None:
         self.spec, self.device = spec, device
-        if isinstance(spec.data, CocoData):
-            raise NotImplementedError("coco")
-        self.training, self.validation = _splits(spec.data)
+        self.parts = parts(spec.loss)
+        self.splits = splits(spec.data)
+        self.training, self.validation = self.splits.train, self.splits.val
         self.model = Segmenter(spec.model, side=spec.data.canvas, words=len(VOCABULARY), prompt_length=LENGTH)
         start_weights(self.model, spec.seed)
         self.model.to(device)
@@ -85,10 +81,3 @@ class SegmentTask:
             f"attn/object_mass/{site}": (weights_of(seen[site])[matches.rows, :, asking] * wanted).sum(-1).mean()
             for site in self.mass_sites
         }
-
-
-def _splits(data: ScenesData | DigitScenesData) -> tuple[Samples, Samples]:
-    if isinstance(data, ScenesData):
-        return Samples(scene(data), TRAIN_SPLIT, data.train_size), Samples(scene(data), VAL_SPLIT, data.val_size)
-    training, held_out = digit_scene(data, held_out=False), digit_scene(data, held_out=True)
-    return Samples(training, TRAIN_SPLIT, data.train_size), Samples(held_out, VAL_SPLIT, data.val_size)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from experiments.spec import DigitScenesData
 from workers.trainer.data import digits
-from workers.trainer.data.prompts import say
+from workers.trainer.data.prompts import name, say
 from workers.trainer.data.samples import Sample
 from workers.trainer.data.words import DIGITS
 
@@ -29,8 +29,7 @@ def digit_scene(data: DigitScenesData, *, held_out: bool) -> Callable[[np.random
 
     def make(rng: np.random.Generator) -> Sample:
         image, labels, classes = _paint(rng, data.canvas, rows)
-        hits, prompt = _ask(rng, data, classes)
-        return Sample(image, labels, hits, prompt)
+        return Sample(image, labels, *_ask(rng, data, classes))
 
     return make
 
@@ -75,11 +74,14 @@ def _enlarged(row: int, size: int) -> Pixels:
     return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC)).clip(0, 1)
 
 
-def _ask(rng: np.random.Generator, data: DigitScenesData, classes: dict[int, int]) -> tuple[tuple[int, ...], str]:
+def _ask(rng: np.random.Generator, data: DigitScenesData, classes: dict[int, int]) -> tuple[tuple[int, ...], str, str]:
+    """Labels meant, the prompt, and the prompt for another digit that is seen."""
     there = sorted(set(classes.values()))
     if rng.random() < data.absent:
         absent = [digit for digit in range(len(DIGITS)) if digit not in there]
-        return (), say(rng, data.language, DIGITS[absent[rng.integers(len(absent))]])
+        return (), say(rng, data.language, DIGITS[absent[rng.integers(len(absent))]]), ""
     wanted = there[rng.integers(len(there))]
     hits = tuple(label for label, digit in classes.items() if digit == wanted)
-    return hits, say(rng, data.language, DIGITS[wanted])
+    prompt = say(rng, data.language, DIGITS[wanted])
+    others = [digit for digit in there if digit != wanted]
+    return hits, prompt, name(not prompt.isascii(), DIGITS[others[0]]) if others else ""

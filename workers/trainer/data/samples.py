@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -19,12 +19,18 @@ CACHE_BYTES = 256 * 2**20
 @dataclass(frozen=True)
 class Sample:
     """One image with a prompt. `labels` numbers the visible thing at each pixel (0: none); `hits` are those the
-    prompt names, and an empty `hits` means that nothing in the image is meant."""
+    prompt names, and an empty `hits` means that nothing in the image is meant. `other` is the same prompt for another
+    thing that is seen, such as the class in another colour; empty where there is none. Parts, kinds and colours are
+    known in scenes alone."""
 
     image: NDArray[np.uint8]  # H, W, 3
     labels: NDArray[np.uint8]  # H, W
     hits: tuple[int, ...]
     prompt: str
+    other: str = ""
+    parts: NDArray[np.uint8] | None = None  # H, W: a place in shapes.PARTS
+    kinds: Mapping[int, int] = field(default_factory=dict)  # by label: a place in words.THINGS
+    colours: Mapping[int, int] = field(default_factory=dict)  # by label: a place in words.COLOURS
 
     @property
     def masks(self) -> NDArray[np.bool_]:
@@ -63,14 +69,14 @@ class Samples:
 
     def batch(self, indices: Iterable[int]) -> Batch:
         samples, boxes = zip(*(self._get(int(index)) for index in indices), strict=True)
-        return _collate(samples, boxes)
+        return collate(samples, boxes)
 
     def _get(self, index: int) -> tuple[Sample, NDArray[np.float32]]:
         if (kept := self._kept.get(index)) is not None:
             return kept
         sample = self.make(np.random.default_rng([self.split, index]))
         made = sample, boxes_of(sample.masks)
-        self._room -= sample.image.nbytes + sample.labels.nbytes
+        self._room -= sample.image.nbytes + sample.labels.nbytes + (0 if sample.parts is None else sample.parts.nbytes)
         if self._room > 0:
             self._kept[index] = made
         return made
@@ -86,7 +92,8 @@ def boxes_of(masks: NDArray[np.bool_]) -> NDArray[np.float32]:
     return boxes / masks.shape[-1]
 
 
-def _collate(samples: tuple[Sample, ...], boxes: tuple[NDArray[np.float32], ...]) -> Batch:
+def collate(samples: Sequence[Sample], boxes: Sequence[NDArray[np.float32]]) -> Batch:
+    """Samples of one size and the boxes of their hits as a batch."""
     count, side = len(samples), samples[0].labels.shape[0]
     tokens = np.full((count, LENGTH), PAD, np.int64)
     hits = np.full((count, MAX_TARGETS), 255, np.uint8)

@@ -77,20 +77,32 @@ class Neighbours(nn.Module):
 
 
 class FusionLayer(nn.Module):
-    """Pre-norm: the image looks at itself, then asks the text."""
+    """Pre-norm: the image looks at itself, then asks the text; where the spec says so, the text then asks the image."""
 
     def __init__(self, spec: SegmenterModel) -> None:
         super().__init__()
+        self.spec = spec
         self.self_norm = nn.LayerNorm(spec.d_model)
         self.self_attention = build_attention(spec.d_model, spec.heads, spec.attention, "self")
         self.text_norm = nn.LayerNorm(spec.d_model)
         self.text_attention = build_attention(spec.d_model, spec.heads, spec.attention, "text")
         self.ffn = FeedForward(spec.d_model, spec.ffn)
+        if spec.text_to_image:
+            self.word_norm, self.seen_norm = nn.LayerNorm(spec.d_model), nn.LayerNorm(spec.d_model)
+            self.text_to_image_attention = build_attention(spec.d_model, spec.heads, spec.attention, "text_to_image")
 
-    def forward(self, x: Tensor, text: Tensor, said: Tensor) -> Tensor:
+    def forward(self, x: Tensor, text: Tensor, said: Tensor) -> tuple[Tensor, Tensor]:
+        """The image and the words after the layer."""
         x = x + self.self_attention(self.self_norm(x))
         x = x + self.text_attention(self.text_norm(x), text, said)
-        return x + self.ffn(x)
+        x = x + self.ffn(x)
+        return x, self.ask_image(text, x)
+
+    def ask_image(self, text: Tensor, image: Tensor) -> Tensor:
+        """Words that know what they found: the decoder's queries ask them, and scores compare with them."""
+        if not self.spec.text_to_image:
+            return text
+        return text + self.text_to_image_attention(self.word_norm(text), self.seen_norm(image))
 
 
 class DecoderLayer(nn.Module):
@@ -144,7 +156,7 @@ class Segmenter(nn.Module):
         patches, fine = self.image(images)
         image = patches + self.position
         for layer in self.encoder:
-            image = layer(image, text, allowed)
+            image, text = layer(image, text, allowed)
         image = self.image_norm(image)
         return self._decode(image, text, said, fine)
 
