@@ -35,35 +35,36 @@ def broker_url(url: str) -> str:
     return url.replace("unix://", "redis+socket://", 1).replace("?db=", "?virtual_host=", 1)
 
 
-app = Celery("attnservice")
-app.conf.update(
+CONF: dict[str, Any] = {
     # redis-py says unix://, kombu says redis+socket://
-    broker_url=broker_url(settings.REDIS_URL).replace("unix://", "redis+socket://", 1),
-    broker_transport_options=PUBLISHING,
-    broker_connection_retry_on_startup=True,
-    broker_connection_max_retries=None,  # a worker waits for its broker for ever
-    imports=("workers.tasks",),
-    task_default_queue="cpu",
-    task_create_missing_queues=True,  # a pool is any name the operator likes
-    task_acks_late=False,  # an unacknowledged message is delivered again and again past visibility_timeout
-    task_reject_on_worker_lost=False,
-    task_ignore_result=True,
-    result_backend=None,
-    task_publish_retry=False,
-    task_serializer="json",
-    result_serializer="json",
-    accept_content=["json"],
-    enable_utc=True,
-    timezone="UTC",
-    worker_prefetch_multiplier=1,
-    worker_disable_prefetch=True,  # a doorbell behind a long run would be deaf while another slot idles
-    worker_cancel_long_running_tasks_on_connection_loss=False,
-    worker_enable_remote_control=False,  # cancel and drain are rows in the database
-    worker_send_task_events=False,
-    worker_hijack_root_logger=False,
-    worker_redirect_stdouts=False,
-    worker_proc_alive_timeout=30.0,  # a fresh slot on a loaded machine
-)
+    "broker_url": broker_url(settings.REDIS_URL).replace("unix://", "redis+socket://", 1),
+    "broker_transport_options": PUBLISHING,
+    "broker_connection_retry_on_startup": True,
+    "broker_connection_max_retries": None,  # a worker waits for its broker for ever
+    "imports": ("workers.tasks",),
+    "task_default_queue": "cpu",
+    "task_create_missing_queues": True,  # a pool is any name the operator likes
+    "task_acks_late": False,  # an unacknowledged message is delivered again and again past visibility_timeout
+    "task_reject_on_worker_lost": False,
+    "task_ignore_result": True,
+    "result_backend": None,
+    "task_publish_retry": False,
+    "task_serializer": "json",
+    "result_serializer": "json",
+    "accept_content": ["json"],
+    "enable_utc": True,
+    "timezone": "UTC",
+    "worker_prefetch_multiplier": 1,
+    "worker_disable_prefetch": True,  # a doorbell behind a long run would be deaf while another slot idles
+    "worker_cancel_long_running_tasks_on_connection_loss": False,
+    "worker_enable_remote_control": False,  # cancel and drain are rows in the database
+    "worker_send_task_events": False,
+    "worker_hijack_root_logger": False,
+    "worker_redirect_stdouts": False,
+    "worker_proc_alive_timeout": 30.0,  # a fresh slot on a loaded machine
+}
+app = Celery("attnservice")
+app.conf.update(CONF)
 
 
 @celeryd_init.connect

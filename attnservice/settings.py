@@ -148,6 +148,10 @@ ATTN_MAX_SERIES_RUNS = whole("ATTN_MAX_SERIES_RUNS", 100, least=1)  # runs in on
 ATTN_MAX_POINTS = whole("ATTN_MAX_POINTS", 100_000, least=4)  # points a series in one reply
 ATTN_MAX_REPLY_POINTS = whole("ATTN_MAX_REPLY_POINTS", 5_000_000, least=4)  # points of all series in one reply
 ATTN_MAX_LOG_BYTES = whole("ATTN_MAX_LOG_BYTES", 10 * 2**20)  # kept log of one attempt
+ATTN_QUESTION_S = whole("ATTN_QUESTION_S", 30, least=1)  # how long a question to a checkpoint may take
+ATTN_OPEN_QUESTIONS = whole("ATTN_OPEN_QUESTIONS", 20, least=1)  # that one person may have at a time
+ATTN_QUESTION_KEEP_H = whole("ATTN_QUESTION_KEEP_H", 24, least=1)
+ATTN_MAX_ANSWER_BYTES = whole("ATTN_MAX_ANSWER_BYTES", 4 * 2**20, least=1024)
 DATA_UPLOAD_MAX_MEMORY_SIZE = whole("ATTN_MAX_BODY_BYTES", 2 * 2**20)
 
 # --- Files ----------------------------------------------------------------------------------------

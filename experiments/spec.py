@@ -26,15 +26,18 @@ from experiments.sections.data import (
     TextData,
 )
 from experiments.sections.models import ClassifierModel, SegmenterModel, TokenModel
+from experiments.sections.question import Ask, Edit
 from experiments.sections.training import Optimizer, Record, Resources, SegmentLoss, Train
 from experiments.spec_errors import FieldError, SpecError, message, unknown_choice
 
 __all__ = [
+    "Ask",
     "Attention",
     "ClassifierModel",
     "CocoData",
     "DigitScenesData",
     "DigitsData",
+    "Edit",
     "FieldError",
     "Kind",
     "Matrix",

@@ -1,4 +1,4 @@
-"""The launcher behind `make run`: Redis, web, worker and reconciler as children of one process."""
+"""The launcher behind `make run`: Redis, web, worker, reconciler and explorer as children of one process."""
 
 from __future__ import annotations
 
@@ -76,6 +76,7 @@ class Service:
         self._wait_for_first_page(web)
         self._start(self._worker())
         self._start(self._reconciler())
+        self._start(self._explorer())
         say(f"\n  attnservice is on {self.url}")
         self._tell()
         say("  Ctrl-C stops it; what it knows stays.\n")
@@ -146,6 +147,12 @@ class Service:
         command = [sys.executable, "-m", "celery", "-A", "attnservice.celery", "worker", *options.split()]
         return self._child("worker", *command, patience_s=60)
 
+    def _explorer(self) -> Child:
+        """Answers what people ask of checkpoints; see attnservice.explorer."""
+        options = "-P solo -Q explore -n explore@%h --loglevel INFO --without-gossip --without-mingle"
+        app = ["-A", "attnservice.explorer", "worker", *options.split(), "--without-heartbeat"]
+        return self._child("explorer", sys.executable, "-m", "celery", *app)
+
     def _reconciler(self) -> Child:
         return self._child("reconciler", sys.executable, str(environment.ROOT / "manage.py"), "reconciler")
 
@@ -163,7 +170,7 @@ class Service:
 
     def _go_down(self) -> None:
         """The worker first, while database and broker still stand: it checkpoints and gives its run back."""
-        order = {"worker": 0, "reconciler": 1, "web": 2, "redis": 3}
+        order = {"worker": 0, "explorer": 1, "reconciler": 2, "web": 3, "redis": 4}
         for child in sorted(self.children, key=lambda child: order[child.name]):
             if not child.alive():
                 continue

@@ -85,7 +85,8 @@ def _failures(schema: Schema) -> list[int]:
     """400 for odd parameters and bodies, 401 without a login; what is missing, forbidden or impossible."""
     codes = [400, 401, 406]
     codes += [404] if "{" in schema.path or schema.method == "GET" else []
-    return codes + ([403, 404, 409, 413, 415, 429] if schema.method == "POST" else [])
+    own = getattr(schema.view, "failures", ())
+    return [*codes, *([403, 404, 409, 413, 415, 429] if schema.method == "POST" else []), *own]
 
 
 def _parameters(query: type[Query]) -> list[OpenApiParameter]:

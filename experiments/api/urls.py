@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from . import auth, bands, evidence, experiments, export, fleet, missing, presets, runs, schema, series
+from . import auth, bands, evidence, experiments, export, fleet, missing, presets, questions, runs, schema, series
 
 urlpatterns = [
     path("auth/login/", auth.Login.as_view(), name="api-login"),
@@ -25,6 +25,8 @@ urlpatterns = [
     path("runs/<int:run_id>/logs/", evidence.RunLogs.as_view(), name="api-run-logs"),
     path("runs/<int:run_id>/events/", evidence.RunEvents.as_view(), name="api-run-events"),
     path("runs/<int:run_id>/artifacts/", evidence.RunArtifacts.as_view(), name="api-run-artifacts"),
+    path("runs/<int:run_id>/questions/", questions.RunQuestions.as_view(), name="api-run-questions"),
+    path("questions/<int:question_id>/", questions.QuestionDetail.as_view(), name="api-question"),
     path("series/", series.SeriesPoints.as_view(), name="api-series"),
     path("series/groups/", bands.SeriesBands.as_view(), name="api-series-groups"),
     path("series/grid/", series.SeriesGrid.as_view(), name="api-series-grid"),

@@ -2,6 +2,7 @@
 
 from .definitions import Experiment, Membership, Project, Role
 from .evidence import Artifact, Checkpoint, Event, LogChunk
+from .questions import Question, QuestionState
 from .runs import Attempt, Param, Run
 from .series import Block, Clock, Frame, Group, Headline
 from .workers import Beat, Worker
@@ -22,6 +23,8 @@ __all__ = [
     "Membership",
     "Param",
     "Project",
+    "Question",
+    "QuestionState",
     "Role",
     "Run",
     "Worker",

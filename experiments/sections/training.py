@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
+from pydantic_core import PydanticCustomError
 
 from .base import Section
+from .question import EXPLORE
 
 
 class SegmentLoss(Section):
@@ -71,3 +73,10 @@ class Resources(Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     gpus: int = Field(0, ge=0, le=1, description="GPUs the run needs")
     threads: int = Field(2, ge=1, le=64, description="CPU threads of the trainer")
+
+    @field_validator("pool")
+    @classmethod
+    def _is_for_runs(cls, pool: str) -> str:
+        if pool == EXPLORE:
+            raise PydanticCustomError("reserved", "the pool 'explore' answers questions and takes no runs")
+        return pool

@@ -22,7 +22,7 @@ def test_the_compose_file_fits_the_published_compose_specification() -> None:
 
 def test_it_has_every_part_of_the_service() -> None:
     assert set(services()) == {
-        "postgres", "redis", "migrate", "web", "reconciler", "worker-cpu", "worker-gpu"
+        "postgres", "redis", "migrate", "web", "reconciler", "worker-cpu", "worker-gpu", "explorer"
     }  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from drf_spectacular.validation import validate_schema
 
 from experiments import lifecycle
 from experiments.api.schema import document
+from experiments.models import Question
 
 from .api_client import API, client_of, get, needs_database
 from .factories import claim, make_project, make_run, make_user, train
@@ -41,6 +42,7 @@ def test_every_call_of_the_contract_is_documented(whole: dict[str, Any]) -> None
     reads = ["/presets/", "/presets/{name}/", "/experiments/", "/experiments/{experiment_id}/", "/runs/", f"{run}/"]
     reads += [f"{run}/{part}/" for part in ("series", "export", "predictions", "logs", "events", "artifacts")]
     reads += ["/series/", "/series/grid/", "/series/groups/", "/workers/", "/queue/", "/schema/"]
+    reads += ["/questions/{question_id}/"]
     writes = [
         "/auth/login/",
         "/auth/logout/",
@@ -49,7 +51,7 @@ def test_every_call_of_the_contract_is_documented(whole: dict[str, Any]) -> None
         f"{run}/cancel/",
         f"{run}/retry/",
     ]
-    writes += ["/experiments/{experiment_id}/cancel/"]
+    writes += ["/experiments/{experiment_id}/cancel/", f"{run}/questions/"]
     assert calls >= {("GET", path) for path in reads} | {("POST", path) for path in writes}
 
 
@@ -63,8 +65,9 @@ def test_answers_keep_to_the_document(whole: dict[str, Any]) -> None:
     facts = {"kind": "prediction", "media_type": "image/png", "path": "x", "size": 1, "meta": {}}
     lifecycle.add_artifact(held, name="x.png", step=1, **facts)  # type: ignore[arg-type]
     make_run(project)
+    asked = Question.objects.create(run=run, user=user, step=10, request={"text": "我"})
     client = client_of(user)
-    ids = {"run_id": run.pk, "experiment_id": run.experiment_id, "name": "learn-qkv"}
+    ids = {"question_id": asked.pk, "run_id": run.pk, "experiment_id": run.experiment_id, "name": "learn-qkv"}
     needed = {"/series/": {"runs": run.pk}, "/series/grid/": {"run": run.pk}, "/series/groups/": {"runs": run.pk}}
     for path, methods in whole["paths"].items():
         short = path.removeprefix(API)

@@ -1,4 +1,5 @@
-"""`python -m workers.trainer` waits for orders; `python -m workers.trainer run spec.yaml --out DIR` needs nobody."""
+"""`python -m workers.trainer` waits for orders; `python -m workers.trainer run spec.yaml --out DIR` needs nobody;
+`python -m workers.trainer answer` is the warm child of an explorer."""
 
 from __future__ import annotations
 
@@ -26,10 +27,14 @@ def main() -> int:
         from workers.trainer.standalone import main as run
 
         return run(sys.argv[2:])
-    if len(sys.argv) > 1:
+    if len(sys.argv) > 1 and sys.argv[1:] != ["answer"]:
         sys.exit(__doc__)
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the supervisor decides
+    if len(sys.argv) > 1:
+        from workers.trainer.answer import serve as answer
+
+        return answer()
     from workers.trainer.spare import serve
 
     return serve()

@@ -1,0 +1,16 @@
+"""The Celery app of those who answer questions to checkpoints; the service itself never loads it.
+
+An app of its own: its workers take no runs, keep no spare trainer, and know one task. Start one with
+
+    celery -A attnservice.explorer worker -P solo -Q explore -n explore@%h \\
+        --without-gossip --without-mingle --without-heartbeat
+"""
+
+from __future__ import annotations
+
+from celery import Celery
+
+from attnservice.celery import CONF
+
+app = Celery("attnservice-explorer")
+app.conf.update(CONF | {"imports": ("workers.explore",), "task_default_queue": "explore"})
