@@ -72,6 +72,7 @@ class SiteInfo(Message):
     kind: str  # self, text, image: what its keys come from
     heads: int
     matrices: list[str]
+    kv_heads: int | None = None  # heads of W_k and W_v where they are not ours
 
 
 class Schema(Message):

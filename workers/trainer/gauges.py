@@ -13,22 +13,21 @@ import torch
 from torch import Tensor, nn
 
 from experiments.spec import Record
-from workers.trainer.sites import matrices, sites
+from workers.trainer.adapt.parts import Part
+from workers.trainer.sites import parts
 
 
 @dataclass(frozen=True)
 class Stack:
-    """Matrices of one shape and one direction of heads: `by_rows` where a head owns rows (W_o)."""
+    """Matrices of one shape and one direction of heads: `by_rows` where a head owns rows (our W_o, a Linear's W_q)."""
 
     names: list[str]  # <site>/<matrix>
-    weights: list[nn.Parameter]
+    weights: list[Part]
     heads: int
     by_rows: bool
 
     def gradients(self) -> Tensor:
-        return torch.stack(
-            [weight.grad for weight in self.weights if weight.grad is not None]
-        ).float()  # n, rows, columns
+        return torch.stack([weight.grad for weight in self.weights]).float()  # n, rows, columns
 
     def values(self) -> Tensor:
         return torch.stack([weight.detach() for weight in self.weights]).float()
@@ -111,10 +110,8 @@ def _norms(stacked: Tensor) -> Tensor:
 
 def _stacks(model: nn.Module) -> list[Stack]:
     found: dict[tuple[torch.Size, int, bool], Stack] = {}
-    for site_name, site in sites(model).items():
-        for name, weight in matrices(site).items():
-            key = (weight.shape, site.heads, name == "W_o")
-            stack = found.setdefault(key, Stack([], [], site.heads, name == "W_o"))
-            stack.names.append(f"{site_name}/{name}")
-            stack.weights.append(weight)
+    for name, part in parts(model):
+        stack = found.setdefault((part.shape, part.heads, part.by_rows), Stack([], [], part.heads, part.by_rows))
+        stack.names.append(name)
+        stack.weights.append(part)
     return list(found.values())

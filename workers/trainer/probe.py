@@ -9,23 +9,35 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from workers.trainer.adapt import attached
+from workers.trainer.adapt.watch import watched
 from workers.trainer.attention import Tap, attention_weights
 from workers.trainer.sites import sites
 from workers.trainer.task import Task
 
+_NOTHING = torch.tensor(math.nan)
+
 
 def probe_names(task: Task) -> list[str]:
-    names = [f"attn/{measure}/{site}" for measure in ("entropy", "logit_max") for site in sites(task.model)]
+    names = [
+        f"attn/{measure}/{site}"
+        for measure in ("entropy", "logit_max")
+        for site in (*sites(task.model), *attached(task.model))
+    ]
     return [*names, *task.measures]
 
 
 @torch.no_grad()
 def probe(task: Task) -> dict[str, float]:
     """The probe series of this moment. Costs one forward pass of the probe batch and its maps."""
-    with taps(task.model) as seen:
+    with taps(task.model) as seen, watched(task.model) as foreign:
         found = task.probe(seen)
     values = {f"attn/entropy/{site}": entropy(tap) for site, tap in seen.items()}
     values |= {f"attn/logit_max/{site}": logit_max(tap) for site, tap in seen.items()}
+    for site in attached(task.model):  # a site that did not run has no map
+        own = foreign.get(site)
+        values[f"attn/entropy/{site}"] = own.entropy if own else _NOTHING
+        values[f"attn/logit_max/{site}"] = own.logit_max if own else _NOTHING
     values |= found
     return {name: value.item() for name, value in values.items()}
 

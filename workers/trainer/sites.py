@@ -10,6 +10,8 @@ import torch
 from torch import nn
 
 from workers.protocol import SiteInfo
+from workers.trainer.adapt import attached
+from workers.trainer.adapt.parts import Part, whole
 from workers.trainer.attention import MATRICES, Attention
 
 
@@ -23,10 +25,20 @@ def sites(model: nn.Module) -> dict[str, Attention]:
 
 
 def describe(model: nn.Module) -> list[SiteInfo]:
-    return [
+    own = [
         SiteInfo(name=name, kind=name.rpartition(".")[2], heads=site.heads, matrices=list(matrices(site)))
         for name, site in sites(model).items()
     ]
+    return own + [site.info() for site in attached(model).values()]
+
+
+def parts(model: nn.Module) -> Iterator[tuple[str, Part]]:
+    """Every matrix of every site as `<site>/<matrix>`, of our own attention and of what `attach` found."""
+    for name, site in sites(model).items():
+        for matrix, weight in matrices(site).items():
+            yield f"{name}/{matrix}", whole(weight, site.heads, by_rows=matrix == "W_o")
+    for name, foreign in attached(model).items():
+        yield from ((f"{name}/{matrix}", part) for matrix, part in foreign.parts.items())
 
 
 def matrices(site: Attention) -> dict[str, nn.Parameter]:

@@ -1,0 +1,109 @@
+"""The attention sites of a model that is not ours."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import nn
+
+from workers.protocol import SiteInfo
+from workers.trainer.attention import Attention
+
+from .layouts import UnknownLayout, parts_of
+from .parts import Part
+
+if TYPE_CHECKING:
+    from .recording import Record
+
+CROSS = re.compile(r"cross|encoder_attn|encdec|_to_|multihead_attn", re.IGNORECASE)
+ALONE = "attention"  # the site's name where the model is nothing but attention
+KEPT = "_attn_attached"  # the model itself remembers: a copy of it has the copy's sites
+
+
+@dataclass(frozen=True)
+class ForeignSite:
+    """One attention module. `parts` has W_q, W_k, W_v, and W_o where it was found; keys and values may have fewer
+    heads than queries (grouped)."""
+
+    name: str
+    kind: Literal["self", "cross"]
+    module: nn.Module
+    parts: Mapping[str, Part]
+
+    @property
+    def heads(self) -> int:
+        return self.parts["W_q"].heads
+
+    @property
+    def kv_heads(self) -> int:
+        return self.parts["W_k"].heads
+
+    def info(self) -> SiteInfo:
+        return SiteInfo(
+            name=self.name, kind=self.kind, heads=self.heads, kv_heads=self.kv_heads, matrices=list(self.parts)
+        )
+
+
+@dataclass(frozen=True)
+class Attached:
+    """What `attach` found. `skipped` says of each module that looks like attention and could not be read, why."""
+
+    model: nn.Module
+    sites: Mapping[str, ForeignSite]
+    skipped: Mapping[str, str]
+
+    def recording(
+        self, folder: Path | str, optimizer: torch.optim.Optimizer, *, start_step: int = 0
+    ) -> AbstractContextManager[Record]:
+        """Write the series of every step to a folder, as the standalone trainer does (see recording.py)."""
+        from .recording import recording
+
+        return recording(self.model, Path(folder), optimizer, start_step)
+
+
+def attach(model: nn.Module) -> Attached:
+    """Find and name every attention module of a Hugging Face, timm or torch.nn model. From then on our gauges and
+    probes see them. Raises ValueError where there is none."""
+    sites: dict[str, ForeignSite] = {}
+    skipped: dict[str, str] = {}
+    modules = dict(model.named_modules())
+    for name, module in modules.items():
+        if isinstance(module, Attention):
+            continue
+        try:
+            parts = parts_of(module, modules.get(name.rpartition(".")[0]))
+        except UnknownLayout as error:
+            skipped[name] = str(error)
+            continue
+        if parts is not None:
+            called = name or ALONE
+            sites[called] = ForeignSite(called, _kind(name, module), module, parts)
+    if not sites:
+        why = "".join(f"; {name}: {reason}" for name, reason in skipped.items())
+        raise ValueError(f"{type(model).__name__} has no attention that is known here{why}")
+    found = Attached(model, sites, skipped)
+    model.__dict__[KEPT] = found
+    return found
+
+
+def attached(model: nn.Module) -> Mapping[str, ForeignSite]:
+    """The sites that `attach` found in this model; none where it was not called."""
+    found: Attached | None = model.__dict__.get(KEPT)
+    return {} if found is None else found.sites
+
+
+def _kind(name: str, module: nn.Module) -> Literal["self", "cross"]:
+    """Cross where the name, a flag or the widths of keys say so."""
+    if getattr(module, "is_cross_attention", False) or CROSS.search(name.rpartition(".")[2]):
+        return "cross"
+    parent = name.rpartition(".")[0]
+    if re.search(r"cross_?att", parent.rpartition(".")[2], re.IGNORECASE):
+        return "cross"
+    width = getattr(module, "kdim", None)
+    return "cross" if width is not None and width != getattr(module, "embed_dim", width) else "self"

@@ -1,0 +1,167 @@
+"""How libraries lay out W_q, W_k, W_v and W_o. A module is read by the names of its parts, never by its class, so
+that nothing has to be installed to be recognised; `torch.nn.MultiheadAttention` alone is known by type."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from torch import nn
+
+from .parts import Part, interleaved, stretch, whole
+
+SEPARATE = (
+    ("q_proj", "k_proj", "v_proj"),
+    ("query", "key", "value"),
+    ("to_q", "to_k", "to_v"),
+    ("q_lin", "k_lin", "v_lin"),
+    ("query_proj", "key_proj", "value_proj"),
+    ("wq", "wk", "wv"),
+    ("q", "k", "v"),
+)
+FUSED = ("qkv", "c_attn", "qkv_proj", "to_qkv", "Wqkv", "in_proj")
+BY_HEAD = ("query_key_value",)  # q, k and v of a head lie together
+OUTPUT = ("o_proj", "out_proj", "c_proj", "proj", "out_lin", "wo", "o", "dense", "projection_layer")
+HEADS = ("num_heads", "num_attention_heads", "n_heads", "n_head", "heads", "nhead")
+KV_HEADS = ("num_key_value_heads", "num_kv_heads", "n_kv_heads")
+
+
+class UnknownLayout(ValueError):
+    """A module that looks like attention and whose matrices cannot be told apart; says why."""
+
+
+def parts_of(module: nn.Module, parent: nn.Module | None) -> dict[str, Part] | None:
+    """The matrices of a module by our names; None where it is not attention. Raises UnknownLayout."""
+    if isinstance(module, nn.MultiheadAttention):
+        return _multihead(module)
+    for reader in (_separate, _beside, _fused, _by_head):
+        found = reader(module)
+        if found:
+            return found | _output(module, parent, found)
+    return None
+
+
+def _multihead(module: nn.MultiheadAttention) -> dict[str, Part]:
+    heads = module.num_heads
+    own = dict(module.named_parameters())
+    output = {"W_o": whole(own["out_proj.weight"], heads, by_rows=False)}
+    if "in_proj_weight" in own:
+        return _thirds(own["in_proj_weight"], heads, heads, by_rows=True) | output
+    return {f"W_{one}": whole(own[f"{one}_proj_weight"], heads, by_rows=True) for one in "qkv"} | output
+
+
+def _separate(module: nn.Module) -> dict[str, Part] | None:
+    for names in SEPARATE:
+        found = [matrix(getattr(module, name, None)) for name in names]
+        if all(found):
+            weights = [weight for weight in found if weight]
+            return _grouped(module, weights)
+    return None
+
+
+def _grouped(module: nn.Module, weights: list[tuple[nn.Parameter, bool]]) -> dict[str, Part]:
+    """The width of a head follows from the queries; keys and values may have fewer heads, which then share."""
+    heads = heads_of(module)
+    (query, query_rows), (key, key_rows), (value, value_rows) = weights
+    size, kv_heads = divmod(_width(query, query_rows), heads)
+    if kv_heads:
+        raise UnknownLayout(f"{_width(query, query_rows)} columns of queries for {heads} heads")
+    kv_heads = first(module, KV_HEADS) or max(1, _width(key, key_rows) // size)
+    return {
+        "W_q": whole(query, heads, by_rows=query_rows),
+        "W_k": whole(key, kv_heads, by_rows=key_rows),
+        "W_v": whole(value, kv_heads, by_rows=value_rows),
+    }
+
+
+def _beside(module: nn.Module) -> dict[str, Part] | None:
+    """GPT-2's cross-attention: queries alone, keys and values together."""
+    query, both = matrix(getattr(module, "q_attn", None)), matrix(getattr(module, "c_attn", None))
+    if not query or not both:
+        return None
+    heads, (weight, by_rows) = heads_of(module), both
+    half = _width(weight, by_rows) // 2
+    return {
+        "W_q": whole(query[0], heads, by_rows=query[1]),
+        "W_k": stretch(weight, heads, 0, half, by_rows=by_rows),
+        "W_v": stretch(weight, heads, half, half, by_rows=by_rows),
+    }
+
+
+def _fused(module: nn.Module) -> dict[str, Part] | None:
+    for name in FUSED:
+        if found := matrix(getattr(module, name, None)):
+            heads = heads_of(module)
+            return _thirds(found[0], heads, first(module, KV_HEADS) or heads, by_rows=found[1])
+    return None
+
+
+def _thirds(weight: nn.Parameter, heads: int, kv_heads: int, *, by_rows: bool) -> dict[str, Part]:
+    """Queries, then keys, then values."""
+    size, rest = divmod(_width(weight, by_rows), heads + 2 * kv_heads)
+    if rest:
+        raise UnknownLayout(f"{_width(weight, by_rows)} columns for {heads} heads of queries and 2 × {kv_heads}")
+    asked, told = heads * size, kv_heads * size
+    return {
+        "W_q": stretch(weight, heads, 0, asked, by_rows=by_rows),
+        "W_k": stretch(weight, kv_heads, asked, told, by_rows=by_rows),
+        "W_v": stretch(weight, kv_heads, asked + told, told, by_rows=by_rows),
+    }
+
+
+def _by_head(module: nn.Module) -> dict[str, Part] | None:
+    for name in BY_HEAD:
+        if found := matrix(getattr(module, name, None)):
+            weight, by_rows = found
+            heads = heads_of(module)
+            if not by_rows or weight.shape[0] != 3 * weight.shape[1] or weight.shape[0] % (3 * heads):
+                raise UnknownLayout(f"{name} is {tuple(weight.shape)}: not q, k and v of {heads} heads, head by head")
+            names = ("W_q", "W_k", "W_v")
+            return {matrix_name: interleaved(weight, heads, place) for place, matrix_name in enumerate(names)}
+    return None
+
+
+def _output(module: nn.Module, parent: nn.Module | None, found: dict[str, Part]) -> dict[str, Part]:
+    """W_o takes as many columns as the heads' values have; it may stand beside (BERT's `output.dense`)."""
+    value = found["W_v"]
+    told = value.shape[0 if value.by_rows else 1] // value.heads * found["W_q"].heads
+    for place in _outputs(module, parent):
+        if (weight := matrix(place)) and weight[0].shape[1 if weight[1] else 0] == told:
+            return {"W_o": whole(weight[0], found["W_q"].heads, by_rows=not weight[1])}
+    return {}
+
+
+def _outputs(module: nn.Module, parent: nn.Module | None) -> Iterator[Any]:
+    yield from (getattr(module, name, None) for name in OUTPUT)
+    several = getattr(module, "to_out", None)
+    yield several[0] if isinstance(several, nn.Sequential | nn.ModuleList) and len(several) else several
+    yield getattr(getattr(parent, "output", None), "dense", None)
+
+
+def matrix(layer: Any) -> tuple[nn.Parameter, bool] | None:
+    """The weight of a linear layer, and whether its rows are what comes out: true of `Linear`, false of the
+    `Conv1D` of GPT-2, which counts its outputs in `nf` and keeps [in, out]."""
+    weight = getattr(layer, "weight", None)
+    if not isinstance(layer, nn.Module) or not isinstance(weight, nn.Parameter) or weight.ndim != 2:
+        return None
+    return (weight, not isinstance(getattr(layer, "nf", None), int)) if not isinstance(layer, nn.Embedding) else None
+
+
+def heads_of(module: nn.Module) -> int:
+    heads = first(module, HEADS)
+    if heads is None:
+        raise UnknownLayout(f"says nowhere how many heads it has ({', '.join(HEADS)})")
+    return heads
+
+
+def first(module: nn.Module, names: tuple[str, ...]) -> int | None:
+    """The first whole number that the module, or its configuration, has under one of the names."""
+    for owner in (module, getattr(module, "config", None)):
+        for name in names:
+            if isinstance(value := getattr(owner, name, None), int) and value > 0:
+                return value
+    return None
+
+
+def _width(weight: nn.Parameter, by_rows: bool) -> int:
+    return weight.shape[0 if by_rows else 1]

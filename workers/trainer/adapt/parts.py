@@ -1,0 +1,66 @@
+"""W_q, W_k, W_v and W_o of a model that is not ours: views of its parameters, and of their gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+Pick = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One matrix: all of a parameter, or what `pick` takes of it. With `by_rows` a head owns rows (W_q of a
+    `Linear`, which keeps [out, in]), else columns (W_q of a `Conv1D`, W_o of a `Linear`)."""
+
+    parameter: nn.Parameter
+    heads: int
+    by_rows: bool
+    pick: Pick
+
+    @property
+    def grad(self) -> Tensor:
+        """Its gradient. Zeros where there is none: no loss depends on the matrix."""
+        grad = self.parameter.grad
+        return torch.zeros_like(self.detach()) if grad is None else self.pick(grad)
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.detach().shape
+
+    def detach(self) -> Tensor:
+        return self.pick(self.parameter.detach())
+
+    def head(self, tensor: Tensor, head: int) -> Tensor:
+        """What head `head` owns of a tensor of this matrix's shape, such as `grad`."""
+        return tensor.chunk(self.heads, 0 if self.by_rows else 1)[head]
+
+
+def whole(parameter: nn.Parameter, heads: int, *, by_rows: bool) -> Part:
+    return Part(parameter, heads, by_rows, _itself)
+
+
+def stretch(parameter: nn.Parameter, heads: int, start: int, length: int, *, by_rows: bool) -> Part:
+    """`length` rows or columns from `start`: one of several matrices that lie one after the other."""
+    return Part(parameter, heads, by_rows, partial(_narrow, dim=0 if by_rows else 1, start=start, length=length))
+
+
+def interleaved(parameter: nn.Parameter, heads: int, place: int) -> Part:
+    """Rows that lie head by head, each head's q, k and v after each other (GPT-NeoX, BLOOM): the place-th of three."""
+    return Part(parameter, heads, True, partial(_every_third, heads=heads, place=place))
+
+
+def _itself(tensor: Tensor) -> Tensor:
+    return tensor
+
+
+def _narrow(tensor: Tensor, *, dim: int, start: int, length: int) -> Tensor:
+    return tensor.narrow(dim, start, length)
+
+
+def _every_third(tensor: Tensor, *, heads: int, place: int) -> Tensor:
+    return tensor.unflatten(0, (heads, 3, -1))[:, place].flatten(0, 1)
