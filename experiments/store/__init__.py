@@ -1,6 +1,7 @@
 """The metric store: frames in, series out. The only module that knows how points are kept."""
 
 from .heatmap import Grid, grid
+from .latest import last_values
 from .read import Series, SeriesInfo, catalogue, count_series, read
 from .seal import seal_next
 from .write import Incoming, append, restore, snapshot, truncate
@@ -14,6 +15,7 @@ __all__ = [
     "catalogue",
     "count_series",
     "grid",
+    "last_values",
     "read",
     "restore",
     "seal_next",

@@ -18,7 +18,7 @@ from .headline import Stats, finite_or_none
 from .seal import unseal
 
 # Series that the runs table can show, sort and filter by; all others are in the groups' stats only.
-_HEADLINE_PREFIXES = ("loss/", "eval/", "attn/", "lr", "grad_norm/total", "grad_norm/clip_scale", "time/")
+_HEADLINE_PREFIXES = ("loss/", "eval/", "test/", "attn/", "lr", "grad_norm/total", "grad_norm/clip_scale", "time/")
 
 
 @dataclass(frozen=True)

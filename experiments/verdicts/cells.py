@@ -1,0 +1,55 @@
+"""The cells of a definition: what a preset or an experiment trains, apart from the seed. Pure.
+
+A cell and a seed give a spec hash, and any succeeded run with that hash is evidence, whoever submitted it and for
+whatever preset: equal hashes mean the same training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from experiments.presets import presets
+from experiments.spec import Spec, content_hash, flatten, resolved
+from experiments.submission import plan
+
+from .rules import Term
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One variant: its spec without regard to the seed, and what the matrix chose."""
+
+    params: Mapping[str, Any]
+    spec: Spec
+    leaves: Mapping[str, Any]
+
+    def hash_at(self, seed: int) -> str:
+        return content_hash(self.spec.model_copy(update={"seed": seed}))
+
+
+def cells_of(specs: Iterable[tuple[Mapping[str, Any], Spec]]) -> list[Cell]:
+    """The different cells among specs of several seeds, in order; `params` are those of the first."""
+    found: dict[str, Cell] = {}
+    for params, spec in specs:
+        bare = spec.model_copy(update={"seed": 0})
+        key = content_hash(bare)
+        if key not in found:
+            found[key] = Cell(params, bare, dict(flatten(resolved(bare))))
+    return list(found.values())
+
+
+@cache
+def preset_cells(name: str) -> list[Cell]:
+    """What the preset trains as it stands; nothing where there is no such preset."""
+    if name not in presets():
+        return []
+    planned = plan({"name": name, "preset": name, "seeds": [0]}, max_runs=10_000)
+    return cells_of((run.params, run.spec) for run in planned.runs)
+
+
+def chosen(cells: Iterable[Cell], term: Term) -> list[Cell]:
+    """The cells that a term means; a sound rule means one."""
+    return [cell for cell in cells if term.selects(cell.leaves)]

@@ -1,0 +1,131 @@
+"""How each preset is decided: one YAML file each under `rules/`. Pure, no Django.
+
+A rule says what is compared and with which margin, never what came out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from experiments.presets import Words
+
+_FOLDER = Path(__file__).parent / "rules"
+# difference   value − against lies above the margin
+# equivalence  value − against lies inside ± margin
+# threshold    the value lies above the margin
+# ratio        value ÷ against lies above the margin
+# bound        the value is at most the margin at every seed: deterministic, no test
+Kind = Literal["difference", "equivalence", "threshold", "ratio", "bound"]
+
+
+class Result(StrEnum):
+    """What a comparison, or a preset, comes to."""
+
+    SUPPORTED = "supported"
+    NOT_SUPPORTED = "not supported"
+    INCONCLUSIVE = "inconclusive"
+    MIXED = "mixed"  # of a preset alone: its comparisons differ
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Term(_Part):
+    """A measured quantity: one series, or the mean of several, of the one cell of the preset that `where` selects."""
+
+    metric: str | list[str]
+    where: dict[str, Any] = {}  # dotted path of the spec → value
+
+    @property
+    def metrics(self) -> list[str]:
+        return [self.metric] if isinstance(self.metric, str) else list(self.metric)
+
+    def selects(self, leaves: Mapping[str, Any]) -> bool:
+        """Whether these are the cell's fields; a field that it does not have matches nothing."""
+        return all(path in leaves and _same(leaves[path], value) for path, value in self.where.items())
+
+
+class SubClaim(_Part):
+    """One comparison."""
+
+    id: str = Field(pattern=r"^[a-z0-9-]+$")
+    claim: Words
+    kind: Kind
+    value: Term
+    against: Term | None = None
+    margin: float
+    refutable: bool = False  # a difference that only equivalence, or the opposite difference, refutes
+    decides: bool = True  # False: stands beside and does not count towards the verdict
+
+    @model_validator(mode="after")
+    def _has_its_parts(self) -> SubClaim:
+        paired = self.kind in {"difference", "equivalence", "ratio"}
+        if paired != (self.against is not None):
+            raise ValueError(f"{self.id}: a {self.kind} {'needs' if paired else 'takes no'} `against`")
+        if self.refutable and self.kind != "difference":
+            raise ValueError(f"{self.id}: only a difference can be refuted by equivalence")
+        return self
+
+    @property
+    def terms(self) -> list[Term]:
+        return [self.value] if self.against is None else [self.value, self.against]
+
+
+class Shown(_Part):
+    """A figure beside the comparisons: a mean with its interval, without a test."""
+
+    label: Words
+    term: Term
+
+
+class Saying(_Part):
+    """Why it came out so: said when the named comparisons have just these results."""
+
+    when: dict[str, Result]
+    say: Words
+
+
+class Rule(_Part):
+    """How one preset ends in a verdict."""
+
+    preset: str
+    seeds: int = Field(ge=2)  # fewer cannot conclude
+    claims: list[SubClaim] = Field(min_length=1)
+    why: list[Saying]
+    shows_not: Words
+    differs: list[Words] = []  # where our model differs from the notes' sketch
+    shown: list[Shown] = []
+
+    @model_validator(mode="after")
+    def _names_what_it_has(self) -> Rule:
+        known = [one.id for one in self.claims]
+        if len(set(known)) < len(known):
+            raise ValueError(f"{self.preset}: two comparisons have the same id")
+        if strange := {name for saying in self.why for name in saying.when} - set(known):
+            raise ValueError(f"{self.preset}: `why` names {sorted(strange)}, which are no comparisons")
+        return self
+
+    @property
+    def metrics(self) -> list[str]:
+        """Every series that it reads, in order of first use."""
+        terms = [term for one in self.claims for term in one.terms] + [one.term for one in self.shown]
+        return list(dict.fromkeys(metric for term in terms for metric in term.metrics))
+
+
+@cache
+def rules() -> dict[str, Rule]:
+    """All rules by preset."""
+    found = [Rule.model_validate(yaml.safe_load(path.read_text("utf-8"))) for path in sorted(_FOLDER.glob("*.yaml"))]
+    return {rule.preset: rule for rule in found}
+
+
+def _same(ours: Any, wanted: Any) -> bool:
+    return list(ours) == list(wanted) if isinstance(wanted, list) and isinstance(ours, list | tuple) else ours == wanted

@@ -1,0 +1,55 @@
+"""The verdict of a preset, and of an experiment made from one: computed from runs whenever it is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from experiments.models import Experiment, Run
+from experiments.models.definitions import AnyUser
+from experiments.presets import presets
+from experiments.spec import parse_spec
+
+from .cells import Cell, cells_of, preset_cells
+from .evidence import Pool, gather
+from .judge import Verdict, judge
+from .rules import Rule, rules
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A verdict and the pool of runs that it was computed from."""
+
+    verdict: Verdict
+    pool: Pool
+
+
+def preset_verdict(name: str, reader: AnyUser) -> Judged | None:
+    """From all runs that the reader may see whose spec is one of the preset's; None where no rule stands."""
+    rule, preset = rules().get(name), presets().get(name)
+    if rule is None:
+        return None
+    seeds = set(preset.seeds if preset else ())
+    for more in Experiment.objects.visible_to(reader).filter(preset=name).values_list("seeds", flat=True):
+        seeds.update(more)
+    pool = gather(preset_cells(name), seeds, rule.metrics, Run.objects.visible_to(reader))
+    return Judged(judge(rule, pool.of(rule)), pool)
+
+
+def experiment_cells(experiment: Experiment) -> list[Cell]:
+    """The different specs of its runs, apart from the seed, in order."""
+    rows = experiment.runs.order_by("index").values_list("params", "spec", "seed")
+    first: dict[str, tuple[dict[str, object], dict[str, object]]] = {}
+    for params, spec, _ in rows:
+        first.setdefault(repr({**spec, "seed": 0}), (params, spec))
+    return cells_of((params, parse_spec(spec)) for params, spec in first.values())
+
+
+def experiment_pool(experiment: Experiment, reader: AnyUser, metrics: list[str]) -> Pool:
+    """The experiment's cells at its own seeds; runs of others with the same hash count too."""
+    own = experiment.runs.values_list("pk", flat=True)
+    visible = Run.objects.visible_to(reader)
+    return gather(experiment_cells(experiment), experiment.seeds, metrics, visible, prefer=own)
+
+
+def rule_of(experiment: Experiment) -> Rule | None:
+    return rules().get(experiment.preset)

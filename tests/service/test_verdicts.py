@@ -1,0 +1,137 @@
+"""Verdicts are computed from stored series of runs that the reader may see, and from nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from experiments import lifecycle, store
+from experiments.models import Run
+from experiments.states import Reason
+from experiments.verdicts.judge import Finding
+from experiments.verdicts.rules import Result
+from experiments.verdicts.verdict import Judged, preset_verdict
+
+from .factories import claim, make_project, make_user
+from .verdict_runs import ONE_HEAD, accuracies, finals, finished, submit
+
+pytestmark = [pytest.mark.django_db, pytest.mark.db]
+
+
+@pytest.fixture
+def reader() -> Any:
+    return make_user(is_superuser=True)
+
+
+def judged(reader: Any, name: str = "why-q") -> Judged:
+    found = preset_verdict(name, reader)
+    assert found is not None
+    return found
+
+
+def findings(reader: Any) -> dict[str, Finding]:
+    return {one.claim.id: one for one in judged(reader).verdict.findings}
+
+
+def test_eight_seeds_decide_each_comparison_by_where_its_interval_lies(reader: Any) -> None:
+    finished(accuracies, **ONE_HEAD)
+    found = findings(reader)
+    results = {name: found[name].result for name in ("asking", "w-q", "separate", "learned", "no-matching")}
+    assert results == {
+        "asking": Result.SUPPORTED,
+        "w-q": Result.NOT_SUPPORTED,  # equal within .02
+        "separate": Result.SUPPORTED,
+        "learned": Result.SUPPORTED,
+        "no-matching": Result.SUPPORTED,
+    }
+    asking = found["asking"]
+    assert asking.found is not None
+    assert asking.found.n == 8
+    assert asking.found.mean == pytest.approx(0.59, abs=0.005)
+    assert asking.low is not None
+    assert asking.high is not None
+    assert 0.2 < asking.low < asking.found.mean < asking.high
+
+
+def test_comparisons_that_differ_make_a_mixed_verdict_with_its_sentence(reader: Any) -> None:
+    finished(accuracies, **ONE_HEAD)
+    verdict = judged(reader).verdict
+    assert verdict.result == Result.MIXED
+    assert verdict.why is not None
+    assert "only the product W_q·W_kᵀ counts" in verdict.why.en
+
+
+def test_an_altered_series_alters_the_verdict(reader: Any) -> None:
+    experiment = finished(accuracies, **ONE_HEAD)
+    assert findings(reader)["asking"].result == Result.SUPPORTED
+    for run in experiment.runs.filter(param_rows__key="model.attention.variant", param_rows__text="const_q"):
+        store.append(run.pk, [finals(run.steps + 1, {"test/accuracy": 0.985, "test/mode_guess": 0.21})])
+    changed = findings(reader)["asking"]
+    assert changed.result == Result.NOT_SUPPORTED
+    assert changed.found is not None
+    assert changed.found.mean < 0.02
+
+
+def test_three_seeds_conclude_nothing_and_say_how_many_are_wanting(reader: Any) -> None:
+    finished(accuracies, seeds=[0, 1, 2], **ONE_HEAD)
+    asking = findings(reader)["asking"]
+    assert (asking.result, asking.more_seeds) == (Result.INCONCLUSIVE, 5)
+    assert asking.low is not None
+    assert asking.value.missing == [3, 4, 5, 6, 7]
+    assert judged(reader).verdict.result == Result.INCONCLUSIVE
+    assert judged(reader).verdict.why is None
+
+
+def test_what_a_preset_does_not_train_is_named(reader: Any) -> None:
+    finished(accuracies, seeds=[0], preset="learn-qkv", matrix={"model.attention": [{"frozen": []}]})
+    found = judged(reader, "learn-qkv").verdict.findings
+    frozen = next(one for one in found if one.claim.id == "learned")
+    assert frozen.against is not None
+    assert frozen.against.missing == list(range(8))
+    assert frozen.result == Result.INCONCLUSIVE
+
+
+def test_runs_with_equal_hashes_are_shared_between_presets(reader: Any) -> None:
+    """The full one-head pointer of why-q is the full cell of learn-qkv."""
+    finished(accuracies, **ONE_HEAD)
+    pool = judged(reader, "learn-qkv").pool
+    full = pool.term(judged(reader, "learn-qkv").verdict.rule.claims[0].value)
+    assert set(full.values) == set(range(8))
+
+
+def test_a_reader_sees_no_verdict_from_projects_of_others() -> None:
+    owner, stranger = make_user(), make_user()
+    finished(accuracies, make_project(owner=owner), **ONE_HEAD)
+    assert findings(owner)["asking"].result == Result.SUPPORTED
+    assert findings(stranger)["asking"].found is None
+
+
+def test_only_runs_that_succeeded_count(reader: Any) -> None:
+    experiment = submit(seeds=[0], **ONE_HEAD)
+    run = experiment.runs.order_by("pk")[0]
+    taken = claim(run)
+    lifecycle.commit(taken.held, 0, 10, [finals(10, {"test/accuracy": 0.9})])
+    assert judged(reader).pool.runs == {}
+    lifecycle.fail(taken.held, Reason.ERROR, "boom")
+    assert judged(reader).pool.runs == {}
+
+
+def test_a_verdict_asks_the_database_no_more_often_for_more_runs(
+    reader: Any, django_assert_max_num_queries: Any
+) -> None:
+    finished(accuracies, seeds=[0], **ONE_HEAD)
+    with django_assert_max_num_queries(5):
+        judged(reader)
+    finished(accuracies, seeds=[1, 2], **ONE_HEAD)
+    with django_assert_max_num_queries(5):
+        judged(reader)
+
+
+def test_a_value_that_is_not_finite_is_no_value(reader: Any) -> None:
+    experiment = finished(accuracies, seeds=[0], **ONE_HEAD)
+    run = Run.objects.filter(experiment=experiment).earliest("pk")
+    store.append(run.pk, [finals(run.steps + 1, {"test/accuracy": float("nan"), "test/mode_guess": 0.2})])
+    assert store.last_values([run.pk], ["test/accuracy", "test/mode_guess"]) == {
+        run.pk: {"test/mode_guess": pytest.approx(0.2)}
+    }
