@@ -34,7 +34,15 @@ PANELS = (
     Panel("entropy", "Attention entropy", ("attn/entropy/*",), "per site; low means sharp"),
     Panel("mass", "Mass on the object", ("attn/object_mass/*",), "share of attention inside the mask"),
     Panel("logit", "Largest attention logit", ("attn/logit_max/*",), "growth here precedes collapse", later=True),
-    Panel("flow", "Gradient along the chain", ("flow/**",), "norm at each station", log=True),
+    Panel("flow", "Gradient along the chain", ("flow/**",), "norm at each station", log=True, later=True),
+    Panel(
+        "chain-error",
+        "Chain against autograd",
+        ("chain_error/*",),
+        "‖Xᵀ·dQ − autograd's dW_q‖ ÷ ‖dW_q‖ on the probe batch; rounding is near 10⁻⁷",
+        log=True,
+        later=True,
+    ),
     Panel("time", "Step time", ("time/*",), "milliseconds", later=True),
 )
 _TAKEN_BY_MATRICES = ("grad_norm/*/W_*", "grad_norm/*/W_*/head.*", "update_ratio/*/W_*", "weight_norm/*/W_*")
@@ -57,7 +65,8 @@ def names_by_run(run_ids: Iterable[int]) -> dict[int, list[str]]:
 def panels_of(names: list[str]) -> list[Panel]:
     """The known panels that have something to show, then one for every other first word."""
     shown = [panel for panel in PANELS if any(matches(name, panel.globs) for name in names)]
-    shown = [part for panel in shown for part in (_without_losses(names) if panel.key == "eval" else [panel])]
+    split = {"eval": _without_losses, "flow": _ladders}
+    shown = [part for panel in shown for part in (split[panel.key](names) if panel.key in split else [panel])]
     known = [glob for panel in PANELS for glob in panel.globs]
     rest = [name for name in names if not matches(name, [*known, *_TAKEN_BY_MATRICES])]
     system = [Panel(name.replace("/", "-"), name, (name,), later=True) for name in rest if name.startswith("system/")]
@@ -72,3 +81,13 @@ def _without_losses(names: list[str]) -> list[Panel]:
     losses = tuple(name for name in found if "loss" in name)
     both = (Panel("eval", "Evaluation", scores, "on the validation set"), Panel("eval-loss", "Evaluation loss", losses))
     return [panel for panel in both if panel.globs]
+
+
+def _ladders(names: list[str]) -> list[Panel]:
+    """One chart a site: its stations, from the loss's side to W_q."""
+    sites = dict.fromkeys(name.split("/")[1] for name in names if matches(name, ["flow/*/*"]))
+    about = "the gradient's norm at each station: pred, queries, out, mix, weights, logits, Q, W_q"
+    return [
+        Panel(f"flow-{site.replace('.', '-')}", f"Chain of {site}", (f"flow/{site}/*",), about, log=True, later=True)
+        for site in sites
+    ]

@@ -35,7 +35,7 @@ def test_a_resumed_run_repeats_every_value_and_every_weight_bit_for_bit(
     assert (stopped.step, stopped.stopped) == (4, "preempt")
     second, done = train_collected(spec, tmp_path / "second", checkpoint=_last_checkpoint(first))
     assert (done.step, done.stopped) == (7, None)
-    for group in ("train", "eval", "probe"):
+    for group in ("train", "eval", "probe", "test"):
         for name, (steps, values) in whole.series(group).items():
             if name.startswith(EXEMPT):
                 continue

@@ -74,6 +74,7 @@ class Attention(nn.Module):
 
     owned: tuple[str, ...] = MATRICES
     bilinear = True  # scores are x·M·yᵀ for some matrix M of the weights alone; false where nobody's x is asked
+    asks = True  # a gradient reaches Q
     W_q: nn.Parameter
     W_k: nn.Parameter
     W_v: nn.Parameter
@@ -126,6 +127,20 @@ class Attention(nn.Module):
         if self.tap is not None:
             self.tap(Tap(x_BTM, y, *seen, mask, self.scale, mix, out))
         return out
+
+    def gradient_of_W_q(self, x_BTM: Tensor, y_BSM: Tensor, d_q_BHTD: Tensor, d_k_BHSD: Tensor) -> Tensor:
+        """∂loss/∂W_q from the gradients at Q and K as they are compared: Xᵀ·dQ, summed over the batch."""
+        d_asked = self.merge(self._before_norm(self.queries(x_BTM), d_q_BHTD))
+        return x_BTM.flatten(0, -2).T @ d_asked.flatten(0, -2)
+
+    def _before_norm(self, x_BTN: Tensor, d_BHTD: Tensor) -> Tensor:
+        """A gradient behind QK-norm brought before it: for y = x/r, dx = (dy − y·mean(y∘dy))/r."""
+        if not self.spec.qk_norm:
+            return d_BHTD
+        x = self.split(x_BTN)
+        root = (x.square().mean(-1, keepdim=True) + torch.finfo(x.dtype).eps).sqrt()
+        y = x / root
+        return (d_BHTD - y * (y * d_BHTD).mean(-1, keepdim=True)) / root
 
     def split(self, x_BTN: Tensor) -> Tensor:
         """Columns by head: BHTD."""

@@ -1,12 +1,15 @@
-"""Checkpoints as one safetensors file: weights, optimizer state and random state, so that a resumed run
-goes on bit for bit. Data order and schedule are functions of (seed, step) and need no state."""
+"""Checkpoints as one safetensors file: weights, optimizer state, random state and what else a session keeps, so that
+a resumed run goes on bit for bit. Data order and schedule are functions of (seed, step) and need no state."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Protocol
 
 import torch
 from safetensors import safe_open
@@ -16,18 +19,34 @@ from torch import Tensor, nn
 from experiments.spec import Spec, content_hash
 from workers.protocol import Checkpoint
 
-WEIGHT, OPTIMIZER, RANDOM = "weight/", "optimizer/", "random/"
+WEIGHT, OPTIMIZER, RANDOM, KEPT = "weight/", "optimizer/", "random/", "kept/"
 
 
 class CheckpointError(ValueError):
     """The file does not belong to this run."""
 
 
+class Keeper(Protocol):
+    """Something besides model and optimizer that a later attempt needs."""
+
+    def state(self) -> dict[str, Tensor]:
+        """What to save."""
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what was saved."""
+
+
 def save_checkpoint(
-    path: Path, step: int, spec: Spec, model: nn.Module, optimizer: torch.optim.Optimizer
+    path: Path,
+    step: int,
+    spec: Spec,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    keepers: Mapping[str, Keeper] = MappingProxyType({}),
 ) -> Checkpoint:
     """Written beside, fsynced, renamed: `path` either does not exist or is whole."""
-    data = save(_tensors(model, optimizer), {"attnservice": json.dumps({"step": step, "spec": content_hash(spec)})})
+    tensors = _tensors(model, optimizer) | _kept(keepers)
+    data = save(tensors, {"attnservice": json.dumps({"step": step, "spec": content_hash(spec)})})
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_suffix(".part")
     with beside.open("wb") as file:
@@ -39,7 +58,13 @@ def save_checkpoint(
     return Checkpoint(step=step, path=str(path), sha256=hashlib.sha256(data).hexdigest(), size=len(data))
 
 
-def load_checkpoint(path: Path, spec: Spec, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+def load_checkpoint(
+    path: Path,
+    spec: Spec,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    keepers: Mapping[str, Keeper] = MappingProxyType({}),
+) -> int:
     """Put everything back; returns the number of completed steps."""
     with safe_open(path, framework="pt") as file:
         about = json.loads((file.metadata() or {}).get("attnservice", "{}"))
@@ -49,6 +74,8 @@ def load_checkpoint(path: Path, spec: Spec, model: nn.Module, optimizer: torch.o
     model.load_state_dict(_under(WEIGHT, tensors))
     _restore_optimizer(optimizer, _under(OPTIMIZER, tensors))
     _restore_random(_under(RANDOM, tensors))
+    for name, keeper in keepers.items():
+        keeper.restore(_under(f"{KEPT}{name}/", tensors))
     return int(about["step"])
 
 
@@ -60,6 +87,14 @@ def _tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Te
     if torch.cuda.is_initialized():
         tensors[RANDOM + "cuda"] = torch.cuda.get_rng_state()
     return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+
+
+def _kept(keepers: Mapping[str, Keeper]) -> dict[str, Tensor]:
+    return {
+        f"{KEPT}{name}/{key}": value.detach().cpu().contiguous()
+        for name, keeper in keepers.items()
+        for key, value in keeper.state().items()
+    }
 
 
 def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from experiments.spec import ClassifySpec
@@ -19,6 +19,7 @@ from workers.trainer.sites import start_weights
 from workers.trainer.task import Picture
 
 PROBE = 32  # validation samples in the fixed probe batch
+FOLLOWED = 8  # of them, through which the gradient is followed
 
 
 class ClassifyTask:
@@ -68,6 +69,12 @@ class ClassifyTask:
 
     def final(self) -> dict[str, float]:
         return {}
+
+    def passed(self, model: nn.Module) -> tuple[Tensor, Tensor]:
+        """See chain.Chained."""
+        images = self.val_images[:FOLLOWED].to(next(model.parameters()).dtype)
+        logits: Tensor = model(images)
+        return F.cross_entropy(logits, self.val_labels[:FOLLOWED]), logits
 
     @torch.no_grad()
     def probe(self, seen: Mapping[str, Tap]) -> dict[str, Tensor]:

@@ -20,11 +20,13 @@ from workers.trainer.data import text
 from workers.trainer.data.draws import stream
 from workers.trainer.data.lookups import Ints
 from workers.trainer.nets.tokens import TokenModel, causal
-from workers.trainer.probe import taps, weights_of
+from workers.trainer.probe import weights_of
 from workers.trainer.sites import start_weights
+from workers.trainer.taps import taps
 from workers.trainer.task import Picture
 
 PROBE, EVALUATED, TESTED = 16, 64, 256  # stretches that a probe, an evaluation and the last score use
+FOLLOWED = 4  # stretches of a probe through which the gradient is followed
 DRAWN = 16  # characters of a picture
 
 
@@ -100,6 +102,10 @@ class LanguageTask:
             "unigram/loss": unigram_loss(self.text.parts["train"], drawn[:, 1:], self.spec.data.characters),
         }
 
+    def passed(self, model: nn.Module) -> tuple[Tensor, Tensor]:
+        """See chain.Chained."""
+        return self._loss(model, self._val[:FOLLOWED])
+
     def _logits(self, model: nn.Module, drawn: Ints) -> Tensor:
         fields = torch.from_numpy(drawn[:, :-1, None]).to(self.device)
         logits: Tensor = model(fields, self.mask)
@@ -107,9 +113,15 @@ class LanguageTask:
 
     def _score(self, model: nn.Module, drawn: Ints) -> tuple[Tensor, Tensor]:
         """Mean loss, and share of the characters predicted right."""
-        logits, wanted = self._logits(model, drawn), torch.from_numpy(drawn[:, 1:].copy()).to(self.device)
-        loss = F.cross_entropy(logits.flatten(0, 1), wanted.flatten())
-        return loss, (logits.argmax(-1) == wanted).float().mean()
+        loss, logits = self._loss(model, drawn)
+        return loss, (logits.argmax(-1) == self._wanted(drawn)).float().mean()
+
+    def _loss(self, model: nn.Module, drawn: Ints) -> tuple[Tensor, Tensor]:
+        logits = self._logits(model, drawn)
+        return F.cross_entropy(logits.flatten(0, 1), self._wanted(drawn).flatten()), logits
+
+    def _wanted(self, drawn: Ints) -> Tensor:
+        return torch.from_numpy(drawn[:, 1:].copy()).to(self.device)
 
 
 def unigram_loss(train: Ints, wanted: Ints, characters: int) -> float:

@@ -21,12 +21,14 @@ from workers.trainer.attention import Tap
 from workers.trainer.data.draws import Split, stream
 from workers.trainer.data.lookups import NOBODY, Ints, Lookups
 from workers.trainer.nets.tokens import TokenModel
-from workers.trainer.probe import taps, weights_of
+from workers.trainer.probe import weights_of
 from workers.trainer.sites import sites, start_weights
 from workers.trainer.swaps import Pairs, following, swapped
+from workers.trainer.taps import taps
 from workers.trainer.task import Picture
 
 PROBE = 64  # validation sequences in the fixed probe batch
+FOLLOWED = 16  # of them, through which the gradient is followed
 CHUNK = 512  # sequences that a measurement runs at once
 
 
@@ -121,6 +123,12 @@ class LookupTask(ABC):
         drawn = Batch.of(self._val.rows(slice(0, PROBE)), self.device)
         self.model(drawn.fields, drawn.mask)
         return {f"attn/object_mass/{site}": masses(weights_of(tap), drawn).max() for site, tap in seen.items()}
+
+    def passed(self, model: nn.Module) -> tuple[Tensor, Tensor]:
+        """See chain.Chained."""
+        drawn = Batch.of(self._val.rows(slice(0, FOLLOWED)), self.device)
+        logits: Tensor = model(drawn.fields, drawn.mask)
+        return cross_entropy(logits, drawn), logits
 
     @abstractmethod
     def final(self) -> dict[str, float]:

@@ -15,7 +15,8 @@ from torch.utils import deterministic
 
 from experiments.spec import Spec
 from workers.protocol import Artifact, Started
-from workers.trainer.checkpoint import load_checkpoint, save_checkpoint
+from workers.trainer.chain import ERRORS, Worst
+from workers.trainer.checkpoint import Keeper, load_checkpoint, save_checkpoint
 from workers.trainer.gauges import Gauges, clip, total_norm
 from workers.trainer.optimizer import build_optimizer, learning_rate, set_learning_rate
 from workers.trainer.probe import probe, probe_names
@@ -80,6 +81,8 @@ class Session:
         self.parameters = trained(self.task.model)
         self.optimizer = build_optimizer(spec.optimizer, self.parameters)
         self.gauges = Gauges(self.task.model, spec.record)
+        self.worst = Worst.of(self.task)
+        self.keepers: dict[str, Keeper] = {"chain": self.worst} if self.worst else {}
         for parameter in self.task.model.parameters():  # kept and zeroed, so that every one has a norm at every step
             parameter.grad = torch.zeros_like(parameter)
         torch.manual_seed(spec.seed)
@@ -88,10 +91,15 @@ class Session:
     def gradients(self) -> list[Tensor]:
         return [parameter.grad for parameter in self.parameters.values() if parameter.grad is not None]
 
+    @property
+    def finals(self) -> list[str]:
+        """What the last step is scored by."""
+        return [*self.task.finals, *(ERRORS if self.worst else ())] if self.spec.record.finals else []
+
     def resume(self, checkpoint: Path | None) -> int:
         if checkpoint is None:
             return 0
-        return load_checkpoint(checkpoint, self.spec, self.task.model, self.optimizer)
+        return load_checkpoint(checkpoint, self.spec, self.task.model, self.optimizer, self.keepers)
 
     def open(self, start: int) -> None:
         model = self.task.model
@@ -101,7 +109,7 @@ class Session:
         groups = {
             "eval": [f"eval/{name}" for name in self.task.metrics],
             "probe": probe_names(self.task),
-            "test": [f"test/{name}" for name in self.task.finals if self.spec.record.finals],
+            "test": [f"test/{name}" for name in self.finals],
         }
         self.recorder.open(start, [*losses, *SCALARS, *self.gauges.names], groups, self.device)
 
@@ -133,13 +141,11 @@ class Session:
     def look(self, step: int) -> None:
         """Evaluate, draw and probe where they are due."""
         if step % self.spec.record.probe_every == 0 or self._last(step):
-            self.recorder.add("probe", step, probe(self.task))
+            self._probe(step)
         if (step + 1) % self.spec.train.eval_every == 0 or self._last(step):
             self._evaluate(step)
-        if self._last(step) and self.task.finals and self.spec.record.finals:
-            self.task.model.eval()
-            self.recorder.add("test", step, {f"test/{name}": value for name, value in self.task.final().items()})
-            self.task.model.train()
+        if self._last(step) and self.finals:
+            self._finish(step)
 
     def saves(self, step: int) -> bool:
         return (step + 1) % self.spec.train.checkpoint_every == 0 or self._last(step)
@@ -150,7 +156,19 @@ class Session:
         if self.spec.train.on_nan == "fail" and not bool(loss.isfinite()):
             raise NonFiniteLoss(step)
         path = self.scratch / f"checkpoint-{step + 1:08d}.safetensors"
-        self.recorder.say(save_checkpoint(path, step + 1, self.spec, self.task.model, self.optimizer))
+        self.recorder.say(save_checkpoint(path, step + 1, self.spec, self.task.model, self.optimizer, self.keepers))
+
+    def _probe(self, step: int) -> None:
+        values = probe(self.task)
+        if self.worst:
+            self.worst.see(values)
+        self.recorder.add("probe", step, values)
+
+    def _finish(self, step: int) -> None:
+        self.task.model.eval()
+        finals = {**self.task.final(), **(self.worst.finals() if self.worst else {})}
+        self.recorder.add("test", step, {f"test/{name}": value for name, value in finals.items()})
+        self.task.model.train()
 
     def _evaluate(self, step: int) -> None:
         self.task.model.eval()

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from workers.trainer.adapt import attached
 from workers.trainer.adapt.watch import watched
 from workers.trainer.attention import Tap, attention_weights
+from workers.trainer.chain import chain, chain_names, is_chained
 from workers.trainer.sites import sites
+from workers.trainer.taps import taps
 from workers.trainer.task import Task
 
 _NOTHING = torch.tensor(math.nan)
@@ -24,12 +25,21 @@ def probe_names(task: Task) -> list[str]:
         for measure in ("entropy", "logit_max")
         for site in (*sites(task.model), *attached(task.model))
     ]
-    return [*names, *task.measures]
+    return [*names, *task.measures, *(chain_names(task.model) if is_chained(task) else ())]
+
+
+def probe(task: Task) -> dict[str, float]:
+    """The probe series of this moment. Costs one forward pass of the probe batch and its maps, and one forward and
+    backward pass of the chain's batch; leaves gradients and random state as they are, and copies once to the host."""
+    with undisturbed():
+        values = {**_seen(task), **(chain(task, task.model) if is_chained(task) else {})}
+    device = next(task.model.parameters()).device
+    numbers = torch.stack([value.detach().to(device, torch.float32) for value in values.values()]).tolist()
+    return dict(zip(values, numbers, strict=True))
 
 
 @torch.no_grad()
-def probe(task: Task) -> dict[str, float]:
-    """The probe series of this moment. Costs one forward pass of the probe batch and its maps."""
+def _seen(task: Task) -> dict[str, Tensor]:
     with taps(task.model) as seen, watched(task.model) as foreign:
         found = task.probe(seen)
     values = {f"attn/entropy/{site}": entropy(tap) for site, tap in seen.items()}
@@ -38,21 +48,12 @@ def probe(task: Task) -> dict[str, float]:
         own = foreign.get(site)
         values[f"attn/entropy/{site}"] = own.entropy if own else _NOTHING
         values[f"attn/logit_max/{site}"] = own.logit_max if own else _NOTHING
-    values |= found
-    return {name: value.item() for name, value in values.items()}
+    return {**values, **found}
 
 
-@contextmanager
-def taps(model: nn.Module) -> Iterator[dict[str, Tap]]:
-    """Catch Q and K of every site that runs inside."""
-    seen: dict[str, Tap] = {}
-    for name, site in sites(model).items():
-        site.tap = lambda tap, name=name: seen.__setitem__(name, tap)
-    try:
-        yield seen
-    finally:
-        for site in sites(model).values():
-            site.tap = None
+def undisturbed() -> AbstractContextManager[None]:
+    """Random state comes out as it went in."""
+    return torch.random.fork_rng(devices=[torch.cuda.current_device()] if torch.cuda.is_initialized() else [])
 
 
 def weights_of(tap: Tap) -> Tensor:

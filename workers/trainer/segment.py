@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from experiments.spec import SegmentSpec
+from workers.trainer import segment_chain
 from workers.trainer.attention import Tap
 from workers.trainer.data.order import batch_indices
 from workers.trainer.data.words import LENGTH, VOCABULARY
@@ -21,6 +22,7 @@ from workers.trainer.sites import start_weights
 from workers.trainer.task import Picture
 
 EVAL_BATCH, PROBE = 64, 16
+FOLLOWED = 8  # validation samples through which the gradient is followed
 
 
 class SegmentTask:
@@ -66,6 +68,10 @@ class SegmentTask:
 
     def final(self) -> dict[str, float]:
         return {}
+
+    def passed(self, model: nn.Module) -> tuple[Tensor, Tensor]:
+        """See chain.Chained."""
+        return segment_chain.passed(model, self.validation.batch(range(FOLLOWED)).to(self.device), self.spec.loss)
 
     @torch.no_grad()
     def probe(self, seen: Mapping[str, Tap]) -> dict[str, Tensor]:

@@ -22,7 +22,8 @@ class Picture:
 
 
 class Task(Protocol):
-    """A model, its data and what is measured. Everything random depends on the spec's seed and on nothing else."""
+    """A model, its data and what is measured. Everything random depends on the spec's seed and on nothing else.
+    A task that also has chain.Chained's `passed` gets its gradient followed to W_q at every probe."""
 
     model: nn.Module
     parts: tuple[str, ...]  # names of the loss terms

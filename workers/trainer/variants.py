@@ -49,6 +49,12 @@ class TiedQK(Attention):
     def keys(self, y: Tensor) -> Tensor:
         return y @ self.W_q
 
+    def gradient_of_W_q(self, x_BTM: Tensor, y_BSM: Tensor, d_q_BHTD: Tensor, d_k_BHSD: Tensor) -> Tensor:
+        """Two paths meet: Xᵀ·dQ + Yᵀ·dK."""
+        d_told = self.merge(self._before_norm(self.keys(y_BSM), d_k_BHSD))
+        asked = super().gradient_of_W_q(x_BTM, y_BSM, d_q_BHTD, d_k_BHSD)
+        return asked + y_BSM.flatten(0, -2).T @ d_told.flatten(0, -2)
+
 
 class NoQK(Attention):
     """Q = X, K = Y: tokens find what looks like them (X·Xᵀ)."""
@@ -81,7 +87,7 @@ class Uniform(Attention):
     """Every key weighs the same: Q = K = 0."""
 
     owned = ("W_v", "W_o")
-    bilinear = False
+    bilinear = asks = False
 
     def queries(self, x: Tensor) -> Tensor:
         return x.new_zeros(*x.shape[:-1], self.heads * self.d_k)

@@ -1,0 +1,97 @@
+"""The gradient's way to W_q, worked out by hand, against autograd."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from experiments.spec import Attention as AttentionSpec
+from tests.lab.collected import tiny, train_collected
+from workers.trainer.attention import Tap
+from workers.trainer.chain import STATIONS, Chained, chain, exact_error, follow, largest_error, relative_error
+from workers.trainer.nets.tokens import causal
+from workers.trainer.tasks import build_task
+from workers.trainer.variants import build_attention
+
+CPU = torch.device("cpu")
+ASKING = ("full", "no_q", "no_k", "no_v", "tied_qk", "no_qk", "const_q")
+
+
+def _task(name: str, **attention: object) -> Chained:
+    return build_task(tiny(name, model={"attention": attention}), CPU)  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("variant", ASKING)
+@pytest.mark.parametrize("task", ["pointer", "roles", "language", "classify", "segment"])
+def test_the_chain_by_hand_equals_autograd_in_both_precisions(task: str, variant: str) -> None:
+    built = _task(task, variant=variant, init="xavier", qk_norm=task == "roles", d_v=5 if variant != "no_v" else None)
+    values = chain(built, built.model)
+    assert 0 < largest_error(values) <= 1e-5
+    assert 0 <= exact_error(built) <= 1e-10
+    stations = {name.rpartition("/")[2] for name in values if name.startswith("flow/")}
+    assert stations == set(STATIONS) - (set() if variant in ("full", "no_k", "no_v", "tied_qk") else {"W_q"})
+
+
+def test_every_station_is_the_gradient_that_autograd_finds_there() -> None:
+    torch.manual_seed(0)
+    site = build_attention(12, 3, AttentionSpec(init="xavier", d_k=5, d_v=2), "self").double()
+    x, mask = torch.randn(2, 6, 12, dtype=torch.float64), causal(6, CPU)
+    q, k, v = site.split(site.queries(x)), site.split(site.keys(x)), site.split(site.values(x))
+    logits = (q @ k.transpose(-2, -1) * site.scale).masked_fill(~mask, -math.inf)
+    weights = logits.softmax(-1)
+    mix = site.merge(weights @ v)
+    loss = (mix @ site.W_o).sin().sum()
+    d_mix, d_weights, d_logits, d_q, d_w = torch.autograd.grad(loss, [mix, weights, logits, q, site.W_q])
+    links = follow(site, Tap(x, x, q, k, v, mask, site.scale, mix, mix), d_mix)
+    expected = {"weights": d_weights.masked_fill(~mask, 0), "logits": d_logits, "Q": d_q, "W_q": d_w}
+    for station, gradient in expected.items():
+        torch.testing.assert_close(links[station], gradient, rtol=1e-12, atol=1e-14)
+
+
+def test_a_wrong_chain_is_an_error_and_a_gradient_that_cancels_is_none() -> None:
+    truth = torch.tensor([3.0, 4.0])
+    assert relative_error(truth * 1.5, truth, torch.tensor(1e-7)).item() == pytest.approx(0.5)
+    assert relative_error(truth * 0, truth, torch.tensor(1e-7)).item() == 1
+    assert relative_error(truth * 0, truth * 1e-9, torch.tensor(1e-7)).item() == 0
+    assert math.isnan(relative_error(truth, truth * math.nan, torch.tensor(1e-7)).item())
+    assert math.isnan(largest_error({"chain_error/a": 0.1, "chain_error/b": math.nan}))
+
+
+def test_probes_record_the_chain_and_the_last_step_its_largest_error(tmp_path: Path) -> None:
+    sink, _ = train_collected(tiny("pointer"), tmp_path)
+    probed, final = sink.series("probe"), sink.series("test")
+    assert {f"flow/encoder.0.self/{station}" for station in STATIONS} <= probed.keys()
+    errors = np.stack([values for name, (_, values) in probed.items() if name.startswith("chain_error/")])
+    assert final["test/chain_error/fp32"][1].tolist() == [errors.max()]
+    assert final["test/chain_error/fp64"][1] <= 1e-10
+
+
+def test_a_probe_leaves_gradients_weights_and_random_state_as_they_are(tmp_path: Path) -> None:
+    often, _ = train_collected(tiny("segment", record={"probe_every": 1}), tmp_path / "often")
+    never, _ = train_collected(tiny("segment", record={"probe_every": 1000}), tmp_path / "never")
+    for name, (_, values) in never.series().items():
+        if not name.startswith("time/"):
+            np.testing.assert_array_equal(often.values(name), values, err_msg=name)
+
+
+def test_where_nobody_asks_there_is_no_chain(tmp_path: Path) -> None:
+    sink, _ = train_collected(tiny("pointer", model={"attention": {"variant": "uniform"}}), tmp_path)
+    assert not [name for name in (*sink.series("probe"), *sink.series("test")) if "chain" in name or "flow" in name]
+
+
+def _norm(gradient: Tensor) -> float:
+    return float(torch.linalg.vector_norm(gradient))
+
+
+def test_the_norm_at_pred_is_that_of_the_loss_by_its_output() -> None:
+    built = _task("classify")
+    logits = built.passed(built.model)[1].detach()
+    labels = built.val_labels[: len(logits)]  # type: ignore[attr-defined]
+    wanted = (logits.softmax(-1) - nn.functional.one_hot(labels, 10)) / len(logits)
+    found = chain(built, built.model)["flow/encoder.0.self/pred"]
+    assert float(found) == pytest.approx(_norm(wanted), rel=1e-5)
