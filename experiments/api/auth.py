@@ -9,6 +9,7 @@ from datetime import datetime
 from django.contrib.auth import authenticate, logout
 from django.contrib.auth.models import AbstractBaseUser
 from django.contrib.auth.signals import user_logged_in
+from django.utils import timezone
 from knox.models import AuthToken
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from rest_framework.exceptions import AuthenticationFailed, Throttled
@@ -45,6 +46,7 @@ class Login(View[Query]):
 
     def post(self, request: Request) -> Response:
         user = _authenticate(request)
+        AuthToken.objects.filter(user=user, expiry__lt=timezone.now()).delete()
         row, token = AuthToken.objects.create(user=user)
         user_logged_in.send(sender=type(user), request=request._request, user=user)
         return answer(NewToken(token=token, expiry=row.expiry))

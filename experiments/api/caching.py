@@ -6,7 +6,7 @@ The key holds the groups' revisions and rows: a retry truncates and appends, so 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, ClassVar
 
 from django.http.response import HttpResponseBase
@@ -20,7 +20,7 @@ from experiments.states import ENDED
 
 from .wire import to_json
 
-FORM = 1  # raise it when an answer's form changes
+FORM = 2  # raise it when an answer's form changes
 
 
 class Cached:
@@ -29,9 +29,14 @@ class Cached:
     cached: ClassVar[bool] = True
 
     @staticmethod
-    def answer(request: Request, runs: Collection[int], make: Callable[[], Response]) -> HttpResponseBase:
-        """The reply that `make` makes, or 304 without making it."""
-        etag = _etag(request, runs)
+    def answer(
+        request: Request,
+        runs: Collection[int],
+        make: Callable[[], Response],
+        groups: Sequence[Group] | None = None,
+    ) -> HttpResponseBase:
+        """The reply that `make` makes, or 304 without making it. `groups` are those it is made of, where known."""
+        etag = _etag(request, runs, groups)
         reply = get_conditional_response(request._request, etag=etag) if etag else None
         reply = reply if reply is not None and reply.status_code == 304 else make()
         if etag:
@@ -41,11 +46,14 @@ class Cached:
         return reply
 
 
-def _etag(request: Request, runs: Collection[int]) -> str | None:
+def _etag(request: Request, runs: Collection[int], groups: Sequence[Group] | None) -> str | None:
     """Weak, for a proxy may compress; None while one of the runs can still change."""
     if Run.objects.filter(pk__in=runs).exclude(state__in=ENDED).exists():
         return None
-    groups = Group.objects.filter(run_id__in=runs).order_by("pk").values_list("pk", "revision", "rows")
+    if groups is None:
+        marks = list(Group.objects.filter(run_id__in=runs).order_by("pk").values_list("pk", "revision", "rows"))
+    else:
+        marks = [(group.pk, group.revision, group.rows) for group in groups]
     renderer: Any = request.accepted_renderer
-    key = [FORM, request.path, sorted(request.query_params.items()), renderer.media_type, list(groups)]
+    key = [FORM, request.path, sorted(request.query_params.items()), renderer.media_type, marks]
     return "W/" + quote_etag(hashlib.sha256(to_json(key)).hexdigest()[:32])

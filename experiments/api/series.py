@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -119,8 +120,10 @@ class SeriesPoints(Cached, View[SeriesQuery]):
         runs = list(dict.fromkeys(asked.runs))
         check_limits(runs, asked.max_points)
         visible_runs(request, runs)
-        _check_total(runs, asked)
-        return self.answer(request, runs, lambda: _points(request, runs, asked))
+        chosen = store.choose(runs, asked.names)
+        _check_total(chosen, asked)
+        make = partial(_points, request, runs, asked, chosen)
+        return self.answer(request, runs, make, [one.group for one in chosen])
 
 
 class SeriesGrid(Cached, View[GridQuery]):
@@ -136,18 +139,18 @@ class SeriesGrid(Cached, View[GridQuery]):
         return self.answer(request, [asked.run], lambda: _grid(asked))
 
 
-def _check_total(runs: list[int], asked: SeriesQuery) -> None:
+def _check_total(chosen: list[store.Chosen], asked: SeriesQuery) -> None:
     """Refuse what would not fit into one reply before anything is read."""
-    series = store.count_series(runs, asked.names)
+    series = sum(len(one.columns) for one in chosen)
     if series * asked.max_points > settings.ATTN_MAX_REPLY_POINTS:
         most = settings.ATTN_MAX_REPLY_POINTS
         text = f"{series} series of up to {asked.max_points} points are more than the {most:,} points of one reply"
         raise Invalid.at("names", f"{text}; ask for fewer series or points")
 
 
-def _points(request: Request, runs: list[int], asked: SeriesQuery) -> Response:
+def _points(request: Request, runs: list[int], asked: SeriesQuery, chosen: list[store.Chosen]) -> Response:
     window = {name: getattr(asked, name) for name in ("from_step", "to_step", "since_step")}
-    found = store.read(runs, asked.names, max_points=asked.max_points, **window)
+    found = store.read(runs, asked.names, max_points=asked.max_points, **window, chosen=chosen)
     if request.accepted_renderer.media_type == ARROW:
         return Response(_arrow(found), content_type=ARROW)
     return Response({"series": [_plain(series) for series in found]})

@@ -11,7 +11,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_safe
 
 from experiments.models import Headline, Param, Run
-from experiments.store.read import matches
+from experiments.store.choice import matches
 
 from .matrixgrid import MATRICES, MAX_SITES, sites_of
 from .panels import names_by_run

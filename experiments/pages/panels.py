@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from experiments.models import Group
-from experiments.store.read import matches
+from experiments.store.choice import matches
 
 
 @dataclass(frozen=True)

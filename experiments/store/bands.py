@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from . import codec, packing
 from .buckets import FAN
+from .choice import Chosen, choose
 from .cover import BLOCK, PER_BLOCK, Piece, cover, level_for
-from .read import Chosen, Window, columns_of, consistent_with, tails_of
+from .read import Window, consistent_with, tails_of
 from .sealed import Sealed, fetch
 
 AT_ONCE = 2**23  # values in memory
@@ -64,7 +65,7 @@ def bands(labels: Mapping[int, str | None], globs: Sequence[str], *, max_points:
 def _layout(labels: Mapping[int, str | None], globs: Sequence[str]) -> dict[str, list[str]]:
     """The names of each group that match in any run, in the runs' own order."""
     names: dict[str, dict[str, None]] = defaultdict(dict)
-    for one in columns_of(list(labels), globs):
+    for one in choose(list(labels), globs):
         names[one.group.name].update(dict.fromkeys(one.group.names[column] for column in one.columns))
     return {group: list(found) for group, found in names.items()}
 
@@ -131,15 +132,15 @@ def _summary(rows: NDArray[np.float64]) -> tuple[Any, ...]:
 def _tracks(runs: list[int], group: str, names: list[str], max_points: int) -> dict[int, Track]:
     """The sampled rows of each run; versions of a group follow each other."""
 
-    def choose() -> list[Chosen]:
-        chosen = [one for one in columns_of(runs, ["**"]) if one.group.name == group]
+    def own() -> list[Chosen]:
+        chosen = [one for one in choose(runs, ["**"]) if one.group.name == group]
         narrowed = [
             Chosen(one.group, tuple(at for at in one.columns if one.group.names[at] in names)) for one in chosen
         ]
         return [one for one in narrowed if one.columns]
 
     found: dict[int, list[Track]] = defaultdict(list)
-    for run, track in consistent_with(choose, lambda chosen: _sampled(chosen, max_points)):
+    for run, track in consistent_with(own, lambda chosen: _sampled(chosen, max_points)):
         found[run].append(track)
     return {run: _joined(tracks) for run, tracks in found.items()}
 

@@ -17,8 +17,9 @@ from experiments.models import Group
 
 from . import codec, packing
 from .buckets import FAN, build, milliseconds
+from .choice import Chosen, choose
 from .cover import BLOCK, PER_BLOCK, Piece, cover, level_for
-from .read import Chosen, Window, columns_of, consistent_with, tails_of
+from .read import Window, consistent_with, tails_of
 from .sealed import Sealed, fetch
 
 Reduce = Literal["max", "last", "mean"]
@@ -50,7 +51,7 @@ class Strip:
 
 def grid(run_id: int, globs: Sequence[str], *, columns: int = 400, reduce: Reduce = "max") -> Grid:
     """The matching series of one run that share the group of the first match, in columns of equal numbers of rows."""
-    strips = consistent_with(lambda: columns_of([run_id], globs), lambda chosen: _strips(chosen, columns, reduce))
+    strips = consistent_with(lambda: choose([run_id], globs), lambda chosen: _strips(chosen, columns, reduce))
     names = list(dict.fromkeys(name for strip in strips for name in _names(strip.chosen)))
     if not strips:
         return Grid(names, np.empty(0, np.int64), np.empty((0, 0), np.float32))

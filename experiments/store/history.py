@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from experiments.models import Frame, Group, Run
 
 from . import codec
+from .choice import Chosen, choose
 from .cover import BLOCK, cover
-from .read import Chosen, columns_of, consistent_with
+from .read import consistent_with
 from .sealed import fetch, position
 
 PIECE = 2**20  # values in memory at once, at least one block of each series
@@ -75,7 +76,7 @@ class History:
 def history(run_id: int, globs: Sequence[str], group: str | None = None) -> History:
     """The run's history of the matching series as it stands now; reads no points yet."""
     fence = _fence(run_id)
-    found = columns_of([run_id], globs)
+    found = choose([run_id], globs)
     return History(run_id, fence, [one for one in found if group is None or one.group.name == group])
 
 
@@ -106,7 +107,7 @@ def _piece(one: Chosen, after: int, limit: int) -> codec.Block:
         high = whole  # a piece that ended inside of a block would have it inflated twice
     pieces = cover(low, high, one.group.sealed, 0)
     sealed = fetch([one.group], one.columns, pieces)
-    return codec.join([codec.Block(*sealed.exact(one.group, piece)) for piece in pieces])
+    return sealed.history(one.group)
 
 
 def _from_frames(one: Chosen, after: int, limit: int) -> codec.Block:

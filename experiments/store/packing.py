@@ -32,7 +32,13 @@ def pack_values(values: NDArray[np.float32]) -> bytes:
 
 
 def unpack_values(data: bytes, rows: int) -> NDArray[np.float32]:
-    return _from_planes(_inflate(data, 4 * rows), rows)
+    values: NDArray[np.float32] = unpack_blocks([data], rows)[0]
+    return values
+
+
+def unpack_blocks(packed: Sequence[bytes], rows: int) -> NDArray[np.float32]:
+    """Exact values [blocks, rows] of equally long blocks."""
+    return _value_plane(_stack(packed, 4 * rows), 0, rows)
 
 
 def pack_clock(steps: NDArray[np.int64], times: NDArray[np.float64]) -> bytes:
@@ -66,6 +72,11 @@ class Clocks:
         if self.uneven is not None:
             return self.uneven.ravel()[place], millis
         return self.first[clock[:, 0]] + self.stride[clock[:, 0]] * row, millis
+
+    def all(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Every step and millisecond, [clocks, rows] each."""
+        steps = self.first + self.stride * np.arange(self.rows) if self.uneven is None else self.uneven
+        return steps, self.base + self.since
 
     def all_of(self, clock: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Every step and millisecond of one clock, [rows]."""
@@ -152,7 +163,7 @@ def _value_plane(raw: NDArray[np.uint8], at: int, n: int) -> NDArray[np.float32]
     return np.ascontiguousarray(planes.transpose(0, 2, 1)).view("<f4")[:, :, 0]
 
 
-def _stack(packed: list[bytes], size: int) -> NDArray[np.uint8]:
+def _stack(packed: Sequence[bytes], size: int) -> NDArray[np.uint8]:
     return np.frombuffer(b"".join([_inflate(data, size) for data in packed]), "u1").reshape(len(packed), size)
 
 
@@ -176,11 +187,6 @@ def unpack_coarse(packed: list[bytes], n: int) -> Buckets:
 def _planes(values: NDArray[Any]) -> bytes:
     """The bytes of an array, all first bytes, then all second bytes, and so on."""
     return np.ascontiguousarray(values).view("u1").reshape(len(values), -1).T.tobytes()
-
-
-def _from_planes(raw: bytes, rows: int) -> NDArray[np.float32]:
-    planes = np.frombuffer(raw, "u1").reshape(4, rows)
-    return np.ascontiguousarray(planes.T).view("<f4")[:, 0]
 
 
 def _squeeze(data: bytes) -> bytes:

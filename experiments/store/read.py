@@ -6,11 +6,9 @@ tail, so a chart is live to the last flush.
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TypeVar
 
 import numpy as np
@@ -20,6 +18,7 @@ from experiments.models import Frame, Group
 
 from . import codec
 from .buckets import FAN, Buckets, below, beside, build, merge, milliseconds, points
+from .choice import Chosen, choose
 from .cover import BLOCK, cover, level_for
 from .downsample import picks
 from .headline import Stats, finite_or_none
@@ -72,14 +71,6 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """A group row and its matching columns."""
-
-    group: Group
-    columns: tuple[int, ...]
-
-
-@dataclass(frozen=True)
 class Part:
     """What one group row gives: either exact rows or buckets, of `columns`, in order of steps."""
 
@@ -87,18 +78,6 @@ class Part:
     rows: int
     exact: codec.Block | None
     buckets: Buckets | None
-
-
-@lru_cache(maxsize=1024)
-def matcher(glob: str) -> re.Pattern[str]:
-    """A glob over series names: `*` stops at a slash, `**` crosses it."""
-    parts = re.split(r"(\*\*|\*)", glob)
-    pattern = "".join({"**": ".*", "*": "[^/]*"}.get(part) or re.escape(part) for part in parts)
-    return re.compile(pattern)
-
-
-def matches(name: str, globs: Iterable[str]) -> bool:
-    return any(matcher(glob).fullmatch(name) for glob in globs)
 
 
 def read(
@@ -109,27 +88,29 @@ def read(
     from_step: int | None = None,
     to_step: int | None = None,
     since_step: int | None = None,
+    chosen: list[Chosen] | None = None,
 ) -> list[Series]:
     """Series of the runs whose names match, ordered by run and by the run's own order of names.
 
     `from_step` and `to_step` are inclusive; `since_step` is exclusive: what came after it. At most
     `max_points` points each (never fewer than five); every one is real, and each bucket's minimum and maximum
-    are among them.
+    are among them. `chosen` is what `choose` gave for the same runs and globs a moment ago: it spares a query.
     """
     lows = [step for step in (from_step, None if since_step is None else since_step + 1) if step is not None]
     window = Window(max(lows, default=None), to_step)
-    return _series(consistent(run_ids, globs, window, max_points), max_points)
+    parts = consistent_with(
+        lambda: choose(run_ids, globs), lambda found: _parts(found, window, max_points), first=chosen
+    )
+    return _series(parts, max_points)
 
 
-def consistent(run_ids: Sequence[int], globs: Sequence[str], window: Window, max_points: int) -> list[Part]:
-    """The parts as of one moment."""
-    return consistent_with(lambda: columns_of(run_ids, globs), lambda chosen: _parts(chosen, window, max_points))
-
-
-def consistent_with(choose: Callable[[], list[Chosen]], take: Callable[[list[Chosen]], list[T]]) -> list[T]:
-    """Choose and take, again where sealing or truncation went on meanwhile: the revisions tell."""
+def consistent_with(
+    find: Callable[[], list[Chosen]], take: Callable[[list[Chosen]], list[T]], first: list[Chosen] | None = None
+) -> list[T]:
+    """Find and take, again where sealing or truncation went on meanwhile: the revisions tell. `first` was found
+    before."""
     for _ in range(_TRIES):
-        chosen = choose()
+        chosen, first = find() if first is None else first, None
         if not chosen:
             return []
         try:
@@ -143,23 +124,6 @@ def consistent_with(choose: Callable[[], list[Chosen]], take: Callable[[list[Cho
 
 def _revisions(chosen: list[Chosen]) -> dict[int, int]:
     return dict(Group.objects.filter(pk__in=[one.group.pk for one in chosen]).values_list("pk", "revision"))
-
-
-@lru_cache(maxsize=4096)
-def _matching(names: tuple[str, ...], globs: tuple[str, ...]) -> tuple[int, ...]:
-    return tuple(at for at, name in enumerate(names) if matches(name, globs))
-
-
-def columns_of(run_ids: Sequence[int], globs: Sequence[str]) -> list[Chosen]:
-    """Group rows that have matching names, in order of run, with the matching columns."""
-    groups = Group.objects.filter(run_id__in=run_ids).defer("stats").order_by("run_id", "id")
-    chosen = [Chosen(group, _matching(tuple(group.names), tuple(globs))) for group in groups]
-    return [one for one in chosen if one.columns]
-
-
-def count_series(run_ids: Sequence[int], globs: Sequence[str]) -> int:
-    """How many series `read` would find; one query, no history."""
-    return sum(len(one.columns) for one in columns_of(run_ids, globs))
 
 
 def _parts(chosen: list[Chosen], window: Window, max_points: int) -> list[Part]:
@@ -192,8 +156,11 @@ def _plan(one: Chosen, tail: codec.Block | None, window: Window, max_points: int
 
 
 def tails_of(groups: list[Group], window: Window) -> dict[int, codec.Block]:
-    """Unsealed rows of each group inside the window; one query."""
-    frames = Frame.objects.filter(group_id__in=[group.pk for group in groups])
+    """Unsealed rows of each group inside the window; one query, none where all is sealed."""
+    unsealed = [group.pk for group in groups if group.rows > group.sealed]
+    if not unsealed:
+        return {}
+    frames = Frame.objects.filter(group_id__in=unsealed)
     if window.first is not None:
         frames = frames.filter(last_step__gte=window.first)
     if window.last is not None:
@@ -211,7 +178,7 @@ def _part(one: Chosen, level: int, sealed: Sealed | None, own: Buckets | None, t
     columns = list(one.columns)
     tail = codec.Block(tail.steps, tail.times, tail.values[columns]) if tail and len(tail.steps) else None
     if level == 0:
-        blocks = [codec.Block(*sealed.exact(one.group, piece)) for piece in sealed.pieces] if sealed else []
+        blocks = [sealed.history(one.group)] if sealed else []
         exact = codec.join([*blocks, *([tail] if tail else [])], len(columns))
         return Part(one, len(exact.steps), exact, None)
     pieces = [own] if own is not None else []

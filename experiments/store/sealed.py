@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from experiments.models import Block, Clock, Group
 
-from . import packing
+from . import codec, packing
 from .buckets import FAN, Buckets, below, beside, build, merge, milliseconds
 from .cover import BLOCK, PER_BLOCK, Piece
 
 Owner = tuple[int, int]  # group id, column
+TOGETHER = 1024  # summaries unpacked at once: 28 kB each while they are not merged
 
 
 @dataclass
@@ -39,6 +40,8 @@ class Sealed:
 
     def rows(self, piece: Piece) -> int:
         """Rows of a level-1 block; only the last of a finished group is shorter. Alike for all groups here."""
+        if piece.level > 1:
+            return BLOCK
         return min(self.groups[0].sealed - piece.number * BLOCK, BLOCK)
 
     def summaries(self, piece: Piece) -> list[bytes]:
@@ -55,19 +58,54 @@ class Sealed:
         values = [packing.unpack_values(self._data[group.pk, column, piece.number], rows) for column in self.columns]
         return steps[cut], millis[cut] / 1000.0, np.stack(values)[:, cut]
 
-    def buckets(self, level: int) -> Buckets:
-        """All pieces as buckets of `level`, [owners, buckets]."""
-        return beside([self._piece(piece, level) for piece in self.pieces])
+    def history(self, group: Group) -> codec.Block:
+        """The exact rows of all pieces, which are of level 0. Complete blocks are unpacked together."""
+        parts = []
+        for rows, some in groupby(self.pieces, self.rows):
+            pieces = list(some)
+            steps, millis = packing.unpack_clocks(
+                [self._clocks[group.pk, piece.number] for piece in pieces], rows
+            ).all()
+            packed = [self._data[group.pk, column, piece.number] for column in self.columns for piece in pieces]
+            values = packing.unpack_blocks(packed, rows).reshape(len(self.columns), -1)
+            cut = slice(pieces[0].first, (len(pieces) - 1) * rows + pieces[-1].last)
+            parts.append(codec.Block(steps.ravel()[cut], millis.ravel()[cut] / 1000.0, values[:, cut]))
+        return codec.join(parts, len(self.columns))
 
-    def _piece(self, piece: Piece, level: int) -> Buckets:
-        if piece.level == 0:
-            return below([self._built(group, piece, level) for group in self.groups])
-        if piece.level == 1:
-            clocks = self.clocks(self.groups, piece)
-            found = packing.unpack_fine(self.summaries(piece), self.rows(piece), clocks)
+    def buckets(self, level: int) -> Buckets:
+        """All pieces as buckets of `level`, [owners, buckets]. Alike pieces are unpacked together."""
+        parts = []
+        for (finer, _), alike in groupby(self.pieces, lambda piece: (piece.level, self.rows(piece))):
+            pieces = list(alike)
+            each = max(TOGETHER // len(self.owners), 1) if finer else 1
+            parts += [self._merged(pieces[low : low + each], level) for low in range(0, len(pieces), each)]
+        return beside(parts)
+
+    def _merged(self, pieces: list[Piece], level: int) -> Buckets:
+        finer = pieces[0].level
+        if finer == 0:
+            return below([self._built(group, pieces[0], level) for group in self.groups])
+        packed = [
+            self._summaries[group.pk, column, finer, piece.number]
+            for group in self.groups
+            for piece in pieces
+            for column in self.columns
+        ]
+        if finer == 1:
+            clocks = [self._clocks[group.pk, piece.number] for group in self.groups for piece in pieces]
+            rows = self.rows(pieces[0])
+            found = packing.unpack_fine(packed, rows, packing.unpack_clocks(clocks, rows))
         else:
-            found = packing.unpack_coarse(self.summaries(piece), PER_BLOCK)
-        return merge(found, FAN ** (level - piece.level))
+            found = packing.unpack_coarse(packed, PER_BLOCK)
+        return self._beside(merge(found, FAN ** (level - finer)), len(pieces))
+
+    def _beside(self, found: Buckets, pieces: int) -> Buckets:
+        """From rows of (group, piece, column) to rows of (group, column) with the pieces beside each other."""
+        if pieces == 1:
+            return found
+        shape = (len(self.groups), pieces, len(self.columns), -1)
+        each = {name: column.reshape(shape).transpose(0, 2, 1, 3) for name, column in found.items()}
+        return Buckets((name, column.reshape(len(self.owners), -1)) for name, column in each.items())
 
     def _built(self, group: Group, piece: Piece, level: int) -> Buckets:
         steps, times, values = self.exact(group, piece)

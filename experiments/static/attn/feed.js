@@ -4,6 +4,7 @@ import { thin } from "./points.js";
 
 const MAX_POINTS = 1000;
 const KEPT = 4000;
+const LIVE_POINTS = 100; // of a chart a visit: finer than a screen soon, and a fast run does not flood the line
 
 export async function getJson(path, params) {
   const answer = await fetch(`/api/v1/${path}?${new URLSearchParams(params)}`, { headers: { Accept: "application/json" } });
@@ -109,7 +110,9 @@ export class Feed {
   async ask(shares) {
     const names = [...new Set(shares.flatMap((share) => share.names.split(",")))].join(",");
     const since = Math.min(...shares.map((share) => share.horizon));
-    const { series } = await getJson("series/", { runs: this.runs.join(","), names, max_points: MAX_POINTS, since_step: since });
+    const lines = shares.reduce((sum, share) => sum + Math.max(1, share.series.size), 0);
+    const most = Math.max(8, Math.floor((LIVE_POINTS * shares.length) / lines));
+    const { series } = await getJson("series/", { runs: this.runs.join(","), names, max_points: most, since_step: since });
     const horizon = this.runs.length === 1 ? lastStep(series, since) : null;
     let fresh = 0;
     for (const share of shares) {

@@ -1,0 +1,42 @@
+"""Which series are meant: globs over names, and the group rows that have them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from experiments.models import Group
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A group row and its matching columns."""
+
+    group: Group
+    columns: tuple[int, ...]
+
+
+@lru_cache(maxsize=1024)
+def matcher(glob: str) -> re.Pattern[str]:
+    """A glob over series names: `*` stops at a slash, `**` crosses it."""
+    parts = re.split(r"(\*\*|\*)", glob)
+    pattern = "".join({"**": ".*", "*": "[^/]*"}.get(part) or re.escape(part) for part in parts)
+    return re.compile(pattern)
+
+
+def matches(name: str, globs: Iterable[str]) -> bool:
+    return any(matcher(glob).fullmatch(name) for glob in globs)
+
+
+@lru_cache(maxsize=4096)
+def _matching(names: tuple[str, ...], globs: tuple[str, ...]) -> tuple[int, ...]:
+    return tuple(at for at, name in enumerate(names) if matches(name, globs))
+
+
+def choose(run_ids: Sequence[int], globs: Sequence[str]) -> list[Chosen]:
+    """Group rows that have matching names, in order of run, with the matching columns."""
+    groups = Group.objects.filter(run_id__in=run_ids).defer("stats").order_by("run_id", "id")
+    chosen = [Chosen(group, _matching(tuple(group.names), tuple(globs))) for group in groups]
+    return [one for one in chosen if one.columns]
