@@ -14,7 +14,7 @@ from experiments import lifecycle
 from experiments.lifecycle import Held, LeaseLost
 from experiments.models import Run
 from experiments.states import Desired
-from workers import drain, limits
+from workers import backlog, drain, limits
 from workers.database import Away, Database, DatabaseGone
 from workers.protocol import Stop
 from workers.trainers import Trainer
@@ -35,6 +35,7 @@ class Duties:
         self.recorded = False  # whether the row says that the run is stopping
         self._deadline = 0.0
         self._chunk = ""
+        self._spooling = False
         now = time.monotonic()
         self._began = now
         self._renew_at = now + settings.ATTN_BEAT_S
@@ -56,12 +57,21 @@ class Duties:
         if drain.asked() and self.why is None:
             self._stop("preempt", settings.ATTN_STOP_GRACE_S)
         now = time.monotonic()
+        self._watch_backlog()
         if self.out_of_time and self.trainer.alive:
             self._kill(f"it did not stop in time after a {self.why}")
         if not self.trainer.ready and now > self._began + limits.START_S:
             self._kill(f"it said nothing within {limits.START_S} s")
         if drain.leaving() and now > self._deadline + limits.TERM_GRACE_S and not self.database.answers:
             raise DatabaseGone("the worker must go while the database is away")
+
+    def _watch_backlog(self) -> None:
+        """Tell how much waits to be stored, and once in the log when it goes to disk."""
+        inbox = self.trainer.inbox
+        backlog.tell(inbox.backlog)
+        if inbox.spooled and not self._spooling:
+            log.warning("run %s: spooling to disk: %d bytes wait to be stored", self.held.run_id, inbox.backlog)
+        self._spooling = bool(inbox.spooled)
 
     @property
     def out_of_time(self) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from django.conf import settings
 from django.db import Error, connection
 
-from workers import drain
+from workers import backlog, drain
 from workers.identity import Identity
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ def enter(identity: Identity) -> None:
 
 def beat(identity: Identity) -> None:
     """One beat; a database that is away is tried again at the next."""
-    _tell(lambda: drain.set_drained(identity.beat().draining))
+    _tell(lambda: drain.set_drained(identity.beat(backlog.total()).draining))
 
 
 def leave(identity: Identity) -> None:

@@ -24,10 +24,10 @@ class Identity:
         device, facts = machine.device(), machine.facts()
         return register_worker(self.name, machine.host(), self.pid, self.pools, self.slots, device, facts)
 
-    def beat(self) -> Worker:
-        """Say that the worker is alive; a row that has gone is written again."""
+    def beat(self, backlog: int) -> Worker:
+        """Say that the worker is alive and how many bytes it holds back; a row that has gone is written again."""
         try:
-            return beat_worker(self.name)
+            return beat_worker(self.name, backlog)
         except Worker.DoesNotExist:
             return self.register()
 

@@ -16,5 +16,6 @@ LOG_LINE = 8 * 1024
 TRAINER = text("ATTN_TRAINER", "workers.trainer")  # the module that is run: anything that speaks workers.protocol
 SPARE = flag("ATTN_SPARE", True)  # keep a trainer with torch imported waiting in every slot
 START_S = whole("ATTN_START_S", 300, least=1)  # from a trainer's start to its `Ready`
-# Messages of one trainer held in memory while the database is away; when full, the trainer waits.
-INBOX_BYTES = whole("ATTN_INBOX_BYTES", 256 * 2**20, least=2**20)
+# Messages of one trainer that wait while the database is away: in memory, then on disk; then the trainer waits.
+INBOX_BYTES = whole("ATTN_INBOX_BYTES", 64 * 2**20, least=4096)
+SPOOL_MB = whole("ATTN_SPOOL_MB", 2048)

@@ -8,7 +8,7 @@ from celery import signals
 
 from attnservice.celery import PUBLISHING, app
 from experiments.doorbell import ring
-from workers import drain, heartbeat, machine, spare
+from workers import backlog, drain, heartbeat, machine, spare
 from workers.identity import introduce, me
 
 _heartbeat: heartbeat.Heartbeat | None = None
@@ -26,6 +26,7 @@ def _introduce(sender: str, instance: Any, **_: Any) -> None:
 def _open_slot(**_: Any) -> None:
     """A slot, in its main thread: its first trainer begins to import torch."""
     app.conf.broker_transport_options = PUBLISHING  # a slot rings but never listens
+    backlog.tell(0)  # what a slot that was killed had told
     spare.prepare()
 
 

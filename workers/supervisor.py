@@ -18,7 +18,7 @@ from experiments import lifecycle
 from experiments.lifecycle import Claim, LeaseLost, NotAllowed
 from experiments.states import Reason
 from experiments.store import Incoming
-from workers import drain, files, frames, limits, spare
+from workers import backlog, drain, files, frames, limits, spare
 from workers.database import DatabaseGone
 from workers.duties import Duties
 from workers.inbox import End
@@ -94,6 +94,7 @@ class Supervision:
     def close(self) -> None:
         """Leave nothing behind: no process of the group, no file in scratch."""
         self.trainer.end(grace=0)
+        backlog.tell(0)
         self._uploads.close()
         if self._scratch is not None:
             shutil.rmtree(self._scratch, ignore_errors=True)

@@ -17,6 +17,7 @@ from workers import limits
 from workers.inbox import Inbox, fill
 from workers.journal import Journal, copy_output
 from workers.protocol import PARENT_PID, PIPE_FD, Orders, Stop, tell
+from workers.spool import Spool
 
 ROOT = Path(__file__).resolve().parent.parent
 # A trainer speaks to its supervisor alone: it gets no way to the database, the broker or the storage.
@@ -31,7 +32,7 @@ class Trainer:
 
     def __init__(self, gpu: str | None = None) -> None:
         self.journal = Journal(settings.ATTN_MAX_LOG_BYTES)
-        self.inbox = Inbox(limits.INBOX_BYTES)
+        self.inbox = Inbox(limits.INBOX_BYTES, Spool(settings.ATTN_SCRATCH, limits.SPOOL_MB * 2**20))
         self.born = time.monotonic()
         self._arrival = threading.Event()
         read, write = os.pipe()

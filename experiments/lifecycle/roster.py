@@ -33,9 +33,9 @@ def register_worker(
     return worker
 
 
-def beat_worker(name: str) -> Worker:
+def beat_worker(name: str, backlog: int = 0) -> Worker:
     """The worker is alive; the row tells it whether it should drain. Raises Worker.DoesNotExist."""
-    Worker.objects.filter(name=name).update(last_seen=Now())
+    Worker.objects.filter(name=name).update(last_seen=Now(), backlog=backlog)
     return Worker.objects.get(name=name)
 
 

@@ -119,8 +119,9 @@ class Worker(Process):
         return [each.pid for each in self.family() if _is_trainer(each)]
 
 
-def start_reconciler() -> Process:
-    return Process("reconciler", ["django", "reconciler"], {"DJANGO_SETTINGS_MODULE": "attnservice.settings"})
+def start_reconciler(**environment: str) -> Process:
+    settings = {"DJANGO_SETTINGS_MODULE": "attnservice.settings", **environment}
+    return Process("reconciler", ["django", "reconciler"], settings)
 
 
 def is_alive(pid: int) -> bool:

@@ -2,6 +2,7 @@
 real files, but what it "measures" is a formula, so that every stored point can be checked.
 
 It trains `spec.train.steps` steps and does what the JSON in the file ATTN_SCRIPT says:
+pace         seconds a step, 0.005 unless told
 hold_at      waits at this step until the file says otherwise, or until it is told to stop
 crash_at     kills itself at this step, on the first attempt only
 crash_always kills itself at this step, on every attempt
@@ -105,7 +106,7 @@ class Scripted:
         return self.say(Result(step=self.steps))
 
     def step(self, step: int) -> None:
-        time.sleep(0.005)
+        time.sleep(float(SCRIPT.get("pace", 0.005)))
         while script().get("hold_at") == step and self.stop is None:
             time.sleep(0.02)
         for line in range(int(SCRIPT.get("log_lines", 0))):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -16,7 +18,11 @@ from tests.redis_server import RedisServer
 from tests.worker import fleet
 
 NAME = "outage"
-SUBMIT = "import django; django.setup(); from tests.worker.looking import queue; print(queue(40, pool='outage').pk)"
+SUBMIT = """
+import sys, django; django.setup()
+from tests.worker.looking import queue
+print(queue(int(sys.argv[1]), pool='outage').pk)
+"""
 CHECK = """
 import sys, django; django.setup()
 from experiments.models import Run
@@ -46,6 +52,15 @@ class Elsewhere:
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
+    def submit(self, steps: int) -> int:
+        return int(self.python("-c", SUBMIT, str(steps)))
+
+    def progress(self, run: int) -> tuple[int, str, int]:
+        """Committed steps, state, fence."""
+        columns = "committed_step, state, fence"
+        found: tuple[int, str, int] = self.ask(f"SELECT {columns} FROM experiments_run WHERE id = {run}")
+        return found
+
 
 @pytest.fixture
 def elsewhere(postgres_server: Postgres) -> Iterator[Elsewhere]:
@@ -56,20 +71,44 @@ def elsewhere(postgres_server: Postgres) -> Iterator[Elsewhere]:
     database.ask(f"DROP DATABASE {NAME} WITH (FORCE)", "postgres")
 
 
-@pytest.mark.postgres
-@pytest.mark.slow
-def test_a_run_outlives_its_database_being_killed(elsewhere: Elsewhere, redis: RedisServer) -> None:
-    worker = fleet.Worker("outage", script={"hold_at": 15}, **elsewhere.environment).ready()
+def outlive(database: Elsewhere, *, runs: int, steps: int, away: float, pace: float = 0.005) -> None:
+    """The database is killed while runs train and comes back after `away` seconds: no step is lost, nothing starts
+    anew, what had no room in memory waited on disk, and nothing of it is left."""
+    quick = {"pace": pace}
+    settings = {**database.environment, "ATTN_INBOX_BYTES": "4096"}
+    worker = fleet.Worker("outage", slots=runs, script={"hold_at": 15, **quick}, **settings).ready()
+    reconciler = fleet.start_reconciler(**database.environment)
     try:
-        run = int(elsewhere.python("-c", SUBMIT))
-        progress = f"SELECT committed_step, state, fence FROM experiments_run WHERE id = {run}"
-        fleet.wait_for(lambda: elsewhere.ask(progress)[0] == 15)
-        elsewhere.server.kill()
-        worker.play({})
-        fleet.wait_for(lambda: "does not answer" in worker.log())
-        elsewhere.server.start()
-        fleet.wait_for(lambda: elsewhere.ask(progress)[1] == "succeeded", 30)
-        assert elsewhere.ask(progress) == (40, "succeeded", 1)
-        elsewhere.python("-c", CHECK, str(run))
+        ids = [database.submit(steps) for _ in range(runs)]
+        fleet.wait_for(lambda: all(database.progress(run)[0] == 15 for run in ids))
+        database.server.kill()
+        worker.play(quick)
+        try:
+            fleet.wait_for(lambda: worker.log().count("spooling to disk") == runs, what=f"{runs} runs spool")
+            time.sleep(away)
+        finally:
+            database.server.start()
+        fleet.wait_for(lambda: all(database.progress(run)[1] == "succeeded" for run in ids), 60 + 2 * away)
+        assert [database.progress(run) for run in ids] == [(steps, "succeeded", 1)] * runs
+        for run in ids:
+            database.python("-c", CHECK, str(run))
+        left = [path.name for path in Path(os.environ["ATTN_DATA"], "scratch").iterdir()]
+        assert not [name for name in left if name.split("-")[0] in map(str, ids)]
     finally:
         worker.stop()
+        reconciler.stop()
+
+
+@pytest.mark.postgres
+@pytest.mark.slow
+def test_a_run_outlives_its_database_being_killed_and_spools_to_disk_meanwhile(
+    elsewhere: Elsewhere, redis: RedisServer
+) -> None:
+    outlive(elsewhere, runs=1, steps=200, away=0.5)
+
+
+@pytest.mark.chaos
+@pytest.mark.postgres
+@pytest.mark.timeout(900)
+def test_four_runs_outlive_three_minutes_without_a_database(elsewhere: Elsewhere, redis: RedisServer) -> None:
+    outlive(elsewhere, runs=4, steps=4000, away=180, pace=0.05)

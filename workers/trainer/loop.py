@@ -26,6 +26,7 @@ from workers.trainer.task import Task
 from workers.trainer.tasks import build_task
 
 Why = Literal["cancel", "preempt"]
+WAITING_CHECKPOINTS = 8  # the supervisor removes a file when it has stored it
 SCALARS = ("lr", "grad_norm/total", "grad_norm/clip_scale", "time/step_ms")
 
 
@@ -148,7 +149,9 @@ class Session:
             self._finish(step)
 
     def saves(self, step: int) -> bool:
-        return (step + 1) % self.spec.train.checkpoint_every == 0 or self._last(step)
+        """Where a checkpoint is due, unless earlier ones still wait to be stored: more would only fill the disk."""
+        due = (step + 1) % self.spec.train.checkpoint_every == 0
+        return self._last(step) or (due and len(list(self.scratch.glob("checkpoint-*"))) < WAITING_CHECKPOINTS)
 
     def save(self, step: int, loss: Tensor) -> None:
         """Flush first: a checkpoint is never ahead of the history. A broken state is never saved."""
