@@ -2,19 +2,36 @@
 
 from django.urls import path
 
-from . import auth, bands, evidence, experiments, export, fleet, missing, presets, questions, runs, schema, series
+from . import (
+    auth,
+    bands,
+    evidence,
+    experiments,
+    export,
+    fleet,
+    missing,
+    presets,
+    questions,
+    reports,
+    runs,
+    schema,
+    series,
+)
 
 urlpatterns = [
     path("auth/login/", auth.Login.as_view(), name="api-login"),
     path("auth/logout/", auth.Logout.as_view(), name="api-logout"),
     path("presets/", presets.PresetList.as_view(), name="api-presets"),
     path("presets/<str:name>/", presets.PresetDetail.as_view(), name="api-preset"),
+    path("presets/<str:name>/verdict/", reports.PresetVerdict.as_view(), name="api-preset-verdict"),
     path("experiments/", experiments.ExperimentList.as_view(), name="api-experiments"),
     path("experiments/validate/", experiments.ExperimentValidate.as_view(), name="api-validate"),
     path("experiments/<int:experiment_id>/", experiments.ExperimentDetail.as_view(), name="api-experiment"),
     path(
         "experiments/<int:experiment_id>/cancel/", experiments.ExperimentCancel.as_view(), name="api-experiment-cancel"
     ),
+    path("experiments/<int:experiment_id>/report/", reports.ExperimentReport.as_view(), name="api-experiment-report"),
+    path("experiments/<int:experiment_id>/seeds/", reports.ExperimentSeeds.as_view(), name="api-experiment-seeds"),
     path("runs/", runs.RunList.as_view(), name="api-runs"),
     path("runs/<int:run_id>/", runs.RunDetail.as_view(), name="api-run"),
     path("runs/<int:run_id>/cancel/", runs.RunCancel.as_view(), name="api-run-cancel"),

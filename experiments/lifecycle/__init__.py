@@ -3,6 +3,7 @@
 from .asking import param_text, request_cancel, retry, submit
 from .checkpoints import fall_back, publish_checkpoint, seal
 from .expiry import expire, seal_finished
+from .growing import TooMany, append_seeds
 from .holding import (
     Claim,
     add_artifact,
@@ -26,8 +27,10 @@ __all__ = [
     "Held",
     "LeaseLost",
     "NotAllowed",
+    "TooMany",
     "add_artifact",
     "add_log",
+    "append_seeds",
     "beat_worker",
     "cancelled",
     "claim",

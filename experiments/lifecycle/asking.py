@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.contrib.auth.models import AbstractBaseUser
@@ -49,7 +50,7 @@ def _store(plan: Plan, project: Project, user: AbstractBaseUser | None, key: str
         idempotency_key=key,
         created_by_id=_pk(user),
     )
-    runs = Run.objects.bulk_create(
+    runs = [
         Run(
             experiment=experiment,
             project=project,
@@ -63,15 +64,20 @@ def _store(plan: Plan, project: Project, user: AbstractBaseUser | None, key: str
             priority=asked.priority,
         )
         for planned in plan.runs
-    )
+    ]
+    add_runs(runs, user)
+    return experiment
+
+
+def add_runs(rows: Sequence[Run], user: AbstractBaseUser | None, *, message: str = "") -> list[Run]:
+    """Store queued runs with their parameters and events, in the caller's transaction, and ring when it commits."""
+    runs = Run.objects.bulk_create(rows)
     Param.objects.bulk_create([row for run in runs for row in _params(run)], batch_size=2000)
-    Event.objects.bulk_create(
-        Event(run=run, at=Now(), actor=Actor.USER, who=_name(user), kind="submitted", to_state=State.QUEUED)
-        for run in runs
-    )
+    submitted = {"actor": Actor.USER, "who": _name(user), "kind": "submitted", "to_state": State.QUEUED}
+    Event.objects.bulk_create(Event(run=run, at=Now(), message=message, **submitted) for run in runs)
     for pool in sorted({run.pool for run in runs}):
         ring_on_commit(pool, [run.pk for run in runs if run.pool == pool], idle_slots(pool))
-    return experiment
+    return runs
 
 
 def _params(run: Run) -> list[Param]:

@@ -43,6 +43,7 @@ def test_every_call_of_the_contract_is_documented(whole: dict[str, Any]) -> None
     reads += [f"{run}/{part}/" for part in ("series", "export", "predictions", "logs", "events", "artifacts")]
     reads += ["/series/", "/series/grid/", "/series/groups/", "/workers/", "/queue/", "/schema/"]
     reads += ["/questions/{question_id}/"]
+    reads += ["/presets/{name}/verdict/", "/experiments/{experiment_id}/report/"]
     writes = [
         "/auth/login/",
         "/auth/logout/",
@@ -51,7 +52,7 @@ def test_every_call_of_the_contract_is_documented(whole: dict[str, Any]) -> None
         f"{run}/cancel/",
         f"{run}/retry/",
     ]
-    writes += ["/experiments/{experiment_id}/cancel/", f"{run}/questions/"]
+    writes += ["/experiments/{experiment_id}/cancel/", "/experiments/{experiment_id}/seeds/", f"{run}/questions/"]
     assert calls >= {("GET", path) for path in reads} | {("POST", path) for path in writes}
 
 

@@ -1,0 +1,213 @@
+"""What report and verdict answer: numbers over seeds, with the runs they come from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from experiments.presets import Words
+from experiments.verdicts.evidence import Pool
+from experiments.verdicts.judge import Finding, Values, Verdict, plain_interval
+from experiments.verdicts.report import Comparison, Report, Variant
+from experiments.verdicts.rules import Kind, Result, Term
+from experiments.verdicts.verdict import Judged
+
+
+class SeedValue(BaseModel):
+    """The value of one seed, and the run that it was read from."""
+
+    seed: int
+    run: int
+    value: float
+
+
+class Spread(BaseModel):
+    """Over seeds: mean, sample standard deviation (null for one seed) and the uncorrected 95 % t interval."""
+
+    n: int
+    mean: float | None
+    std: float | None
+    low: float | None
+    high: float | None
+    seeds: list[SeedValue]
+    missing: list[int] = Field(description="seeds that no succeeded run has trained yet")
+
+
+class VariantRow(Spread):
+    label: str
+    params: dict[str, Any]
+
+
+class TestRow(BaseModel):
+    """Paired t over shared seeds, variant − reference; Holm over all tests of the answer. `low` and `high` are the
+    interval at the level 1 − `alpha` that Holm held the test against."""
+
+    variant: str
+    reference: str
+    n: int
+    difference: float | None
+    low: float | None
+    high: float | None
+    alpha: float
+    p: float
+    p_adjusted: float
+    effect: float | None = Field(description="Cohen's d_z; null where nothing varies")
+    conclusion: str = Field(description="larger, smaller or inconclusive")
+    more_seeds: int | None = Field(description="how many more would decide; null where decided, or where none would")
+
+
+class TermRow(Spread):
+    """A measured quantity of a comparison."""
+
+    metrics: list[str]
+    where: dict[str, Any]
+    problem: str
+
+
+class FindingRow(BaseModel):
+    """One comparison of a verdict; `estimate` is a difference, a ratio or a mean, as `kind` says."""
+
+    id: str
+    claim: Words
+    kind: Kind
+    decides: bool = Field(description="false: stands beside and does not count towards the verdict")
+    result: Result
+    margin: float
+    n: int
+    estimate: float | None
+    std: float | None
+    low: float | None
+    high: float | None
+    alpha: float | None
+    p: float | None
+    p_adjusted: float | None
+    effect: float | None
+    more_seeds: int | None
+    value: TermRow
+    against: TermRow | None
+
+
+class ShownRow(BaseModel):
+    label: Words
+    term: TermRow
+
+
+class VerdictAnswer(BaseModel):
+    """What a preset comes to, computed from runs when asked."""
+
+    preset: str
+    verdict: Result
+    seeds_needed: int
+    why: Words | None = Field(description="null where no sentence of the rule fits the results")
+    shows_not: Words
+    differs: list[Words]
+    comparisons: list[FindingRow]
+    shown: list[ShownRow]
+
+
+class ReportAnswer(BaseModel):
+    """One series of an experiment: variants × seeds."""
+
+    experiment: int
+    metric: str
+    metrics: list[str]
+    seeds: list[int]
+    variants: list[VariantRow]
+    tests: list[TestRow]
+    verdict: VerdictAnswer | None
+
+
+def report_answer(experiment_id: int, found: Report, verdict: VerdictAnswer | None) -> ReportAnswer:
+    return ReportAnswer(
+        experiment=experiment_id,
+        metric=found.metric,
+        metrics=found.metrics,
+        seeds=list(found.seeds),
+        variants=[_variant(one) for one in found.variants],
+        tests=[_test(found, one) for one in found.tests],
+        verdict=verdict,
+    )
+
+
+def verdict_answer(judged: Judged) -> VerdictAnswer:
+    return verdict_rows(judged.verdict, judged.pool)
+
+
+def verdict_rows(verdict: Verdict, pool: Pool) -> VerdictAnswer:
+    rule = verdict.rule
+    return VerdictAnswer(
+        preset=rule.preset,
+        verdict=verdict.result,
+        seeds_needed=rule.seeds,
+        why=verdict.why,
+        shows_not=rule.shows_not,
+        differs=rule.differs,
+        comparisons=[_finding(one) for one in verdict.findings],
+        shown=[ShownRow(label=one.label, term=_term(one.term, pool.term(one.term))) for one in rule.shown],
+    )
+
+
+def _spread(values: Values) -> dict[str, Any]:
+    found, interval = values.sample, plain_interval(values.sample)
+    low, high = interval or (None, None)
+    return {
+        "n": found.n if found else 0,
+        "mean": found.mean if found else None,
+        "std": found.std if found else None,
+        "low": low,
+        "high": high,
+        "seeds": [SeedValue(seed=s, run=values.runs[s], value=values.values[s]) for s in sorted(values.values)],
+        "missing": list(values.missing),
+    }
+
+
+def _variant(one: Variant) -> VariantRow:
+    return VariantRow(label=one.label, params=dict(one.params), **_spread(one.values))
+
+
+def _test(report: Report, one: Comparison) -> TestRow:
+    low, high = one.interval or (None, None)
+    return TestRow(
+        variant=report.variants[one.variant].label,
+        reference=report.variants[one.reference].label,
+        n=one.found.n if one.found else 0,
+        difference=one.found.mean if one.found else None,
+        low=low,
+        high=high,
+        alpha=one.corrected.alpha,
+        p=one.corrected.p,
+        p_adjusted=one.corrected.adjusted,
+        effect=one.found.effect if one.found else None,
+        conclusion=one.conclusion,
+        more_seeds=one.more_seeds,
+    )
+
+
+def _term(term: Term, values: Values) -> TermRow:
+    return TermRow(metrics=term.metrics, where=term.where, problem=values.problem, **_spread(values))
+
+
+def _finding(one: Finding) -> FindingRow:
+    claim, found, corrected = one.claim, one.found, one.corrected
+    against = _term(claim.against, one.against) if claim.against and one.against else None
+    return FindingRow(
+        id=claim.id,
+        claim=claim.claim,
+        kind=claim.kind,
+        decides=claim.decides,
+        result=one.result,
+        margin=claim.margin,
+        n=found.n if found else 0,
+        estimate=found.mean if found else None,
+        std=found.std if found else None,
+        low=one.low,
+        high=one.high,
+        alpha=corrected.alpha if corrected else None,
+        p=corrected.p if corrected else None,
+        p_adjusted=corrected.adjusted if corrected else None,
+        effect=found.effect if found else None,
+        more_seeds=one.more_seeds,
+        value=_term(claim.value, one.value),
+        against=against,
+    )

@@ -1,0 +1,155 @@
+"""Report, verdict and seeds over REST."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from experiments.models import Event, Experiment, Param, Project, Run
+from experiments.states import State
+
+from .api_client import API, client_of, get, needs_database, pointers, problem
+from .factories import make_experiment, make_project, make_user
+from .verdict_runs import ONE_HEAD, accuracies, finished, submit
+
+pytestmark = needs_database
+
+
+@pytest.fixture
+def user() -> Any:
+    return make_user()
+
+
+@pytest.fixture
+def project(user: Any) -> Project:
+    return make_project(editor=user)
+
+
+def seeds(user: Any, experiment: Experiment, *wanted: Any) -> Any:
+    path = f"{API}/experiments/{experiment.pk}/seeds/"
+    return client_of(user).post(path, {"seeds": list(wanted)}, format="json")
+
+
+def test_the_report_holds_variants_by_seeds_with_means_and_intervals(user: Any, project: Project) -> None:
+    experiment = finished(accuracies, project, **ONE_HEAD)
+    found = get(client_of(user), f"/experiments/{experiment.pk}/report/")
+    assert (found["metric"], found["seeds"]) == ("test/accuracy", list(range(8)))
+    assert [row["label"] for row in found["variants"]][:2] == ["full, heads 1", "no_q, heads 1"]
+    full = found["variants"][0]
+    values = np.array([one["value"] for one in full["seeds"]])
+    assert full["n"] == len(values) == 8
+    assert (full["mean"], full["std"]) == pytest.approx((values.mean(), values.std(ddof=1)))
+    whole = stats.t.interval(0.95, 7, values.mean(), stats.sem(values))
+    assert (full["low"], full["high"]) == pytest.approx(whole)
+    assert {one["run"] for one in full["seeds"]} <= set(experiment.runs.values_list("pk", flat=True))
+
+
+def test_its_tests_are_paired_and_corrected(user: Any, project: Project) -> None:
+    experiment = finished(accuracies, project, **ONE_HEAD)
+    found = get(client_of(user), f"/experiments/{experiment.pk}/report/")
+    full, no_q = ([one["value"] for one in row["seeds"]] for row in found["variants"][:2])
+    test = found["tests"][0]
+    assert (test["variant"], test["reference"], test["n"]) == ("no_q, heads 1", "full, heads 1", 8)
+    assert test["p"] == pytest.approx(stats.ttest_rel(no_q, full).pvalue, rel=1e-6)
+    assert len(found["tests"]) == 5
+    assert all(one["p"] <= one["p_adjusted"] <= 1 for one in found["tests"])
+    assert {one["variant"].split(",")[0]: one["conclusion"] for one in found["tests"]}["const_q"] == "smaller"
+
+
+def test_another_series_can_be_asked_for(user: Any, project: Project) -> None:
+    experiment = finished(accuracies, project, seeds=[0, 1], **ONE_HEAD)
+    found = get(client_of(user), f"/experiments/{experiment.pk}/report/", metric="test/mode_guess")
+    assert found["variants"][0]["mean"] == pytest.approx(0.21, abs=0.01)
+    assert found["metrics"] == ["test/accuracy", "test/mode_guess"]
+    odd = get(client_of(user), f"/experiments/{experiment.pk}/report/", metric="no/such")
+    assert [row["n"] for row in odd["variants"]] == [0] * 6
+
+
+def test_the_report_of_a_preset_brings_its_verdict(user: Any, project: Project) -> None:
+    experiment = finished(accuracies, project, **ONE_HEAD)
+    verdict = get(client_of(user), f"/experiments/{experiment.pk}/report/")["verdict"]
+    assert verdict["verdict"] == "mixed"
+    by_id = {one["id"]: one for one in verdict["comparisons"]}
+    assert by_id["asking"]["result"] == "supported"
+    assert by_id["asking-4"]["value"]["problem"].startswith("no variant here has task = pointer, model.heads = 4")
+    assert by_id["w-q"]["low"] < by_id["w-q"]["estimate"] < by_id["w-q"]["high"] < 0.02
+
+
+def test_an_experiment_of_ones_own_has_a_report_without_a_verdict(user: Any, project: Project) -> None:
+    found = get(client_of(user), f"/experiments/{make_experiment(project).pk}/report/")
+    assert (found["verdict"], found["variants"][0]["label"]) == (None, "as it stands")
+    assert found["variants"][0]["missing"] == [0]
+
+
+def test_a_presets_verdict_is_computed_from_what_the_caller_may_see(user: Any, project: Project) -> None:
+    finished(accuracies, project, **ONE_HEAD)
+    assert get(client_of(user), "/presets/why-q/verdict/")["verdict"] == "mixed"
+    theirs = get(client_of(make_user()), "/presets/why-q/verdict/")
+    assert theirs["verdict"] == "inconclusive"
+    assert theirs["comparisons"][0]["value"]["seeds"] == []
+
+
+def test_a_verdict_of_what_has_none_is_not_found(user: Any) -> None:
+    assert "does not exist" in problem(client_of(user).get(f"{API}/presets/nope/verdict/"), 404)["detail"]
+    assert "has no verdict" in problem(client_of(user).get(f"{API}/presets/sam3-lite-digits/verdict/"), 404)["detail"]
+
+
+def test_a_stranger_finds_no_report(project: Project) -> None:
+    experiment = submit(project, seeds=[0], **ONE_HEAD)
+    problem(client_of(make_user()).get(f"{API}/experiments/{experiment.pk}/report/"), 404)
+
+
+def test_added_seeds_make_one_run_of_every_variant(user: Any, project: Project) -> None:
+    experiment = submit(project, seeds=[0, 1], **ONE_HEAD)
+    hashed = experiment.spec_hash
+    reply = seeds(user, experiment, 5, 1, 7, 5)
+    assert reply.status_code == 200, reply.content
+    assert reply.json()["seeds"] == [0, 1, 5, 7]
+    assert [run["seed"] for run in reply.json()["added"]] == [5, 7] * 6
+    experiment.refresh_from_db()
+    assert (experiment.seeds, experiment.spec_hash, experiment.runs.count()) == ([0, 1, 5, 7], hashed, 24)
+    new = experiment.runs.filter(seed=7).order_by("index")
+    assert [run.spec["model"]["attention"]["variant"] for run in new] == ONE_HEAD["matrix"]["model.attention.variant"]  # type: ignore[index]
+    assert {run.state for run in new} == {State.QUEUED}
+    assert {run.spec["seed"] for run in new} == {7}
+    event = Event.objects.get(run=new[0])
+    assert (event.kind, event.who) == ("submitted", user.get_username())
+    assert "seed" in event.message
+    assert Param.objects.get(run=new[0], key="seed").text == "7"
+
+
+def test_added_seeds_have_the_hashes_that_a_submission_gives_them(user: Any, project: Project) -> None:
+    grown, whole = submit(project, seeds=[0], **ONE_HEAD), submit(project, seeds=[0, 3], **ONE_HEAD)
+    seeds(user, grown, 3)
+    hashes = [set(one.runs.values_list("spec_hash", flat=True)) for one in (grown, whole)]
+    assert hashes[0] == hashes[1]
+
+
+def test_adding_seeds_that_are_there_changes_nothing(user: Any, project: Project) -> None:
+    experiment = submit(project, seeds=[0, 1], **ONE_HEAD)
+    for _ in range(2):
+        assert len(seeds(user, experiment, 2).json()["added"]) in {6, 0}
+    assert seeds(user, experiment, 0, 1, 2).json()["added"] == []
+    assert Run.objects.filter(experiment=experiment).count() == 18
+
+
+def test_bad_seeds_are_refused_by_name(user: Any, project: Project, settings: Any) -> None:
+    experiment = submit(project, seeds=[0], **ONE_HEAD)
+    assert pointers(seeds(user, experiment, 1, -1)) == ["/seeds/1"]
+    assert pointers(seeds(user, experiment, True)) == ["/seeds/0"]
+    assert pointers(seeds(user, experiment)) == ["/seeds"]
+    path = f"{API}/experiments/{experiment.pk}/seeds/"
+    assert pointers(client_of(user).post(path, {"seed": [1]}, format="json")) == ["/seeds", "/seed"]
+    settings.ATTN_MAX_RUNS = 11
+    assert "12 runs" in seeds(user, experiment, 1).json()["errors"][0]["message"]
+    assert experiment.runs.count() == 6
+
+
+def test_only_editors_add_seeds(project: Project) -> None:
+    viewer = make_user()
+    experiment = submit(make_project(viewer=viewer), seeds=[0], **ONE_HEAD)
+    problem(seeds(viewer, experiment, 1), 403)
+    problem(seeds(make_user(), experiment, 1), 404)
