@@ -15,10 +15,12 @@ from experiments.models import Artifact, Attempt, LogChunk, Run
 from experiments.spec import SpecError, flatten, parse_spec, resolved
 
 from .access import may_edit, require_editor, run_or_404
+from .explore import attention
 from .panels import names_of, panels_of
 
 TABS = {
     "training": "Training",
+    "attention": "Attention",
     "config": "Config",
     "log": "Log",
     "events": "Events",
@@ -199,4 +201,11 @@ def _artifacts(request: HttpRequest, run: Run) -> dict[str, Any]:
     return {"artifacts": run.artifacts.order_by("-id")[:500], "checkpoints": run.checkpoints.all()}
 
 
-_TAB_CONTEXT = {"training": _training, "config": _config, "log": _log, "events": _events, "artifacts": _artifacts}
+_TAB_CONTEXT = {
+    "training": _training,
+    "attention": attention,
+    "config": _config,
+    "log": _log,
+    "events": _events,
+    "artifacts": _artifacts,
+}

@@ -1,0 +1,60 @@
+"""Someone types a sentence into a finished run and sees its weights; then changes something inside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.e2e.stack import Rest, Stack
+
+SENTENCE = "我 爱 吃 苹果"
+OPTIONS = {"train.steps": 60, "train.predictions": 0, "train.checkpoint_every": 30}
+
+
+@pytest.fixture(scope="module")
+def run(stack: Stack, rest: Rest) -> int:
+    body = {"name": "Roles", "preset": "token-roles", "matrix": {}, "seeds": [0], "overrides": OPTIONS}
+    run = int(rest.post("/experiments/", body)["runs"][0]["id"])
+    assert rest.wait_for(run, {"succeeded", "failed"})["state"] == "succeeded", stack.said()
+    return run
+
+
+def answered(page: Any, before: str | None) -> str:
+    """The number of the answer that is shown once it is another than `before`."""
+    page.wait_for_function(
+        "before => ![undefined, before].includes(document.querySelector('[data-explore]').dataset.answered)",
+        arg=before,
+    )
+    return str(page.locator("[data-explore]").get_attribute("data-answered"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_a_typed_sentence_shows_its_weights_within_a_second(open_page: Callable[..., Any], run: int) -> None:
+    page = open_page()
+    page.goto(f"/runs/{run}/?tab=attention&text=妈妈 想 买 书")
+    seen = answered(page, None)
+    took = []
+    for sentence in (SENTENCE, f"{SENTENCE} 他 想 喝 水", SENTENCE):
+        page.get_by_label("Sentence").fill(sentence)
+        page.get_by_label("Sentence").press("Enter")
+        seen = answered(page, seen)
+        took.append(float(page.locator("[data-explore]").get_attribute("data-took")))
+        assert page.locator(".ask-map-side").all_inner_texts() == sentence.split()
+    assert min(took) < 1000, took
+
+    page.get_by_role("button", name="吃 asks").click()
+    weights = page.locator(".ask-block").first.locator(".ask-bar-value").all_inner_texts()
+    assert sum(map(float, weights)) == pytest.approx(1, abs=0.01)
+    assert "asker=2" in page.url
+
+    page.get_by_role("checkbox", name="我").check()
+    page.get_by_role("checkbox", name="苹果").check()
+    page.get_by_role("button", name="Add this change").click()
+    seen = answered(page, seen)
+    assert page.locator(".ask-output tbody tr").count() == 4
+    page.reload()  # the address holds everything
+    answered(page, seen)
+    assert page.locator(".ask-edit").inner_text().startswith("swap Q of 我 ↔ 苹果")

@@ -1,0 +1,66 @@
+"""The tab that asks checkpoints: when it can be used, and what it says when it cannot."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from experiments import lifecycle
+from experiments.models import Run
+
+from .api_client import needs_database
+from .factories import claim, make_project, make_run, make_user, make_worker, train
+
+pytestmark = needs_database
+ROLES = {"task": "roles", "data": {"dataset": "roles"}, "train": {"steps": 20, "checkpoint_every": 10}}
+
+
+@pytest.fixture
+def browser() -> Client:
+    browser = Client()
+    browser.user = make_user()  # type: ignore[attr-defined]
+    browser.force_login(browser.user)  # type: ignore[attr-defined]
+    return browser
+
+
+def run_of(browser: Any, spec: dict[str, Any] | None = None) -> Run:
+    return make_run(make_project(viewer=browser.user), spec=spec or ROLES)
+
+
+def tab(browser: Client, run: Run) -> str:
+    reply = browser.get(f"/runs/{run.pk}/", {"tab": "attention"})
+    assert reply.status_code == 200
+    return reply.content.decode()
+
+
+def with_checkpoint(run: Run) -> Run:
+    held = claim(run).held
+    train(held, 0, 10)
+    lifecycle.publish_checkpoint(held, step=10, path="c", sha256="0" * 64, size=1)
+    return run
+
+
+def test_before_the_first_checkpoint_the_tab_says_when_there_is_something_to_ask(browser: Client) -> None:
+    page = tab(browser, run_of(browser))
+    assert "the first comes after step 10" in page
+    assert "data-explore" not in page
+
+
+def test_with_a_checkpoint_a_sentence_can_be_typed(browser: Client) -> None:
+    run = with_checkpoint(run_of(browser))
+    make_worker("explore@host", pools=("explore",))
+    page = tab(browser, run)
+    assert 'data-text="我 爱 吃 苹果"' in page
+    assert "step 10" in page
+    assert "no explorer is alive" not in page
+
+
+def test_without_an_explorer_the_tab_says_how_to_start_one(browser: Client) -> None:
+    assert "celery -A attnservice.explorer" in tab(browser, with_checkpoint(run_of(browser)))
+
+
+def test_models_that_cannot_be_asked_are_named_as_such(browser: Client) -> None:
+    run = run_of(browser, {"task": "classify", "data": {"dataset": "digits"}})
+    assert "cannot be asked yet" in tab(browser, run)
