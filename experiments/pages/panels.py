@@ -26,14 +26,86 @@ class Panel:
 
 
 PANELS = (
-    Panel("loss", "Loss", ("loss/*",), "every term, weighted, and their sum"),
+    Panel("loss", "Loss", ("loss/*",), "every term as it is, and their weighted sum"),
     Panel("eval", "Evaluation", ("eval/*",), "on the validation set"),  # losses apart, see _without_losses
-    Panel("grad", "Gradient norm", ("grad_norm/total",), "before clipping", log=True),
-    Panel("lr", "Learning rate", ("lr",), later=True),
-    Panel("clip", "Clip scale", ("grad_norm/clip_scale",), "1 means: not clipped", later=True),
-    Panel("entropy", "Attention entropy", ("attn/entropy/*",), "per site; low means sharp"),
-    Panel("mass", "Mass on the object", ("attn/object_mass/*",), "share of attention inside the mask"),
-    Panel("logit", "Largest attention logit", ("attn/logit_max/*",), "growth here precedes collapse", later=True),
+    Panel(
+        "grad",
+        "Gradient norm",
+        ("grad_norm/total",),
+        "‖∂loss/∂W‖ over all weights of the optimizer's step, before clipping",
+        log=True,
+    ),
+    Panel("lr", "Learning rate", ("lr",), "of the optimizer at each step", later=True),
+    Panel(
+        "clip",
+        "Clip scale",
+        ("grad_norm/clip_scale",),
+        "what the step's gradients were multiplied by; 1: not clipped",
+        later=True,
+    ),
+    Panel(
+        "entropy",
+        "Attention entropy",
+        ("attn/entropy/*",),
+        "−Σ A ln A ÷ ln(keys), mean over heads: 1 looks everywhere alike, 0 at one key; a fall to 0 is a collapse",
+    ),
+    Panel(
+        "mass",
+        "Mass on the object",
+        ("attn/object_mass/*",),
+        "share of attention on what is asked for; compare with the share of the image that it covers",
+    ),
+    Panel(
+        "pointing",
+        "Pointing",
+        ("attn/pointing/*",),
+        "how often the place that gets most attention lies on what is asked for",
+    ),
+    Panel(
+        "same-object",
+        "Mass on the same object",
+        ("attn/same_object/*",),
+        "share of attention that patches of an object keep on it; chance is the share of the image it covers",
+    ),
+    Panel(
+        "spectral",
+        "Sharpest comparison σ₁",
+        ("attn/spectral_norm/*",),
+        "largest singular value of W_q·W_kᵀ over heads: how sharp attention can get",
+        log=True,
+        later=True,
+    ),
+    Panel(
+        "rank",
+        "Directions compared",
+        ("attn/effective_rank/*",),
+        "effective rank of W_q·W_kᵀ, mean over heads: in how many directions a head compares",
+        later=True,
+    ),
+    Panel(
+        "asymmetry",
+        "Asymmetry of self-attention",
+        ("attn/asymmetry/*",),
+        "‖A − Aᵀ‖ ÷ ‖A‖: 0 where the asked ask back, √2 where nobody does",
+        later=True,
+    ),
+    Panel(
+        "logit",
+        "Largest attention logit",
+        ("attn/logit_max/*",),
+        "largest q·k before softmax; unbounded growth comes before divergence, and QK-norm stops it",
+        later=True,
+    ),
+    *(
+        Panel(f"{key}-heads", f"{title} by head", (f"attn/{key}/*/head.*",), "one line a head", later=True)
+        for key, title in (
+            ("entropy", "Attention entropy"),
+            ("logit_max", "Largest attention logit"),
+            ("asymmetry", "Asymmetry"),
+            ("spectral_norm", "Sharpest comparison σ₁"),
+            ("effective_rank", "Directions compared"),
+        )
+    ),
     Panel("flow", "Gradient along the chain", ("flow/**",), "norm at each station", log=True, later=True),
     Panel(
         "chain-error",

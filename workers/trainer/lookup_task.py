@@ -20,6 +20,7 @@ from workers.trainer import token_pictures
 from workers.trainer.attention import Tap
 from workers.trainer.data.draws import Split, stream
 from workers.trainer.data.lookups import NOBODY, Ints, Lookups
+from workers.trainer.instruments import object_mass, pointing
 from workers.trainer.nets.tokens import TokenModel
 from workers.trainer.probe import weights_of
 from workers.trainer.sites import sites, start_weights
@@ -65,7 +66,9 @@ class LookupTask(ABC):
         self.spec, self.device = spec, device
         self._shape = {"sizes": sizes, "length": length, "classes": classes}
         self.model = self.untrained().to(device)
-        self.measures = tuple(f"attn/object_mass/{site}" for site in sites(self.model))
+        self.measures = tuple(
+            f"attn/{measure}/{site}" for site in sites(self.model) for measure in ("object_mass", "pointing")
+        )
         self._val = self.lookups("val", np.arange(spec.data.val_size))
 
     @abstractmethod
@@ -119,10 +122,15 @@ class LookupTask(ABC):
 
     @torch.no_grad()
     def probe(self, seen: Mapping[str, Tap]) -> dict[str, Tensor]:
-        """Mass on the truth of the best head of each site."""
+        """Mass on the truth, and share of the tokens that ask it most, of the best head of each site."""
         drawn = Batch.of(self._val.rows(slice(0, PROBE)), self.device)
         self.model(drawn.fields, drawn.mask)
-        return {f"attn/object_mass/{site}": masses(weights_of(tap), drawn).max() for site, tap in seen.items()}
+        found = {}
+        for site, tap in seen.items():
+            weights = weights_of(tap)
+            found[f"attn/object_mass/{site}"] = masses(weights, drawn).max()
+            found[f"attn/pointing/{site}"] = over_tokens(pointing(weights, drawn.gold[:, None].float()), drawn).max()
+        return found
 
     def passed(self, model: nn.Module) -> tuple[Tensor, Tensor]:
         """See chain.Chained."""
@@ -184,8 +192,12 @@ class LookupTask(ABC):
 
 def masses(weights_BHTS: Tensor, drawn: Batch) -> Tensor:
     """Mean over the tokens, padding left out, of Σ_j A_ij over the j that i should ask: [H]."""
-    on_gold = (weights_BHTS * drawn.gold[:, None]).sum(-1)  # BHT
-    return (on_gold * drawn.present[:, None]).sum((0, 2)) / drawn.present.sum()
+    return over_tokens(object_mass(weights_BHTS, drawn.gold[:, None]), drawn)
+
+
+def over_tokens(values_BHT: Tensor, drawn: Batch) -> Tensor:
+    """Mean over the tokens, padding left out: [H]."""
+    return (values_BHT * drawn.present[:, None]).sum((0, 2)) / drawn.present.sum()
 
 
 def cross_entropy(logits_BTC: Tensor, drawn: Batch) -> Tensor:

@@ -109,7 +109,7 @@ class Session:
         losses = [f"loss/{part}" for part in ("total", *self.task.parts)]
         groups = {
             "eval": [f"eval/{name}" for name in self.task.metrics],
-            "probe": probe_names(self.task),
+            "probe": probe_names(self.task, self.spec.record.per_head),
             "test": [f"test/{name}" for name in self.finals],
         }
         self.recorder.open(start, [*losses, *SCALARS, *self.gauges.names], groups, self.device)
@@ -162,7 +162,7 @@ class Session:
         self.recorder.say(save_checkpoint(path, step + 1, self.spec, self.task.model, self.optimizer, self.keepers))
 
     def _probe(self, step: int) -> None:
-        values = probe(self.task)
+        values = probe(self.task, self.spec.record.per_head)
         if self.worst:
             self.worst.see(values)
         self.recorder.add("probe", step, values)

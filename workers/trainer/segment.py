@@ -8,14 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from experiments.spec import SegmentSpec
-from workers.trainer import segment_chain
+from workers.trainer import segment_chain, segment_probe
 from workers.trainer.attention import Tap
 from workers.trainer.data.order import batch_indices
 from workers.trainer.data.words import LENGTH, VOCABULARY
 from workers.trainer.losses import parts, segment_losses
 from workers.trainer.measures import METRICS, Tally
 from workers.trainer.nets.segmenter import Segmenter
-from workers.trainer.probe import weights_of
 from workers.trainer.segment_data import splits
 from workers.trainer.segment_pictures import draw_predictions
 from workers.trainer.sites import start_weights
@@ -39,8 +38,7 @@ class SegmentTask:
         self.model = Segmenter(spec.model, side=spec.data.canvas, words=len(VOCABULARY), prompt_length=LENGTH)
         start_weights(self.model, spec.seed)
         self.model.to(device)
-        self.mass_sites = tuple(f"decoder.{layer}.image" for layer in range(spec.model.decoder_layers))
-        self.measures = tuple(f"attn/object_mass/{site}" for site in self.mass_sites)
+        self.measures = segment_probe.names(spec.model)
 
     def losses(self, micro_step: int) -> dict[str, Tensor]:
         size = self.spec.train.batch_size
@@ -75,15 +73,8 @@ class SegmentTask:
 
     @torch.no_grad()
     def probe(self, seen: Mapping[str, Tap]) -> dict[str, Tensor]:
-        """Attention mass that the matched queries put on their object, mean over heads and pairs: how much of each
-        patch the object covers weighs its attention."""
+        """See segment_probe."""
         batch = self.validation.batch(range(min(PROBE, self.validation.size))).to(self.device)
         found = self.model(batch.images, batch.tokens, batch.said)
         _, matches = segment_losses(found, batch, self.spec.loss)
-        cover = torch.nn.functional.avg_pool2d(batch.masks.float(), self.spec.model.patch).flatten(2)  # B, G, N
-        wanted = cover[matches.rows, matches.targets].unsqueeze(1)  # n, 1, N
-        asking = matches.queries + 1  # token 0 is the presence token
-        return {
-            f"attn/object_mass/{site}": (weights_of(seen[site])[matches.rows, :, asking] * wanted).sum(-1).mean()
-            for site in self.mass_sites
-        }
+        return segment_probe.values(self.spec.model, seen, batch, matches)
