@@ -157,6 +157,7 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = whole("ATTN_MAX_BODY_BYTES", 2 * 2**20)
 # --- Files ----------------------------------------------------------------------------------------
 ATTN_SCRATCH = Path(os.environ.get("ATTN_SCRATCH", ATTN_DATA / "scratch"))
 ATTN_DATA_ROOT = Path(os.environ.get("ATTN_DATA_ROOT", ATTN_DATA / "datasets"))  # files that specs may name
+ATTN_MODELS_ROOT = Path(os.environ.get("ATTN_MODELS_ROOT", ATTN_DATA / "models"))  # weights that specs may name
 MEDIA_ROOT = Path(os.environ.get("ATTN_ARTIFACTS", ATTN_DATA / "artifacts"))
 _local_files: dict[str, Any] = {"BACKEND": "attnservice.storage.DurableFiles"}
 _bucket_files: dict[str, Any] = {

@@ -16,6 +16,7 @@ from experiments.states import State
 from .spec import (
     ClassifierModel,
     ClassifySpec,
+    HfSpec,
     Kind,
     LanguageSpec,
     PointerSpec,
@@ -46,8 +47,10 @@ MATRICES = {
 LOOKED_AT = 200  # newest measured runs among which one like this is looked for
 
 
-def parameters(spec: Spec) -> int:
-    """Trainable and frozen parameters of the model that the spec describes."""
+def parameters(spec: Spec) -> int | None:
+    """Trainable and frozen parameters of the model that the spec describes; None where only its library can tell."""
+    if isinstance(spec, HfSpec):
+        return None
     if isinstance(spec, SegmentSpec):
         return _segmenter(spec.model)
     if isinstance(spec, ClassifySpec):

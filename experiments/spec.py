@@ -12,7 +12,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from experiments.sections.attention import Attention, Kind, Matrix, Transformer, Variant
 from experiments.sections.base import Section
@@ -25,6 +26,7 @@ from experiments.sections.data import (
     ScenesData,
     TextData,
 )
+from experiments.sections.hf import HfModel
 from experiments.sections.models import ClassifierModel, SegmenterModel, TokenModel
 from experiments.sections.question import Ask, Edit
 from experiments.sections.training import Optimizer, Record, Resources, SegmentLoss, Train
@@ -39,6 +41,7 @@ __all__ = [
     "DigitsData",
     "Edit",
     "FieldError",
+    "HfModel",
     "Kind",
     "Matrix",
     "Optimizer",
@@ -110,13 +113,40 @@ class LanguageSpec(BaseSpec):
     model: TokenModel = TokenModel()
 
 
-Spec = SegmentSpec | ClassifySpec | PointerSpec | RolesSpec | LanguageSpec
+class HfSpec(BaseSpec):
+    """Train a model of the library transformers: a language model on text, an image classifier on digits, SAM 3 on
+    scenes."""
+
+    task: Literal["hf"]
+    data: Annotated[TextData | DigitsData | ScenesData | DigitScenesData, Field(discriminator="dataset")]
+    model: HfModel
+    loss: SegmentLoss = SegmentLoss()
+
+    @field_validator("model")
+    @classmethod
+    def _fits_the_data(cls, model: HfModel, info: ValidationInfo) -> HfModel:
+        data, config = info.data.get("data"), model.config or {}
+        if isinstance(data, ScenesData | DigitScenesData) and config.get("model_type", "sam3") != "sam3":
+            raise PydanticCustomError(
+                "no_segmenter", "must be 'sam3' on prompted images", {"field": "config.model_type"}
+            )
+        words = config.get("vocab_size")
+        if isinstance(data, TextData) and isinstance(words, int) and words < data.characters:
+            message = "must be at least data.characters ({characters}), or absent: then it is just that"
+            raise PydanticCustomError(
+                "few_words", message, {"field": "config.vocab_size", "characters": data.characters}
+            )
+        return model
+
+
+Spec = SegmentSpec | ClassifySpec | PointerSpec | RolesSpec | LanguageSpec | HfSpec
 TASKS: dict[str, type[Spec]] = {
     "segment": SegmentSpec,
     "classify": ClassifySpec,
     "pointer": PointerSpec,
     "roles": RolesSpec,
     "language": LanguageSpec,
+    "hf": HfSpec,
 }
 _DATASETS = {"scenes", "digit-scenes", "coco", "digits", "pointer", "roles", "text"}
 _TAGS = {*_DATASETS, *TASKS}
@@ -167,7 +197,7 @@ def _field_error(item: Any, raw: Mapping[str, Any]) -> FieldError:
 def _inner(item: Any) -> tuple[str, ...]:
     """The field that a check of a whole section complains about: such a check names it in its context."""
     field = item.get("ctx", {}).get("field")
-    return () if field is None else (str(field),)
+    return () if field is None else tuple(str(field).split("."))
 
 
 def _without_tags(loc: tuple[str | int, ...], raw: object) -> tuple[str | int, ...]:

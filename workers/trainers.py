@@ -114,6 +114,7 @@ def environment(pipe: int, gpu: str | None) -> dict[str, str]:
     path = os.pathsep.join(filter(None, [str(ROOT), kept.get("PYTHONPATH", "")]))
     kept |= {PIPE_FD: str(pipe), PARENT_PID: str(os.getpid()), "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
     kept["ATTN_DATA_ROOT"] = str(settings.ATTN_DATA_ROOT)
+    kept["ATTN_MODELS_ROOT"] = str(settings.ATTN_MODELS_ROOT)
     if gpu is not None:
         kept["CUDA_VISIBLE_DEVICES"] = gpu
     return kept

@@ -21,6 +21,7 @@ def enter(data: Path) -> None:
     """Point this process and its children at `data`. What the user set, DATABASE_URL above all, stays."""
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
     (data / "datasets").mkdir(exist_ok=True)  # where users put the files that specs name, see ATTN_DATA_ROOT
+    (data / "models").mkdir(exist_ok=True)  # and weights, see ATTN_MODELS_ROOT
     keep_secret_key(data / "secret-key")
     os.environ["ATTN_DATA"] = str(data)
     os.environ.setdefault("REDIS_URL", broker.url(broker.socket_path(data)))

@@ -33,7 +33,7 @@ class PlannedRow(BaseModel):
     index: int
     seed: int
     params: dict[str, Any]
-    parameters: int = Field(description="of the run's model, frozen ones too")
+    parameters: int | None = Field(description="of the run's model, frozen ones too; null where only a library knows")
 
 
 class Validated(BaseModel):
@@ -41,7 +41,7 @@ class Validated(BaseModel):
 
     count: int
     steps: int = Field(description="training steps of all runs together")
-    parameters: int = Field(description="of the base spec's model, frozen ones too")
+    parameters: int | None = Field(description="of the base spec's model, frozen ones too")
     seconds: float | None = Field(
         description="training time of all runs one after the other, from step times measured in runs like them that "
         "you may see; null where there are none"

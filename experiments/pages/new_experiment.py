@@ -133,7 +133,7 @@ def _start(request: HttpRequest) -> Draft:
 def _context(request: HttpRequest, draft: Draft, verdict: Verdict) -> dict[str, Any]:
     if draft.source == "form":
         draft.write_yaml()
-    leaves = dict(flatten(draft.spec))
+    leaves = dict(flatten(draft.spec)) | specform.mappings(draft.spec, draft.task, draft.dataset)
     return _verdict_context(request, draft, verdict) | {
         "presets": presets().values(),
         "projects": editable_projects(request),
@@ -168,6 +168,6 @@ def _verdict_context(request: HttpRequest, draft: Draft, verdict: Verdict) -> di
 def _cost(request: HttpRequest, found: Plan) -> dict[str, Any]:
     """Sizes of the models and, where runs like these were measured, how long training takes."""
     specs = [run.spec for run in found.runs]
-    sizes = [estimates.parameters(spec) for spec in specs]
+    sizes = [size for spec in specs if (size := estimates.parameters(spec)) is not None]
     seconds = estimates.seconds(specs, Run.objects.visible_to(request.user))
-    return {"smallest": min(sizes), "largest": max(sizes), "seconds": seconds}
+    return {"smallest": min(sizes, default=None), "largest": max(sizes, default=None), "seconds": seconds}

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+import yaml
+
 from experiments.spec import TASKS
 
 # Shown elsewhere on the page: discriminators at the top, seeds in a field of their own.
@@ -17,6 +19,7 @@ TASK_TITLES = {
     "pointer": "Pointer lookup",
     "roles": "Roles in a sentence",
     "language": "Next character",
+    "hf": "A model of transformers",
 }
 _TITLES = {
     "data": "Data",
@@ -30,7 +33,7 @@ _TITLES = {
 
 @dataclass(frozen=True)
 class Field:
-    """One input: `kind` is int, float, text, flag, choice or many."""
+    """One input: `kind` is int, float, text, flag, choice, many, or mapping (typed as JSON or YAML)."""
 
     path: str
     kind: str
@@ -89,6 +92,17 @@ def sections(task: str, dataset: str) -> tuple[Section, ...]:
 def fields(task: str, dataset: str) -> dict[str, Field]:
     """Every field of the branch by its dotted path."""
     return {field.path: field for section in sections(task, dataset) for field in section.fields}
+
+
+def mappings(spec: Mapping[str, Any], task: str, dataset: str) -> dict[str, Any]:
+    """Values of the fields that hold a whole mapping, by dotted path."""
+    found: dict[str, Any] = {}
+    for path in (path for path, field in fields(task, dataset).items() if field.kind == "mapping"):
+        here: Any = spec
+        for part in path.split("."):
+            here = here.get(part) if isinstance(here, Mapping) else None
+        found[path] = here
+    return found
 
 
 def _sections(path: str, node: Mapping[str, Any], defs: Mapping[str, Any], dataset: str) -> Iterator[Section]:
@@ -153,7 +167,7 @@ def _kind(node: Mapping[str, Any]) -> tuple[str, tuple[Any, ...]]:
         return "choice", (node["const"],)
     if node.get("type") == "array":
         return "many", tuple(node["items"].get("enum", ()))
-    names = {"integer": "int", "number": "float", "boolean": "flag"}
+    names = {"integer": "int", "number": "float", "boolean": "flag", "object": "mapping"}
     return names.get(str(node.get("type")), "text"), ()
 
 
@@ -172,7 +186,16 @@ def typed(field: Field, values: list[str]) -> Any:
         return None
     if field.kind == "choice":
         return next((choice for choice in field.choices if str(choice) == text), text)
+    if field.kind == "mapping":
+        return _mapping(text)
     return number(text) if field.kind in {"int", "float"} else text
+
+
+def _mapping(text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError):
+        return text
 
 
 def number(text: str) -> int | float | str:

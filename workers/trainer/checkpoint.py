@@ -86,7 +86,17 @@ def _tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Te
     tensors[RANDOM + "torch"] = torch.get_rng_state()
     if torch.cuda.is_initialized():
         tensors[RANDOM + "cuda"] = torch.cuda.get_rng_state()
-    return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    return _apart({name: value.detach().cpu().contiguous() for name, value in tensors.items()})
+
+
+def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Tied weights stand under several names; safetensors takes no tensor twice, so later names get a copy."""
+    seen: set[int] = set()
+    for name, value in tensors.items():
+        if value.data_ptr() in seen and value.numel():
+            tensors[name] = value.clone()
+        seen.add(value.data_ptr())
+    return tensors
 
 
 def _kept(keepers: Mapping[str, Keeper]) -> dict[str, Tensor]:

@@ -32,30 +32,39 @@ class ClassifyTask:
 
     def __init__(self, spec: ClassifySpec, device: torch.device) -> None:
         self.spec = spec
-        self.model = Classifier(spec.model, side=digits.SIDE, channels=1, classes=digits.CLASSES)
-        start_weights(self.model, spec.seed)
-        self.model.to(device)
+        self.model = self.build().to(device)
         images, labels = digits.digits()
         train, val = digits.split(spec.data.val_share)
         self.images, self.labels = _tensors(images[train], labels[train], device)
         self.val_images, self.val_labels = _tensors(images[val], labels[val], device)
 
+    def build(self) -> nn.Module:
+        """The model as this seed starts it."""
+        model = Classifier(self.spec.model, side=digits.SIDE, channels=1, classes=digits.CLASSES)
+        start_weights(model, self.spec.seed)
+        return model
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Of images [B, 1, 8, 8]: B, 10."""
+        found: Tensor = self.model(images)
+        return found
+
     def losses(self, micro_step: int) -> dict[str, Tensor]:
         size = self.spec.train.batch_size
         rows = torch.from_numpy(batch_indices(self.spec.seed, micro_step * size, size, len(self.labels)))
         rows = rows.to(self.labels.device)
-        loss = F.cross_entropy(self.model(self.images[rows]), self.labels[rows])
+        loss = F.cross_entropy(self.logits(self.images[rows]), self.labels[rows])
         return {"cross_entropy": loss, "total": loss}
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
-        logits = self.model(self.val_images)
+        logits = self.logits(self.val_images)
         right = (logits.argmax(-1) == self.val_labels).float().mean()
         return {"accuracy": right.item(), "loss": F.cross_entropy(logits, self.val_labels).item()}
 
     @torch.no_grad()
     def draw(self, count: int) -> Iterator[Picture]:
-        shares = self.model(self.val_images[:count]).softmax(-1).cpu().numpy()
+        shares = self.logits(self.val_images[:count]).softmax(-1).cpu().numpy()
         for sample, share in enumerate(shares):
             truth, guess = int(self.val_labels[sample]), int(share.argmax())
             image = pictures.enlarge((self.val_images[sample, 0].cpu().numpy() * 255).astype(np.uint8))
@@ -78,7 +87,7 @@ class ClassifyTask:
 
     @torch.no_grad()
     def probe(self, seen: Mapping[str, Tap]) -> dict[str, Tensor]:
-        self.model(self.val_images[:PROBE])
+        self.logits(self.val_images[:PROBE])
         return {}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from functools import cache
 from importlib import import_module
@@ -17,9 +18,10 @@ class LibraryMissing(RuntimeError):
 
 @cache
 def transformers() -> Any:
-    """The module. Nothing is ever downloaded by it: see `hf_models`."""
+    """The module, told never to fetch anything."""
     if find_spec("transformers") is None:
         raise LibraryMissing("this worker has no transformers: install attnservice with its extra `models`")
+    os.environ["HF_HUB_OFFLINE"] = "1"
     mend_torchvision()
     return import_module("transformers")
 

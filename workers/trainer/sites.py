@@ -56,7 +56,8 @@ def trained(model: nn.Module) -> dict[str, nn.Parameter]:
         for name, parameter in matrices(site).items()
         if name in site.spec.frozen
     }
-    return {name: parameter for name, parameter in model.named_parameters() if id(parameter) not in frozen}
+    own = model.named_parameters()
+    return {name: parameter for name, parameter in own if parameter.requires_grad and id(parameter) not in frozen}
 
 
 def start_weights(model: nn.Module, seed: int) -> None:

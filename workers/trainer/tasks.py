@@ -8,6 +8,7 @@ import torch
 
 from experiments.spec import Spec
 from workers.trainer.classify import ClassifyTask
+from workers.trainer.hf import hf_task
 from workers.trainer.language import LanguageTask
 from workers.trainer.pointer import PointerTask
 from workers.trainer.roles import RolesTask
@@ -16,6 +17,7 @@ from workers.trainer.task import Task
 
 TASKS: dict[str, Any] = {
     "classify": ClassifyTask,
+    "hf": hf_task,
     "language": LanguageTask,
     "pointer": PointerTask,
     "roles": RolesTask,

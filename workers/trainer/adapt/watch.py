@@ -10,7 +10,7 @@ Shapes: B batch, H heads (B·H in one where a library folds them), T askers, S a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -31,16 +31,18 @@ SOFTMAX = (F_SOFTMAX, torch.softmax, Tensor.softmax)
 @dataclass(frozen=True)
 class Seen:
     """One call of a site, on the device. `entropy` is the mean over askers of −Σ A ln A ÷ ln(allowed keys),
-    `logit_max` the largest logit that is allowed."""
+    `logit_max` the largest logit that is allowed, `weights` the map [B, H, T, S] in fp32 where it was asked for."""
 
     entropy: Tensor
     logit_max: Tensor
     heads: int
+    weights: Tensor | None = None
 
 
 @contextmanager
-def watched(model: nn.Module) -> Iterator[dict[str, Seen]]:
-    """Inside, every site's last call is kept under its name; a site that does not run is missing."""
+def watched(model: nn.Module, *, maps: Collection[str] = ()) -> Iterator[dict[str, Seen]]:
+    """Inside, every site's last call is kept under its name; a site that does not run is missing. Of the sites in
+    `maps` the whole map is kept: ask for few."""
     seen: dict[str, Seen] = {}
     running: list[str] = []
     with ExitStack() as stack:
@@ -49,7 +51,7 @@ def watched(model: nn.Module) -> Iterator[dict[str, Seen]]:
             _follow(stack, site, running)
         if sites:
             stack.enter_context(_no_fast_path())
-            stack.enter_context(_Reader(running, seen))
+            stack.enter_context(_Reader(running, seen, maps))
         yield seen
 
 
@@ -78,9 +80,9 @@ def _no_fast_path() -> Iterator[None]:
 
 
 class _Reader(TorchFunctionMode):
-    def __init__(self, running: list[str], seen: dict[str, Seen]) -> None:
+    def __init__(self, running: list[str], seen: dict[str, Seen], maps: Collection[str]) -> None:
         super().__init__()
-        self.running, self.seen = running, seen
+        self.running, self.seen, self.maps = running, seen, maps
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
@@ -95,10 +97,11 @@ class _Reader(TorchFunctionMode):
     def _read(self, func: Callable[..., Any], args: tuple[Any, ...], given: Mapping[str, Any]) -> None:
         if not self.running:
             return
+        site = self.running[-1]
         if func is SDPA:
-            self.seen[self.running[-1]] = of_call(*args, **given)
-        elif func in SOFTMAX and (found := _of_softmax(args, given)):
-            self.seen[self.running[-1]] = found
+            self.seen[site] = of_call(*args, **given, keep=site in self.maps)
+        elif func in SOFTMAX and (found := _of_softmax(args, given, site in self.maps)):
+            self.seen[site] = found
 
     @contextmanager
     def _in_place_of_torchs(self) -> Iterator[None]:
@@ -127,6 +130,7 @@ def of_call(
     *,
     scale: float | None = None,
     enable_gqa: bool = False,
+    keep: bool = False,
 ) -> Seen:
     """What a call of scaled_dot_product_attention compares; takes what it takes."""
     q_BHTD, k_BHSD = query.float(), key.float()
@@ -142,9 +146,11 @@ def of_call(
     parts = []
     for start in range(0, askers, step):
         logits = q_BHTD[..., start : start + step, :] @ k_BHSD.transpose(-2, -1) * factor
-        parts.append(reduced(logits if bias is None else logits + bias[..., start : start + step, :]))
-    entropy = torch.cat([entropies.flatten() for entropies, _ in parts]).mean()
-    return Seen(entropy, torch.stack([largest for _, largest in parts]).max(), q_BHTD.shape[-3])
+        entropy, largest, weights = reduced(logits if bias is None else logits + bias[..., start : start + step, :])
+        parts.append((entropy, largest, weights if keep else weights[..., :0]))
+    entropies, maxima, maps = zip(*parts, strict=True)
+    whole = torch.cat(maps, -2) if keep else None
+    return Seen(torch.cat(entropies, -1).mean(), torch.stack(maxima).max(), q_BHTD.shape[-3], whole)
 
 
 def as_bias(mask: Tensor) -> Tensor:
@@ -154,22 +160,22 @@ def as_bias(mask: Tensor) -> Tensor:
     return mask.float()
 
 
-def reduced(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Of logits [..., T, S]: the entropy of each asker's weights, 0 to 1, and the largest logit. What is masked has
-    −inf or, in libraries that add the smallest number, about that."""
+def reduced(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Of logits [..., T, S]: the entropy of each asker's weights, 0 to 1, the largest logit, and the weights. What is
+    masked has −inf or, in libraries that add the smallest number, about that."""
     allowed = logits > torch.finfo(torch.float16).min * 16
     weights = logits.masked_fill(~allowed, -math.inf).softmax(-1)
     weights = weights.masked_fill(~allowed.any(-1, keepdim=True), 0.0)
     entropy = torch.special.entr(weights).sum(-1) / allowed.sum(-1).clamp(min=2).log()
-    return entropy, logits.masked_fill(~allowed, -math.inf).max()
+    return entropy, logits.masked_fill(~allowed, -math.inf).max(), weights
 
 
 @torch.no_grad()
-def _of_softmax(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Seen | None:
+def _of_softmax(args: tuple[Any, ...], kwargs: Mapping[str, Any], keep: bool) -> Seen | None:
     """A softmax over the last of three or more dimensions is the map itself."""
     logits: Tensor = args[0] if args else kwargs["input"]
     dim = args[1] if len(args) > 1 else kwargs.get("dim")
     if logits.ndim < 3 or dim not in (-1, logits.ndim - 1):
         return None
-    entropy, largest = reduced(logits.float())
-    return Seen(entropy.mean(), largest, logits.shape[-3])
+    entropy, largest, weights = reduced(logits.float())
+    return Seen(entropy.mean(), largest, logits.shape[-3], weights if keep else None)

@@ -1,0 +1,94 @@
+"""SAM 3 of transformers, read as our heads are: what every decoder layer says, and masks at the image's size.
+
+Shapes: B images, Q queries, L decoder layers, S prompt tokens, M width, h × w the side of the model's masks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from workers.trainer.nets.segmenter import Found
+
+
+@dataclass(frozen=True)
+class FoundMasks(Found):
+    """Masks that stand as logits [B, Q, h, w], brought to `side` pixels when asked for."""
+
+    logits: Tensor
+    side: int
+
+    def masks(self, rows: Tensor, queries: Tensor) -> Tensor:
+        return resized(self.logits[rows, queries], self.side)
+
+    def all_masks(self) -> Tensor:
+        return resized(self.logits, self.side)
+
+
+def find(model: nn.Module, images: Tensor, tokens: Tensor, said: Tensor, side: int) -> Found:
+    """One forward pass. `images` [B, 3, H, W] are brought to the model's size; masks come back at `side`."""
+    with _heard(model) as heard:
+        out = model(pixel_values=fitted(model, images), input_ids=tokens, attention_mask=said.long())
+    decoder, scores = heard["detr_decoder"], heard["dot_product_scoring"]
+    return FoundMasks(
+        scores=scores.squeeze(-1),
+        boxes=_boxes(model, decoder),
+        presence=decoder.presence_logits.squeeze(-1),
+        mask_queries=out.pred_masks.new_zeros(0),  # masks stand already, there is nothing to multiply
+        pixels=out.pred_masks.new_zeros(0),
+        logits=out.pred_masks,
+        side=side,
+    )
+
+
+def fitted(model: Any, images: Tensor) -> Tensor:
+    """Images at the size that the vision encoder takes."""
+    size = model.config.vision_config.backbone_config.image_size
+    size = size if isinstance(size, int) else size[0]
+    return images if images.shape[-1] == size else F.interpolate(images, size=(size, size), mode="bilinear")
+
+
+def _boxes(model: Any, decoder: Any) -> Tensor:
+    """Each layer corrects the boxes it was given: L, B, Q, 4, centre and size. The model itself hands out the last
+    layer's alone."""
+    given = decoder.reference_boxes.clamp(0, 1)
+    before = torch.log(given.clamp(min=1e-3) / (1 - given).clamp(min=1e-3))
+    corrected: Tensor = (before + model.detr_decoder.box_head(decoder.intermediate_hidden_states)).sigmoid()
+    return corrected
+
+
+@contextmanager
+def _heard(model: nn.Module) -> Iterator[dict[str, Any]]:
+    """What the decoder and the score head put out inside, by their names."""
+    heard: dict[str, Any] = {}
+    names = ("detr_decoder", "dot_product_scoring")
+    hooks = [getattr(model, name).register_forward_hook(partial(_keep, heard, name)) for name in names]
+    try:
+        yield heard
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _keep(heard: dict[str, Any], name: str, _module: nn.Module, _args: Any, out: Any) -> None:
+    heard[name] = out
+
+
+def resized(maps: Tensor, side: int) -> Tensor:
+    """Bilinear, as two matrices: the backward pass is deterministic on every device, which F.interpolate's is not."""
+    if maps.shape[-1] == side:
+        return maps
+    matrix = _stretching(maps.shape[-1], side, maps.device)
+    return matrix @ maps @ matrix.T
+
+
+def _stretching(old: int, new: int, device: torch.device) -> Tensor:
+    places = ((torch.arange(new, device=device) + 0.5) * old / new - 0.5).clamp(0, old - 1)
+    return (1 - (places.unsqueeze(1) - torch.arange(old, device=device)).abs()).clamp(min=0)

@@ -1,0 +1,47 @@
+"""The task `hf` on text: a causal language model of transformers predicts the next character."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from experiments.spec import HfSpec, TextData
+from workers.trainer.data.lookups import Ints
+from workers.trainer.hf_models import build, wrong
+from workers.trainer.language import LanguageTask
+from workers.trainer.task import Picture
+
+LENGTHS = ("max_position_embeddings", "n_positions", "max_seq_len")
+
+
+class HfTextTask(LanguageTask):
+    """As `language`, with the logits of a foreign model. Words of a loaded model beyond the characters of the text
+    are never right."""
+
+    def __init__(self, spec: HfSpec, device: torch.device) -> None:
+        self.hf = spec
+        super().__init__(cast(Any, spec), device)
+
+    def untrained(self) -> nn.Module:  # type: ignore[override]
+        """The model as this seed starts it."""
+        data = cast(TextData, self.hf.data)
+        model = build(self.hf, "AutoModelForCausalLM", {"vocab_size": data.characters})
+        config = cast(Any, model).config
+        config.use_cache = False
+        room = next((room for name in LENGTHS if isinstance(room := getattr(config, name, None), int)), None)
+        if room is not None and room < data.context:
+            raise wrong(("data", "context"), f"the model reads at most {room} characters")
+        if config.vocab_size < data.characters:
+            raise wrong(("data", "characters"), f"the model tells at most {config.vocab_size} apart")
+        return model
+
+    def draw(self, count: int) -> Iterator[Picture]:
+        return iter(())
+
+    def _logits(self, model: nn.Module, drawn: Ints) -> Tensor:
+        ids = torch.from_numpy(drawn[:, :-1].copy()).to(self.device)
+        logits: Tensor = model(input_ids=ids).logits
+        return logits  # BTC
