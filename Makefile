@@ -7,13 +7,14 @@ DATA ?= .data
 DEMO ?= 1
 JOBS ?= 2
 ARGS ?= help
+SEED ?= 1
 BENCH ?= $(filter-out __init__,$(basename $(notdir $(wildcard benchmarks/*.py))))
 
 py := .venv/bin/python
 pytest := $(py) -m pytest -n $(JOBS)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint fmt bench e2e manage secrets lock install
+.PHONY: help run test lint fmt bench chaos e2e manage secrets lock install
 
 help:  ## this list
 	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | while IFS="$$(printf '\t')" read -r name text; \
@@ -41,6 +42,10 @@ fmt: install  ## format, and fix what ruff can fix
 
 bench: install  ## the benchmarks (BENCH="latency run_table"); see benchmarks/results
 	@for name in $(BENCH); do echo "== $$name"; $(py) -m benchmarks.$$name || exit 1; done
+
+chaos: install  ## kill and freeze everything at random, on SQLite and on PostgreSQL; fails on any violation (SEED=1)
+	@for database in sqlite postgres; do echo "== $$database"; \
+	$(py) -m tests.chaos --database $$database --seed $(SEED) --out benchmarks/results/chaos-$$database.json || exit 1; done
 
 manage: install  ## Django's manage.py on the data folder: make manage ARGS="createsuperuser" DATA=.data
 	@$(py) -m attnservice.local manage --data '$(DATA)' -- $(ARGS)
