@@ -7,14 +7,22 @@ DATA ?= .data
 DEMO ?= 1
 JOBS ?= 2
 ARGS ?= help
+<<<<<<< HEAD
 SEED ?= 1
+=======
+QUICK ?= 0
+>>>>>>> 3225d57 (make verdicts: every preset trained as far as its verdict needs, docs/verdicts.md written from the engine)
 BENCH ?= $(filter-out __init__,$(basename $(notdir $(wildcard benchmarks/*.py))))
 
 py := .venv/bin/python
 pytest := $(py) -m pytest -n $(JOBS)
 
 .DEFAULT_GOAL := help
+<<<<<<< HEAD
 .PHONY: help run test lint fmt bench chaos e2e manage secrets lock install
+=======
+.PHONY: help run verdicts test lint fmt bench e2e manage secrets lock install
+>>>>>>> 3225d57 (make verdicts: every preset trained as far as its verdict needs, docs/verdicts.md written from the engine)
 
 help:  ## this list
 	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | while IFS="$$(printf '\t')" read -r name text; \
@@ -39,6 +47,11 @@ lint: install  ## ruff, mypy (strict) and the import contracts
 fmt: install  ## format, and fix what ruff can fix
 	$(py) -m ruff check --fix-only .
 	$(py) -m ruff format .
+
+verdicts: PORT = 8001
+verdicts: DATA = .data-verdicts
+verdicts: install  ## train every preset on 2 cores, then write docs/verdicts.md (QUICK=1 PORT=8001 DATA=.data-verdicts)
+	@exec $(py) -m attnservice.local verdicts --quick $(QUICK) --port $(PORT) --data '$(DATA)'
 
 bench: install  ## the benchmarks (BENCH="latency run_table"); see benchmarks/results
 	@for name in $(BENCH); do echo "== $$name"; $(py) -m benchmarks.$$name || exit 1; done

@@ -29,7 +29,7 @@ class Stop(Exception):
 
 class Service:
     def __init__(self, data: Path, port: int, *, demo: bool) -> None:
-        self.data, self.port, self.demo = data, port, demo
+        self.data, self.port, self.demo, self.slots = data, port, demo, 1
         self.url = f"http://127.0.0.1:{port}"
         self.children: list[Child] = []  # in the order of their start
         self._asked = 0
@@ -141,9 +141,10 @@ class Service:
         )
 
     def _worker(self) -> Child:
-        """One slot. Its patience is the trainer's own, and time to give the run back."""
+        """One slot, or more for small runs. Its patience is the trainer's own, and time to give the run back."""
         pools = "cpu,gpu" if has_gpu() else "cpu"
-        options = f"-c 1 -Q {pools} -n local@%h --loglevel INFO --without-gossip --without-mingle --without-heartbeat"
+        options = f"-c {self.slots} -Q {pools} -n local@%h --loglevel INFO"
+        options += " --without-gossip --without-mingle --without-heartbeat"
         command = [sys.executable, "-m", "celery", "-A", "attnservice.celery", "worker", *options.split()]
         return self._child("worker", *command, patience_s=60)
 

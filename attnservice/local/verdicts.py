@@ -1,0 +1,61 @@
+"""`make verdicts`: the whole service on a data folder of its own, every preset trained as far as its verdict needs,
+docs/verdicts.md written from the result. Stopped and started again, it goes on where it was."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from attnservice.local.child import Child
+from attnservice.local.console import say
+from attnservice.local.environment import ROOT
+from attnservice.local.service import LOOK_EVERY_S, Service
+
+REPORT_EVERY_S = 15.0
+
+
+class Verdicts(Service):
+    """The service of `make run` with a slot for each core, which ends when there is nothing left to train."""
+
+    def __init__(self, data: Path, port: int, *, quick: bool, into: Path = ROOT / "docs") -> None:
+        super().__init__(data, port, demo=False)
+        self.slots = os.cpu_count() or 1
+        self.quick, self.into = quick, into
+
+    def _watch(self) -> None:
+        from django.contrib.auth import get_user_model
+
+        from experiments.models import Project
+        from experiments.verdicts.campaign import campaign
+        from experiments.verdicts.document import write
+
+        began, wanted = time.monotonic(), campaign(self.quick)
+        owner = get_user_model().objects.filter(is_superuser=True).earliest("pk")
+        new = wanted.submit_missing(Project.objects.earliest("pk"), owner)
+        say(f"  {len(wanted.hashes)} distinct specs, {new} of them still to be trained on {self.slots} slots")
+        told = 0.0
+        while not (now := wanted.progress()).done:
+            if time.monotonic() - told > REPORT_EVERY_S:
+                told = time.monotonic()
+                say(f"  {now.succeeded} of {now.wanted} succeeded, {now.failed} failed, after {told - began:.0f} s")
+            if not self._look():
+                return
+        say(f"  {now.succeeded} of {now.wanted} succeeded, {now.failed} failed, after {time.monotonic() - began:.0f} s")
+        say(f"  Written: {write(self.into, owner, quick=self.quick)}")
+
+    def _look(self) -> bool:
+        """Mend what died, and wait a moment; False when we were asked to stop."""
+        for _ in range(10):
+            if self._asked:
+                return False
+            for child in self.children:
+                if news := child.revive():
+                    say(news, child.name)
+            time.sleep(LOOK_EVERY_S)
+        return True
+
+    def _start(self, child: Child) -> None:
+        """Nobody asks checkpoints questions here."""
+        if child.name != "explorer":
+            super()._start(child)

@@ -1,0 +1,92 @@
+"""All presets as far as their verdicts need them: what is still to be trained, submitted once per distinct spec."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+from django.contrib.auth.models import AbstractBaseUser
+from django.db.models import Count
+
+from experiments.lifecycle import submit
+from experiments.models import Project, Run
+from experiments.presets import presets
+from experiments.states import ENDED, State
+from experiments.submission import Plan, plan
+
+from .rules import rules
+
+QUICK_SEEDS = [0, 1, 2]
+QUICK_TASKS = ("pointer", "roles")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Distinct specs: how many are wanted, have succeeded, and are given up; the rest is on its way."""
+
+    wanted: int
+    succeeded: int
+    failed: int
+
+    @property
+    def done(self) -> bool:
+        return self.succeeded + self.failed >= self.wanted
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """The specs that all verdicts stand on, by hash."""
+
+    plans: list[Plan]
+
+    @property
+    def hashes(self) -> set[str]:
+        return {run.spec_hash for planned in self.plans for run in planned.runs}
+
+    def submit_missing(self, project: Project, user: AbstractBaseUser | None) -> int:
+        """Submit what nobody has trained or queued, preset by preset; a spec that two presets share only once.
+        Returns how many runs that made. What failed before is tried again."""
+        there, count = _there(self.hashes), 0
+        for planned in self.plans:
+            new = {run.spec_hash: run for run in planned.runs if run.spec_hash not in there}
+            if new:
+                submit(dataclasses.replace(planned, runs=list(new.values())), project=project, user=user)
+            there |= set(new)
+            count += len(new)
+        return count
+
+    def progress(self) -> Progress:
+        hashes = self.hashes
+        succeeded, alive = _in_state(hashes, [State.SUCCEEDED]), _alive(hashes)
+        return Progress(len(hashes), len(succeeded), len(hashes - succeeded - alive))
+
+
+def campaign(quick: bool) -> Campaign:
+    """Every preset that has a rule, the small tasks first. `quick`: three seeds, lookups only."""
+    return Campaign(sorted(_plans(quick), key=lambda planned: planned.spec.task not in QUICK_TASKS))
+
+
+def _plans(quick: bool) -> Iterator[Plan]:
+    for name, preset in presets().items():
+        if name not in rules():
+            continue
+        seeds = QUICK_SEEDS if quick else preset.seeds
+        body = {"name": preset.title.en, "preset": name, "seeds": seeds, "tags": ["verdicts"]}
+        planned = plan(body, max_runs=10_000)
+        runs = [run for run in planned.runs if not quick or run.spec.task in QUICK_TASKS]
+        if runs:
+            yield dataclasses.replace(planned, runs=runs)
+
+
+def _there(hashes: Collection[str]) -> set[str]:
+    return _in_state(hashes, [State.SUCCEEDED]) | _alive(hashes)
+
+
+def _alive(hashes: Collection[str]) -> set[str]:
+    return _in_state(hashes, [state for state in State if state not in ENDED])
+
+
+def _in_state(hashes: Collection[str], states: list[State]) -> set[str]:
+    found = Run.objects.filter(spec_hash__in=hashes, state__in=states).order_by()
+    return {spec_hash for spec_hash, _ in found.values_list("spec_hash").annotate(n=Count("pk"))}

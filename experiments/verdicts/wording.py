@@ -1,0 +1,78 @@
+"""Numbers and outcomes in words, the same on pages and in docs/verdicts.md. Pure."""
+
+from __future__ import annotations
+
+from .judge import Finding
+from .report import Variant
+from .rules import Result
+
+_ESTIMATE = {
+    "difference": "difference",
+    "equivalence": "difference",
+    "threshold": "mean",
+    "ratio": "ratio",
+    "bound": "largest",
+}
+
+
+def number(value: float | None) -> str:
+    """Three decimals, or three digits where those would say nothing."""
+    if value is None:
+        return "–"
+    if value and abs(value) < 0.0005:
+        return f"{value:.1e}"
+    return f"{value:.3f}" if abs(value) < 100 else f"{value:.3g}"
+
+
+def p_value(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return "< 0.0001" if value < 0.0001 else f"{value:.2g}"
+
+
+def estimate(one: Finding) -> float | None:
+    """What is held against the margin: of a bound the largest value, else the mean."""
+    if one.claim.kind == "bound":
+        return max(one.value.values.values(), default=None)
+    return one.found.mean if one.found else None
+
+
+def estimate_name(one: Finding) -> str:
+    return _ESTIMATE[one.claim.kind]
+
+
+def interval(low: float | None, high: float | None) -> str:
+    return "" if low is None or high is None else f"[{number(low)}, {number(high)}]"
+
+
+def needs(one: Finding) -> str:
+    """The bar, as a formula."""
+    margin = f"{one.claim.margin:g}"
+    match one.claim.kind:
+        case "equivalence":
+            return f"within ± {margin}"
+        case "bound":
+            return f"≤ {margin} at every seed"
+        case "ratio":
+            return f"> {margin} ×"
+    return f"> {margin}" + (f" (equal within ± {margin} refutes)" if one.claim.refutable else "")
+
+
+def open_because(one: Finding) -> str:
+    """Why an inconclusive comparison is open, and what would close it; empty for the others."""
+    if one.result != Result.INCONCLUSIVE:
+        return ""
+    if one.problem:
+        return one.problem
+    if one.more_seeds is None:
+        return "the effect is as large as the margin: no number of seeds up to 200 would decide"
+    seeds = "1 more seed" if one.more_seeds == 1 else f"{one.more_seeds} more seeds"
+    return f"{seeds} would decide" if one.found and one.found.n > 1 else f"{seeds} to be trained"
+
+
+def mean_and_interval(one: Variant) -> str:
+    found = one.found
+    if found is None:
+        return "–"
+    low, high = one.interval or (None, None)
+    return f"{number(found.mean)} {interval(low, high)}".strip()
