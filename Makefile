@@ -7,22 +7,15 @@ DATA ?= .data
 DEMO ?= 1
 JOBS ?= 2
 ARGS ?= help
-<<<<<<< HEAD
 SEED ?= 1
-=======
 QUICK ?= 0
->>>>>>> 3225d57 (make verdicts: every preset trained as far as its verdict needs, docs/verdicts.md written from the engine)
 BENCH ?= $(filter-out __init__,$(basename $(notdir $(wildcard benchmarks/*.py))))
 
 py := .venv/bin/python
 pytest := $(py) -m pytest -n $(JOBS)
 
 .DEFAULT_GOAL := help
-<<<<<<< HEAD
-.PHONY: help run test lint fmt bench chaos e2e manage secrets lock install
-=======
-.PHONY: help run verdicts test lint fmt bench e2e manage secrets lock install
->>>>>>> 3225d57 (make verdicts: every preset trained as far as its verdict needs, docs/verdicts.md written from the engine)
+.PHONY: help run verdicts test lint fmt bench chaos e2e manage secrets lock install
 
 help:  ## this list
 	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | while IFS="$$(printf '\t')" read -r name text; \

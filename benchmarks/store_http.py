@@ -121,7 +121,9 @@ def _series(reader: Reader, kind: str, long: Any, short: Any) -> dict[str, Any]:
     found["compare 100 runs × 10,000 steps"]["spikes kept"] = _spikes(reader, compare, short)
     _check_exact(reader.get("series/", exact, ARROW), spike)
     cells = reader.json("series/grid/", grid)
-    assert all(max(v for v in row if v is not None) > 100 for row in cells["values"]), "a spike fell out of the heat-map"
+    assert all(max(v for v in row if v is not None) > 100 for row in cells["values"]), (
+        "a spike fell out of the heat-map"
+    )
     assert len(cells["values"]) == SERIES
     return _told(found)
 

@@ -82,8 +82,8 @@ class FindingRow(BaseModel):
     alpha: float | None
     p: float | None
     p_adjusted: float | None
-    effect: float | None
-    more_seeds: int | None
+    effect: float | None = Field(description="Cohen's d_z, of differences alone")
+    more_seeds: int | None = Field(description="how many more would decide, if mean and spread stay what they are")
     value: TermRow
     against: TermRow | None
 
@@ -189,7 +189,7 @@ def _term(term: Term, values: Values) -> TermRow:
 
 
 def _finding(one: Finding) -> FindingRow:
-    claim, found, corrected = one.claim, one.found, one.corrected
+    claim, found, corrected = one.claim, one.found, one.corrected if one.found else None
     against = _term(claim.against, one.against) if claim.against and one.against else None
     return FindingRow(
         id=claim.id,
@@ -206,7 +206,7 @@ def _finding(one: Finding) -> FindingRow:
         alpha=corrected.alpha if corrected else None,
         p=corrected.p if corrected else None,
         p_adjusted=corrected.adjusted if corrected else None,
-        effect=found.effect if found else None,
+        effect=one.effect,
         more_seeds=one.more_seeds,
         value=_term(claim.value, one.value),
         against=against,

@@ -72,7 +72,9 @@ def _circumstances(judged: dict[str, Judged]) -> str:
     runs = {run for one in judged.values() for run in one.pool.runs.values()}
     spent = Run.objects.filter(pk__in=runs).aggregate(spent=Sum(F("finished") - F("started")))["spent"] or timedelta()
     worker = Worker.objects.order_by("-last_seen").first()
-    machine = f"{worker.device}, {worker.info['memory'] / 2**30:.0f} GiB, {worker.slots} runs at once" if worker else ""
+    machine = f"{worker.device}, {worker.slots} at once" if worker else "no worker"
+    if worker and (memory := worker.info.get("memory")):
+        machine += f", {memory / 2**30:.0f} GiB"
     date = timezone.now().strftime("%Y-%m-%d")
     return f"{date}; {len(runs)} distinct runs, {_time(spent)} of training in sum; {machine}."
 
@@ -148,7 +150,7 @@ def _row(one: Finding) -> str:
         needs(one),
         str(found.n if found else 0),
         p_value(p),
-        number(found.effect) if found and found.effect is not None else "–",
+        number(one.effect),
         f"{one.result}" + (f": {reason}" if reason else ""),
     ]
     return f"| {' | '.join(cells)} |"

@@ -41,6 +41,7 @@ class Finding:
     high: float | None
     corrected: Corrected | None
     more_seeds: int | None  # how many more would decide; None where it is decided, or where none would
+    seeds: int  # fewer cannot conclude
     value: Values
     against: Values | None
 
@@ -49,9 +50,17 @@ class Finding:
         return self.value.problem or (self.against.problem if self.against else "")
 
     @property
-    def at_margin(self) -> bool:
-        """Enough seeds, and yet no number of them would decide: the effect is as large as the margin."""
-        return self.result == Result.INCONCLUSIVE and self.found is not None and self.more_seeds is None
+    def side(self) -> str | None:
+        """Where the corrected interval lies, whether or not the seeds are enough to conclude: above, within or below
+        the margin; None across it."""
+        decided = self.found is not None and self.corrected is not None and self.corrected.decides
+        return question(self.claim).side(self.found) if decided and self.found else None
+
+    @property
+    def effect(self) -> float | None:
+        """Cohen's d_z, of differences alone."""
+        paired = self.claim.kind in {"difference", "equivalence"}
+        return self.found.effect if self.found and paired else None
 
 
 @dataclass(frozen=True)
@@ -110,7 +119,7 @@ def _finding(
     low, high = interval or (None, None)
     more = _more(rule, claim, found, corrected) if result == Result.INCONCLUSIVE else None
     against = terms[1] if claim.against else None
-    return Finding(claim, result, found, low, high, corrected, more, terms[0], against)
+    return Finding(claim, result, found, low, high, corrected, more, rule.seeds, terms[0], against)
 
 
 def _held(rule: Rule, claim: SubClaim, found: Sample | None, value: Values) -> Result:

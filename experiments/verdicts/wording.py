@@ -64,10 +64,13 @@ def open_because(one: Finding) -> str:
         return ""
     if one.problem:
         return one.problem
+    have = one.found.n if one.found else 0
+    if have < one.seeds:
+        lies = f", so far {one.side} the margin" if one.side else ""
+        return f"{have} of {one.seeds} seeds{lies}"
     if one.more_seeds is None:
         return "the effect is as large as the margin: no number of seeds up to 200 would decide"
-    seeds = "1 more seed" if one.more_seeds == 1 else f"{one.more_seeds} more seeds"
-    return f"{seeds} would decide" if one.found and one.found.n > 1 else f"{seeds} to be trained"
+    return f"{one.more_seeds} more seed{'s' if one.more_seeds > 1 else ''} would decide"
 
 
 def mean_and_interval(one: Variant) -> str:

@@ -132,9 +132,7 @@ def test_weights_of_a_folder_are_where_training_starts(models_root: Path, tmp_pa
         ({"config": GPT2}, {"dataset": "pointer"}, "data", "must be one of"),
     ],
 )
-def test_a_bad_spec_is_refused_at_its_field(
-    model: dict[str, Any], data: dict[str, Any], path: str, words: str
-) -> None:
+def test_a_bad_spec_is_refused_at_its_field(model: dict[str, Any], data: dict[str, Any], path: str, words: str) -> None:
     with pytest.raises(SpecError, match=words) as caught:
         parse_spec(raw(data, None, model=model))
     assert caught.value.errors[0].dotted == path
