@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from experiments.spec import Ask, Spec
 from tests.lab.collected import tiny, train_collected
@@ -170,3 +173,43 @@ def test_only_the_last_asked_models_stay_loaded(roles: Asked) -> None:
     loaded = [models.get(key) for key in keys]
     assert models.get(keys[-1]) is loaded[-1]
     assert models.get(keys[0]) is not loaded[0]
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Asked:
+    spec = tiny("segment", train={"steps": 2}, data={"canvas": 64}, model={"patch": 4})
+    return Asked(spec, tmp_path_factory.mktemp("scenes"))
+
+
+def test_an_image_is_answered_with_what_the_model_finds_there(scenes: Asked) -> None:
+    told = scenes(sample=1)
+    task = scenes.models.get(scenes.put)
+    with Image.open(io.BytesIO(base64.b64decode(told["image"]))) as image:
+        np.testing.assert_array_equal(np.array(image), task.validation[1].image)  # type: ignore[attr-defined]
+    assert told["prompt"] == told["own_prompt"]
+    assert 0 <= told["output"]["iou"] <= 1
+    axes = {each["name"]: (each["asks"], each["answers"]) for each in told["sites"]}
+    assert axes["encoder.0.self"] == ("patch", "patch")
+    assert axes["decoder.1.image"] == ("query", "patch")
+    assert axes["encoder.0.text"] == ("patch", "text")
+
+
+def test_another_prompt_about_the_same_image_changes_whom_the_patches_ask(scenes: Asked) -> None:
+    told, other = scenes(sample=1), scenes(sample=1, prompt="蓝色的车 七")
+    assert (other["tokens"], other["image"]) == (["蓝色", "的", "车", "七"], told["image"])
+    assert "iou" not in other["output"], "nobody knows the truth of a typed prompt"
+    assert site(other, "decoder.0.text")["weights"] != site(told, "decoder.0.text")["weights"]
+
+
+def test_a_map_too_large_to_send_is_sent_for_one_place(scenes: Asked) -> None:
+    told = scenes(sample=0, site="encoder.0.self", asker=17, answerer=3)
+    assert "weights" not in site(told, "encoder.0.self")
+    focus = told["focus"]
+    np.testing.assert_allclose(np.sum(focus["looks"], -1), 1, atol=0.02)
+    assert np.shape(focus["looked_at"]) == (2, 256)
+    assert focus["looks"][0][3] == focus["looked_at"][0][17]
+
+
+def test_an_ablated_head_changes_masks_and_scores(scenes: Asked) -> None:
+    told = scenes(sample=0, edits=[{"kind": "ablate", "what": "v", "site": "decoder.1.image"}])
+    assert told["edited"]["output"]["scores"] != told["output"]["scores"]

@@ -16,12 +16,18 @@ from workers.protocol import PIPE_FD
 from workers.trainer.answer_figures import described, line
 from workers.trainer.answer_given import Given, Read
 from workers.trainer.answer_models import Models
+from workers.trainer.answer_scenes import read_scene
 from workers.trainer.answer_taps import Seen, Views, watched
 from workers.trainer.answer_tokens import read_language, read_pointer, read_roles
 from workers.trainer.task import Task
 from workers.trainer.tasks import build_task
 
-READERS: dict[str, Read] = {"roles": read_roles, "pointer": read_pointer, "language": read_language}
+READERS: dict[str, Read] = {
+    "roles": read_roles,
+    "pointer": read_pointer,
+    "language": read_language,
+    "segment": read_scene,
+}
 THREADS = 2
 
 
@@ -44,7 +50,7 @@ def serve() -> int:
 def warm_up() -> None:
     """One question to a model of the smallest size: loads every lazy import and kernel."""
     tiny = {"d_model": 8, "heads": 1, "ffn": 8}
-    for name, dataset in (("roles", "roles"),):
+    for name, dataset in (("roles", "roles"), ("segment", "digit-scenes")):
         spec = parse_spec({"task": name, "data": {"dataset": dataset}, "model": tiny})
         look(build_task(spec, torch.device("cpu")), name, Ask(sample=0))
 
@@ -83,8 +89,7 @@ def look(task: Task, name: str, ask: Ask) -> dict[str, Any]:
 
 def _other(ask: Ask) -> Ask:
     """What patches take from: another sentence, or another prompt about the same image."""
-    instead = {"prompt": ask.other} if ask.text is None and ask.sample is not None else {"text": ask.other}
-    return ask.model_copy(update=instead)
+    return ask.model_copy(update={"text": ask.other, "prompt": ask.other})
 
 
 def _run(task: Task, given: Given, ask: Ask | None = None, source: Views | None = None) -> tuple[dict[str, Seen], Any]:

@@ -19,9 +19,7 @@ MOST = 60_000  # numbers that one part of an answer may have
 def figures(values: Tensor, digits: int = 4) -> Any:
     """Nested lists, rounded; null where a number is not finite."""
     rounded = np.round(values.detach().double().cpu().numpy(), digits) + 0.0  # no minus zero
-    found = rounded.astype(object)
-    found[~np.isfinite(rounded)] = None
-    return found.tolist()
+    return np.ma.masked_invalid(rounded).tolist()
 
 
 def described(seen: Views, axes: dict[str, tuple[str, str]], focus: str | None) -> list[dict[str, Any]]:
