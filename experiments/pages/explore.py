@@ -23,6 +23,12 @@ class Asking:
 
 
 _ASKING = {
+    "segment": Asking(
+        "image",
+        "Prompt",
+        help="What to find, in English or Chinese, about the same image; empty: the sample's own prompt. "
+        "Click a patch of the image, a word or a query.",
+    ),
     "roles": Asking(
         "tokens",
         "Sentence",

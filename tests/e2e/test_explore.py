@@ -10,6 +10,7 @@ import pytest
 from tests.e2e.stack import Rest, Stack
 
 SENTENCE = "我 爱 吃 苹果"
+FEW = {"optimizer.warmup_steps": 1, "data.val_size": 16, "train.batch_size": 4, "train.predictions": 0}
 OPTIONS = {"train.steps": 60, "train.predictions": 0, "train.checkpoint_every": 30}
 
 
@@ -58,3 +59,25 @@ def test_a_typed_sentence_shows_its_weights_within_a_second(open_page: Callable[
     page.reload()  # the address holds everything
     answered(page, seen)
     assert page.locator(".ask-edit").inner_text().startswith("swap Q of 我 ↔ 苹果")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_a_click_on_an_image_shows_where_the_patch_looks(
+    open_page: Callable[..., Any], stack: Stack, rest: Rest
+) -> None:
+    body = {"name": "Digits", "preset": "sam3-lite-digits", "seeds": [0], "overrides": {"train.steps": 4, **FEW}}
+    run = int(rest.post("/experiments/", body)["runs"][0]["id"])
+    assert rest.wait_for(run, {"succeeded", "failed"})["state"] == "succeeded", stack.said()
+    page = open_page(viewport={"width": 375, "height": 800})
+    page.goto(f"/runs/{run}/?tab=attention")
+    seen = answered(page, None)
+    page.locator("select[name=site]").first.select_option("encoder.1.self")
+    page.get_by_text("at encoder.1.self").wait_for()
+    page.locator("canvas.ask-stage").click(position={"x": 40, "y": 40})
+    page.get_by_text("where patch").wait_for()
+    page.get_by_label("Prompt").fill("七")
+    page.get_by_label("Prompt").press("Enter")
+    answered(page, seen)
+    page.get_by_text("nobody knows the truth").wait_for()
+    assert page.get_by_role("button", name="七", exact=True).count() == 1

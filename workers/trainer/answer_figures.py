@@ -25,9 +25,13 @@ def figures(values: Tensor, digits: int = 4) -> Any:
 def described(seen: Views, axes: dict[str, tuple[str, str]], focus: str | None) -> list[dict[str, Any]]:
     """Every site with its sizes and what asks and answers there; maps and vectors while they fit, `focus` first."""
     rows = {name: _site(name, one, axes[name]) for name, one in seen.items()}
+    order = sorted(seen, key=lambda name: (name != focus, seen[name].weights.numel()))
     room = MOST
-    for name in sorted(seen, key=lambda name: (name != focus, seen[name].weights.numel())):
-        room -= _fill(rows[name], seen[name], room)
+    for name in order:
+        room -= _fill(rows[name], {"weights": seen[name].weights}, room)
+    for name in order:
+        one = seen[name]
+        room -= _fill(rows[name], {"q": one.q, "k": one.k, "v": one.v, "mixed": one.head}, room)
     return list(rows.values())
 
 
@@ -37,17 +41,13 @@ def _site(name: str, one: Seen, axes: tuple[str, str]) -> dict[str, Any]:
     return {"name": name, "asks": axes[0], "answers": axes[1], **sizes, "scale": one.scale}
 
 
-def _fill(row: dict[str, Any], one: Seen, room: int) -> int:
-    """Add what fits into `room` numbers: the map, then the vectors; returns how many were added."""
-    used = 0
-    if one.weights.numel() <= room:
-        row["weights"], used = figures(one.weights), one.weights.numel()
-    vectors = {"q": one.q, "k": one.k, "v": one.v, "mixed": one.head}
-    size = sum(each.numel() for each in vectors.values())
-    if used and used + size <= room:
-        row |= {name: figures(each) for name, each in vectors.items()}
-        used += size
-    return used
+def _fill(row: dict[str, Any], parts: dict[str, Tensor], room: int) -> int:
+    """Add all of the parts, or none where they have more than `room` numbers; returns how many were added."""
+    size = sum(each.numel() for each in parts.values())
+    if size > room:
+        return 0
+    row |= {name: figures(each) for name, each in parts.items()}
+    return size
 
 
 def line(one: Seen, asker: int | None, answerer: int | None) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 import { remember, recall } from "./address.js";
 import { Refused, ask } from "./explore_ask.js";
 import { Edits, parsed, written } from "./explore_edits.js";
+import { ImageView } from "./explore_image.js";
 import { TokensView } from "./explore_tokens.js";
 
 const root = document.querySelector("[data-explore]");
@@ -25,8 +26,9 @@ class Explorer {
       edits: parsed(recall("edits")),
       other: recall("other"),
     };
-    if (this.state.sample !== null) this.state.text = "";
-    this.view = new TokensView(root, (changes) => this.choose(changes));
+    this.image = root.dataset.kind === "image";
+    if (this.state.sample !== null && !this.image) this.state.text = "";
+    this.view = new (this.image ? ImageView : TokensView)(root, (changes) => this.choose(changes));
     this.edits = new Edits(root, (edits, other) => this.change({ edits, other, shown: edits.length ? "edited" : "plain" }));
     this.listen();
     this.ask();
@@ -37,13 +39,16 @@ class Explorer {
     this.form.addEventListener("submit", (event) => {
       event.preventDefault();
       const data = new FormData(this.form);
-      this.change({ text: data.get("text").trim(), sample: null, step: data.get("step"), asker: null, answerer: null });
+      const places = this.image ? {} : { sample: null, asker: null, answerer: null };
+      this.change({ text: data.get("text").trim(), step: data.get("step"), ...places });
     });
     this.form.elements.step.addEventListener("change", () => this.form.requestSubmit());
     for (const example of root.querySelectorAll("[data-example]")) {
       example.addEventListener("click", () => this.change({ text: example.dataset.example, sample: null, asker: null, answerer: null }));
     }
-    root.querySelector("[data-next-sample]").addEventListener("click", () => this.change({ text: "", sample: (this.state.sample ?? -1) + 1, asker: null, answerer: null }));
+    for (const mover of root.querySelectorAll("[data-sample]")) {
+      mover.addEventListener("click", () => this.change({ text: "", sample: Math.max(0, (this.state.sample ?? (this.image ? 0 : -1)) + Number(mover.dataset.sample)), asker: null, answerer: null }));
+    }
     this.tools.addEventListener("submit", (event) => event.preventDefault());
     this.tools.addEventListener("input", () => this.choose(Object.fromEntries(new FormData(this.tools))));
     document.addEventListener("themechange", () => this.draw());
@@ -72,10 +77,15 @@ class Explorer {
   }
 
   body() {
-    const { text, sample, step, site, edits, other } = this.state;
-    const body = text ? { text } : { sample: sample ?? 0 };
+    const { text, sample, step, site, asker, answerer, edits, other } = this.state;
+    const typed = this.image ? { sample: sample ?? 0, ...(text ? { prompt: text } : {}) } : { text };
+    const body = text || this.image ? typed : { sample: sample ?? 0 };
     if (step) body.checkpoint = Number(step);
-    if (this.answer && site) body.site = site;
+    if (site && (this.answer ? !this.site()?.weights : this.image)) {
+      body.site = site;
+      if (asker !== null) body.asker = asker;
+      if (answerer !== null) body.answerer = answerer;
+    }
     if (edits.length) body.edits = edits;
     if (other && edits.some((edit) => edit.kind === "patch")) body.other = other;
     return body;
@@ -112,19 +122,30 @@ class Explorer {
   draw() {
     const { answer, state } = this;
     if (!answer) return;
-    if (!this.site()) state.site = answer.sites.at(-1).name;
+    if (!this.site()) this.openAt(answer);
     if (!answer.edited) state.shown = "plain";
+    const { askers, answerers } = this.site();
+    if (this.image && state.asker >= askers) state.asker = null;
+    if (this.image && state.answerer >= answerers) state.answerer = null;
     const shown = state.shown === "edited" ? answer.edited : answer;
     root.querySelector("[data-view]").hidden = false;
     this.drawTools();
     this.view.draw(answer, shown, state);
-    this.edits.offer(this.view.names(answer).askers, answer.sites.map((site) => site.name), this.site().heads);
+    this.edits.offer((what, name) => this.view.places(answer, answer.sites.find((site) => site.name === name) ?? this.site(), what, state), answer.sites.map((site) => site.name), this.site().heads);
     this.edits.show(state.edits, state.other);
     const effect = root.querySelector("[data-effect]");
     effect.replaceChildren(...(answer.edited ? [this.view.output(answer)] : []));
+    if (this.image) this.form.elements.text.placeholder = `${answer.own_prompt} (the sample's own)`;
     const unknown = answer.unknown?.length ? `The model has never seen: ${answer.unknown.join(", ")}` : "";
     root.querySelector("[data-unknown]").textContent = unknown;
     this.remember();
+  }
+
+  // The last site; of a model that finds things, where its best query looks.
+  openAt(answer) {
+    const { scores } = answer.output;
+    this.state.site = answer.sites.at(-1).name;
+    if (this.image && this.state.asker === null && this.state.answerer === null) this.state.asker = 1 + scores.indexOf(Math.max(...scores));
   }
 
   drawTools() {
@@ -142,7 +163,7 @@ class Explorer {
 
   remember() {
     const { text, sample, step, site, head, asker, answerer, view, shown, edits, other } = this.state;
-    const kept = { text: sample === null && text !== root.dataset.text ? text : null, sample, step, site, head: head === "0" ? null : head, asker, answerer };
+    const kept = { text: (this.image || sample === null) && text !== root.dataset.text ? text : null, sample, step, site, head: head === "0" ? null : head, asker, answerer };
     remember({ ...kept, view: view === "map" ? null : view, shown: shown === "plain" ? null : shown, edits: written(edits), other: edits.some((edit) => edit.kind === "patch") ? other : null });
   }
 }

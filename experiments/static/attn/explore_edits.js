@@ -12,23 +12,28 @@ export class Edits {
       event.preventDefault();
       this.add();
     });
-    this.form.addEventListener("change", () => this.fit());
+    this.form.addEventListener("change", ({ target }) => this.fit(target.name !== "place"));
   }
 
-  // Places and heads to choose from, as the shown site has them.
-  offer(names, sites, heads) {
-    this.names = names;
-    const places = this.form.querySelector("[data-places]");
-    const old = new Set([...places.querySelectorAll("input:checked")].map((input) => input.value));
-    places.replaceChildren(...names.map((name, at) => choice(name, at, old.has(String(at)))));
+  // `places(what, site)` gives [{at, name}]: whose Q, K, V or output there is, at the shown site if none is named.
+  offer(places, sites, heads) {
+    this.places = places;
     refill(this.form.elements.site, [["", "every site"], ...sites.map((name) => [name, name])]);
     refill(this.form.elements.head, [["", "every head"], ...Array.from({ length: heads }, (_, at) => [String(at), `head ${at}`])]);
     this.fit();
   }
 
-  fit() {
+  fit(fresh = true) {
+    if (fresh) this.fitPlaces();
     const patch = this.form.elements.kind.value === "patch";
     this.form.querySelector("[data-other]").hidden = !patch;
+  }
+
+  fitPlaces() {
+    const box = this.form.querySelector("[data-places]");
+    const old = new Set([...box.querySelectorAll("input:checked")].map((input) => input.value));
+    const { what, site } = this.form.elements;
+    box.replaceChildren(...this.places(what.value, site.value).map(({ at, name }) => choice(name, at, old.has(String(at)))));
   }
 
   read() {
@@ -62,7 +67,8 @@ export class Edits {
   }
 
   words({ kind, what, places, site, head }) {
-    const named = places.map((place) => this.names?.[place] ?? place).join(kind === "swap" ? " ↔ " : ", ");
+    const known = new Map(this.places?.(what, site).map(({ at, name }) => [at, name]));
+    const named = places.map((place) => known.get(place) ?? place).join(kind === "swap" ? " ↔ " : ", ");
     const where = [site, head === undefined ? "" : `head ${head}`].filter(Boolean).join(", ");
     return `${kind} ${WHAT[what]}${named ? ` of ${named}` : ""}${where ? ` at ${where}` : ""}`;
   }

@@ -15,13 +15,17 @@ export class TokensView {
     return { askers: answer.tokens, answerers: answer.tokens };
   }
 
+  places(answer) {
+    return answer.tokens.map((name, at) => ({ at, name }));
+  }
+
   draw(answer, shown, state) {
     const site = shown.sites.find((each) => each.name === state.site);
     const names = this.names(answer);
     const head = state.head === "mean" ? null : Number(state.head);
     if (!site.weights) return this.map.replaceChildren(make("p", "quiet small", "This map is too large to send whole: choose it above to have it sent alone."));
     const weights = head === null ? mean(site.weights) : site.weights[head];
-    const chosen = { asker: Math.min(state.asker ?? 0, weights.length - 1), answerer: null };
+    const chosen = { asker: Math.min(state.asker ?? (answer.task === "language" ? Infinity : 0), weights.length - 1), answerer: null };
     chosen.answerer = state.answerer === null ? best(weights[chosen.asker]) : Math.min(state.answerer, weights[0].length - 1);
     const pick = (asker, answerer) => this.choose({ asker: asker ?? chosen.asker, answerer: answerer ?? (asker === null ? null : best(weights[asker])) });
     const arcs = state.view === "arcs" && weights.length <= ARCS_MOST;
