@@ -39,7 +39,13 @@ class Optimizer(Section):
     warmup_steps: int = Field(
         100, ge=0, le=1_000_000, description="steps of linear warm-up; a shorter run never leaves it"
     )
-    schedule: Literal["cosine", "constant"] = "cosine"
+    schedule: Literal["cosine", "constant", "linear", "inverse_sqrt", "step"] = Field(
+        "cosine", description="of the learning rate after the warm-up"
+    )
+    drop_every: int = Field(
+        1000, ge=1, le=10_000_000, description="steps between drops of the rate, for the schedule 'step'"
+    )
+    drop_factor: float = Field(0.1, gt=0, lt=1, description="what a drop multiplies the rate by")
     clip_norm: float | None = Field(0.1, gt=0, le=1e6, description="largest total gradient norm; null turns it off")
 
 
@@ -53,6 +59,15 @@ class Train(Section):
     checkpoint_every: int = Field(100, ge=1, le=10_000_000, description="steps between checkpoints")
     predictions: int = Field(8, ge=0, le=64, description="validation samples drawn at each evaluation")
     on_nan: Literal["fail", "record"] = Field("fail", description="what a non-finite loss does to the run")
+    precision: Literal["fp32", "bf16", "fp16"] = Field(
+        "fp32", description="of the forward pass; bf16 and fp16 are autocast, fp16 with a loss scale"
+    )
+    ema: float | None = Field(
+        None, gt=0, lt=1, description="decay of an average of the weights that evaluation uses; null turns it off"
+    )
+    recompute: bool = Field(False, description="gradient checkpointing: layers are computed twice to save memory")
+    compile: bool = Field(False, description="torch.compile for the training passes; needs a C++ compiler")
+    deterministic: bool = Field(True, description="only kernels that repeat bit for bit, where torch has them")
 
 
 class Record(Section):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from experiments.spec import Spec
 from tests.lab.collected import Collected, tiny, train_collected
 from workers.protocol import Checkpoint
 from workers.trainer.checkpoint import CheckpointError
@@ -29,7 +30,33 @@ def _optimizers() -> list[dict[str, object]]:
 def test_a_resumed_run_repeats_every_value_and_every_weight_bit_for_bit(
     tmp_path: Path, task: str, optimizer: dict[str, object]
 ) -> None:
-    spec = tiny(task, optimizer=optimizer, train={"steps": 7})
+    _repeats(tmp_path, tiny(task, optimizer=optimizer, train={"steps": 7}))
+
+
+@pytest.mark.parametrize(
+    "train",
+    [
+        {"precision": "bf16"},
+        {"precision": "fp16", "accumulate": 2},
+        {"ema": 0.9},
+        {"recompute": True, "deterministic": False},
+    ],
+    ids=lambda train: next(iter(train)) + "-" + str(next(iter(train.values()))),
+)
+@pytest.mark.parametrize("task", ["pointer", "segment"])
+def test_a_resumed_run_repeats_itself_in_every_way_of_training(
+    tmp_path: Path, task: str, train: dict[str, object]
+) -> None:
+    _repeats(tmp_path, tiny(task, train={"steps": 7, **train}))
+
+
+@pytest.mark.parametrize("schedule", ["linear", "inverse_sqrt", "step"])
+def test_a_resumed_run_goes_on_in_its_schedule(tmp_path: Path, schedule: str) -> None:
+    _repeats(tmp_path, tiny(optimizer={"schedule": schedule, "drop_every": 2}, train={"steps": 7}))
+
+
+def _repeats(tmp_path: Path, spec: Spec) -> None:
+    """A run of seven steps, and the same one stopped after four."""
     whole, _ = train_collected(spec, tmp_path / "whole")
     first, stopped = train_collected(spec, tmp_path / "first", stop_after=4)
     assert (stopped.step, stopped.stopped) == (4, "preempt")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,14 +10,17 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.utils import deterministic
 
 from experiments.spec import Spec
 from workers.protocol import Artifact, Started
+from workers.trainer.average import Average
 from workers.trainer.chain import ERRORS, Worst
 from workers.trainer.checkpoint import Keeper, load_checkpoint, save_checkpoint
+from workers.trainer.device import device_name, pinned_device
+from workers.trainer.forwards import Forwards
 from workers.trainer.gauges import Gauges, clip, total_norm
 from workers.trainer.optimizer import build_optimizer, learning_rate, set_learning_rate
+from workers.trainer.precision import Precision
 from workers.trainer.probe import probe, probe_names
 from workers.trainer.recorder import NonFiniteLoss, Recorder
 from workers.trainer.sites import describe, trained
@@ -59,7 +61,7 @@ def train(
         if record:
             session.gauges.before()
         scale = clip(session.gradients, norm, spec.optimizer.clip_norm)
-        session.optimizer.step()
+        session.move()
         if record:
             session.report(step, losses, (lr, norm, scale, 1000 * (time.perf_counter() - began)))
         session.look(step)
@@ -83,7 +85,13 @@ class Session:
         self.optimizer = build_optimizer(spec.optimizer, self.parameters)
         self.gauges = Gauges(self.task.model, spec.record)
         self.worst = Worst.of(self.task)
-        self.keepers: dict[str, Keeper] = {"chain": self.worst} if self.worst else {}
+        train, model = spec.train, self.task.model
+        still = [each for name, each in model.named_parameters() if name not in self.parameters]
+        self.precision = Precision(train, self.device, self.optimizer, still)
+        self.average, self.forwards = Average(train.ema, self.parameters), Forwards(train, model)
+        self.keepers: dict[str, Keeper] = {"precision": self.precision, "average": self.average}
+        if self.worst:
+            self.keepers["chain"] = self.worst
         for parameter in self.task.model.parameters():  # kept and zeroed, so that every one has a norm at every step
             parameter.grad = torch.zeros_like(parameter)
         torch.manual_seed(spec.seed)
@@ -125,10 +133,18 @@ class Session:
         count = self.spec.train.accumulate
         sums: dict[str, Tensor] = {}
         for micro_step in range(step * count, (step + 1) * count):
-            losses = self.task.losses(micro_step)
-            (losses["total"] / count).backward()
+            with self.forwards.taken():
+                with self.precision.cast():
+                    losses = self.task.losses(micro_step)
+                self.precision.backward(losses["total"] / count)
             sums = {name: sums.get(name, 0) + value.detach() / count for name, value in losses.items()}
+        self.precision.unscale()
         return sums
+
+    def move(self) -> None:
+        """The optimizer's step, and what follows the weights."""
+        self.precision.step()
+        self.average.update()
 
     def records(self, step: int) -> bool:
         return step % self.spec.record.every == 0 or self._last(step)
@@ -144,7 +160,8 @@ class Session:
         if step % self.spec.record.probe_every == 0 or self._last(step):
             self._probe(step)
         if (step + 1) % self.spec.train.eval_every == 0 or self._last(step):
-            self._evaluate(step)
+            with self.average.shown():
+                self._evaluate(step)
         if self._last(step) and self.finals:
             self._finish(step)
 
@@ -169,7 +186,8 @@ class Session:
 
     def _finish(self, step: int) -> None:
         self.task.model.eval()
-        finals = {**self.task.final(), **(self.worst.finals() if self.worst else {})}
+        with self.average.shown():
+            finals = {**self.task.final(), **(self.worst.finals() if self.worst else {})}
         self.recorder.add("test", step, {f"test/{name}": value for name, value in finals.items()})
         self.task.model.train()
 
@@ -196,24 +214,6 @@ class Session:
 
     def _last(self, step: int) -> bool:
         return step + 1 == self.spec.train.steps
-
-
-def pinned_device(spec: Spec) -> torch.device:
-    """The spec's device, with threads and kernels pinned so that a repetition gives the same bits."""
-    torch.set_num_threads(spec.resources.threads)
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a debugging aid that costs time
-    wanted = spec.resources.device
-    if wanted == "auto":
-        wanted = "cuda" if torch.cuda.is_available() else "cpu"
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise ValueError("the spec asks for a CUDA device and this machine has none")
-    return torch.device(wanted)
-
-
-def device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
 def _filled(value: float, device: torch.device) -> Tensor:

@@ -1,0 +1,28 @@
+"""The device of a run, pinned so that a repetition gives the same bits."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+from torch.utils import deterministic
+
+from experiments.spec import Spec
+
+
+def pinned_device(spec: Spec) -> torch.device:
+    """The spec's device, with threads pinned, and kernels too unless the spec lets them be the fastest ones."""
+    torch.set_num_threads(spec.resources.threads)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(spec.train.deterministic, warn_only=True)
+    deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a debugging aid that costs time
+    wanted = spec.resources.device
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise ValueError("the spec asks for a CUDA device and this machine has none")
+    return torch.device(wanted)
+
+
+def device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"

@@ -1,0 +1,59 @@
+"""In which precision a step computes. Weights, gradients and the optimizer stay in float32; evaluations and probes
+compute in it too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor, nn
+
+from experiments.spec import Train
+
+HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Precision:
+    """Autocast for the forward pass, and for fp16 a loss scale that keeps small gradients from vanishing: it halves
+    and the step is left out where a gradient overflows, and doubles after 2000 steps without one. Norms and clipping
+    see gradients without the scale, whether the optimizer moves a parameter or not."""
+
+    def __init__(
+        self,
+        spec: Train,
+        device: torch.device,
+        optimizer: torch.optim.Optimizer,
+        still: Sequence[nn.Parameter],
+    ) -> None:
+        self.device, self.dtype = device, HALVES.get(spec.precision)
+        self.optimizer = optimizer
+        self.scaler = torch.amp.GradScaler(device.type, enabled=spec.precision == "fp16")
+        self._still = torch.optim.SGD(still, lr=0.0) if still else None  # never stepped: a handle for `unscale_`
+
+    def cast(self) -> AbstractContextManager[object]:
+        """Around a forward pass."""
+        return nullcontext() if self.dtype is None else torch.autocast(self.device.type, self.dtype)
+
+    def backward(self, loss: Tensor) -> None:
+        self.scaler.scale(loss).backward()
+
+    def unscale(self) -> None:
+        """Call once when a step's gradients are complete."""
+        self.scaler.unscale_(self.optimizer)
+        if self._still is not None:
+            self.scaler.unscale_(self._still)
+
+    def step(self) -> None:
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+
+    def state(self) -> dict[str, Tensor]:
+        """Empty without a scale."""
+        return {name: torch.tensor(value, dtype=torch.float64) for name, value in self.scaler.state_dict().items()}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        if state:
+            counters = {"growth_interval", "_growth_tracker"}
+            plain = {name: value.item() for name, value in state.items()}
+            self.scaler.load_state_dict({name: int(v) if name in counters else v for name, v in plain.items()})
