@@ -16,11 +16,14 @@ from experiments.spec import SpecError, flatten, parse_spec, resolved
 
 from .access import may_edit, require_editor, run_or_404
 from .explore import attention
+from .explore_series import flow_tab, probes_tab
 from .panels import names_of, panels_of
 
 TABS = {
     "training": "Training",
     "attention": "Attention",
+    "flow": "Gradient chain",
+    "probes": "Probes",
     "config": "Config",
     "log": "Log",
     "events": "Events",
@@ -204,6 +207,8 @@ def _artifacts(request: HttpRequest, run: Run) -> dict[str, Any]:
 _TAB_CONTEXT = {
     "training": _training,
     "attention": attention,
+    "flow": flow_tab,
+    "probes": probes_tab,
     "config": _config,
     "log": _log,
     "events": _events,

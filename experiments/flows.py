@@ -1,0 +1,39 @@
+"""The gradient chain of a run as a ladder: stations from the loss to W_q at every site, over training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from experiments import store
+
+STATIONS = ("pred", "queries", "out", "mix", "weights", "logits", "Q", "W_q")  # from the loss's side on
+FINALS = {"fp32": "test/chain_error/fp32", "fp64": "test/chain_error/fp64"}
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """One site: norms float32 [stations, columns] and the relative error of the analytic end [columns]."""
+
+    site: str
+    stations: list[str]
+    values: list[NDArray[np.float32]]
+    error: NDArray[np.float32] | None
+
+
+def flow(run_id: int, columns: int) -> tuple[NDArray[np.int64], list[Ladder], dict[str, float | None]]:
+    """Steps [columns], a ladder for each site, and the last errors by precision; a column holds its last value."""
+    grid = store.grid(run_id, ["flow/*/*", "chain_error/*"], columns=columns, reduce="last")
+    rows = {name: np.ascontiguousarray(row) for name, row in zip(grid.names, grid.values, strict=True)}
+    sites = list(dict.fromkeys(name.split("/")[1] for name in rows if name.startswith("flow/")))
+    last = store.last_values([run_id], FINALS.values()).get(run_id, {})
+    return grid.steps, [_ladder(site, rows) for site in sites], {key: last.get(name) for key, name in FINALS.items()}
+
+
+def _ladder(site: str, rows: dict[str, Any]) -> Ladder:
+    names = [name.rpartition("/")[2] for name in rows if name.startswith(f"flow/{site}/")]
+    stations = [*(known for known in STATIONS if known in names), *(name for name in names if name not in STATIONS)]
+    return Ladder(site, stations, [rows[f"flow/{site}/{each}"] for each in stations], rows.get(f"chain_error/{site}"))

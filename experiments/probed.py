@@ -1,0 +1,43 @@
+"""What linear probes read from Q, K, V and the bare input of a run, beside an untrained net and a control task."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from experiments import store
+
+VECTORS = ("q", "k", "v", "x")
+PROPERTIES = ("edge", "colour", "class", "position")
+BASELINES = {"trained": "", "untrained": "untrained/", "control": "control/"}
+MISSING = (
+    "this run has no probes: they are fitted once, after the last step, by segmentation runs on scenes; "
+    "see the preset what-qkv-learn"
+)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Balanced accuracy of one probe; None where it was not fitted."""
+
+    vector: str
+    property: str
+    trained: float | None
+    untrained: float | None
+    control: float | None
+
+
+def probes(run_id: int) -> list[Probe]:
+    """By property, then by vector; empty for a run without."""
+    names = {
+        (vector, of, key): f"test/{prefix}probe/{vector}/{of}"
+        for of in PROPERTIES
+        for vector in VECTORS
+        for key, prefix in BASELINES.items()
+    }
+    last = store.last_values([run_id], names.values()).get(run_id, {})
+    found = [
+        Probe(vector, of, *(last.get(names[vector, of, key]) for key in BASELINES))
+        for of in PROPERTIES
+        for vector in VECTORS
+    ]
+    return [probe for probe in found if probe.trained is not None]
