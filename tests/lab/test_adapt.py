@@ -228,6 +228,16 @@ def test_the_map_of_torchs_own_attention_is_seen_in_inference_too(weights: bool)
     assert seen["attention"].entropy == pytest.approx(wanted.item(), abs=1e-5)
 
 
+def test_the_example_of_the_documentation_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "any-model.md").read_text()
+    monkeypatch.chdir(tmp_path)
+    exec(page.split("```python\n")[1].split("```")[0], {})
+    with pa.ipc.open_stream(str(tmp_path / "runs" / "mine" / "train.arrow")) as reader:
+        table = reader.read_all()
+    assert len(table) == 20
+    assert "grad_norm/self_attn/W_q/head.3" in table.schema.metadata[b"names"].decode().split("\n")
+
+
 def test_a_loop_of_ones_own_is_recorded_to_a_folder(tmp_path: Path) -> None:
     model, loss_of = foreign.multihead()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from safetensors.numpy import load_file
 
 from experiments.spec import Spec, SpecError, parse_spec
@@ -15,6 +16,7 @@ from tests.lab.collected import train_collected
 from workers.protocol import Artifact, Checkpoint, Started
 from workers.trainer.hf_library import transformers
 
+EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
 GPT2 = {"model_type": "gpt2", "n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 16}
 LLAMA = {"model_type": "llama", **foreign.SIZES, "num_hidden_layers": 1, "num_key_value_heads": 2}
 VIT = {"model_type": "vit", **foreign.SIZES, "patch_size": 4}
@@ -158,3 +160,15 @@ def test_what_only_the_library_knows_is_refused_at_its_field_too(
     with pytest.raises(SpecError, match=words) as caught:
         train_collected(spec_of(data, None, model=model), tmp_path)
     assert caught.value.errors[0].dotted == path
+
+
+@pytest.mark.slow
+def test_sam3_overfits_eight_scenes(tmp_path: Path) -> None:
+    """The example of docs/any-model.md: the tiny configuration, our matcher, our losses."""
+    told = yaml.safe_load((EXAMPLES / "sam3-tiny.yaml").read_text())
+    assert told["data"]["train_size"] == told["train"]["batch_size"] == 8
+    told["train"]["predictions"] = 0
+    sink, _ = train_collected(parse_spec(told), tmp_path)
+    assert sink.of(Started)[0].parameters == 267_066
+    loss = sink.values("loss/total")
+    assert loss[0] / loss[-1] >= 5

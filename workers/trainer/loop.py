@@ -93,7 +93,8 @@ class Session:
         if self.worst:
             self.keepers["chain"] = self.worst
         for parameter in self.task.model.parameters():  # kept and zeroed, so that every one has a norm at every step
-            parameter.grad = torch.zeros_like(parameter)
+            if parameter.requires_grad:
+                parameter.grad = torch.zeros_like(parameter)
         torch.manual_seed(spec.seed)
 
     @property
