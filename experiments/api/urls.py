@@ -3,6 +3,7 @@
 from django.urls import path
 
 from . import (
+    attention,
     auth,
     bands,
     evidence,
@@ -44,6 +45,7 @@ urlpatterns = [
     path("runs/<int:run_id>/logs/", evidence.RunLogs.as_view(), name="api-run-logs"),
     path("runs/<int:run_id>/events/", evidence.RunEvents.as_view(), name="api-run-events"),
     path("runs/<int:run_id>/artifacts/", evidence.RunArtifacts.as_view(), name="api-run-artifacts"),
+    path("runs/<int:run_id>/attention/", attention.RunAttention.as_view(), name="api-run-attention"),
     path("runs/<int:run_id>/flow/", flow.RunFlow.as_view(), name="api-run-flow"),
     path("runs/<int:run_id>/probes/", probes.RunProbes.as_view(), name="api-run-probes"),
     path("runs/<int:run_id>/questions/", questions.RunQuestions.as_view(), name="api-run-questions"),

@@ -79,6 +79,9 @@ class Record(Section):
     weight_norm: bool = Field(True, description="‖W‖ per matrix")
     probe_every: int = Field(100, ge=1, le=10_000_000, description="steps between explicit attention probes")
     finals: bool = Field(True, description="score the trained model on the test split after the last step")
+    maps_every: int | None = Field(
+        None, ge=0, le=10_000_000, description="steps between stored attention maps; null: some probes, 0: none"
+    )
 
 
 class Resources(Section):

@@ -42,7 +42,7 @@ def test_every_call_of_the_contract_is_documented(whole: dict[str, Any]) -> None
     reads = ["/presets/", "/presets/{name}/", "/experiments/", "/experiments/{experiment_id}/", "/runs/", f"{run}/"]
     reads += [f"{run}/{part}/" for part in ("series", "export", "predictions", "logs", "events", "artifacts")]
     reads += ["/series/", "/series/grid/", "/series/groups/", "/workers/", "/queue/", "/schema/"]
-    reads += ["/questions/{question_id}/", f"{run}/flow/", f"{run}/probes/"]
+    reads += ["/questions/{question_id}/", f"{run}/flow/", f"{run}/probes/", f"{run}/attention/"]
     reads += ["/presets/{name}/verdict/", "/experiments/{experiment_id}/report/"]
     writes = [
         "/auth/login/",

@@ -34,7 +34,8 @@ class Scene:
     about: dict[str, Any]
 
     def run(self, model: nn.Module) -> Found:
-        found: Found = model(self.batch.images, self.batch.tokens, self.batch.said)
+        batch = self.batch.to(next(model.parameters()).device)
+        found: Found = model(batch.images, batch.tokens, batch.said)
         return found
 
     def output(self, raw: Found) -> dict[str, Any]:

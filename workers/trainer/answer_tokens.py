@@ -40,7 +40,8 @@ class Tokens:
     about: dict[str, Any]
 
     def run(self, model: nn.Module) -> Tensor:
-        logits: Tensor = model(self.fields_1TF, self.mask)
+        device = next(model.parameters()).device
+        logits: Tensor = model(self.fields_1TF.to(device), None if self.mask is None else self.mask.to(device))
         return logits[0]  # TC
 
     def output(self, raw: Tensor) -> dict[str, Any]:

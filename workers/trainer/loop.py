@@ -13,6 +13,7 @@ from torch import Tensor
 
 from experiments.spec import Spec
 from workers.protocol import Artifact, Started
+from workers.trainer import maps
 from workers.trainer.average import Average
 from workers.trainer.chain import ERRORS, Worst
 from workers.trainer.checkpoint import Keeper, load_checkpoint, save_checkpoint
@@ -160,6 +161,9 @@ class Session:
         """Evaluate, draw and probe where they are due."""
         if step % self.spec.record.probe_every == 0 or self._last(step):
             self._probe(step)
+        if maps.due(self.spec, step):
+            for artifact in maps.kept(self.task, self.spec.task, step, self.scratch):
+                self.recorder.say(artifact)
         if (step + 1) % self.spec.train.eval_every == 0 or self._last(step):
             with self.average.shown():
                 self._evaluate(step)
