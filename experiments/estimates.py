@@ -19,6 +19,7 @@ from .spec import (
     HfSpec,
     Kind,
     LanguageSpec,
+    PluginSpec,
     PointerSpec,
     RolesSpec,
     SegmenterModel,
@@ -49,7 +50,7 @@ LOOKED_AT = 200  # newest measured runs among which one like this is looked for
 
 def parameters(spec: Spec) -> int | None:
     """Trainable and frozen parameters of the model that the spec describes; None where only its library can tell."""
-    if isinstance(spec, HfSpec):
+    if isinstance(spec, HfSpec | PluginSpec) or not spec.model.attention.variants <= MATRICES.keys():
         return None
     if isinstance(spec, SegmentSpec):
         return _segmenter(spec.model)

@@ -15,7 +15,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from experiments.sections.attention import Attention, Kind, Matrix, Transformer, Variant
+from experiments.sections.attention import Attention, Kind, Matrix, Transformer
+from experiments.sections.attention_names import Variant
 from experiments.sections.base import Section
 from experiments.sections.data import (
     CocoData,
@@ -28,6 +29,7 @@ from experiments.sections.data import (
 )
 from experiments.sections.hf import HfModel
 from experiments.sections.models import ClassifierModel, SegmenterModel, TokenModel
+from experiments.sections.plugins import PluginData, PluginLoss, PluginModel, is_plugin
 from experiments.sections.question import Ask, Edit
 from experiments.sections.training import Optimizer, Record, Resources, SegmentLoss, Train
 from experiments.spec_errors import FieldError, SpecError, message, unknown_choice
@@ -139,7 +141,16 @@ class HfSpec(BaseSpec):
         return model
 
 
-Spec = SegmentSpec | ClassifySpec | PointerSpec | RolesSpec | LanguageSpec | HfSpec
+class PluginSpec(BaseSpec):
+    """A task of an operator's package, which checks what stands in data, model and loss itself."""
+
+    task: str
+    data: PluginData
+    model: PluginModel = PluginModel()
+    loss: PluginLoss = PluginLoss()
+
+
+Spec = SegmentSpec | ClassifySpec | PointerSpec | RolesSpec | LanguageSpec | HfSpec | PluginSpec
 TASKS: dict[str, type[Spec]] = {
     "segment": SegmentSpec,
     "classify": ClassifySpec,
@@ -158,10 +169,10 @@ def parse_spec(raw: object) -> Spec:
     if not isinstance(raw, Mapping):
         raise SpecError([FieldError((), "a spec is a mapping of sections")])
     task = raw.get("task")
-    if not isinstance(task, str) or task not in TASKS:
+    if not isinstance(task, str) or (task not in TASKS and not is_plugin(task)):
         raise SpecError([FieldError(("task",), unknown_choice(task, list(TASKS)))])
     try:
-        return TASKS[task].model_validate(raw)
+        return TASKS.get(task, PluginSpec).model_validate(raw)
     except ValidationError as error:
         raise SpecError([_field_error(item, raw) for item in error.errors()]) from None
 

@@ -14,6 +14,8 @@ from typing import Any
 import billiard
 import psutil
 
+from workers import installed
+
 _QUERY = ("index", "uuid", "name", "memory.total", "memory.used", "utilization.gpu", "driver_version")
 
 
@@ -69,4 +71,5 @@ def facts() -> dict[str, Any]:
         "cores": psutil.cpu_count(),
         "memory": psutil.virtual_memory().total,
         "gpus": gpus(),
+        "plugins": installed.names(),
     }

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from experiments import estimates, lifecycle
+from experiments import estimates, lifecycle, plugins
 from experiments.models import Experiment, Project, Run
 from experiments.models.runs import RunQuerySet
 from experiments.states import ENDED, State
@@ -189,7 +189,7 @@ def _cancel_unless_ended(run_id: int, request: Request) -> None:
 
 
 def _plan(raw: dict[str, Any]) -> Plan:
-    return plan(raw, max_runs=settings.ATTN_MAX_RUNS)
+    return plugins.check(plan(raw, max_runs=settings.ATTN_MAX_RUNS))
 
 
 def _idempotency_key(request: Request) -> str | None:

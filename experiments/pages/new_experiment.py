@@ -14,7 +14,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_POST
 
-from experiments import estimates, lifecycle
+from experiments import estimates, lifecycle, plugins
 from experiments.models import Project, Run
 from experiments.presets import presets
 from experiments.spec import TASKS, FieldError, flatten
@@ -65,7 +65,7 @@ def judge(request: HttpRequest, draft: Draft) -> Verdict:
     if draft.wrong:
         return Verdict(errors=draft.wrong)
     try:
-        found = plan(body, max_runs=settings.ATTN_MAX_RUNS)
+        found = plugins.check(plan(body, max_runs=settings.ATTN_MAX_RUNS))
     except SubmissionError as error:
         lines = yamltext.lines_of(draft.yaml, error.errors) if draft.source == "yaml" else {}
         return Verdict(errors=error.errors, lines=lines)

@@ -8,8 +8,8 @@ from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from .base import Section
+from .plugins import VariantName
 
-Variant = Literal["full", "no_q", "no_k", "no_v", "tied_qk", "no_qk", "const_q", "uniform"]
 Matrix = Literal["W_q", "W_k", "W_v", "W_o"]
 Init = Literal["normal", "xavier", "orthogonal", "zeros"]
 Scale = Literal["sqrt_dk", "none"]
@@ -22,7 +22,9 @@ IDENTITY = {"no_q": "d_k", "no_k": "d_k", "no_qk": "d_k", "no_v": "d_v"}
 class OfKind(Section):
     """What the sites of one kind do otherwise than the rest."""
 
-    variant: Variant | None = Field(None, description="which projections sites of this kind have; empty: as the rest")
+    variant: VariantName | None = Field(
+        None, description="which projections sites of this kind have; empty: as the rest"
+    )
 
 
 class ByKind(Section):
@@ -37,7 +39,7 @@ class ByKind(Section):
 class Attention(Section):
     """How every attention site of the model projects, compares and starts."""
 
-    variant: Variant = Field("full", description="which projections exist; 'full' is the textbook form")
+    variant: VariantName = Field("full", description="which projections exist; 'full' is the textbook form")
     init: Init = Field("normal", description="how W_q, W_k, W_v and W_o start")
     init_std: float = Field(0.02, gt=0, le=1, description="standard deviation of the normal start")
     scale: Scale = Field("sqrt_dk", description="what QKᵀ is divided by")

@@ -10,6 +10,7 @@ from experiments.spec import Spec
 from workers.trainer.classify import ClassifyTask
 from workers.trainer.hf import hf_task
 from workers.trainer.language import LanguageTask
+from workers.trainer.plugins import load
 from workers.trainer.pointer import PointerTask
 from workers.trainer.roles import RolesTask
 from workers.trainer.segment import SegmentTask
@@ -26,5 +27,6 @@ TASKS: dict[str, Any] = {
 
 
 def build_task(spec: Spec, device: torch.device) -> Task:
-    task: Task = TASKS[spec.task](spec, device)
+    """A task of ours, or of a package installed here."""
+    task: Task = (TASKS.get(spec.task) or load("tasks", spec.task))(spec, device)
     return task

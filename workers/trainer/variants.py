@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from experiments.spec import Attention as AttentionSpec
 from experiments.spec import Kind
 from workers.trainer.attention import Attention
+from workers.trainer.plugins import load
 
 
 class Full(Attention):
@@ -111,4 +112,5 @@ VARIANTS: dict[str, type[Attention]] = {
 def build_attention(d_model: int, heads: int, spec: AttentionSpec, kind: Kind) -> Attention:
     """A site whose keys come from `kind`: self, text, image or text_to_image."""
     own = spec.of(kind)
-    return VARIANTS[own.variant](d_model, heads, own)
+    variant: type[Attention] = VARIANTS.get(own.variant) or load("variants", own.variant)
+    return variant(d_model, heads, own)

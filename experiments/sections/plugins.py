@@ -1,0 +1,80 @@
+"""Names that an operator's package gives meaning to: `package.name`, told apart from ours by the dot."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, get_args
+
+from pydantic import AfterValidator, JsonValue, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from .attention_names import Variant
+from .base import Section
+
+DOTTED = re.compile(r"[a-z][a-z0-9_]{0,39}\.[a-z][a-z0-9_]{0,39}")
+GROUPS = ("variants", "tasks", "models", "datasets")  # entry points stand in attnservice.<group>
+OURS = get_args(Variant)
+
+
+def is_plugin(name: object) -> bool:
+    return isinstance(name, str) and DOTTED.fullmatch(name) is not None
+
+
+def _variant(name: str) -> str:
+    if name in OURS or is_plugin(name):
+        return name
+    known = ", ".join(f"'{own}'" for own in OURS)
+    raise PydanticCustomError(
+        "variant", "must be one of {known}, or package.name of an installed package; you gave '{name}'",
+        {"known": known, "name": name},
+    )  # fmt: skip
+
+
+# A variant of ours, or one of a package. The form offers ours.
+VariantName = Annotated[
+    str, AfterValidator(_variant), WithJsonSchema({"type": "string", "enum": list(OURS)}, mode="validation")
+]
+
+
+class PluginData(Section, extra="allow"):
+    """What the package's task reads; `dataset` may name one of a package."""
+
+    dataset: str
+    __pydantic_extra__: dict[str, JsonValue]
+
+
+class PluginModel(Section, extra="allow"):
+    """What the package's task builds; `name` may name a model of a package."""
+
+    __pydantic_extra__: dict[str, JsonValue]
+
+
+class PluginLoss(Section, extra="allow"):
+    """Weights of the package's loss terms."""
+
+    __pydantic_extra__: dict[str, float]
+
+
+def needs(spec: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """What a resolved spec asks of a worker's packages: `<group>:<name>`, and the path of the field that does."""
+    found: dict[str, tuple[str, ...]] = {}
+    for path, value in _leaves(spec):
+        if is_plugin(value) and (group := _group(path)):
+            found.setdefault(f"{group}:{value}", path)
+    return found
+
+
+def _group(path: tuple[str, ...]) -> str | None:
+    places = {("task",): "tasks", ("data", "dataset"): "datasets", ("model", "name"): "models"}
+    if path in places:
+        return places[path]
+    return "variants" if path[:2] == ("model", "attention") and path[-1] == "variant" else None
+
+
+def _leaves(tree: Mapping[str, Any], at: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, (*at, key))
+        else:
+            yield (*at, key), value
