@@ -8,6 +8,7 @@ from typing import Any
 from django.http import HttpRequest
 
 from experiments import questions
+from experiments.attention_maps import steps_with_maps
 from experiments.models import Run
 
 
@@ -54,4 +55,5 @@ def attention(request: HttpRequest, run: Run) -> dict[str, Any]:
         "checkpoints": list(run.checkpoints.filter(step__lte=run.checkpoint_step).values_list("step", flat=True)),
         "explorers": len(questions.explorers()),
         "no_explorer": questions.NOBODY,
+        "map_steps": steps_with_maps(run),
     }

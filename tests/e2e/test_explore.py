@@ -56,6 +56,11 @@ def test_a_typed_sentence_shows_its_weights_within_a_second(open_page: Callable[
     page.get_by_role("button", name="Add this change").click()
     seen = answered(page, seen)
     assert page.locator(".ask-output tbody tr").count() == 4
+    page.locator("[data-maps][data-shown='59']").wait_for()
+    slider = page.locator("#maps-at")
+    slider.focus()
+    slider.press("Home")
+    page.locator("[data-maps][data-shown='0']").wait_for()
     page.reload()  # the address holds everything
     answered(page, seen)
     assert page.locator(".ask-edit").inner_text().startswith("swap Q of 我 ↔ 苹果")
