@@ -37,6 +37,8 @@ class Orders(Message):
     scratch: str  # a folder of the attempt's own; checkpoints and pictures are written here
     start_step: int = 0
     checkpoint: str | None = None  # a readable local path
+    forked: bool = False  # the checkpoint is another run's: take over what fits
+    parent: dict[str, Any] | None = None  # that run's spec, where it is still known
     time_offset: float = 0.0  # seconds between the run's start and the sending of this message
 
 

@@ -115,6 +115,8 @@ class Supervision:
             scratch=str(self._scratch),
             start_step=claim.start_step,
             checkpoint=checkpoint,
+            forked=claim.forked,
+            parent=claim.parent,
             time_offset=claim.time_offset + elapsed if claim.time_offset else 0.0,
         )
         self._ordered = time.time()

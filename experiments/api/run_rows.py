@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, Literal, get_args
 
 from pydantic import BaseModel
+from pydantic import Field as PField
 
 from experiments.models import Headline, Run
 from experiments.states import Desired, State
@@ -14,6 +15,7 @@ from experiments.states import Desired, State
 Field = Literal[
     "id", "experiment", "name", "project", "state", "desired", "reason", "detail", "step", "steps", "attempt",
     "params", "seed", "pool", "priority", "worker", "spec", "spec_hash", "summary", "created", "started", "finished",
+    "parent", "parent_step",
 ]  # fmt: skip
 FIELDS: tuple[Field, ...] = get_args(Field)
 HEAVY: frozenset[Field] = frozenset({"spec", "summary", "detail"})
@@ -57,9 +59,11 @@ class RunRow(BaseModel):
     created: datetime | None = None
     started: datetime | None = None
     finished: datetime | None = None
+    parent: int | None = PField(None, description="the run that this one was forked from")
+    parent_step: int | None = PField(None, description="completed steps it began with")
 
 
-_DIRECT = {"step": "committed_step", "attempt": "fence", "experiment": "experiment_id"}
+_DIRECT = {"step": "committed_step", "attempt": "fence", "experiment": "experiment_id", "parent": "parent_id"}
 _READ: dict[Field, Callable[[Run], Any]] = {
     "name": lambda run: run.experiment.name,
     "project": lambda run: run.project.name,

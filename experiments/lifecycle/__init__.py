@@ -3,6 +3,7 @@
 from .asking import param_text, request_cancel, retry, submit
 from .checkpoints import fall_back, publish_checkpoint, seal
 from .expiry import expire, seal_finished
+from .forking import fork
 from .growing import TooMany, append_seeds
 from .holding import (
     Claim,
@@ -40,6 +41,7 @@ __all__ = [
     "expire",
     "fail",
     "fall_back",
+    "fork",
     "idle_slots",
     "param_text",
     "publish_checkpoint",

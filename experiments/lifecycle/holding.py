@@ -26,7 +26,8 @@ from .moves import Held, LeaseLost, event, finish, move, requeue, row_of
 class Claim:
     """What a worker needs in order to execute: `start_step` completed steps lie in `checkpoint`.
 
-    `surplus` names stored files that nothing refers to any more, since the claim truncated past the checkpoint.
+    `parent` is the spec of the run that this one was forked from. `surplus` names stored files that nothing refers
+    to any more, since the claim truncated past the checkpoint.
     """
 
     held: Held
@@ -36,6 +37,12 @@ class Claim:
     checkpoint: Checkpoint | None
     time_offset: float
     surplus: tuple[str, ...] = ()
+    parent: dict[str, Any] | None = None
+
+    @property
+    def forked(self) -> bool:
+        """Whether the checkpoint is another run's: no attempt of this run has written it."""
+        return self.checkpoint is not None and self.checkpoint.fence == 0
 
 
 def claim(pools: Sequence[str], worker: Worker) -> Claim | None:
@@ -82,7 +89,8 @@ def _try_claim(run: Run, worker: Worker) -> Claim | None:
     message = f"claimed by {worker.name}" + (f", resuming at step {start}" if start else "")
     event(run, Actor.WORKER, "claimed", who=worker.name, to=State.CLAIMED, fence=held.fence, message=message)
     elapsed = (db_now() - run.started).total_seconds() if run.started else 0.0
-    return Claim(held, run.spec, run.steps, start, checkpoint, elapsed, surplus)
+    parent = Run.objects.filter(pk=run.parent_id).values_list("spec", flat=True).first() if run.parent_id else None
+    return Claim(held, run.spec, run.steps, start, checkpoint, elapsed, surplus, parent)
 
 
 def start(held: Held, *, pid: int, device: str, info: dict[str, Any]) -> None:

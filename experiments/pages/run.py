@@ -30,6 +30,7 @@ TABS = {
     "artifacts": "Artifacts",
 }
 LOG_TAIL = 400
+FORKS_SHOWN = 20
 _SECTIONS = ("task", "seed", "data", "model", "loss", "train", "optimizer", "record", "resources")
 _ORDER = {name: place for place, name in enumerate(_SECTIONS)}  # what one looks for first
 QUANTITIES = (
@@ -125,6 +126,8 @@ def _head(request: HttpRequest, run: Run) -> dict[str, Any]:
         "may_edit": may_edit(request, run.project),
         "elapsed": (run.finished - run.started) if run.started and run.finished else None,
         "left": _left(run, attempt),
+        "forks": run.forks.order_by("id").only("id", "state", "parent_step", "parent_id")[:FORKS_SHOWN],
+        "checkpointed": run.checkpoint_step > 0,
     }
 
 

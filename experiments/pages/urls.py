@@ -7,7 +7,7 @@ from django.contrib.auth.views import LogoutView
 from django.urls import path
 from django.views.generic import RedirectView
 
-from . import compare, experiments, home, machines, new_experiment, run, runs, session
+from . import compare, experiments, forks, home, machines, new_experiment, run, runs, session
 
 urlpatterns = [
     path("login/", session.Login.as_view(), name="login"),
@@ -28,6 +28,7 @@ urlpatterns = [
     path("runs/<int:pk>/log/", login_required(run.run_log), name="run-log"),
     path("runs/<int:pk>/events/", login_required(run.run_events), name="run-events"),
     path("runs/<int:pk>/cancel/", login_required(run.run_cancel), name="run-cancel"),
+    path("runs/<int:pk>/fork/", login_required(forks.run_fork), name="run-fork"),
     path("runs/<int:pk>/retry/", login_required(run.run_retry), name="run-retry"),
     path("compare/", login_required(compare.compare), name="compare"),
     path("workers/", login_required(machines.workers_page), name="workers"),

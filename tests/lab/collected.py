@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from experiments.spec import Spec, parse_spec
 from workers.frames import decode
 from workers.protocol import Flush, Message, Schema
-from workers.trainer.loop import Outcome, Why, train
+from workers.trainer.loop import Fork, Outcome, Why, train
 from workers.trainer.recorder import Recorder
 
 Points = dict[str, tuple[NDArray[np.int64], NDArray[np.float32]]]
@@ -97,7 +97,12 @@ class Collected:
 
 
 def train_collected(
-    spec: Spec, scratch: Path, *, stop_after: int | None = None, checkpoint: Path | None = None
+    spec: Spec,
+    scratch: Path,
+    *,
+    stop_after: int | None = None,
+    checkpoint: Path | None = None,
+    fork: Fork | None = None,
 ) -> tuple[Collected, Outcome]:
     """Train with everything kept; `stop_after` asks for an end after that many steps."""
     sink = Collected()
@@ -106,4 +111,4 @@ def train_collected(
     def should_stop() -> Why | None:
         return "preempt" if stop_after is not None and recorder.hi >= stop_after else None
 
-    return sink, train(spec, recorder, should_stop, scratch=scratch, checkpoint=checkpoint)
+    return sink, train(spec, recorder, should_stop, scratch=scratch, checkpoint=checkpoint, fork=fork)

@@ -11,8 +11,9 @@ from safetensors.numpy import load_file
 
 from experiments.spec import Spec
 from tests.lab.collected import Collected, tiny, train_collected
-from workers.protocol import Checkpoint
+from workers.protocol import Checkpoint, Log
 from workers.trainer.checkpoint import CheckpointError
+from workers.trainer.loop import Fork
 
 EXEMPT = ("time/", "system/")
 
@@ -99,3 +100,34 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(tmp_path: Pat
     other, _ = train_collected(spec.model_copy(update={"seed": 1}), tmp_path / "c")
     np.testing.assert_array_equal(first.values("loss/total"), second.values("loss/total"))
     assert (first.values("loss/total") != other.values("loss/total")).all()
+
+
+def _forked(tmp_path: Path, **changes: dict[str, object]) -> tuple[str, dict[str, np.ndarray]]:
+    """A fork of a run of 3 steps that trains one step more, and what it said about its beginning."""
+    first, _ = train_collected(tiny(train={"steps": 3}), tmp_path / "parent")
+    fork = Fork(tiny(train={"steps": 3}))
+    sink, done = train_collected(
+        tiny(train={"steps": 4}, **changes), tmp_path / "fork", checkpoint=_last_checkpoint(first), fork=fork
+    )
+    assert done.step == 4
+    return sink.of(Log)[0].text, load_file(_last_checkpoint(sink))
+
+
+def test_a_fork_takes_weights_and_optimizer_and_begins_where_its_parent_stood(tmp_path: Path) -> None:
+    words, kept = _forked(tmp_path, optimizer={"schedule": "constant"})
+    assert words == "forked at step 3: the parent's weights and its optimizer state"
+    assert kept["optimizer/0/step"] == 4
+
+
+@pytest.mark.parametrize("changes", [{"optimizer": {"name": "sgd"}}, {"model": {"attention": {"frozen": ["W_q"]}}}])
+def test_a_fork_begins_with_a_fresh_optimizer_where_the_parents_state_belongs_to_other_numbers(
+    tmp_path: Path, changes: dict[str, dict[str, object]]
+) -> None:
+    words, kept = _forked(tmp_path, **changes)
+    assert "a fresh optimizer" in words
+    assert kept.get("optimizer/0/step", 1) == 1
+
+
+def test_a_fork_into_another_shape_is_the_specs_fault(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="do not fit"):
+        _forked(tmp_path, model={"ffn": 32})

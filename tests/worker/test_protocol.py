@@ -12,11 +12,12 @@ import pytest
 from django.core.files.storage import default_storage
 
 from experiments import lifecycle
+from experiments.forks import fork_plan
 from experiments.models import Run
 from experiments.models import Worker as WorkerRow
 from experiments.states import Reason, State
 from tests.worker import fleet
-from tests.worker.looking import assert_whole, ended, fresh, queue, reaches, story
+from tests.worker.looking import assert_whole, ended, fresh, queue, reaches, recorded, story
 
 
 @pytest.mark.db
@@ -119,6 +120,17 @@ def test_a_cancelled_run_goes_on_from_its_checkpoint_when_it_is_retried(worker: 
     fleet.wait_for(lambda: fresh(run).state == State.SUCCEEDED)
     assert_whole(run)
     assert run.attempts.order_by("fence").last().start_step == 16
+
+
+def test_a_fork_is_trained_from_its_parents_file(worker: fleet.Worker) -> None:
+    parent = queue(steps=20, every=10)
+    ended(parent)
+    changed = fork_plan(fresh(parent), 10, {"optimizer.lr": 0.5, "train.steps": 30})
+    child = lifecycle.fork(fresh(parent), 10, changed, None)
+    child = ended(child)
+    assert (child.state, child.parent_id, child.fence) == (State.SUCCEEDED, parent.pk, 1)
+    assert recorded(child)["lr"].steps.tolist() == list(range(10, 30))  # the parent has the rest
+    assert default_storage.exists(parent.checkpoints.get(step=10).path)
 
 
 def test_of_a_damaged_and_a_missing_checkpoint_the_one_before_is_used(worker: fleet.Worker) -> None:

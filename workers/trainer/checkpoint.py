@@ -71,11 +71,11 @@ def load_checkpoint(
         if about.get("spec") != content_hash(spec):
             raise CheckpointError(f"{path.name} was written by a run with another spec")
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    model.load_state_dict(_under(WEIGHT, tensors))
-    _restore_optimizer(optimizer, _under(OPTIMIZER, tensors))
-    _restore_random(_under(RANDOM, tensors))
+    model.load_state_dict(under(WEIGHT, tensors))
+    restore_optimizer(optimizer, under(OPTIMIZER, tensors))
+    restore_random(under(RANDOM, tensors))
     for name, keeper in keepers.items():
-        keeper.restore(_under(f"{KEPT}{name}/", tensors))
+        keeper.restore(under(f"{KEPT}{name}/", tensors))
     return int(about["step"])
 
 
@@ -107,7 +107,8 @@ def _kept(keepers: Mapping[str, Keeper]) -> dict[str, Tensor]:
     }
 
 
-def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Put the optimizer\'s state back; it names parameters by position."""
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         index, _, key = name.partition("/")
@@ -115,13 +116,15 @@ def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tens
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 
-def _restore_random(tensors: dict[str, Tensor]) -> None:
+def restore_random(tensors: dict[str, Tensor]) -> None:
+    """Put the random state back."""
     torch.set_rng_state(tensors["torch"])
     if "cuda" in tensors and torch.cuda.is_initialized():
         torch.cuda.set_rng_state(tensors["cuda"])
 
 
-def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of one part of a checkpoint, without its prefix."""
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 

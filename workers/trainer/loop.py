@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from experiments.spec import Spec
-from workers.protocol import Artifact, Started
+from workers.protocol import Artifact, Log, Started
 from workers.trainer import maps
 from workers.trainer.average import Average
 from workers.trainer.chain import ERRORS, Worst
@@ -20,6 +20,7 @@ from workers.trainer.checkpoint import Keeper, load_checkpoint, save_checkpoint
 from workers.trainer.device import device_name, pinned_device
 from workers.trainer.forwards import Forwards
 from workers.trainer.gauges import Gauges, clip, total_norm
+from workers.trainer.inherit import inherit
 from workers.trainer.optimizer import build_optimizer, learning_rate, set_learning_rate
 from workers.trainer.precision import Precision
 from workers.trainer.probe import probe, probe_names
@@ -31,6 +32,13 @@ from workers.trainer.tasks import build_task
 Why = Literal["cancel", "preempt"]
 WAITING_CHECKPOINTS = 8  # the supervisor removes a file when it has stored it
 SCALARS = ("lr", "grad_norm/total", "grad_norm/clip_scale", "time/step_ms")
+
+
+@dataclass(frozen=True)
+class Fork:
+    """The checkpoint is another run's; its spec, where it is still known."""
+
+    parent: Spec | None
 
 
 @dataclass(frozen=True)
@@ -48,10 +56,11 @@ def train(
     *,
     scratch: Path,
     checkpoint: Path | None = None,
+    fork: Fork | None = None,
 ) -> Outcome:
     """Train from the start, or go on from a checkpoint. Checkpoints and pictures are written to `scratch`."""
     session = Session(spec, recorder, scratch)
-    start = session.resume(checkpoint)
+    start = session.resume(checkpoint, fork)
     session.open(start)
     for step in range(start, spec.train.steps):
         began = time.perf_counter()
@@ -107,9 +116,15 @@ class Session:
         """What the last step is scored by."""
         return [*self.task.finals, *(ERRORS if self.worst else ())] if self.spec.record.finals else []
 
-    def resume(self, checkpoint: Path | None) -> int:
+    def resume(self, checkpoint: Path | None, fork: Fork | None = None) -> int:
         if checkpoint is None:
             return 0
+        if fork is not None:
+            step, words = inherit(checkpoint, self.spec, fork.parent, self.task.model, self.optimizer)
+            self.recorder.say(Log(text=words))
+            # An average begins at the weights that were taken over.
+            self.keepers["average"] = self.average = Average(self.spec.train.ema, self.parameters)
+            return step
         return load_checkpoint(checkpoint, self.spec, self.task.model, self.optimizer, self.keepers)
 
     def open(self, start: int) -> None:

@@ -15,7 +15,7 @@ from experiments.spec import SpecError, parse_spec
 from workers.protocol import Failure, Orders, Result, Stopped
 from workers.trainer.checkpoint import CheckpointError
 from workers.trainer.data.errors import DataError
-from workers.trainer.loop import Why, train
+from workers.trainer.loop import Fork, Why, train
 from workers.trainer.recorder import NonFiniteLoss, Recorder
 from workers.trainer.sink import Say
 
@@ -33,7 +33,8 @@ def carry_out(orders: Orders, say: Say, should_stop: Callable[[], Why | None]) -
         spec = parse_spec(orders.spec)
         recorder = Recorder(say, clock, fail_on_nan=spec.train.on_nan == "fail")
         checkpoint = Path(orders.checkpoint) if orders.checkpoint else None
-        outcome = train(spec, recorder, should_stop, scratch=Path(orders.scratch), checkpoint=checkpoint)
+        fork = Fork(parse_spec(orders.parent) if orders.parent else None) if orders.forked else None
+        outcome = train(spec, recorder, should_stop, scratch=Path(orders.scratch), checkpoint=checkpoint, fork=fork)
     except BrokenPipeError:
         raise  # nobody listens any more: there is no one to tell
     except Exception as error:  # every failure is reported, whatever it is

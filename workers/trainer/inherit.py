@@ -1,0 +1,58 @@
+"""How a fork begins: with the weights of another run's checkpoint, and with its optimizer state where that fits."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from torch import nn
+
+from experiments.spec import Spec
+from workers.trainer.checkpoint import (
+    OPTIMIZER,
+    RANDOM,
+    WEIGHT,
+    CheckpointError,
+    restore_optimizer,
+    restore_random,
+    under,
+)
+
+
+def inherit(
+    path: Path, spec: Spec, parent: Spec | None, model: nn.Module, optimizer: torch.optim.Optimizer
+) -> tuple[int, str]:
+    """Take over what fits. Returns the number of steps the parent had completed, and what was done in words.
+
+    Raises CheckpointError where the weights do not fit the model that the spec describes.
+    """
+    with safe_open(path, framework="pt") as file:
+        about = json.loads((file.metadata() or {}).get("attnservice", "{}"))
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    try:
+        model.load_state_dict(under(WEIGHT, tensors))
+    except RuntimeError as error:
+        raise CheckpointError(f"the parent's weights do not fit this model: {error}") from None
+    restore_random(under(RANDOM, tensors))
+    kept = _keeps_state(spec, parent)
+    if kept:
+        restore_optimizer(optimizer, under(OPTIMIZER, tensors))
+    step = int(about["step"])
+    state = "its optimizer state" if kept else "a fresh optimizer, since its state does not fit"
+    return step, f"forked at step {step}: the parent's weights and {state}"
+
+
+def _keeps_state(spec: Spec, parent: Spec | None) -> bool:
+    """Its numbers belong to parameters by position: the same optimizer over the same trained matrices."""
+    if parent is None:
+        return False
+    same = (_frozen(spec), spec.optimizer.name) == (_frozen(parent), parent.optimizer.name)
+    return same and (spec.optimizer.momentum > 0) == (parent.optimizer.momentum > 0)
+
+
+def _frozen(spec: Spec) -> object:
+    """What decides which matrices are trained."""
+    attention = getattr(spec.model, "attention", None)
+    return attention and (sorted(attention.frozen), attention.variant, attention.by_kind)
