@@ -23,6 +23,7 @@ export function mapOf(weights, names, chosen, truth, pick) {
     grid.append(label);
   });
   grid.append(canvasOf(weights, few, chosen, truth, pick));
+  if (!few) grid.append(make("p", "ask-map-foot tiny quiet", `the strongest colour is ${Math.max(...weights.flat()).toFixed(3)}`));
   return grid;
 }
 
@@ -31,7 +32,8 @@ function canvasOf(weights, few, chosen, truth, pick) {
   canvas.setAttribute("role", "img");
   canvas.setAttribute("aria-label", "attention weights, one row an asker; the names beside it choose");
   const marks = (row, column) => (row === chosen.asker && column === chosen.answerer ? "accent" : truth?.[row] === column ? "good" : "");
-  const paint = () => paintMap(canvas, weights, { cell: few ? 120 : 12, numbers: few, marks });
+  const most = few ? 1 : Math.max(1e-9, ...weights.flat()); // of many answerers each has little
+  const paint = () => paintMap(canvas, weights, { cell: few ? 120 : 12, numbers: few, marks, most });
   paint();
   canvas.paint = paint;
   canvas.addEventListener("click", (event) => {

@@ -69,7 +69,7 @@ export function paintBars(canvas, values) {
 }
 
 // A square of weights, one cell of `cell` pixels each; numbers where they fit. `marks(row, column)` names a frame.
-export function paintMap(canvas, weights, { cell, numbers, marks }) {
+export function paintMap(canvas, weights, { cell, numbers, marks, most = 1 }) {
   canvas.width = weights[0].length * cell;
   canvas.height = weights.length * cell;
   const context = canvas.getContext("2d");
@@ -80,7 +80,7 @@ export function paintMap(canvas, weights, { cell, numbers, marks }) {
   context.textBaseline = "middle";
   weights.forEach((row, y) =>
     row.forEach((value, x) => {
-      const shade = colours[Math.round(255 * Math.max(0, Math.min(1, value ?? 0)))];
+      const shade = colours[Math.round(255 * Math.max(0, Math.min(1, (value ?? 0) / most)))];
       context.fillStyle = inWords(shade);
       context.fillRect(x * cell, y * cell, cell - 1, cell - 1);
       if (numbers) {
