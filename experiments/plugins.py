@@ -17,9 +17,18 @@ def check(plan: Plan) -> Plan:
     asked = {need: path for run in plan.runs for need, path in needs(resolved(run.spec)).items()}
     if asked:
         known = published(plan.pool)
-        if errors := list(_missing(asked, known, plan.pool)):
+        if errors := [FieldError(_written(plan, error), error.message) for error in _missing(asked, known, plan.pool)]:
             raise SubmissionError(errors)
     return plan
+
+
+def _written(plan: Plan, error: FieldError) -> tuple[str | int, ...]:
+    """Where the person wrote it: in the matrix, an override, or the spec."""
+    for place, paths in (("matrix", plan.matrix), ("overrides", plan.submission.overrides)):
+        for path in paths:
+            if f"{error.dotted}.".startswith(f"{path}."):
+                return place, path
+    return "spec", *error.path
 
 
 def published(pool: str) -> set[str]:
@@ -33,5 +42,5 @@ def _missing(asked: dict[str, tuple[str, ...]], known: set[str], pool: str) -> I
         if need not in known:
             group, _, name = need.partition(":")
             others = sorted(own.partition(":")[2] for own in known if own.startswith(f"{group}:"))
-            there = f"known there: {', '.join(others)}" if others else f"none has published any {group}"
-            yield FieldError(("spec", *path), f"no worker of pool '{pool}' has '{name}'; {there}")
+            there = f"known there: {', '.join(others)}" if others else f"none of them has published {group}"
+            yield FieldError(path, f"no worker of pool '{pool}' has '{name}'; {there}")

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 from experiments.spec import Spec, SpecError, parse_spec
 from tests.lab import foreign
 from tests.lab.collected import train_collected
-from workers.protocol import Artifact, Checkpoint, Started
+from workers.protocol import Artifact, Checkpoint, Log, Started
 from workers.trainer.hf_library import transformers
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
@@ -91,6 +91,8 @@ def test_sam3_trains_with_every_series_of_every_site(tmp_path: Path) -> None:
             assert (gradient == 0).all() if silent else (gradient > 0).all(), f"{site}/{matrix}"
             assert (train[f"update_ratio/{site}/{matrix}"][1] == 0).all() == silent
         assert np.isnan(probe[f"attn/entropy/{site}"][1]).all() == silent
+    told = [message.text for message in sink.of(Log) if message.text.startswith("not trained")]
+    assert told[0].count("geometry_encoder.") == 2
     masses = [values for name, (_, values) in probe.items() if name.startswith("attn/object_mass/")]
     assert len(masses) == 2
     assert all((mass >= 0).all() and (mass <= 1).all() for mass in masses)

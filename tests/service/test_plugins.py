@@ -38,5 +38,14 @@ def test_an_unknown_name_is_refused_at_its_field_with_what_is_known() -> None:
     assert plugins.check(planned(pool="gpu")).runs
 
 
+def test_a_name_in_the_matrix_is_refused_there() -> None:
+    spec = {"task": "pointer", "data": {"dataset": "pointer"}}
+    for path, value in (("model.attention.variant", "mine.linear"), ("model.attention", {"variant": "mine.linear"})):
+        with pytest.raises(SubmissionError) as caught:
+            plugins.check(plan({"name": "own code", "spec": spec, "matrix": {path: [value]}}))
+        assert [error.path for error in caught.value.errors] == [("matrix", path)]
+        assert "none of them has published variants" in caught.value.errors[0].message
+
+
 def test_what_is_ours_needs_no_worker() -> None:
     assert plugins.check(plan({"name": "ours", "preset": "learn-qkv"})).runs

@@ -25,7 +25,7 @@ from workers.trainer.optimizer import build_optimizer, learning_rate, set_learni
 from workers.trainer.precision import Precision
 from workers.trainer.probe import probe, probe_names
 from workers.trainer.recorder import NonFiniteLoss, Recorder
-from workers.trainer.sites import describe, trained
+from workers.trainer.sites import describe, still, trained
 from workers.trainer.task import Task
 from workers.trainer.tasks import build_task
 
@@ -138,6 +138,8 @@ class Session:
             "test": [f"test/{name}" for name in self.finals],
         }
         self.recorder.open(start, [*losses, *SCALARS, *self.gauges.names], groups, self.device)
+        if silent := still(model):
+            self.recorder.log(f"not trained, so their gradient norms are 0: {', '.join(silent)}")
 
     def schedule(self, step: int) -> float:
         lr = learning_rate(self.spec.optimizer, step, self.spec.train.steps)

@@ -32,6 +32,15 @@ def describe(model: nn.Module) -> list[SiteInfo]:
     return own + [site.info() for site in attached(model).values()]
 
 
+def still(model: nn.Module) -> list[str]:
+    """Attached sites none of whose matrices is trained: no gradient is kept for them, so their norms are 0."""
+    return [
+        name
+        for name, site in attached(model).items()
+        if not any(part.parameter.requires_grad for part in site.parts.values())
+    ]
+
+
 def parts(model: nn.Module) -> Iterator[tuple[str, Part]]:
     """Every matrix of every site as `<site>/<matrix>`, of our own attention and of what `attach` found."""
     for name, site in sites(model).items():
