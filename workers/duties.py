@@ -5,19 +5,22 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
+from collections.abc import Mapping
 from functools import partial
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 from django.conf import settings
 
 from experiments import lifecycle
 from experiments.lifecycle import Held, LeaseLost
 from experiments.models import Run
-from experiments.states import Desired
+from experiments.states import Desired, Reason
 from workers import backlog, drain, limits
 from workers.database import Away, Database, DatabaseGone
 from workers.protocol import Stop
 from workers.trainers import Trainer
+from workers.watch import Verdict, Watch, dump_stacks
 
 log = logging.getLogger(__name__)
 Why = Literal["cancel", "preempt"]
@@ -31,6 +34,9 @@ class Duties:
         self.trainer = trainer
         self.database = Database(self.urgent)
         self.why: Why | None = None
+        self.verdict: Verdict | None = None  # what the run did wrong
+        self._watch: Watch | None = None
+        self._scratch: Path | None = None
         self.overdue = ""  # why the supervisor killed the trainer, in words
         self.recorded = False  # whether the row says that the run is stopping
         self._deadline = 0.0
@@ -58,12 +64,26 @@ class Duties:
             self._stop("preempt", settings.ATTN_STOP_GRACE_S)
         now = time.monotonic()
         self._watch_backlog()
+        self._watch_run()
         if self.out_of_time and self.trainer.alive:
             self._kill(f"it did not stop in time after a {self.why}")
         if not self.trainer.ready and now > self._began + limits.START_S:
             self._kill(f"it said nothing within {limits.START_S} s")
         if drain.leaving() and now > self._deadline + limits.TERM_GRACE_S and not self.database.answers:
             raise DatabaseGone("the worker must go while the database is away")
+
+    def watch(self, spec: Mapping[str, Any], spent: float, scratch: Path) -> None:
+        """From now on, the orders being given, end a trainer that passes a limit or makes no step."""
+        self._watch, self._scratch = Watch(spec, spent, self.trainer), scratch
+
+    def _watch_run(self) -> None:
+        if self._watch is None or self._scratch is None or self.verdict or self.why:
+            return
+        self.verdict = self._watch.look()
+        if self.verdict:
+            if self.verdict.reason == Reason.STUCK:
+                dump_stacks(self.trainer, self._scratch)
+            self._kill(self.verdict.words)
 
     def _watch_backlog(self) -> None:
         """Tell how much waits to be stored, and once in the log when it goes to disk."""

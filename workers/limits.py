@@ -18,4 +18,5 @@ SPARE = flag("ATTN_SPARE", True)  # keep a trainer with torch imported waiting i
 START_S = whole("ATTN_START_S", 300, least=1)  # from a trainer's start to its `Ready`
 # Messages of one trainer that wait while the database is away: in memory, then on disk; then the trainer waits.
 INBOX_BYTES = whole("ATTN_INBOX_BYTES", 64 * 2**20, least=4096)
+STUCK_S = whole("ATTN_STUCK_S", 900, least=1)  # with no step, before a trainer is stopped as stuck
 SPOOL_MB = whole("ATTN_SPOOL_MB", 2048)

@@ -27,6 +27,7 @@ from workers.leftovers import BIRTH, birth, kill_leftovers
 from workers.protocol import Artifact, Checkpoint, Failure, Flush, Log, Orders, Ready, Result, Schema, Started, Stopped
 from workers.trainers import Trainer, describe_exit
 from workers.uploads import StorageFailed, Uploads
+from workers.watch import STACKS
 
 log = logging.getLogger(__name__)
 Settle = Callable[[], None]  # the one move of lifecycle that ends the attempt
@@ -121,6 +122,7 @@ class Supervision:
         )
         self._ordered = time.time()
         self.trainer.tell(orders)
+        self.duties.watch(claim.spec, claim.spent, self._scratch)
         files.discard(claim.surplus)
 
     def _resume(self, scratch: Path) -> str | None:
@@ -257,7 +259,21 @@ class Supervision:
         words = f"the trainer was killed: {self.duties.overdue}" if self.duties.overdue else describe_exit(status)
         detail = "\n".join(filter(None, [words, end.error, *self.journal.tail]))
         self.journal.add(f"error: {words}")
+        verdict = self.duties.verdict
+        if verdict is not None and verdict.reason == Reason.LIMIT:
+            return partial(lifecycle.fail, self.held, Reason.LIMIT, f"stopped: {verdict.words}")
+        if verdict is not None:
+            self._keep_stacks()
+            return partial(lifecycle.crash, self.held, detail, verdict.reason, f"stuck: {verdict.words}")
         return partial(lifecycle.crash, self.held, detail)
+
+    def _keep_stacks(self) -> None:
+        """Where a stuck trainer stood, as a file of the run; no step, so that no truncation forgets it."""
+        assert self._scratch is not None
+        path = self._scratch / STACKS
+        if path.exists() and path.stat().st_size:
+            name = f"stacks-{self.held.fence}.txt"
+            self._keep_artifact(Artifact(kind="file", name=name, path=str(path), media_type="text/plain"))
 
     def _stopped(self) -> Settle:
         move = lifecycle.cancelled if self.duties.why == "cancel" else lifecycle.release

@@ -38,6 +38,7 @@ class Claim:
     time_offset: float
     surplus: tuple[str, ...] = ()
     parent: dict[str, Any] | None = None
+    spent: float = 0.0  # seconds that attempts took since a user queued the run
 
     @property
     def forked(self) -> bool:
@@ -90,7 +91,16 @@ def _try_claim(run: Run, worker: Worker) -> Claim | None:
     event(run, Actor.WORKER, "claimed", who=worker.name, to=State.CLAIMED, fence=held.fence, message=message)
     elapsed = (db_now() - run.started).total_seconds() if run.started else 0.0
     parent = Run.objects.filter(pk=run.parent_id).values_list("spec", flat=True).first() if run.parent_id else None
-    return Claim(held, run.spec, run.steps, start, checkpoint, elapsed, surplus, parent)
+    return Claim(held, run.spec, run.steps, start, checkpoint, elapsed, surplus, parent, _spent(run))
+
+
+def _spent(run: Run) -> float:
+    asked = (
+        run.events.filter(actor=Actor.USER, to_state=State.QUEUED).order_by("-id").values_list("at", flat=True).first()
+    )
+    done = run.attempts.filter(ended__isnull=False)
+    times = (done.filter(claimed__gte=asked) if asked else done).values_list("claimed", "ended")
+    return sum((ended - claimed).total_seconds() for claimed, ended in times if ended)
 
 
 def start(held: Held, *, pid: int, device: str, info: dict[str, Any]) -> None:
@@ -196,9 +206,9 @@ def release(held: Held) -> None:
         requeue(run, Actor.SUPERVISOR, Reason.PREEMPTED, message, "", counts=idle)
 
 
-def crash(held: Held, detail: str) -> None:
+def crash(held: Held, detail: str, reason: Reason = Reason.CRASHED, why: str = "the trainer died") -> None:
     """The trainer died: → stopping → queued with back-off, or failed as poisoned, or cancelled if that was asked."""
-    stopping(held, why="the trainer died")
+    stopping(held, why=why)
     with transaction.atomic():
         run = row_of(held, State.STOPPING)
-        requeue(run, Actor.SUPERVISOR, Reason.CRASHED, "the trainer died", detail, counts=True)
+        requeue(run, Actor.SUPERVISOR, reason, why, detail, counts=True)

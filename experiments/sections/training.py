@@ -91,6 +91,15 @@ class Resources(Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     gpus: int = Field(0, ge=0, le=1, description="GPUs the run needs")
     threads: int = Field(2, ge=1, le=64, description="CPU threads of the trainer")
+    max_minutes: float | None = Field(
+        None,
+        gt=0,
+        le=1_000_000,
+        description="wall-clock time of all attempts since a person queued it; null: no limit",
+    )
+    max_memory_mb: int | None = Field(
+        None, ge=64, le=100_000_000, description="resident memory of the trainer's processes; null: no limit"
+    )
 
     @field_validator("pool")
     @classmethod

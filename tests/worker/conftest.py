@@ -16,6 +16,7 @@ _TOGETHER = {  # modules whose tests share processes, and so a process of xdist
     "test_protocol": "worker",
     "test_survival": "worker",
     "test_buckets": "worker",
+    "test_limits": "worker",
     "test_doorbells": "worker",
     "test_training": "training",
     "test_outage": "training",

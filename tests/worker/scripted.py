@@ -7,6 +7,8 @@ hold_at      waits at this step until the file says otherwise, or until it is to
 crash_at     kills itself at this step, on the first attempt only
 crash_always kills itself at this step, on every attempt
 fail_at      announces a failure at this step
+stuck_at     waits at this step, deaf to a stop, until the file says otherwise
+eat_mb       holds so much memory
 mute         never stops when told to
 spawn        starts a child that would outlive it
 log_lines    lines of log at every step
@@ -15,6 +17,7 @@ log_lines    lines of log at every step
 from __future__ import annotations
 
 import ctypes
+import faulthandler
 import hashlib
 import json
 import os
@@ -109,6 +112,9 @@ class Scripted:
         time.sleep(float(SCRIPT.get("pace", 0.005)))
         while script().get("hold_at") == step and self.stop is None:
             time.sleep(0.02)
+        while script().get("stuck_at") == step:  # deaf, too
+            time.sleep(0.02)
+        self.ballast = bytearray(int(SCRIPT.get("eat_mb", 0)) * 2**20)
         for line in range(int(SCRIPT.get("log_lines", 0))):
             print(f"step {step} line {line}", flush=True)
         if step == SCRIPT.get("fail_at"):
@@ -164,6 +170,8 @@ def main() -> None:
     orders = hear(line)
     assert isinstance(orders, Orders)
     SCRIPT.update(script())
+    stacks = (Path(orders.scratch) / "stacks.txt").open("w")
+    faulthandler.register(signal.SIGUSR1, stacks, all_threads=True)
     Scripted(orders, pipe).run()
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
+import signal
 import sys
 import threading
 from io import FileIO
@@ -48,6 +50,9 @@ def serve() -> int:
         return 0
     orders = hear(line)
     assert isinstance(orders, Orders)
+    # SIGUSR1 writes where every thread stands, even one that hangs in a library; the file stays open for that.
+    stacks = (Path(orders.scratch) / "stacks.txt").open("w")
+    faulthandler.register(signal.SIGUSR1, stacks, all_threads=True)
     ears = Ears(told)
     carry_out(orders, say, lambda: ears.why)
     say.close()
