@@ -74,6 +74,7 @@ class FindingRow(BaseModel):
     decides: bool = Field(description="false: stands beside and does not count towards the verdict")
     result: Result
     margin: float
+    refutable: bool = Field(description="a difference that only equivalence within ± margin refutes")
     n: int
     estimate: float | None
     std: float | None
@@ -198,6 +199,7 @@ def _finding(one: Finding) -> FindingRow:
         decides=claim.decides,
         result=one.result,
         margin=claim.margin,
+        refutable=claim.refutable,
         n=found.n if found else 0,
         estimate=found.mean if found else None,
         std=found.std if found else None,

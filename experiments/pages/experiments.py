@@ -17,7 +17,7 @@ from experiments.models import Experiment, Headline, Project, Run
 from experiments.presets import presets
 from experiments.states import State
 
-from . import yamltext
+from . import report, yamltext
 from .access import experiment_or_404, may_edit, require_editor
 
 PAGE_SIZE = 30
@@ -59,6 +59,7 @@ def experiment_page(request: HttpRequest, pk: int) -> HttpResponse:
     part = request.GET.get("part") == "live"
     if not part:
         context["yaml"] = yamltext.dump(experiment.spec)
+        context |= report.section(request, experiment)
     response = render(request, "pages/experiment_live.html" if part else "pages/experiment.html", context)
     response["X-Next-Poll"] = "2" if context["live"] else "0"
     return response

@@ -9,8 +9,10 @@ from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
 from experiments.models import Headline, Run
-from experiments.presets import presets
+from experiments.presets import Preset, presets
 from experiments.states import ENDED
+from experiments.verdicts.judge import Verdict
+from experiments.verdicts.verdict import all_verdicts
 
 from .machines import machines
 
@@ -26,7 +28,7 @@ def home(request: HttpRequest) -> HttpResponse:
         return response
     context = _now(request)
     if part != "live":
-        context |= _recent(request) | {"presets": presets().values()}
+        context |= _recent(request) | {"presets": _gallery(request)}
         context["losses"] = _losses([*context["running"], *context["recent"]])
     response = render(request, "pages/home_live.html" if part == "live" else "pages/home.html", context)
     response["X-Next-Poll"] = "2" if context["running"] else "4"
@@ -43,6 +45,13 @@ def _recent(request: HttpRequest) -> dict[str, Any]:
     visible = Run.objects.visible_to(request.user).select_related("experiment").defer("spec", "detail")
     recent = list(visible.filter(state__in=ENDED).order_by("-finished")[:RECENT])
     return {"recent": recent, "losses": _losses(recent)}
+
+
+def _gallery(request: HttpRequest) -> list[tuple[Preset, Verdict | None]]:
+    """Each preset with its verdict, where any seed has been trained."""
+    found = all_verdicts(request.user)
+    return [(preset, verdict if (verdict := found.get(name)) and verdict.most_seeds else None)
+            for name, preset in presets().items()]  # fmt: skip
 
 
 def _losses(runs: list[Run]) -> dict[str, float | None]:

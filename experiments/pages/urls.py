@@ -7,7 +7,7 @@ from django.contrib.auth.views import LogoutView
 from django.urls import path
 from django.views.generic import RedirectView
 
-from . import compare, experiments, forks, home, machines, new_experiment, run, runs, session
+from . import compare, experiments, forks, home, machines, new_experiment, report, run, runs, session
 
 urlpatterns = [
     path("login/", session.Login.as_view(), name="login"),
@@ -20,6 +20,8 @@ urlpatterns = [
     path("experiments/new/editor/", login_required(new_experiment.editor), name="experiment-editor"),
     path("experiments/<int:pk>/", login_required(experiments.experiment_page), name="experiment"),
     path("experiments/<int:pk>/cancel/", login_required(experiments.experiment_cancel), name="experiment-cancel"),
+    path("experiments/<int:pk>/report/", login_required(report.experiment_report), name="experiment-report"),
+    path("experiments/<int:pk>/seeds/", login_required(report.experiment_seeds), name="experiment-seeds"),
     path("runs/", login_required(runs.run_list), name="run-list"),
     path("runs/<int:pk>/", login_required(run.run_page), name="run"),
     path("runs/<int:pk>/live/", login_required(run.run_live), name="run-live"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from experiments.presets import presets
@@ -18,16 +18,22 @@ from experiments.submission import plan
 from .rules import Term
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Cell:
-    """One variant: its spec without regard to the seed, and what the matrix chose."""
+    """One variant: its spec without regard to the seed, and what the matrix chose. A cell equals itself alone."""
 
     params: Mapping[str, Any]
     spec: Spec
     leaves: Mapping[str, Any]
 
     def hash_at(self, seed: int) -> str:
-        return content_hash(self.spec.model_copy(update={"seed": seed}))
+        return _hash_at(self, seed)
+
+
+@lru_cache(maxsize=10_000)
+def _hash_at(cell: Cell, seed: int) -> str:
+    """Kept, since the gallery asks for hundreds of the presets' cells at every visit."""
+    return content_hash(cell.spec.model_copy(update={"seed": seed}))
 
 
 def cells_of(specs: Iterable[tuple[Mapping[str, Any], Spec]]) -> list[Cell]:

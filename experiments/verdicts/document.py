@@ -13,12 +13,22 @@ from experiments.models import Run, Worker
 from experiments.models.definitions import AnyUser
 from experiments.presets import presets
 
-from .judge import Finding, Verdict
+from .judge import Finding
 from .picture import Bar, plot
 from .report import Variant
 from .rules import Result, rules
 from .verdict import Judged, preset_verdict
-from .wording import estimate, estimate_name, interval, mean_and_interval, needs, number, open_because, p_value
+from .wording import (
+    estimate,
+    estimate_name,
+    in_one_sentence,
+    interval,
+    mean_and_interval,
+    needs,
+    number,
+    open_because,
+    p_value,
+)
 
 INTRODUCTION = """# Verdicts
 
@@ -62,7 +72,12 @@ def _head(judged: dict[str, Judged], quick: bool) -> Iterator[str]:
     yield "| preset | verdict | seeds | in one sentence |"
     yield "|---|---|---|---|"
     for name, one in judged.items():
-        cells = [f"[`{name}`](#{name})", f"**{one.verdict.result}**", _seeds(one.verdict), in_one_sentence(one.verdict)]
+        cells = [
+            f"[`{name}`](#{name})",
+            f"**{one.verdict.result}**",
+            f"{one.verdict.most_seeds} of {one.verdict.rule.seeds}",
+            in_one_sentence(one.verdict),
+        ]
         yield f"| {' | '.join(cells)} |"
     yield READING
 
@@ -82,21 +97,6 @@ def _circumstances(judged: dict[str, Judged]) -> str:
 def _time(spent: timedelta) -> str:
     minutes = spent.total_seconds() / 60
     return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
-
-
-def _seeds(verdict: Verdict) -> str:
-    most = max((one.found.n for one in verdict.findings if one.found), default=0)
-    return f"{most} of {verdict.rule.seeds}"
-
-
-def in_one_sentence(verdict: Verdict) -> str:
-    """The rule's sentence where one fits, else how many comparisons came to what."""
-    if verdict.why:
-        return verdict.why.en
-    deciding = [one for one in verdict.findings if one.claim.decides]
-    counts = [(sum(one.result == result for one in deciding), result) for result in Result]
-    told = ", ".join(f"{count} {result}" for count, result in counts if count)
-    return f"Of {len(deciding)} comparisons: {told}."
 
 
 def _preset(name: str, judged: Judged, pictures: Path) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from experiments import store
@@ -53,18 +53,32 @@ class Pool:
 def gather(
     cells: Sequence[Cell],
     seeds: Iterable[int],
-    metrics: Sequence[str],
+    metrics: Collection[str],
     visible: RunQuerySet,
     prefer: Iterable[int] = (),
 ) -> Pool:
-    """Find the runs in three queries. Of several with one hash, which trained to the same result, the experiment's
-    own (`prefer`) stands for all, else the first."""
-    ordered = sorted(set(seeds))
+    """The runs that stand for these cells at these seeds, and what they measured, in three queries."""
+    wanted = set(seeds)
+    runs, values = found_runs({cell.hash_at(seed) for cell in cells for seed in wanted}, metrics, visible, prefer)
+    return pool_of(cells, wanted, runs, values)
+
+
+def pool_of(
+    cells: Sequence[Cell], seeds: Iterable[int], runs: dict[str, int], values: dict[int, dict[str, float]]
+) -> Pool:
+    ordered = sorted(seeds)
     hashes = {(at, seed): cell.hash_at(seed) for at, cell in enumerate(cells) for seed in ordered}
-    ended = visible.filter(spec_hash__in=set(hashes.values()), state=State.SUCCEEDED).order_by("id")
-    own = set(prefer)
-    runs: dict[str, int] = {}
+    return Pool(list(cells), ordered, hashes, runs, values)
+
+
+def found_runs(
+    hashes: Collection[str], metrics: Collection[str], visible: RunQuerySet, prefer: Iterable[int] = ()
+) -> tuple[dict[str, int], dict[int, dict[str, float]]]:
+    """Spec hash → run, and run → series → last value. Of several runs with one hash, which trained to the same
+    result, the experiment's own (`prefer`) stands for all, else the first."""
+    ended = visible.filter(spec_hash__in=hashes, state=State.SUCCEEDED).order_by("id")
+    own, runs = set(prefer), dict[str, int]()
     for pk, spec_hash in ended.values_list("pk", "spec_hash"):
         if spec_hash not in runs or (pk in own and runs[spec_hash] not in own):
             runs[spec_hash] = pk
-    return Pool(list(cells), ordered, hashes, runs, store.last_values(sorted(runs.values()), metrics))
+    return runs, store.last_values(sorted(runs.values()), metrics)

@@ -73,10 +73,9 @@ class Verdict:
     why: Words | None  # None where no saying of the rule fits the results
 
     @property
-    def seeds(self) -> int:
-        """The seeds that every deciding comparison has."""
-        deciding = [one for one in self.findings if one.claim.decides]
-        return min((one.found.n if one.found else 0 for one in deciding), default=0)
+    def most_seeds(self) -> int:
+        """Of the comparison that has most."""
+        return max((one.found.n for one in self.findings if one.found), default=0)
 
 
 def judge(rule: Rule, evidence: Mapping[str, Sequence[Values]]) -> Verdict:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .judge import Finding
+from .judge import Finding, Verdict
 from .report import Variant
 from .rules import Result
 
@@ -79,3 +79,13 @@ def mean_and_interval(one: Variant) -> str:
         return "–"
     low, high = one.interval or (None, None)
     return f"{number(found.mean)} {interval(low, high)}".strip()
+
+
+def in_one_sentence(verdict: Verdict) -> str:
+    """The rule's sentence where one fits, else how many comparisons came to what."""
+    if verdict.why:
+        return verdict.why.en
+    deciding = [one for one in verdict.findings if one.claim.decides]
+    counts = [(sum(one.result == result for one in deciding), result) for result in Result]
+    told = ", ".join(f"{count} {result}" for count, result in counts if count)
+    return f"Of {len(deciding)} comparisons: {told}."

@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.test import Client
+from pytest_django.asserts import assertContains, assertNotContains
 
 from experiments import lifecycle
 from experiments.models import Run
 from experiments.states import Reason
 from experiments.verdicts.campaign import campaign
 from experiments.verdicts.document import write
+from experiments.verdicts.verdict import all_verdicts
 
 from .factories import claim, make_project, make_user, make_worker
 from .verdict_runs import ONE_HEAD, accuracies, finish, finished
@@ -69,3 +72,66 @@ def test_a_quick_page_says_that_it_concludes_nothing(reader: Any, tmp_path: Path
     assert "This is the quick pass" in text
     assert "inconclusive: 3 of 8 seeds, so far above the margin |" in text
     assert "**supported**" not in text
+
+
+def browser(user: Any) -> Client:
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def test_the_experiment_page_shows_verdict_comparisons_and_variants(reader: Any) -> None:
+    experiment = finished(accuracies, **ONE_HEAD)
+    page = browser(reader).get(f"/experiments/{experiment.pk}/")
+    assertContains(page, "verdict-mixed")
+    assertContains(page, "only the product")
+    assertContains(page, '<span class="result result-not-supported">not supported</span>', html=True)
+    assertContains(page, "smaller than full, heads 1")
+    assertContains(page, "attn/report.js")
+
+
+def test_the_report_follows_a_live_experiment_part_by_part(reader: Any) -> None:
+    experiment = finished(accuracies, seeds=[0], **ONE_HEAD)
+    client, path = browser(reader), f"/experiments/{experiment.pk}/report/"
+    assert client.get(path)["X-Next-Poll"] == "0"
+    lifecycle.append_seeds(experiment.pk, [1], reader, max_runs=100)
+    assert client.get(path)["X-Next-Poll"] == "5"
+    assertContains(client.get(path, {"part": "verdict"}), "Inconclusive")
+    assertContains(client.get(path, {"metric": "test/mode_guess"}), "test/mode_guess")
+
+
+def test_the_page_adds_as_many_seeds_as_are_wanting(reader: Any) -> None:
+    experiment = finished(accuracies, seeds=[0, 2], **ONE_HEAD)
+    client = browser(reader)
+    assert client.get(f"/experiments/{experiment.pk}/").context["more"] == 6
+    reply = client.post(f"/experiments/{experiment.pk}/seeds/", {"more": "7"}, follow=True)
+    assertContains(reply, "Added seeds 1, 3, 4, 5, 6, 7, 8: 42 runs are in the line.")
+    experiment.refresh_from_db()
+    assert experiment.seeds == [0, 2, 1, 3, 4, 5, 6, 7, 8]
+    assert client.get(f"/experiments/{experiment.pk}/").context["more"] == 0
+
+
+def test_a_count_that_is_none_adds_no_seeds(reader: Any) -> None:
+    experiment = finished(accuracies, seeds=[0], **ONE_HEAD)
+    for text in ("", "0", "-1", "many", "101"):
+        reply = browser(reader).post(f"/experiments/{experiment.pk}/seeds/", {"more": text}, follow=True)
+        assertContains(reply, "a whole number from 1 to 100")
+    assert experiment.runs.count() == 6
+
+
+def test_viewers_add_no_seeds() -> None:
+    viewer = make_user()
+    experiment = finished(accuracies, make_project(viewer=viewer), seeds=[0], **ONE_HEAD)
+    assert browser(viewer).post(f"/experiments/{experiment.pk}/seeds/", {"more": "1"}).status_code == 403
+    assertNotContains(browser(viewer).get(f"/experiments/{experiment.pk}/"), "Add seeds")
+    assert browser(make_user()).get(f"/experiments/{experiment.pk}/report/").status_code == 404
+
+
+def test_a_presets_card_shows_its_verdict(reader: Any, django_assert_max_num_queries: Any) -> None:
+    assertNotContains(browser(reader).get("/"), "verdict-chip")
+    finished(accuracies, **ONE_HEAD)
+    page = browser(reader).get("/")
+    assertContains(page, "verdict-chip verdict-mixed")
+    assertContains(page, "from 8 of 8 seeds")
+    with django_assert_max_num_queries(6):
+        assert all_verdicts(reader)["why-q"].result == "mixed"

@@ -1,0 +1,96 @@
+"""The report section of an experiment's page, and the seeds that one adds there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import count, islice
+from typing import Any
+
+from django.conf import settings
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_POST, require_safe
+
+from experiments import lifecycle
+from experiments.models import Experiment
+from experiments.presets import presets
+from experiments.verdicts.judge import Verdict, judge
+from experiments.verdicts.report import Comparison, Report, Variant, report
+from experiments.verdicts.verdict import rule_of
+
+from .access import experiment_or_404, may_edit, require_editor
+
+MOST_ADDED = 100  # seeds in one go, from the page
+_SLUG = {"not supported": "not-supported"}
+
+
+@require_safe
+def experiment_report(request: HttpRequest, pk: int) -> HttpResponse:
+    """The tables alone, or the banner (`?part=verdict`), for the page's live regions."""
+    experiment = experiment_or_404(request, pk)
+    context = section(request, experiment)
+    part = "verdict" if request.GET.get("part") == "verdict" else "report"
+    response = render(request, f"pages/experiment_{part}.html", context | {"experiment": experiment})
+    response["X-Next-Poll"] = "5" if experiment.runs.filter(finished=None).exists() else "0"
+    return response
+
+
+def section(request: HttpRequest, experiment: Experiment) -> dict[str, Any]:
+    """What the section shows, of the series that `?metric=` names."""
+    found, pool = report(experiment, request.user, request.GET.get("metric", "")[:200] or None)
+    rule = rule_of(experiment)
+    verdict = judge(rule, pool.of(rule)) if rule else None
+    tests = {one.variant: one for one in found.tests}
+    return {
+        "report": found,
+        "rows": [_row(found, at, one, tests.get(at)) for at, one in enumerate(found.variants)],
+        "verdict": verdict,
+        "verdict_slug": _SLUG.get(verdict.result, verdict.result) if verdict else "",
+        "shown": [(one.label, Variant({}, pool.term(one.term))) for one in rule.shown] if rule else [],
+        "more": suggested(experiment, verdict, found),
+        "may_edit": may_edit(request, experiment.project),
+    }
+
+
+def _row(found: Report, at: int, one: Variant, test: Comparison | None) -> dict[str, Any]:
+    against = found.variants[test.reference].label if test else ""
+    return {"variant": one, "test": test, "against": against}
+
+
+def suggested(experiment: Experiment, verdict: Verdict | None, found: Report) -> int:
+    """How many more seeds would decide all that is open, as far as that is known; 0 where nothing is."""
+    wanting = [one.more_seeds for one in verdict.findings if one.more_seeds and not one.problem] if verdict else []
+    if not wanting:
+        return 0
+    lacking = max(wanting) - max((len(one.values.missing) for one in found.variants), default=0)
+    return min(max(lacking, 0), MOST_ADDED)
+
+
+@require_POST
+def experiment_seeds(request: HttpRequest, pk: int) -> HttpResponse:
+    """Add as many seeds as the form says: those of the preset first, then the next whole numbers."""
+    experiment = experiment_or_404(request, pk)
+    require_editor(request, experiment.project)
+    text = request.POST.get("more", "")
+    more = int(text) if text.isdecimal() and len(text) < 6 else 0
+    if not 1 <= more <= MOST_ADDED:
+        messages.error(request, f"Say how many seeds to add: a whole number from 1 to {MOST_ADDED}.")
+        return redirect("experiment", pk)
+    seeds = list(islice(_next_seeds(experiment), more))
+    try:
+        runs = lifecycle.append_seeds(pk, seeds, request.user, max_runs=settings.ATTN_MAX_RUNS)  # type: ignore[arg-type]
+    except (lifecycle.TooMany, lifecycle.NotAllowed) as error:
+        messages.error(request, f"Nothing was added: it {error}." if "would" in str(error) else str(error))
+        return redirect("experiment", pk)
+    named = ", ".join(map(str, seeds))
+    messages.success(request, f"Added seed{'s' if more > 1 else ''} {named}: {len(runs)} runs are in the line.")
+    return redirect("experiment", pk)
+
+
+def _next_seeds(experiment: Experiment) -> Iterator[int]:
+    preset = presets().get(experiment.preset)
+    usual = preset.seeds if preset else []
+    there = set(experiment.seeds)
+    yield from (seed for seed in usual if seed not in there)
+    yield from (seed for seed in count() if seed not in there and seed not in usual)
