@@ -137,6 +137,9 @@ ATTN_RECONCILE_S = whole("ATTN_RECONCILE_S", 5, least=1)
 ATTN_DB_OUTAGE_S = whole("ATTN_DB_OUTAGE_S", 600)
 ATTN_CRASH_LIMIT = whole("ATTN_CRASH_LIMIT", 3, least=1)
 ATTN_BACKOFF_S = whole("ATTN_BACKOFF_S", 5)  # doubled by every further crash in a row
+ATTN_PROJECT_RUNNING = whole("ATTN_PROJECT_RUNNING", 0)  # runs of one project at once; 0: no limit
+ATTN_SHARE_HALF_LIFE_S = whole("ATTN_SHARE_HALF_LIFE_S", 6 * 3600, least=1)  # of what a project has used lately
+ATTN_QUEUE_PATIENCE_S = whole("ATTN_QUEUE_PATIENCE_S", 24 * 3600)  # after which any run counts as urgent
 ATTN_STOP_GRACE_S = whole("ATTN_STOP_GRACE_S", 30)  # a trainer that was told to stop, before SIGKILL
 for _name, _seconds in (("ATTN_BEAT_S", ATTN_BEAT_S), ("ATTN_RECONCILE_S", ATTN_RECONCILE_S)):
     if _seconds * 2 > ATTN_LEASE_S:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from django.db.models import Count, F, Window
+from django.db.models import Count, F, Q, Window
 from django.db.models.functions import RowNumber
 from pydantic import BaseModel
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from experiments.line import line, waits
 from experiments.models import Run, Worker
 from experiments.states import HELD, State
 
@@ -20,7 +22,7 @@ from .query import Paged, Query
 
 SHOWN_IN_LINE = 20
 _HELD_COLUMNS = ("worker", "experiment__name", "state", "committed_step", "steps")
-_LINE_COLUMNS = ("pool", "experiment__name", "priority", "created", "next_at")
+_LINE_COLUMNS = ("pool", "project", "state", "experiment__name", "priority", "created", "next_at", "crash_count")
 
 
 class HeldRun(BaseModel):
@@ -56,13 +58,16 @@ class WorkerPage(Page):
 
 
 class Waiting(BaseModel):
-    """A queued run that one may see; `next_at` is the end of its back-off."""
+    """A queued run that one may see, with its place in the pool's line and why it waits; `place` is null in a back-off,
+    at a project's limit and far behind; `next_at` is the end of a back-off."""
 
     id: int
     name: str
     priority: int
     created: datetime
     next_at: datetime | None
+    place: int | None
+    reason: str
 
 
 class PoolRow(BaseModel):
@@ -133,15 +138,19 @@ def _worker(worker: Worker, alive: bool, held: int, runs: list[dict[str, Any]]) 
 
 
 def _waiting(request: Request) -> dict[str, list[dict[str, Any]]]:
-    """The heads of the lines, of the runs one may see; one query for all pools."""
+    """The heads of the lines, of the runs one may see, in the order in which they will be claimed."""
     found: dict[str, list[dict[str, Any]]] = {}
-    runs = Run.objects.visible_to(request.user).filter(state=State.QUEUED).order_by("-priority", "pk")
-    place = Window(RowNumber(), partition_by=F("pool"), order_by=["-priority", "pk"])
-    heads = runs.annotate(place=place).filter(place__lte=SHOWN_IN_LINE)
-    for run in heads.select_related("experiment").only(*_LINE_COLUMNS):
-        row = {"id": run.pk, "name": run.experiment.name, "priority": run.priority}
+    runs = Run.objects.visible_to(request.user).filter(state=State.QUEUED)
+    by_priority = Window(RowNumber(), partition_by=F("pool"), order_by=["-priority", "pk"])
+    pools = runs.order_by().values_list("pool", flat=True).distinct()
+    near = [run for pool in pools for run in line(pool, SHOWN_IN_LINE)]
+    heads = runs.annotate(row=by_priority).filter(Q(row__lte=SHOWN_IN_LINE) | Q(pk__in=near))
+    rows = list(heads.select_related("experiment").only(*_LINE_COLUMNS))
+    why = waits(rows)
+    for run in sorted(rows, key=lambda run: (why[run.pk].place or 10**9, -run.priority, run.pk)):
+        row = {"id": run.pk, "name": run.experiment.name, "priority": run.priority, **asdict(why[run.pk])}
         found.setdefault(run.pool, []).append(row | {"created": run.created, "next_at": run.next_at})
-    return found
+    return {pool: waiting[:SHOWN_IN_LINE] for pool, waiting in found.items()}
 
 
 def _pool(

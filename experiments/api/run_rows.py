@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Literal, get_args
 
 from pydantic import BaseModel
 from pydantic import Field as PField
 
+from experiments.line import waits
 from experiments.models import Headline, Run
 from experiments.states import Desired, State
 
@@ -16,9 +18,11 @@ Field = Literal[
     "id", "experiment", "name", "project", "state", "desired", "reason", "detail", "step", "steps", "attempt",
     "params", "seed", "pool", "priority", "worker", "spec", "spec_hash", "summary", "created", "started", "finished",
     "parent", "parent_step",
+    "params", "seed", "pool", "priority", "worker", "spec", "spec_hash", "summary", "waiting",
+    "created", "started", "finished",
 ]  # fmt: skip
 FIELDS: tuple[Field, ...] = get_args(Field)
-HEAVY: frozenset[Field] = frozenset({"spec", "summary", "detail"})
+HEAVY: frozenset[Field] = frozenset({"spec", "summary", "detail", "waiting"})
 
 
 class Head(BaseModel):
@@ -34,8 +38,15 @@ class Head(BaseModel):
     nonfinite: int
 
 
+class Waiting(BaseModel):
+    """Why a queued run waits; `place` counts from 1 and is null in a back-off and at a limit."""
+
+    place: int | None
+    reason: str
+
+
 class RunRow(BaseModel):
-    """A run. Lists leave out `spec`, `summary` and `detail` unless `fields=` asks; then it holds what was asked."""
+    """A run. Lists leave out `spec`, `summary`, `detail` and `waiting` unless `fields=` asks."""
 
     id: int
     experiment: int = 0
@@ -56,6 +67,7 @@ class RunRow(BaseModel):
     spec: dict[str, Any] = {}
     spec_hash: str = ""
     summary: dict[str, Head] = {}
+    waiting: Waiting | None = None
     created: datetime | None = None
     started: datetime | None = None
     finished: datetime | None = None
@@ -76,8 +88,13 @@ def rows(runs: Iterable[Run], fields: Iterable[Field]) -> list[dict[str, Any]]:
     wanted = dict.fromkeys(["id", *fields])
     found = list(runs)
     summaries = _summaries(found) if "summary" in wanted else {}
+    waiting = waits(found) if "waiting" in wanted else {}
+    elsewhere: dict[Any, Callable[[Run], Any]] = {
+        "summary": lambda run: summaries.get(run.pk, {}),
+        "waiting": lambda run: asdict(waiting[run.pk]) if run.pk in waiting else None,
+    }
     return [
-        {field: summaries.get(run.pk, {}) if field == "summary" else _value(run, field) for field in wanted}
+        {field: elsewhere[field](run) if field in elsewhere else _value(run, field) for field in wanted}
         for run in found
     ]
 

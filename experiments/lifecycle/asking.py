@@ -15,6 +15,7 @@ from experiments.spec import flatten, resolved
 from experiments.states import ENDED, Actor, Desired, Reason, State, sources
 from experiments.submission import Plan
 
+from .lanes import put_in_lanes
 from .moves import NotAllowed, event, locked, move
 from .roster import idle_slots
 
@@ -71,6 +72,7 @@ def _store(plan: Plan, project: Project, user: AbstractBaseUser | None, key: str
 
 def add_runs(rows: Sequence[Run], user: AbstractBaseUser | None, *, message: str = "") -> list[Run]:
     """Store queued runs with their parameters and events, in the caller's transaction, and ring when it commits."""
+    put_in_lanes(rows, _pk(user) or 0)
     runs = Run.objects.bulk_create(rows)
     Param.objects.bulk_create([row for run in runs for row in _params(run)], batch_size=2000)
     submitted = {"actor": Actor.USER, "who": _name(user), "kind": "submitted", "to_state": State.QUEUED}

@@ -13,9 +13,11 @@ from django.db import connection, transaction
 from django.db.models import F, QuerySet
 from django.db.models.functions import Now
 
-from experiments import store
+from experiments import line, store
 from experiments.clock import db_in, db_now
-from experiments.models import Artifact, Attempt, Checkpoint, LogChunk, Run, Worker
+from experiments.fairness import Candidate, best
+from experiments.models import Artifact, Attempt, Checkpoint, LogChunk, Project, Run, Worker
+from experiments.models.runs import RunQuerySet
 from experiments.states import HELD, Actor, Desired, Reason, State
 
 from .checkpoints import truncate
@@ -59,8 +61,26 @@ def claim(pools: Sequence[str], worker: Worker) -> Claim | None:
 
 
 def _best(pools: Sequence[str]) -> Run | None:
-    ready = [run for pool in pools for run in _unlocked(Run.objects.ready(pool))[:1]]
-    return min(ready, key=lambda run: (-run.priority, run.pk), default=None)
+    """The fair one. Where another worker is just claiming it, the next of its lane; a project's limit is looked at
+    again under a lock, since two workers may have seen the same last place."""
+    waiting, burden = line.candidates(pools), line.load()
+    while chosen := best(waiting, burden):
+        candidate, run_id = chosen
+        if candidate.project in burden.limits and connection.features.has_select_for_update:
+            Project.objects.select_for_update().get(pk=candidate.project)
+            burden = line.load()
+            if burden.full(candidate.project):
+                continue
+        ready = Run.objects.claimable()
+        run = _unlocked(ready.filter(pk=run_id)).first() or _unlocked(_lane(ready, candidate, pools)).first()
+        if run is not None:
+            return run
+        waiting = [other for other in waiting if other != candidate]
+    return None
+
+
+def _lane(ready: RunQuerySet, candidate: Candidate, pools: Sequence[str]) -> RunQuerySet:
+    return ready.filter(lane=candidate.lane or None, pool__in=pools).order_by("-priority", "id")
 
 
 def _unlocked(runs: QuerySet[Run]) -> QuerySet[Run]:

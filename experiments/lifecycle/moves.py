@@ -17,6 +17,8 @@ from experiments.doorbell import ring_on_commit
 from experiments.models import Attempt, Event, Run
 from experiments.states import Actor, Desired, Reason, State, sources
 
+from .lanes import charge
+
 
 class LeaseLost(Exception):
     """The fence is outdated: somebody else may hold the run. Kill the trainer and write nothing more."""
@@ -119,5 +121,6 @@ def requeue(run: Run, actor: Actor, reason: Reason, message: str, detail: str, *
 
 
 def _end_attempt(run: Run, outcome: str) -> None:
+    charge(run)
     attempts = Attempt.objects.filter(run=run, ended=None)
     attempts.update(ended=Now(), end_step=run.committed_step, outcome=outcome)

@@ -2,6 +2,7 @@
 
 from .definitions import Experiment, Membership, Project, Role
 from .evidence import Artifact, Checkpoint, Event, LogChunk
+from .lanes import Lane
 from .questions import Question, QuestionState
 from .runs import Attempt, Param, Run
 from .series import Block, Clock, Frame, Group, Headline
@@ -19,6 +20,7 @@ __all__ = [
     "Frame",
     "Group",
     "Headline",
+    "Lane",
     "LogChunk",
     "Membership",
     "Param",

@@ -40,6 +40,9 @@ class Project(models.Model):
 
     name = models.SlugField(max_length=64, unique=True)
     created = models.DateTimeField(auto_now_add=True)
+    max_running = models.PositiveIntegerField(
+        null=True, blank=True, help_text="runs at once; empty: ATTN_PROJECT_RUNNING, 0: none at all"
+    )
     members = models.ManyToManyField(settings.AUTH_USER_MODEL, through="Membership", related_name="projects")
 
     objects = ProjectQuerySet.as_manager()

@@ -23,10 +23,13 @@ class RunQuerySet(models.QuerySet["Run"]):
         return self.filter(project__in=Project.objects.editable_by(user))
 
     def ready(self, pool: str) -> RunQuerySet:
-        """What a worker of the pool may claim now, best first."""
+        """What a worker of the pool may claim now, by priority and age."""
+        return self.claimable().filter(pool=pool).order_by("-priority", "id")
+
+    def claimable(self) -> RunQuerySet:
+        """What may be claimed now, of any pool; `experiments.line` says who is next."""
         due = Q(next_at__isnull=True) | Q(next_at__lte=Now())
-        queued = self.filter(due, state=State.QUEUED, pool=pool, desired=Desired.RUN)
-        return queued.order_by("-priority", "id")
+        return self.filter(due, state=State.QUEUED, desired=Desired.RUN)
 
     def held(self) -> RunQuerySet:
         """Runs that some worker has, or should have, in its hands."""
@@ -50,6 +53,7 @@ class Run(models.Model):
     steps = models.BigIntegerField(help_text="steps to do")
     pool = models.CharField(max_length=32)
     priority = models.IntegerField(default=0)
+    lane = models.ForeignKey("Lane", models.PROTECT, null=True, related_name="runs", db_index=False)
 
     state = models.CharField(max_length=10, choices=[(s, s) for s in State], default=State.QUEUED)
     desired = models.CharField(max_length=6, choices=[(d, d) for d in Desired], default=Desired.RUN)
@@ -82,7 +86,10 @@ class Run(models.Model):
             ),
         ]
         indexes = [
-            # The claim: the best queued run of a pool.
+            # The claim: the best and the oldest queued run of a lane.
+            models.Index(fields=["lane", "-priority", "id"], name="run_lane_best", condition=Q(state=State.QUEUED)),
+            models.Index(fields=["lane", "id"], name="run_lane_oldest", condition=Q(state=State.QUEUED)),
+            # The best queued runs of a pool, for the doorbell.
             models.Index(fields=["pool", "-priority", "id"], name="run_ready", condition=Q(state=State.QUEUED)),
             # The reconciler's sweep over held runs, oldest lease first.
             models.Index(fields=["lease_until"], name="run_lease", condition=Q(state__in=HELD)),

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from django.core.exceptions import PermissionDenied
-from django.db.models import Count, Min
+from django.db.models import Count, Min, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_POST, require_safe
 
 from experiments import lifecycle
+from experiments.line import Wait, line, waits
 from experiments.models import Run, Worker
 from experiments.states import State
 
@@ -44,13 +45,25 @@ def machines(request: HttpRequest) -> dict[str, Any]:
         held.setdefault(run.worker_id, []).append(run)
     counts = dict(Run.objects.held().order_by().values_list("worker").annotate(Count("id")))
     queued = visible.filter(state=State.QUEUED).select_related("experiment").defer("spec", "experiment__spec")
+    shown = _line(queued)
     return {
         "workers": [(worker, held.get(worker.pk, []), counts.get(worker.pk, 0)) for worker in alive],
         "gone": Worker.objects.exclude(pk__in=[worker.pk for worker in alive]).order_by("-last_seen")[:RECENT_GONE],
         "pools": _pools(alive),
-        "line": queued.order_by("-priority", "id")[:QUEUE_SHOWN],
+        "line": shown,
         "line_length": queued.count(),
     }
+
+
+def _line(queued: QuerySet[Run]) -> list[tuple[Run, Wait]]:
+    """The first runs of every pool's line with their places, then what is at a limit or backs off."""
+    pools = queued.order_by().values_list("pool", flat=True).distinct()
+    near = [run for pool in pools for run in line(pool, QUEUE_SHOWN)]
+    others = list(queued.order_by("-priority", "id").values_list("pk", flat=True)[:QUEUE_SHOWN])
+    rows = list(queued.filter(pk__in={*near, *others}))
+    why = waits(rows)
+    rows.sort(key=lambda run: (why[run.pk].place or 10**9, -run.priority, run.pk))
+    return [(run, why[run.pk]) for run in rows[:QUEUE_SHOWN]]
 
 
 def _pools(alive: list[Worker]) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_POST, require_safe
 
 from experiments import lifecycle
+from experiments.line import waits
 from experiments.models import Artifact, Attempt, LogChunk, Run
 from experiments.spec import SpecError, flatten, parse_spec, resolved
 
@@ -128,6 +129,7 @@ def _head(request: HttpRequest, run: Run) -> dict[str, Any]:
         "left": _left(run, attempt),
         "forks": run.forks.order_by("id").only("id", "state", "parent_step", "parent_id")[:FORKS_SHOWN],
         "checkpointed": run.checkpoint_step > 0,
+        "waiting": waits([run]).get(run.pk),
     }
 
 

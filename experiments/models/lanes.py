@@ -1,0 +1,23 @@
+"""A lane of the line: what one user has submitted to one pool in one project, and how much it has used lately."""
+
+from __future__ import annotations
+
+from django.db import models
+
+from .definitions import Project
+
+
+class Lane(models.Model):
+    """Runs in a lane keep their order; between lanes the pool is shared (`experiments.fairness`)."""
+
+    pool = models.CharField(max_length=32)
+    project = models.ForeignKey(Project, models.CASCADE, related_name="lanes")
+    owner = models.BigIntegerField(default=0, help_text="the user who submitted, 0 for nobody")
+    used = models.FloatField(default=0.0, help_text="slot seconds, halved every ATTN_SHARE_HALF_LIFE_S")
+    used_at = models.DateTimeField(null=True, help_text="when `used` was worth that much")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["pool", "project", "owner"], name="one_lane_per_owner")]
+
+    def __str__(self) -> str:
+        return f"{self.pool}: user {self.owner} in project {self.project_id}"
