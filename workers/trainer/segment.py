@@ -16,6 +16,7 @@ from workers.trainer.losses import parts, segment_losses
 from workers.trainer.measures import METRICS, Tally
 from workers.trainer.nets.segmenter import Segmenter
 from workers.trainer.segment_data import splits
+from workers.trainer.segment_final import Final, final_names
 from workers.trainer.segment_pictures import draw_predictions
 from workers.trainer.sites import start_weights
 from workers.trainer.task import Picture
@@ -28,17 +29,23 @@ class SegmentTask:
     """sam3-lite on a prompted data set."""
 
     metrics = METRICS
-    finals: tuple[str, ...] = ()
+    finals: tuple[str, ...]
 
     def __init__(self, spec: SegmentSpec, device: torch.device) -> None:
         self.spec, self.device = spec, device
         self.parts = parts(spec.loss)
         self.splits = splits(spec.data)
         self.training, self.validation = self.splits.train, self.splits.val
-        self.model = Segmenter(spec.model, side=spec.data.canvas, words=len(VOCABULARY), prompt_length=LENGTH)
-        start_weights(self.model, spec.seed)
-        self.model.to(device)
+        self.finals = final_names(spec)
+        self.model = self.untrained()
         self.measures = segment_probe.names(spec.model)
+
+    def untrained(self) -> Segmenter:
+        """The model as this seed starts it."""
+        side = self.spec.data.canvas
+        model = Segmenter(self.spec.model, side=side, words=len(VOCABULARY), prompt_length=LENGTH)
+        start_weights(model, self.spec.seed)
+        return model.to(self.device)
 
     def losses(self, micro_step: int) -> dict[str, Tensor]:
         size = self.spec.train.batch_size
@@ -65,7 +72,7 @@ class SegmentTask:
         yield from draw_predictions([self.validation[row] for row in rows], found, batch)
 
     def final(self) -> dict[str, float]:
-        return {}
+        return Final(self.spec, self.splits, self.device).values(self.model, self.untrained().eval())
 
     def passed(self, model: nn.Module) -> tuple[Tensor, Tensor]:
         """See chain.Chained."""

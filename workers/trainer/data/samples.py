@@ -31,6 +31,7 @@ class Sample:
     parts: NDArray[np.uint8] | None = None  # H, W: a place in shapes.PARTS
     kinds: Mapping[int, int] = field(default_factory=dict)  # by label: a place in words.THINGS
     colours: Mapping[int, int] = field(default_factory=dict)  # by label: a place in words.COLOURS
+    category: int = 0  # what kind of thing the prompt names, where that is told apart
 
     @property
     def masks(self) -> NDArray[np.bool_]:
@@ -92,14 +93,15 @@ def boxes_of(masks: NDArray[np.bool_]) -> NDArray[np.float32]:
     return boxes / masks.shape[-1]
 
 
-def collate(samples: Sequence[Sample], boxes: Sequence[NDArray[np.float32]]) -> Batch:
-    """Samples of one size and the boxes of their hits as a batch."""
+def collate(samples: Sequence[Sample], boxes: Sequence[NDArray[np.float32]], prompts: Sequence[str] = ()) -> Batch:
+    """Samples of one size and the boxes of their hits as a batch; `prompts` in place of their own, where given."""
     count, side = len(samples), samples[0].labels.shape[0]
     tokens = np.full((count, LENGTH), PAD, np.int64)
     hits = np.full((count, MAX_TARGETS), 255, np.uint8)
     padded = np.full((count, MAX_TARGETS, 4), 0.5, np.float32)
-    for row, (sample, box) in enumerate(zip(samples, boxes, strict=True)):
-        ids = encode(sample.prompt)
+    said_by = prompts or [sample.prompt for sample in samples]
+    for row, (sample, box, prompt) in enumerate(zip(samples, boxes, said_by, strict=True)):
+        ids = encode(prompt)
         tokens[row, : len(ids)] = ids
         hits[row, : len(sample.hits)] = sample.hits
         padded[row, : len(box)] = box

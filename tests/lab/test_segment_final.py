@@ -1,0 +1,190 @@
+"""The last score of prompted segmentation: names, choices on validation, edges, kinds, average precision."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.lab.collected import tiny, train_collected
+from workers.protocol import Schema
+from workers.trainer.average_precision import AveragePrecision
+from workers.trainer.measures import Tally
+from workers.trainer.nets.segmenter import Found
+from workers.trainer.segment import SegmentTask
+from workers.trainer.segment_edges import edges, same_object
+from workers.trainer.segment_final import Final, final_names
+from workers.trainer.segment_kinds import cross_gradients, gradient_norms
+from workers.trainer.segment_looks import Viewer, asked_apart, first, text_maps, word_looks
+from workers.trainer.sites import matrices, sites
+
+SCENES = {
+    "dataset": "scenes",
+    "canvas": 32,
+    "train_size": 24,
+    "val_size": 12,
+    "test_size": 20,
+    "distractors": 0.8,
+    "held_out": ["red tree"],
+}
+
+
+def _task(**model: object) -> SegmentTask:
+    # patches of 4, so that a thing of a dozen pixels has an inside
+    sizes = {"patch": 4, "text_to_image": True, "encoder_layers": 2, "attention": {"init": "xavier"}}
+    task = SegmentTask(tiny("segment", data=SCENES, model={**sizes, **model}), torch.device("cpu"))  # type: ignore[arg-type]
+    task.model.eval()
+    return task
+
+
+def _view(task: SegmentTask) -> Viewer:
+    return Viewer(task.spec.loss, task.spec.model.patch, torch.device("cpu"))
+
+
+def test_every_final_that_is_promised_is_written_once_at_the_last_step(tmp_path: Path) -> None:
+    spec = tiny("segment", data=SCENES, model={"text_to_image": True, "patch": 4}, train={"steps": 2})
+    sink, _ = train_collected(spec, tmp_path)
+    found = sink.series("test")
+    assert set(found) == {f"test/{name}" for name in final_names(spec)}  # type: ignore[arg-type]
+    assert all(steps.tolist() == [1] and np.isfinite(values).all() for steps, values in found.values())
+    wanted = {"prompt_iou", "text_mass", "swapped/text_mass", "compositional/prompt_iou", "kind/text_to_image/mass"}
+    wanted |= {"untrained/probe/q/edge", "control/probe/x/class", "edge_size/after", "cross_grad/cross", "mask_ap"}
+    assert {f"test/{name}" for name in wanted} <= set(found)
+
+
+def test_a_spec_can_leave_the_last_score_out(tmp_path: Path) -> None:
+    sink, _ = train_collected(tiny("segment", record={"finals": False}, train={"steps": 2}), tmp_path)
+    assert "test" not in {schema.group for schema in sink.of(Schema)}
+
+
+def test_the_last_score_is_the_same_twice_and_leaves_weights_and_gradients_alone() -> None:
+    task = _task()
+    for parameter in task.model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    before = {name: value.clone() for name, value in task.model.state_dict().items()}
+    final = Final(task.spec, task.splits, torch.device("cpu"))
+    values = [final._kinds(task.model) | final._attention(task.model, task.untrained().eval()) for _ in range(2)]
+    assert values[0] == values[1]
+    assert all(torch.equal(value, before[name]) for name, value in task.model.state_dict().items())
+    assert all(torch.equal(parameter.grad, torch.ones_like(parameter)) for parameter in task.model.parameters())  # type: ignore[arg-type]
+
+
+def test_an_untrained_net_scores_like_itself() -> None:
+    task = _task()
+    values = Final(task.spec, task.splits, torch.device("cpu"))._attention(task.model, task.untrained().eval())
+    assert values["text_mass"] == values["untrained/text_mass"]
+    assert values["same_object"] == values["untrained/same_object"]
+
+
+def test_the_head_is_chosen_on_validation_and_not_on_test() -> None:
+    task = _task()
+    final = Final(task.spec, task.splits, torch.device("cpu"))
+    val, test = (final._means(task.model, part)["text_mass"] for part in (final.val, final.looked_at))
+    chosen = max(val, key=lambda head: val[head])
+    assert final._masses(task.model, ["text_mass"])["text_mass"] == test[chosen]
+
+
+def test_words_that_only_look_at_the_object_have_all_their_mass_on_it() -> None:
+    task = _task()
+    look = next(_view(task).looks(task.model, asked_apart(first(task.splits.val, 12))))
+    wanted = look.cover(4).sum(1)
+    for site, maps in text_maps(look).items():
+        torch.testing.assert_close(maps.sum(-1), torch.ones(maps.shape[:2]))
+        mass, hits = word_looks(look, 4)[site, 1]
+        torch.testing.assert_close(mass, (maps[:, 1] * wanted).sum(-1))
+        by_hand = [float(wanted[row, maps[row, 1].argmax()] >= 0.5) for row in range(len(wanted))]
+        assert hits.tolist() == by_hand
+
+
+def test_edges_lie_on_their_thing_and_touch_its_outside() -> None:
+    task = _task()
+    samples = [sample for sample in first(task.splits.test, 20) if sample.hits]
+    look = next(_view(task).looks(task.model, samples))
+    found = edges(look, 4)
+    assert len(found.patches) > 10
+    for row, patch, cover in zip(found.rows, found.patches.tolist(), found.cover, strict=True):
+        grid = np.pad(cover.view(8, 8).numpy(), 1)
+        y, x = patch // 8 + 1, patch % 8 + 1
+        assert grid[y, x] >= 0.5
+        assert min(grid[y - 1, x], grid[y + 1, x], grid[y, x - 1], grid[y, x + 1]) < 0.5
+        assert set(samples[int(row)].hits) & set(samples[int(row)].kinds)
+
+
+def test_uniform_attention_has_the_mass_that_distance_alone_gives() -> None:
+    task = _task(attention={"variant": "uniform"})
+    look = next(_view(task).looks(task.model, [s for s in first(task.splits.test, 20) if s.hits]))
+    for mass, chance in same_object(look, 4).values():
+        torch.testing.assert_close(mass, chance)
+
+
+def test_across_sites_q_comes_from_who_asks_and_k_and_v_from_who_answers() -> None:
+    task = _task()
+    look = next(_view(task).looks(task.model, first(task.splits.val, 4)))
+    found = cross_gradients(task.model, look)
+    assert found["cross_grad/cross"] == 0
+    assert found["cross_grad/self"] > 0
+    leaky = sites(task.model)["decoder.0.image"]
+    own = leaky.keys
+    leaky.keys = lambda y: own(y) + look.seen["decoder.0.image"].x_BTM.mean()  # type: ignore[method-assign]
+    assert cross_gradients(task.model, look)["cross_grad/cross"] == 0  # a constant is no gradient
+    heard = leaky.queries
+    kept: list[torch.Tensor] = []
+
+    def queries(x: torch.Tensor) -> torch.Tensor:
+        kept.append(x)
+        return heard(x)
+
+    leaky.queries = queries  # type: ignore[method-assign]
+    leaky.keys = lambda y: own(y) + kept[-1].mean()  # type: ignore[method-assign]
+    assert cross_gradients(task.model, look)["cross_grad/cross"] > 0
+
+
+def test_gradient_norms_are_those_of_backward() -> None:
+    task = _task()
+    batch = task.validation.batch(range(4))
+    loss = task.model(batch.images, batch.tokens, batch.said).scores.square().sum()
+    found = gradient_norms(task.model, loss)
+    task.model.zero_grad()
+    task.model(batch.images, batch.tokens, batch.said).scores.square().sum().backward()
+    for name, site in sites(task.model).items():
+        own = [weight.grad for key, weight in matrices(site).items() if key != "W_o"]
+        by_hand = sum(float(grad.double().square().sum()) for grad in own if grad is not None) ** 0.5
+        assert found[name] == pytest.approx(by_hand, rel=1e-4)
+
+
+def test_average_precision_is_one_for_the_truth_and_zero_for_nothing() -> None:
+    task = _task()
+    batch = task.validation.batch(range(12))
+    count, targets = batch.valid.shape
+    perfect, empty = AveragePrecision(), AveragePrecision()
+    for kind, metric in ((1.0, perfect), (-1.0, empty)):
+        metric.add(_Told(batch, kind), batch, [0] * count)  # type: ignore[arg-type]
+    assert perfect.values()["ap"] == pytest.approx(1.0)
+    assert perfect.values()["box_ap"] == pytest.approx(1.0)
+    assert empty.values() == {"ap": 0.0, "ap50": 0.0, "box_ap": pytest.approx(1.0), "box_ap50": pytest.approx(1.0)}
+    assert targets == 4
+
+
+class _Told(Found):
+    """The truth as if it were found: masks as they are, or empty."""
+
+    def __init__(self, batch: object, kind: float) -> None:
+        valid, boxes = batch.valid, batch.boxes  # type: ignore[attr-defined]
+        scores = torch.where(valid, 8.0, -8.0)[None]
+        super().__init__(scores, boxes[None], torch.where(valid.any(1), 8.0, -8.0)[None], boxes, boxes)
+        object.__setattr__(self, "told", kind * (batch.masks.float() * 2 - 1) - (kind < 0) * 2)  # type: ignore[attr-defined]
+
+    def all_masks(self) -> torch.Tensor:
+        return self.told  # type: ignore[attr-defined, no-any-return]
+
+
+def test_what_is_tallied_under_shuffled_prompts_keeps_what_was_wanted() -> None:
+    task = _task()
+    samples = [sample for sample in first(task.splits.test, 20) if sample.hits]
+    own, other = Tally(), Tally()
+    for tally, prompts in ((own, []), (other, [sample.prompt for sample in samples])):
+        for look in _view(task).looks(task.model, samples, prompts):
+            tally.add(look.found, look.batch, look.matches, look.loss)
+    assert own.means() == other.means()
