@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from experiments.spec import SegmenterModel
 from workers.trainer.attention import Attention, Tap
-from workers.trainer.probe import entropy
+from workers.trainer.instruments import Map, entropy
 from workers.trainer.segment_edges import same_object
 from workers.trainer.segment_looks import Look, query_looks, word_looks
 from workers.trainer.sites import matrices, sites
@@ -29,7 +29,7 @@ def kind_names(model: SegmenterModel) -> list[str]:
 
 def kind_values(model: nn.Module, look: Look, patch: int, loss: Tensor) -> dict[str, float]:
     """By kind of site, means over its sites: the Frobenius norm of the gradients of W_q, W_k and W_v together; the
-    entropy of the attention (see probe.entropy); the mean attention mass over heads on what is meant: of a thing's
+    entropy of the attention (see instruments.entropy); the mean attention mass over heads on what is meant: of a thing's
     edges on the thing beyond their neighbours (self), of matched queries (image), of the words (text_to_image)."""
     masses: dict[str, list[Tensor]] = {
         "self": [mass for mass, _ in same_object(look, patch).values()],
@@ -37,7 +37,7 @@ def kind_values(model: nn.Module, look: Look, patch: int, loss: Tensor) -> dict[
         "text_to_image": [mass for mass, _ in word_looks(look, patch).values()],
     }
     values = {f"kind/{kind}/mass": _mean(found) for kind, found in masses.items() if found}
-    values |= _by_kind("entropy", {site: float(entropy(tap)) for site, tap in look.seen.items()})
+    values |= _by_kind("entropy", {site: float(entropy(Map.of(tap)).mean()) for site, tap in look.seen.items()})
     return values | _by_kind("grad_norm", gradient_norms(model, loss))
 
 

@@ -18,7 +18,8 @@ from workers.trainer.data.samples import Batch, Sample, Samples, boxes_of, colla
 from workers.trainer.losses import segment_losses
 from workers.trainer.matcher import Matches
 from workers.trainer.nets.segmenter import Found, Segmenter
-from workers.trainer.probe import taps, weights_of
+from workers.trainer.probe import weights_of
+from workers.trainer.taps import taps
 
 AT_ONCE = 64  # samples
 Head = tuple[str, int]  # a site and one of its heads
