@@ -29,7 +29,7 @@ def kind_names(model: SegmenterModel) -> list[str]:
 
 def kind_values(model: nn.Module, look: Look, patch: int, loss: Tensor) -> dict[str, float]:
     """By kind of site, means over its sites: the Frobenius norm of the gradients of W_q, W_k and W_v together; the
-    entropy of the attention (see instruments.entropy); the mean attention mass over heads on what is meant: of a thing's
+    entropy of the attention (instruments.entropy); the mean attention mass over heads on what is meant: of a thing's
     edges on the thing beyond their neighbours (self), of matched queries (image), of the words (text_to_image)."""
     masses: dict[str, list[Tensor]] = {
         "self": [mass for mass, _ in same_object(look, patch).values()],
