@@ -58,6 +58,7 @@ def ask(run: Run, user: AbstractBaseUser, asked: Ask) -> Question:
             step=checkpoint.step,
             request=asked.model_dump(mode="json", exclude_defaults=True),
         )
+        Question.objects.filter(pk=question.pk).update(created=Now())  # what counts is the database's clock
         transaction.on_commit(partial(_ring, question.pk), robust=True)
     return question
 
