@@ -231,11 +231,15 @@ UNFOLD = {"SITE_TITLE": "attnservice", "SITE_HEADER": "attnservice", "SITE_URL":
 USE_TZ = True
 TIME_ZONE = "UTC"
 LANGUAGE_CODE = "en"
+_LINES = "json" if flag("ATTN_LOG_JSON", False) else "line"
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "formatters": {
+        "line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"},
+        "json": {"()": "attnservice.logs.Json"},
+    },
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": _LINES}},
     "root": {"handlers": ["console"], "level": text("ATTN_LOG_LEVEL", "INFO")},
     "loggers": {"axes": {"level": "WARNING"}, "django.request": {"level": "ERROR"}},
 }

@@ -16,7 +16,7 @@ from django.conf import settings
 from django.db import close_old_connections, transaction
 from django.db.models import Count, F, Q
 
-from . import lifecycle
+from . import alarms, lifecycle
 from .clock import db_now
 from .doorbell import ring
 from .models import Beat, Group, Run
@@ -55,6 +55,7 @@ class Reconciler:
         if time.monotonic() >= self._seal_after:
             self._seal_after = time.monotonic() + SEAL_EVERY_S
             seal_leftovers()
+            alarms.tell()
         return True
 
     def _on_duty(self) -> bool:

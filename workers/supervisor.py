@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from attnservice.logs import about
 from experiments import lifecycle
 from experiments.lifecycle import Claim, LeaseLost, NotAllowed
 from experiments.states import Reason
@@ -38,7 +39,8 @@ def supervise(claim: Claim) -> None:
     attempt = Supervision(claim, spare.take())
     run = claim.held.run_id
     try:
-        attempt.execute()
+        with about(run, claim.held.fence):
+            attempt.execute()
     except LeaseLost as lost:
         log.warning("run %s: %s; the trainer is killed and nothing more is written", run, lost)
     except DatabaseGone as gone:

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 
 from django.db.models import Count
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from experiments import alarms
 from experiments.models import Run, Worker
 from experiments.states import State
 
@@ -23,10 +25,11 @@ def exposition() -> bytes:
 
 
 class _Service(Collector):
-    def collect(self) -> Iterator[GaugeMetricFamily]:
+    def collect(self) -> Iterator[Metric]:
         yield _by_pool()
         yield _by_state()
         yield _workers()
+        yield from _alarms()
 
 
 def _by_pool() -> GaugeMetricFamily:
@@ -50,3 +53,15 @@ def _workers() -> GaugeMetricFamily:
     return GaugeMetricFamily(
         "attn_workers_alive", "Workers heard from within the lease", Worker.objects.alive().count()
     )
+
+
+def _alarms() -> Iterator[Metric]:
+    ready = GaugeMetricFamily("attn_ready_seconds", "How long the head of each line waits for a claim", labels=["pool"])
+    for line in alarms.unclaimed():
+        ready.add_metric([line.pool], line.seconds)
+    yield ready
+    held = GaugeMetricFamily("attn_worker_backlog_bytes", "Bytes that a worker holds back", labels=["worker"])
+    for name, size in sorted(alarms.backlogs().items()):
+        held.add_metric([name], size)
+    yield held
+    yield CounterMetricFamily("attn_leases_expired", "Attempts whose worker fell silent", alarms.leases_expired())
