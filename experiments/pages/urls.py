@@ -7,7 +7,7 @@ from django.contrib.auth.views import LogoutView
 from django.urls import path
 from django.views.generic import RedirectView
 
-from . import compare, experiments, forks, home, machines, new_experiment, report, run, runs, session
+from . import compare, experiments, forks, histograms, home, machines, new_experiment, report, run, runs, session
 
 urlpatterns = [
     path("login/", session.Login.as_view(), name="login"),
@@ -27,6 +27,7 @@ urlpatterns = [
     path("runs/<int:pk>/live/", login_required(run.run_live), name="run-live"),
     path("runs/<int:pk>/panels/", login_required(run.run_panels), name="run-panels"),
     path("runs/<int:pk>/predictions/", login_required(run.run_predictions), name="run-predictions"),
+    path("runs/<int:pk>/histograms/", login_required(histograms.run_histograms), name="run-histograms"),
     path("runs/<int:pk>/log/", login_required(run.run_log), name="run-log"),
     path("runs/<int:pk>/events/", login_required(run.run_events), name="run-events"),
     path("runs/<int:pk>/cancel/", login_required(run.run_cancel), name="run-cancel"),

@@ -78,6 +78,7 @@ class Record(Section):
     update_ratio: bool = Field(True, description="‖ΔW‖/‖W‖ of the real optimizer step, per matrix")
     weight_norm: bool = Field(True, description="‖W‖ per matrix")
     probe_every: int = Field(100, ge=1, le=10_000_000, description="steps between explicit attention probes")
+    histograms: bool = Field(True, description="sizes of the entries of gradients and weights, at up to 64 probes")
     finals: bool = Field(True, description="score the trained model on the test split after the last step")
     maps_every: int | None = Field(
         None, ge=0, le=10_000_000, description="steps between stored attention maps; null: some probes, 0: none"

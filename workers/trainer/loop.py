@@ -13,7 +13,7 @@ from torch import Tensor
 
 from experiments.spec import Spec
 from workers.protocol import Artifact, Log, Started
-from workers.trainer import maps
+from workers.trainer import histograms, maps
 from workers.trainer.average import Average
 from workers.trainer.chain import ERRORS, Worst
 from workers.trainer.checkpoint import Keeper, load_checkpoint, save_checkpoint
@@ -205,6 +205,9 @@ class Session:
         if self.worst:
             self.worst.see(values)
         self.recorder.add("probe", step, values)
+        record = self.spec.record
+        if record.histograms and histograms.due(step, self.spec.train.steps, record.probe_every):
+            self.recorder.say(histograms.write(self.task.model, step, self.scratch))
 
     def _finish(self, step: int) -> None:
         self.task.model.eval()
