@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from experiments.models import Frame, Group
 
 from . import codec
+from .blobs import fetch_rows
 from .buckets import FAN, Buckets, below, beside, build, merge, milliseconds, points
 from .choice import Chosen, choose
 from .cover import BLOCK, cover, level_for
@@ -166,7 +167,7 @@ def tails_of(groups: list[Group], window: Window) -> dict[int, codec.Block]:
     if window.last is not None:
         frames = frames.filter(first_step__lte=window.last)
     found: dict[int, list[codec.Block]] = defaultdict(list)
-    for group_id, data in frames.order_by("group_id", "first_step").values_list("group_id", "data"):
+    for group_id, data in fetch_rows(frames.order_by("group_id", "first_step").values_list("group_id", "data")):
         block = codec.decode(data)
         low = int(block.steps[0]) if window.first is None else window.first
         high = int(block.steps[-1]) if window.last is None else window.last

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from experiments.models import Block, Clock, Group
 
 from . import codec, packing
+from .blobs import fetch_rows
 from .buckets import FAN, Buckets, below, beside, build, merge, milliseconds
 from .cover import BLOCK, PER_BLOCK, Piece
 
@@ -120,11 +121,15 @@ def fetch(groups: list[Group], columns: Sequence[int], pieces: Sequence[Piece]) 
     coarse = [piece for piece in pieces if piece.level > 0]
     if coarse:
         summaries = blocks.filter(_places(coarse)).values_list("group_id", "column", "level", "number", "summary")
-        found._summaries = {(g, column, level, n): bytes(packed) for g, column, level, n, packed in summaries}
+        found._summaries = {
+            (g, column, level, n): bytes(packed) for g, column, level, n, packed in fetch_rows(summaries)
+        }
     exact = [piece.number for piece in pieces if piece.level == 0]
     if exact:
         values = blocks.filter(level=1, number__in=exact).values_list("group_id", "column", "number", "data")
-        found._data = {(group, column, number): bytes(packed or b"") for group, column, number, packed in values}
+        found._data = {
+            (group, column, number): bytes(packed or b"") for group, column, number, packed in fetch_rows(values)
+        }
     found._clocks = _clocks(ids, {piece.number for piece in pieces if piece.level <= 1})
     return found
 
@@ -146,7 +151,7 @@ def _clocks(groups: list[int], numbers: set[int]) -> dict[tuple[int, int], bytes
         return {}
     rows = Clock.objects.filter(group_id__in=groups, number__gte=min(numbers), number__lte=max(numbers))
     wanted = rows.values_list("group_id", "number", "data")
-    return {(group, number): bytes(data) for group, number, data in wanted if number in numbers}
+    return {(group, number): bytes(data) for group, number, data in fetch_rows(wanted) if number in numbers}
 
 
 def position(group: Group, step: int) -> int:

@@ -1,0 +1,106 @@
+"""Writing to the store: the training thread, durable rows with sealing caught up, eight writers with a reader.
+
+`python -m benchmarks.store_write [sqlite|postgres]` measures, on SQLite (synchronous=FULL) and PostgreSQL (fsync on):
+
+- what a step of 144 series costs the training thread (the recorder's part of it, on the CPU, without sending);
+- points a second from one writer, through `lifecycle`, until committed and sealed; bytes a point on disk;
+- eight writers at full speed beside a reader who compares runs: errors, frames lost, the reader's p95, shares.
+
+ATTN_BENCH_SECONDS (60) is how long each of the last two goes on.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from statistics import median
+from typing import Any
+
+from .stage.database import KINDS, database, size_on_disk
+from .stage.results import keep
+from .stage.writers import SERIES, Writer, together
+
+SECONDS = float(os.environ.get("ATTN_BENCH_SECONDS", "60"))
+WRITERS = 8
+POINTS_A_SECOND = {"sqlite": 3_000_000, "postgres": 2_000_000}
+STEP_MS, BYTES_A_POINT, SLOWER, FAIR = 0.03, 5.0, 3.0, 1 / 3
+
+
+def main() -> None:
+    kinds = sys.argv[1:] or ["step", *KINDS]
+    if len(kinds) > 1:
+        for kind in kinds:  # a process each: Django's settings stay, and torch is only for the first
+            subprocess.run([sys.executable, "-m", "benchmarks.store_write", kind], check=True)
+        return
+    keep(f"store_write {kinds[0]}", {"load_before": round(os.getloadavg()[0], 2), **_measure(kinds[0])})
+
+
+def _measure(kind: str) -> dict[str, Any]:
+    if kind == "step":
+        return {"ms a step": _tell("training thread, 144 series, ms a step", _step_ms(), STEP_MS), "bound": STEP_MS}
+    with database(kind):
+        return {"one writer": _sustained(kind), "eight writers": _crowd()}
+
+
+def _tell(what: str, figure: float, bound: float, *, at_least: bool = False) -> float:
+    kept = figure >= bound if at_least else figure <= bound
+    print(f"{what:60s} {figure:14,.4g} of {bound:,.4g}{'' if kept else '  MISSED'}", flush=True)
+    return round(figure, 5)
+
+
+def _step_ms(steps: int = 20_000) -> float:
+    """Wall time of `train` and `complete` over many steps, flushes included; the median of five rounds."""
+    import torch
+
+    from workers.trainer.recorder import Recorder
+
+    torch.set_num_threads(1)
+    rows, rounds = torch.randn(64, SERIES), []
+    for _ in range(5):
+        recorder = Recorder(lambda message, payload=b"": None, time.monotonic)
+        recorder.open(0, [f"loss/{at}" for at in range(SERIES)], {}, torch.device("cpu"))
+        began = time.perf_counter()
+        for step in range(steps):
+            recorder.train(step, rows[step % 64])
+            recorder.complete(step)
+        rounds.append((time.perf_counter() - began) * 1000 / steps)
+    return median(rounds)
+
+
+def _sustained(kind: str) -> dict[str, Any]:
+    """Flushes of a full ring, a checkpoint and sealing every fourth, as a fast run makes them."""
+    writer = Writer(0)
+    writer.go(1.0)
+    before, points = size_on_disk(), writer.points
+    cpu, began = time.process_time(), time.perf_counter()
+    writer.go(SECONDS)
+    took, cpu = time.perf_counter() - began, time.process_time() - cpu
+    points = writer.points - points
+    assert writer.unsealed() == 0, "sealing has not caught up"
+    bound = POINTS_A_SECOND[kind]
+    return {
+        "points a second": _tell(f"{kind}: durable and sealed, points a second", points / took, bound, at_least=True),
+        "points a second of CPU": round(points / cpu),
+        "bytes a point": _tell(f"{kind}: bytes a point on disk", (size_on_disk() - before) / points, BYTES_A_POINT),
+        "seconds": round(took, 1),
+    }
+
+
+def _crowd() -> dict[str, Any]:
+    found = together(WRITERS, SECONDS)
+    even = sum(found.points) / len(found.points)
+    return {
+        "errors": found.errors,
+        "frames lost": found.lost,
+        "points a second": round(sum(found.points) / SECONDS),
+        "reader idle p95 ms": round(found.idle_ms, 2),
+        "reader p95 ms": round(found.busy_ms, 2),
+        "reader slower": _tell("reader's p95 beside eight writers, × idle", found.busy_ms / found.idle_ms, SLOWER),
+        "least share": _tell("least writer's share of an even one", min(found.points) / even, FAIR, at_least=True),
+    }
+
+
+if __name__ == "__main__":
+    main()
