@@ -16,10 +16,8 @@ from experiments.states import Desired, State
 
 Field = Literal[
     "id", "experiment", "name", "project", "state", "desired", "reason", "detail", "step", "steps", "attempt",
-    "params", "seed", "pool", "priority", "worker", "spec", "spec_hash", "summary", "created", "started", "finished",
-    "parent", "parent_step",
     "params", "seed", "pool", "priority", "worker", "spec", "spec_hash", "summary", "waiting",
-    "created", "started", "finished",
+    "created", "started", "finished", "parent", "parent_step",
 ]  # fmt: skip
 FIELDS: tuple[Field, ...] = get_args(Field)
 HEAVY: frozenset[Field] = frozenset({"spec", "summary", "detail", "waiting"})
