@@ -87,7 +87,7 @@ def _circumstances(judged: dict[str, Judged]) -> str:
     runs = {run for one in judged.values() for run in one.pool.runs.values()}
     spent = Run.objects.filter(pk__in=runs).aggregate(spent=Sum(F("finished") - F("started")))["spent"] or timedelta()
     worker = Worker.objects.order_by("-last_seen").first()
-    machine = f"{worker.device}, {worker.slots} at once" if worker else "no worker"
+    machine = worker.device if worker else "no worker"
     if worker and (memory := worker.info.get("memory")):
         machine += f", {memory / 2**30:.0f} GiB"
     date = timezone.now().strftime("%Y-%m-%d")

@@ -88,4 +88,5 @@ def in_one_sentence(verdict: Verdict) -> str:
     deciding = [one for one in verdict.findings if one.claim.decides]
     counts = [(sum(one.result == result for one in deciding), result) for result in Result]
     told = ", ".join(f"{count} {result}" for count, result in counts if count)
-    return f"Of {len(deciding)} comparisons: {told}."
+    short = f"; {verdict.most_seeds} of the {verdict.rule.seeds} seeds that it takes have been trained"
+    return f"Of {len(deciding)} comparisons: {told}{short if verdict.most_seeds < verdict.rule.seeds else ''}."
