@@ -9,6 +9,7 @@ from django.test import Client
 from rest_framework.test import APIClient
 
 from experiments import lifecycle
+from experiments.line import line
 from experiments.models import Checkpoint, Run
 from experiments.states import State
 
@@ -64,6 +65,18 @@ def test_a_fork_begins_at_the_checkpoint_with_changed_settings_and_knows_its_fam
     assert taken.checkpoint.path == f"{parent.pk}-5"
     told = [event["message"] for event in get(client, f"/runs/{row['id']}/events/")["results"]]
     assert f"begins with run {parent.pk} at step 5" in told
+
+
+def test_a_fork_waits_in_the_lane_of_who_forks_for_the_pool_that_it_asks_for(editor: Any, parent: Run) -> None:
+    other = make_user()
+    parent.project.memberships.create(user=other, role="editor")
+    asked = [(user, pool) for user in (editor, other) for pool in ("cpu", "gpu")]
+    for user, pool in asked:
+        reply = fork(client_of(user), parent, overrides={"resources.pool": pool})
+        child = Run.objects.get(pk=reply.json()["id"])
+        assert child.lane is not None
+        assert (child.lane.pool, child.lane.project, child.lane.owner) == (pool, parent.project, user.pk)
+        assert child.pk in line(pool)
 
 
 def test_without_a_step_a_fork_begins_at_the_newest_checkpoint(client: APIClient, parent: Run) -> None:
