@@ -6,6 +6,8 @@ from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db import models
 
+from .fields import OrderedJSON
+
 AnyUser = AbstractBaseUser | AnonymousUser
 
 
@@ -80,8 +82,8 @@ class Experiment(models.Model):
     project = models.ForeignKey(Project, models.PROTECT, related_name="experiments")
     name = models.CharField(max_length=200)
     preset = models.CharField(max_length=64, blank=True)
-    spec = models.JSONField(help_text="the base spec, resolved, before the matrix")
-    matrix = models.JSONField(default=dict, help_text="dotted path → list of values")
+    spec = OrderedJSON(help_text="the base spec, resolved, before the matrix")
+    matrix = OrderedJSON(default=dict, help_text="dotted path → list of values")
     seeds = models.JSONField(default=list)
     tags = models.JSONField(default=list)
     notes = models.TextField(blank=True)

@@ -9,6 +9,7 @@ from django.db.models.functions import Now
 from experiments.states import ENDED, HELD, Desired, Reason, State
 
 from .definitions import AnyUser, Experiment, Project
+from .fields import OrderedJSON
 
 
 class RunQuerySet(models.QuerySet["Run"]):
@@ -47,8 +48,8 @@ class Run(models.Model):
     project = models.ForeignKey(Project, models.PROTECT, related_name="runs")
     index = models.IntegerField(help_text="position in the experiment's expansion")
     seed = models.BigIntegerField()
-    params = models.JSONField(default=dict, help_text="what the matrix chose: dotted path → value")
-    spec = models.JSONField()
+    params = OrderedJSON(default=dict, help_text="what the matrix chose: dotted path → value")
+    spec = OrderedJSON()
     spec_hash = models.CharField(max_length=64)
     steps = models.BigIntegerField(help_text="steps to do")
     pool = models.CharField(max_length=32)
