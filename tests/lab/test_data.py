@@ -9,15 +9,15 @@ from experiments.spec import DigitScenesData, ScenesData
 from workers.trainer.data import digits, words
 from workers.trainer.data.digit_scenes import digit_scene
 from workers.trainer.data.order import batch_indices
-from workers.trainer.data.samples import Samples, boxes_of
+from workers.trainer.data.samples import Samples, boxes_of, drawn
 from workers.trainer.data.scenes import scene
 
 
 def _samples(name: str, split: int = 1, **changes: object) -> Samples:
     if name == "scenes":
-        return Samples(scene(ScenesData.model_validate({"dataset": name, **changes})), split, 4096)
+        return Samples(drawn(scene(ScenesData.model_validate({"dataset": name, **changes})), split), 4096)
     data = DigitScenesData.model_validate({"dataset": name, **changes})
-    return Samples(digit_scene(data, held_out=split == 2), split, 4096)
+    return Samples(drawn(digit_scene(data, held_out=split == 2), split), 4096)
 
 
 DATASETS = pytest.mark.parametrize("name", ["scenes", "digit-scenes"])

@@ -16,7 +16,7 @@ from experiments.spec import Ask
 from workers.trainer.answer_figures import figures, picture
 from workers.trainer.boxes import corners
 from workers.trainer.data.samples import Batch, Sample, boxes_of, collate
-from workers.trainer.data.words import UNKNOWN, VOCABULARY, encode
+from workers.trainer.data.words import UNKNOWN
 from workers.trainer.measures import chosen_queries, mask_iou
 from workers.trainer.nets.segmenter import Found
 from workers.trainer.segment import SegmentTask
@@ -68,7 +68,7 @@ def read_scene(task: SegmentTask, ask: Ask) -> Scene:
         raise ValueError(f"sample: there are {size} validation images")
     sample = task.validation[index]
     own = ask.prompt is None or ask.prompt.split() == sample.prompt.split()
-    if not own and not encode(ask.prompt or ""):
+    if not own and not sample.lexicon.encode(ask.prompt or ""):
         raise ValueError("prompt: type what to find")
     asked = sample if own else replace(sample, prompt=ask.prompt or "", hits=())
     batch = collate((asked,), (boxes_of(asked.masks),))
@@ -87,7 +87,7 @@ def _about(task: SegmentTask, sample: Sample, asked: Sample, index: int, batch: 
         "prompt": asked.prompt,
         "own_prompt": sample.prompt,
         "other_prompt": sample.other,
-        "tokens": [VOCABULARY[word] for word in words],
+        "tokens": [sample.lexicon.vocabulary[word] for word in words],
         "unknown": ["a word of the prompt"] if unknown else [],
     }
     if asked is sample:

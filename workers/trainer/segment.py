@@ -11,7 +11,7 @@ from experiments.spec import SegmentSpec
 from workers.trainer import segment_chain, segment_probe
 from workers.trainer.attention import Tap
 from workers.trainer.data.order import batch_indices
-from workers.trainer.data.words import LENGTH, VOCABULARY
+from workers.trainer.data.words import LENGTH
 from workers.trainer.losses import parts, segment_losses
 from workers.trainer.measures import METRICS, Tally
 from workers.trainer.nets.segmenter import Segmenter
@@ -43,7 +43,8 @@ class SegmentTask:
     def untrained(self) -> Segmenter:
         """The model as this seed starts it."""
         side = self.spec.data.canvas
-        model = Segmenter(self.spec.model, side=side, words=len(VOCABULARY), prompt_length=LENGTH)
+        words = len(self.splits.lexicon.vocabulary)
+        model = Segmenter(self.spec.model, side=side, words=words, prompt_length=LENGTH)
         start_weights(model, self.spec.seed)
         return model.to(self.device)
 
@@ -76,7 +77,9 @@ class SegmentTask:
 
     def passed(self, model: nn.Module) -> tuple[Tensor, Tensor]:
         """See chain.Chained."""
-        return segment_chain.passed(model, self.validation.batch(range(FOLLOWED)).to(self.device), self.spec.loss)
+        return segment_chain.passed(
+            model, self.validation.batch(range(min(FOLLOWED, self.validation.size))).to(self.device), self.spec.loss
+        )
 
     @torch.no_grad()
     def probe(self, seen: Mapping[str, Tap]) -> dict[str, Tensor]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from experiments.spec import CocoData, DigitScenesData, ScenesData
+from workers.trainer.data import coco
 from workers.trainer.data.digit_scenes import digit_scene
-from workers.trainer.data.samples import Samples
+from workers.trainer.data.samples import Samples, drawn
 from workers.trainer.data.scenes import scene
+from workers.trainer.data.words import OURS, Lexicon
 
 TRAIN, VAL, TEST, COMPOSITIONAL = range(1, 5)  # seeds of the splits
 
@@ -20,23 +22,25 @@ class Splits:
     val: Samples
     test: Samples
     compositional: Samples | None = None
+    lexicon: Lexicon = OURS
 
 
 def splits(data: ScenesData | DigitScenesData | CocoData) -> Splits:
+    """Raises DataError where a folder cannot be used."""
     if isinstance(data, CocoData):
-        raise NotImplementedError("coco")
+        folder = coco.load(data)
+        return Splits(folder.train, folder.val, folder.test, lexicon=folder.lexicon)
     if isinstance(data, DigitScenesData):
         training, held_out = digit_scene(data, held_out=False), digit_scene(data, held_out=True)
         return Splits(
-            Samples(training, TRAIN, data.train_size),
-            Samples(held_out, VAL, data.val_size),
-            Samples(held_out, TEST, data.test_size),
+            Samples(drawn(training, TRAIN), data.train_size),
+            Samples(drawn(held_out, VAL), data.val_size),
+            Samples(drawn(held_out, TEST), data.test_size),
         )
-    make = scene(data)
-    unseen = Samples(scene(data, compositional=True), COMPOSITIONAL, data.test_size) if data.held_out else None
+    make, unseen = scene(data), drawn(scene(data, compositional=True), COMPOSITIONAL)
     return Splits(
-        Samples(make, TRAIN, data.train_size),
-        Samples(make, VAL, data.val_size),
-        Samples(make, TEST, data.test_size),
-        unseen,
+        Samples(drawn(make, TRAIN), data.train_size),
+        Samples(drawn(make, VAL), data.val_size),
+        Samples(drawn(make, TEST), data.test_size),
+        Samples(unseen, data.test_size) if data.held_out else None,
     )

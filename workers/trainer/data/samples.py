@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from workers.trainer.data.words import LENGTH, PAD, encode
+from workers.trainer.data.words import LENGTH, OURS, PAD, Lexicon
 
 MAX_TARGETS = 4  # things a prompt can name at once
 CACHE_BYTES = 256 * 2**20
@@ -32,6 +32,7 @@ class Sample:
     kinds: Mapping[int, int] = field(default_factory=dict)  # by label: a place in words.THINGS
     colours: Mapping[int, int] = field(default_factory=dict)  # by label: a place in words.COLOURS
     category: int = 0  # what kind of thing the prompt names, where that is told apart
+    lexicon: Lexicon = OURS  # by which prompts are read
 
     @property
     def masks(self) -> NDArray[np.bool_]:
@@ -58,10 +59,10 @@ class Batch:
 
 
 class Samples:
-    """`size` samples of a split, made when first asked for and kept while they fit into CACHE_BYTES."""
+    """`size` samples of a split, made by index when first asked for and kept while they fit into CACHE_BYTES."""
 
-    def __init__(self, make: Callable[[np.random.Generator], Sample], split: int, size: int) -> None:
-        self.make, self.split, self.size = make, split, size
+    def __init__(self, make: Callable[[int], Sample], size: int) -> None:
+        self.make, self.size = make, size
         self._kept: dict[int, tuple[Sample, NDArray[np.float32]]] = {}
         self._room = CACHE_BYTES
 
@@ -75,12 +76,17 @@ class Samples:
     def _get(self, index: int) -> tuple[Sample, NDArray[np.float32]]:
         if (kept := self._kept.get(index)) is not None:
             return kept
-        sample = self.make(np.random.default_rng([self.split, index]))
+        sample = self.make(index)
         made = sample, boxes_of(sample.masks)
         self._room -= sample.image.nbytes + sample.labels.nbytes + (0 if sample.parts is None else sample.parts.nbytes)
         if self._room > 0:
             self._kept[index] = made
         return made
+
+
+def drawn(make: Callable[[np.random.Generator], Sample], split: int) -> Callable[[int], Sample]:
+    """A maker by index: its random numbers depend on (split, index) alone."""
+    return lambda index: make(np.random.default_rng([split, index]))
 
 
 def boxes_of(masks: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -101,7 +107,7 @@ def collate(samples: Sequence[Sample], boxes: Sequence[NDArray[np.float32]], pro
     padded = np.full((count, MAX_TARGETS, 4), 0.5, np.float32)
     said_by = prompts or [sample.prompt for sample in samples]
     for row, (sample, box, prompt) in enumerate(zip(samples, boxes, said_by, strict=True)):
-        ids = encode(prompt)
+        ids = sample.lexicon.encode(prompt)
         tokens[row, : len(ids)] = ids
         hits[row, : len(sample.hits)] = sample.hits
         padded[row, : len(box)] = box

@@ -83,10 +83,7 @@ def _sentence(words: Ints) -> str:
 
 
 def _read(path: str) -> str:
-    told = os.environ.get(ROOT)
-    if not told:
-        raise DataError(f"{path}: this worker has no data root ({ROOT} is not set)", "spec")
-    file = below_root(Path(told), path)
+    file = below_root(data_root(path), path)
     if not file.is_file():
         raise DataError(f"{path}: there is no such file below the data root", "spec")
     try:
@@ -98,6 +95,14 @@ def _read(path: str) -> str:
         raise DataError(f"{path}: not UTF-8 (byte 0x{byte:02x} at position {error.start})") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def data_root(path: str) -> Path:
+    """The folder that specs may name files in. Raises DataError that names `path` where the worker has none."""
+    told = os.environ.get(ROOT)
+    if not told:
+        raise DataError(f"{path}: this worker has no data root ({ROOT} is not set)", "spec")
+    return Path(told)
 
 
 def below_root(root: Path, path: str) -> Path:

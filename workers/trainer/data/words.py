@@ -1,6 +1,9 @@
-"""One small fixed vocabulary for every prompt, English and Chinese."""
+"""The vocabulary of prompts: one small fixed one, English and Chinese; a folder of COCO has its own."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
 
 PAD, UNKNOWN = 0, 1
 LENGTH = 6  # tokens a prompt may have
@@ -15,23 +18,39 @@ DIGITS = (
 OF = "的"
 
 VOCABULARY = ("<pad>", "<unknown>", OF, *(word for pair in (*COLOURS, *THINGS, *STUFF, *DIGITS) for word in pair))
-_IDS = {word: index for index, word in enumerate(VOCABULARY)}
-_LONGEST = max(len(word) for word in VOCABULARY)
 
 
-def encode(prompt: str) -> list[int]:
-    """Token ids of a prompt, at most LENGTH. English words are split at spaces; Chinese takes the longest known
-    word at each place, so `红色的车` and `红色 的 车` are the same."""
-    ids = [token for chunk in prompt.lower().split() for token in _chunk(chunk)]
-    return ids[:LENGTH] or [UNKNOWN]
+@dataclass(frozen=True)
+class Lexicon:
+    """The words that a model knows; the place of a word is its token id."""
+
+    vocabulary: tuple[str, ...]
+
+    @cached_property
+    def _ids(self) -> dict[str, int]:
+        return {word: index for index, word in enumerate(self.vocabulary)}
+
+    @cached_property
+    def _longest(self) -> int:
+        return max(len(word) for word in self.vocabulary)
+
+    def encode(self, prompt: str) -> list[int]:
+        """Token ids of a prompt, at most LENGTH. English words are split at spaces; Chinese takes the longest known
+        word at each place, so `红色的车` and `红色 的 车` are the same."""
+        ids = [token for chunk in prompt.lower().split() for token in self._chunk(chunk)]
+        return ids[:LENGTH] or [UNKNOWN]
+
+    def _chunk(self, chunk: str) -> list[int]:
+        if chunk.isascii():
+            return [self._ids.get(chunk, UNKNOWN)]
+        ids = []
+        while chunk:
+            longest = min(self._longest, len(chunk))
+            size = next((size for size in range(longest, 0, -1) if chunk[:size] in self._ids), 0)
+            ids.append(self._ids[chunk[:size]] if size else UNKNOWN)
+            chunk = chunk[size or 1 :]
+        return ids
 
 
-def _chunk(chunk: str) -> list[int]:
-    if chunk.isascii():
-        return [_IDS.get(chunk, UNKNOWN)]
-    ids = []
-    while chunk:
-        size = next((size for size in range(min(_LONGEST, len(chunk)), 0, -1) if chunk[:size] in _IDS), 0)
-        ids.append(_IDS[chunk[:size]] if size else UNKNOWN)
-        chunk = chunk[size or 1 :]
-    return ids
+OURS = Lexicon(VOCABULARY)
+encode = OURS.encode

@@ -1,0 +1,254 @@
+"""The data set `coco`: what it reads from a folder, and what it says of one that cannot be used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pycocotools import mask as rle
+
+from experiments.spec import CocoData
+from tests.lab import coco_folder
+from tests.lab.coco_folder import COLOURS, HEIGHT, NAMES, WIDTH
+from tests.lab.collected import tiny
+from workers.protocol import Failure, Orders
+from workers.trainer.data import coco, coco_masks
+from workers.trainer.data.coco_file import read
+from workers.trainer.data.errors import DataError
+from workers.trainer.data.samples import Sample, Samples
+from workers.trainer.data.text import ROOT
+from workers.trainer.orders import carry_out
+from workers.trainer.segment_data import splits
+
+Listing = dict[str, Any]
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "root"
+    folder.mkdir()
+    monkeypatch.setenv(ROOT, str(folder))
+    return folder
+
+
+def data(path: str = "shapes", **changes: float) -> CocoData:
+    return CocoData.model_validate({"dataset": "coco", "path": path, "canvas": 32, "val_share": 0.4, **changes})
+
+
+def samples(part: Samples) -> list[Sample]:
+    return [part[index] for index in range(part.size)]
+
+
+def test_a_prompt_is_a_category_and_its_mask_the_things_of_it(root: Path) -> None:
+    coco_folder.write(root / "shapes")
+    found = splits(data())
+    for sample in [each for part in (found.train, found.val, found.test) for each in samples(part)]:
+        colour = COLOURS[NAMES.index(sample.prompt)]
+        assert sample.category == 10 * (NAMES.index(sample.prompt) + 1)
+        close = np.abs(sample.image.astype(int) - colour).max(-1) < 60
+        assert bool(sample.hits) == close.any()
+        if sample.hits:
+            mask = sample.masks.any(0)
+            assert (mask & close).sum() / (mask | close).sum() > 0.85
+        assert (sample.other in NAMES) if sample.other else True
+        assert 1 not in sample.lexicon.encode(sample.prompt)
+
+
+def test_polygons_and_both_kinds_of_run_lengths_are_one_mask(root: Path) -> None:
+    coco_folder.write(root / "shapes")
+    folder = read("shapes")
+    for annotation in folder.annotations:
+        mask = coco_masks.decode(annotation, folder.images[annotation.image_id])
+        assert annotation.bbox is not None
+        left, top, width, height = map(int, annotation.bbox)
+        wanted = np.zeros((HEIGHT, WIDTH), bool)
+        wanted[top : top + height, left : left + width] = True
+        assert (mask == wanted).all()
+
+
+def test_packed_run_lengths_are_read_as_pycocotools_writes_them() -> None:
+    rng = np.random.default_rng(0)
+    for share in (0.02, 0.3, 0.9):
+        mask = np.asfortranarray(rng.random((70, 90)) < share, np.uint8)
+        lengths = coco_masks.runs(rle.encode(mask)["counts"].decode())
+        values = np.arange(len(lengths)) % 2
+        assert (np.repeat(values, lengths) == mask.flatten(order="F")).all()
+
+
+def test_a_thing_smaller_than_a_pixel_of_the_canvas_keeps_one() -> None:
+    mask = np.zeros((400, 400), bool)
+    mask[123, 77] = True
+    assert coco_masks.shrunk(mask, 32).sum() == 1
+
+
+def test_samples_depend_on_the_folder_the_split_and_the_index_alone(root: Path) -> None:
+    listing = coco_folder.write(root / "shapes")
+    once = splits(data())
+    for part in ("images", "annotations", "categories"):
+        listing[part].reverse()
+    coco_folder.save(root / "shapes", listing)
+    again = splits(data())
+    assert once.lexicon == again.lexicon
+    assert once.lexicon.vocabulary[2:] == ("cat", "light", "traffic", "红灯")
+    for one, other in ((once.train, again.train), (once.val, again.val), (once.test, again.test)):
+        assert one.size == other.size
+        for index in reversed(range(one.size)):
+            assert one[index].prompt == other[index].prompt
+            assert (one[index].image == other[index].image).all()
+            assert (one[index].labels == other[index].labels).all()
+
+
+def test_an_image_is_in_one_split_and_absent_prompts_are_the_share_that_is_asked(root: Path) -> None:
+    coco_folder.write(root / "shapes")
+    found = splits(data(absent=0.5))
+    parts = [samples(part) for part in (found.train, found.val, found.test)]
+    images = [{sample.image.tobytes() for sample in part} for part in parts]
+    assert all(images)
+    assert not images[0] & images[1] | images[0] & images[2] | images[1] & images[2]
+    assert all(np.mean([not sample.hits for sample in part]) == 0.5 for part in parts)
+    none = splits(data(absent=0))
+    assert all(sample.hits for part in (none.train, none.val, none.test) for sample in samples(part))
+    assert none.train.size + none.val.size + none.test.size == 18
+
+
+def test_crowds_and_things_too_many_to_name_are_not_asked_for(root: Path) -> None:
+    listing = coco_folder.write(root / "shapes")
+    listing["annotations"][0]["iscrowd"] = 1
+    last = listing["annotations"][-1]
+    listing["annotations"] += [{**last, "id": 500 + more} for more in range(4)]
+    coco_folder.save(root / "shapes", listing)
+    folder = read("shapes")
+    by_image = {each.image: each for each in coco.seen(folder)}
+    assert by_image[0].asked == {}
+    assert listing["annotations"][0]["category_id"] not in by_image[0].absent
+    assert last["category_id"] not in by_image[11].asked
+    assert last["category_id"] not in by_image[11].absent
+
+
+Break = Callable[[Path, Listing], None]
+
+
+def _annotation(**changes: object) -> Break:
+    """Changes the first annotation."""
+    return lambda folder, listing: listing["annotations"][0].update(changes)
+
+
+def _image(**changes: object) -> Break:
+    return lambda folder, listing: listing["images"][3].update(changes)
+
+
+def _write(name: str, content: bytes) -> Break:
+    return lambda folder, listing: (folder / name).write_bytes(content) and None
+
+
+RUNS = {"size": [HEIGHT, WIDTH], "counts": [HEIGHT * WIDTH]}
+BROKEN: dict[str, tuple[Break, str]] = {
+    "a missing image": (
+        lambda folder, listing: (folder / "images" / "003.png").unlink(),
+        "shapes/images/003.png: there is no such file",
+    ),
+    "no image at all in a file": (_write("images/003.png", b"text"), "shapes/images/003.png: not an image"),
+    "an image of another size": (_image(width=99), "shapes/images/003.png: it has 48 × 40 pixels"),
+    "an image outside the root": (_image(file_name="../../../secret.png"), "secret.png: outside the data root"),
+    "a polygon outside": (
+        _annotation(segmentation=[[0, 0, 60, 0, 60, 20]]),
+        "shapes/annotations.json: annotation 100: its mask reaches outside 000.png (48 × 40)",
+    ),
+    "a mask of another size": (
+        _annotation(segmentation={"size": [HEIGHT, WIDTH + 1], "counts": [0, HEIGHT * (WIDTH + 1)]}),
+        "annotation 100: its mask has 49 × 40 pixels, outside 000.png",
+    ),
+    "runs past the end": (
+        _annotation(segmentation={**RUNS, "counts": [5, HEIGHT * WIDTH]}),
+        "annotation 100: its run lengths do not add up",
+    ),
+    "packed runs past the end": (
+        _annotation(segmentation={**RUNS, "counts": "oooooo1"}),
+        "annotation 100: its run lengths do not add up",
+    ),
+    "packed runs cut off": (_annotation(segmentation={**RUNS, "counts": "PPo"}), "annotation 100: its run lengths"),
+    "an empty mask": (_annotation(segmentation=RUNS), "annotation 100: its mask is empty"),
+    "no mask": (_annotation(segmentation=[]), "annotation 100: it has no mask"),
+    "half a point": (_annotation(segmentation=[[1, 2, 3, 4, 5, 6, 7]]), "annotation 100: a polygon of 7 numbers"),
+    "a box outside": (_annotation(bbox=[40, 4, 20, 5]), "annotation 100: its box reaches outside 000.png"),
+    "a box inside out": (_annotation(bbox=[9, 4, -3, 5]), "annotation 100: its box has a negative side"),
+    "an unknown image": (_annotation(image_id=77), "annotation 100: image_id 77 is not listed"),
+    "an unknown category": (_annotation(category_id=7), "annotation 100: category_id 7 is not listed"),
+    "a field of another type": (_annotation(category_id="cat"), "shapes/annotations.json: annotations.0.category_id:"),
+    "an id twice": (_annotation(id=101), "shapes/annotations.json: annotations: id 101 stands there 2 times"),
+    "a name twice": (
+        lambda folder, listing: listing["categories"].append({"id": 90, "name": "Cat "}),
+        "shapes/annotations.json: the categories 20 and 90 (Cat ) are one prompt",
+    ),
+    "no annotations": (
+        lambda folder, listing: listing["annotations"].clear(),
+        "shapes/annotations.json: it has no annotations",
+    ),
+    "too few images": (
+        lambda folder, listing: listing.update(annotations=listing["annotations"][:2]),
+        "shapes/annotations.json: 2 images show something",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_a_folder_that_cannot_be_used_fails_the_run_and_the_file_is_named(root: Path, what: str) -> None:
+    (root.parent / "secret.png").write_bytes(b"not yours")
+    listing = coco_folder.write(root / "shapes")
+    spoil, told = BROKEN[what]
+    spoil(root / "shapes", listing)
+    coco_folder.save(root / "shapes", listing)
+    failure = ordered("shapes", root)
+    assert told in failure.message
+    assert failure.reason == ("spec" if "outside the data root" in told else "error")
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff\xfe", b"[]", b"", b'{"images": []}'])
+def test_annotations_that_are_not_json_of_this_form_are_named(root: Path, content: bytes) -> None:
+    coco_folder.write(root / "shapes")
+    (root / "shapes" / "annotations.json").write_bytes(content)
+    failure = ordered("shapes", root)
+    assert failure.message.startswith("shapes/annotations.json: ")
+    assert failure.reason == "error"
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("../shapes", "../shapes: outside the data root"),
+        ("/etc", "/etc: outside the data root"),
+        ("link", "link: outside the data root"),
+        ("missing", "missing: there is no such folder"),
+        ("bare", "bare/annotations.json: there is no such file"),
+    ],
+)
+def test_a_folder_that_is_not_below_the_root_is_the_fault_of_the_spec(root: Path, path: str, told: str) -> None:
+    coco_folder.write(root.parent / "shapes")
+    (root / "link").symlink_to(root.parent / "shapes")
+    (root / "bare").mkdir()
+    failure = ordered(path, root)
+    assert failure.message.startswith(told)
+    assert failure.reason == "spec"
+
+
+def test_an_image_that_breaks_off_is_named_when_it_is_drawn(root: Path) -> None:
+    coco_folder.write(root / "shapes")
+    for file in (root / "shapes" / "images").iterdir():
+        file.write_bytes(file.read_bytes()[:-40])
+    found = splits(data())
+    with pytest.raises(DataError, match=r"shapes/images/0\d\d.png: cannot be decoded"):
+        found.train[0]
+
+
+def ordered(path: str, scratch: Path) -> Failure:
+    """What a worker hears when a run asks for this folder."""
+    said: list[object] = []
+    raw = tiny("segment").model_dump(mode="json")
+    raw["data"] = {"dataset": "coco", "path": path, "canvas": 32}
+    orders = Orders(run=1, fence=1, spec=raw, scratch=str(scratch))
+    assert not carry_out(orders, lambda message, payload=b"": said.append(message), lambda: None)
+    (failure,) = [message for message in said if isinstance(message, Failure)]
+    return failure

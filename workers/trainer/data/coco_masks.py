@@ -1,0 +1,104 @@
+"""Masks of COCO: polygons and run lengths, checked against their image, decoded at its size, brought to a canvas."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pycocotools import mask as rle
+
+from workers.trainer.data.coco_file import SLACK, Annotation, ImageEntry, Rle
+
+Mask = NDArray[np.bool_]
+
+
+def check(annotation: Annotation, image: ImageEntry) -> None:
+    """Raises ValueError, in words, where the mask or the box is no part of the image."""
+    if isinstance(annotation.segmentation, Rle):
+        _check_runs(annotation.segmentation, image)
+    else:
+        _check_polygons(annotation.segmentation, image)
+    if annotation.bbox is not None:
+        left, top, width, height = annotation.bbox
+        if width < 0 or height < 0:
+            raise ValueError("its box has a negative side")
+        if not _inside(np.array([[left, top], [left + width, top + height]]), image):
+            raise ValueError(f"its box reaches outside {_size(image)}")
+
+
+def decode(annotation: Annotation, image: ImageEntry) -> Mask:
+    """[height, width] of the image. A polygon thinner than a pixel still has the pixel that it starts in."""
+    shape = annotation.segmentation
+    if isinstance(shape, Rle):
+        given: Any = {"size": list(shape.size), "counts": runs(shape.counts)}
+        return rle.decode(rle.frPyObjects(given, *shape.size)).astype(np.bool_)
+    drawn = rle.merge(rle.frPyObjects(shape, image.height, image.width))
+    mask = rle.decode(drawn).astype(np.bool_)
+    if not mask.any():
+        x, y = shape[0][:2]
+        mask[min(max(int(y), 0), image.height - 1), min(max(int(x), 0), image.width - 1)] = True
+    return mask
+
+
+def shrunk(mask: Mask, side: int) -> Mask:
+    """[side, side]: pixels that the mask covers by half. One too small for that keeps those that it covers most."""
+    whole = Image.fromarray(mask.astype(np.float32))
+    cover = np.asarray(whole.resize((side, side), Image.Resampling.BOX))
+    found: Mask = cover >= min(0.5, float(cover.max()))
+    return found
+
+
+def runs(counts: list[int] | str) -> list[int]:
+    """Run lengths. As text each number is written five bits at a time, the lowest first, in characters from '0' on;
+    bit 5 says that more follow, and from the fourth number on it is the difference to the one before last."""
+    if isinstance(counts, list):
+        return counts
+    found: list[int] = []
+    value = shift = 0
+    for character in counts:
+        bits = ord(character) - 48
+        if not 0 <= bits < 64:
+            raise ValueError(f"its run lengths have the character {character!r}")
+        value |= (bits & 31) << shift
+        shift += 5
+        if bits & 32:
+            continue
+        if bits & 16:
+            value -= 1 << shift
+        found.append(value + (found[-2] if len(found) > 2 else 0))
+        value = shift = 0
+    if shift:
+        raise ValueError("its run lengths break off")
+    return found
+
+
+def _check_runs(shape: Rle, image: ImageEntry) -> None:
+    height, width = shape.size
+    if (height, width) != (image.height, image.width):
+        raise ValueError(f"its mask has {width} × {height} pixels, outside {_size(image)}")
+    lengths = runs(shape.counts)
+    if min(lengths, default=0) < 0 or sum(lengths) != height * width:
+        raise ValueError(f"its run lengths do not add up to the pixels of {_size(image)}")
+    if not sum(lengths[1::2]):
+        raise ValueError("its mask is empty")
+
+
+def _check_polygons(polygons: list[list[float]], image: ImageEntry) -> None:
+    if not polygons:
+        raise ValueError("it has no mask")
+    for polygon in polygons:
+        if len(polygon) < 6 or len(polygon) % 2:
+            raise ValueError(f"a polygon of {len(polygon)} numbers: x, y of three points or more make one")
+        if not _inside(np.array(polygon).reshape(-1, 2), image):
+            raise ValueError(f"its mask reaches outside {_size(image)}")
+
+
+def _inside(points: NDArray[np.float64], image: ImageEntry) -> bool:
+    """Points x, y [N, 2]."""
+    return bool((points >= -SLACK).all() and (points <= np.array([image.width, image.height]) + SLACK).all())
+
+
+def _size(image: ImageEntry) -> str:
+    return f"{image.file_name} ({image.width} × {image.height})"
