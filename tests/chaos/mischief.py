@@ -119,6 +119,7 @@ class Mischief:
             case "database":
                 assert self.company.postgres is not None
                 self.company.postgres.kill()
+                self._signal(victims, signal.SIGCONT)  # frozen children would never notice, and none may start beside
                 self.company.restart_database()
             case _:
                 self._signal(victims, signal.SIGKILL)

@@ -53,6 +53,8 @@ class Storm:
         self.backwards: list[str] = []
 
     def rage(self) -> dict[str, Any]:
+        from django.db import connection
+
         references = self._undisturbed()
         began = time.monotonic()
         shop, watch = InBackground(self._shop, 0.2), InBackground(self._watch, 0.5)
@@ -62,6 +64,7 @@ class Storm:
         self._tend(lambda: bool(self.open_runs), strike=False, within_s=AFTERMATH_S)
         watch.halt()
         self._tend(lambda: bool(self.mischief._bereft), strike=False, within_s=15)
+        connection.close()  # it was opened before the database was struck
         verdict = judge(self.customer.accepted, references)
         for error in filter(None, (shop.error, watch.error)):
             verdict.violate("lost", repr(error))

@@ -18,6 +18,7 @@ _TOGETHER = {  # modules whose tests share processes, and so a process of xdist
     "test_buckets": "worker",
     "test_limits": "worker",
     "test_doorbells": "worker",
+    "test_flush": "worker",
     "test_training": "training",
     "test_outage": "training",
 }

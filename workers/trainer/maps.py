@@ -57,7 +57,8 @@ def kept(task: Task, name: str, step: int, folder: Path) -> Iterator[Artifact]:
     facts = {"sites": list(sites.values()), "samples": SAMPLES, "side": side}
     yield _file(folder / f"maps-{step:08d}.npz", "maps", step, _packed(arrays), facts)
     about = json.dumps([one.about for one in given], ensure_ascii=False).encode()
-    yield _file(folder / "maps-samples.json", "samples", None, about, {})
+    # A folder a moment: the file of the one before goes away as soon as the supervisor has stored it.
+    yield _file(folder / f"maps-{step:08d}" / "maps-samples.json", "samples", None, about, {})
 
 
 def pooled(weights_HTS: Tensor, askers: Tensor, answerers: Tensor) -> Tensor:
