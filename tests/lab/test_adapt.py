@@ -18,6 +18,7 @@ from tests.lab.foreign import Made
 from workers.trainer.adapt import attach
 from workers.trainer.adapt.watch import watched
 from workers.trainer.gauges import Gauges
+from workers.trainer.recording import recording
 
 Heads = list[Tensor]
 Hand = Callable[[nn.Module], Heads]  # the gradient of each head, taken from `.grad` by hand
@@ -242,7 +243,7 @@ def test_a_loop_of_ones_own_is_recorded_to_a_folder(tmp_path: Path) -> None:
     model, loss_of = foreign.multihead()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     told = []
-    with attach(model).recording(tmp_path, optimizer) as record:
+    with recording(model, tmp_path, optimizer) as record:
         for _ in range(5):
             optimizer.zero_grad()
             loss = loss_of(model)

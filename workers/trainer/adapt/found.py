@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-import torch
 from torch import nn
 
 from workers.protocol import SiteInfo
@@ -17,9 +14,6 @@ from workers.trainer.attention import Attention
 
 from .layouts import UnknownLayout, parts_of
 from .parts import Part
-
-if TYPE_CHECKING:
-    from .recording import Record
 
 CROSS = re.compile(r"cross|encoder_attn|encdec|_to_|multihead_attn", re.IGNORECASE)
 ALONE = "attention"  # the site's name where the model is nothing but attention
@@ -57,14 +51,6 @@ class Attached:
     model: nn.Module
     sites: Mapping[str, ForeignSite]
     skipped: Mapping[str, str]
-
-    def recording(
-        self, folder: Path | str, optimizer: torch.optim.Optimizer, *, start_step: int = 0
-    ) -> AbstractContextManager[Record]:
-        """Write the series of every step to a folder, as the standalone trainer does (see recording.py)."""
-        from .recording import recording
-
-        return recording(self.model, Path(folder), optimizer, start_step)
 
 
 def attach(model: nn.Module) -> Attached:

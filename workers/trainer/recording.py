@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from experiments.spec import Record as RecordSpec
 from workers.protocol import Result, Started
+from workers.trainer.adapt import attach
 from workers.trainer.folder import FolderSink
 from workers.trainer.gauges import Gauges, total_norm
 from workers.trainer.recorder import Recorder
@@ -56,8 +57,14 @@ class Record:
 
 
 @contextmanager
-def recording(model: nn.Module, folder: Path, optimizer: torch.optim.Optimizer, start_step: int) -> Iterator[Record]:
-    """Frames and log go to `folder`; what stands there already is written over."""
+def recording(
+    model: nn.Module, folder: Path | str, optimizer: torch.optim.Optimizer, *, start_step: int = 0
+) -> Iterator[Record]:
+    """Find the model's attention, where nobody has yet, and write the series of every step to `folder`; what stands
+    there already is written over. Raises ValueError where the model has no attention that is known."""
+    if not describe(model):
+        attach(model)
+    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     recorder = Recorder(FolderSink(folder), lambda: time.monotonic() - began, fail_on_nan=False)
