@@ -151,6 +151,9 @@ ATTN_MAX_SERIES_RUNS = whole("ATTN_MAX_SERIES_RUNS", 100, least=1)  # runs in on
 ATTN_MAX_POINTS = whole("ATTN_MAX_POINTS", 100_000, least=4)  # points a series in one reply
 ATTN_MAX_REPLY_POINTS = whole("ATTN_MAX_REPLY_POINTS", 5_000_000, least=4)  # points of all series in one reply
 ATTN_MAX_LOG_BYTES = whole("ATTN_MAX_LOG_BYTES", 10 * 2**20)  # kept log of one attempt
+ATTN_MAX_SERIES = whole("ATTN_MAX_SERIES", 20_000, least=1)  # names of series of one run
+ATTN_MAX_ARTIFACTS = whole("ATTN_MAX_ARTIFACTS", 10_000, least=1)  # files of one run, checkpoints aside
+ATTN_MAX_ARTIFACTS_MB = whole("ATTN_MAX_ARTIFACTS_MB", 10 * 1024, least=1)
 ATTN_QUESTION_S = whole("ATTN_QUESTION_S", 30, least=1)  # how long a question to a checkpoint may take
 ATTN_OPEN_QUESTIONS = whole("ATTN_OPEN_QUESTIONS", 20, least=1)  # that one person may have at a time
 ATTN_QUESTION_KEEP_H = whole("ATTN_QUESTION_KEEP_H", 24, least=1)

@@ -17,6 +17,7 @@ from experiments.lifecycle import Held, LeaseLost
 from experiments.models import Run
 from experiments.states import Desired, Reason
 from workers import backlog, drain, limits
+from workers.caps import Caps
 from workers.database import Away, Database, DatabaseGone
 from workers.protocol import Stop
 from workers.trainers import Trainer
@@ -40,6 +41,9 @@ class Duties:
         self.overdue = ""  # why the supervisor killed the trainer, in words
         self.recorded = False  # whether the row says that the run is stopping
         self._deadline = 0.0
+        self._said: set[str] = set()  # kinds of warnings
+        self._unsaid: dict[str, str] = {}
+        self.caps = Caps(self.warn)
         self._chunk = ""
         self._spooling = False
         now = time.monotonic()
@@ -57,6 +61,7 @@ class Duties:
                 self.database.once(partial(lifecycle.stopping, self.held, why=_WORDS[self.why]))
                 self.recorded = True
             self.write_log()
+            self.write_warnings()
 
     def urgent(self) -> None:
         """The part that needs no database: hear the drain, end a trainer that has used up its time."""
@@ -110,6 +115,20 @@ class Duties:
             self._chunk = ""
             if not all_of_it:
                 return
+
+    def warn(self, kind: str, words: str) -> None:
+        """Tell users something that does not end the run; once for each kind, when the database answers."""
+        if kind not in self._said:
+            self._said.add(kind)
+            self._unsaid[kind] = words
+            log.warning("run %s: %s: %s", self.held.run_id, kind, words)
+
+    def write_warnings(self) -> None:
+        """Write what is to be told."""
+        self.caps.log(self.trainer.journal.full)
+        for kind, words in list(self._unsaid.items()):
+            self.database.once(partial(lifecycle.warn, self.held, kind, words))
+            del self._unsaid[kind]
 
     def _look(self) -> None:
         """Renew the lease, or between renewals only read what the user wants."""

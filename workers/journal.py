@@ -36,6 +36,11 @@ class Journal:
             self._budget -= len(line) + 1
             self._push(line)
 
+    @property
+    def full(self) -> bool:
+        """Whether the attempt has used up its share."""
+        return self._full
+
     def take(self) -> str:
         """The next chunk to write, or an empty string."""
         with self._lock:

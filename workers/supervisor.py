@@ -20,6 +20,7 @@ from experiments.lifecycle import Claim, LeaseLost, NotAllowed
 from experiments.states import Reason
 from experiments.store import Incoming
 from workers import backlog, drain, files, frames, limits, spare
+from workers.caps import cut
 from workers.database import DatabaseGone
 from workers.duties import Duties
 from workers.inbox import End
@@ -62,6 +63,7 @@ class Supervision:
         self._scratch: Path | None = None
         self._uploads = Uploads(self.duties)
         self._names: dict[str, list[str]] = {}
+        self._kept: dict[str, list[int]] = {}  # columns within the limits
         self._ready: Ready | None = None
         self._ordered = 0.0
 
@@ -70,6 +72,7 @@ class Supervision:
         settle = self._guarded(self._work)
         self.trainer.end()
         self.duties.database.persist(partial(self.duties.write_log, all_of_it=True))
+        self.duties.database.persist(self.duties.write_warnings)
         try:
             self.duties.database.persist(settle)
         except ValueError as error:  # such as success announced before the last step
@@ -124,6 +127,7 @@ class Supervision:
         )
         self._ordered = time.time()
         self.trainer.tell(orders)
+        self.duties.database.persist(partial(self.duties.caps.load, self.held.run_id))
         self.duties.watch(claim.spec, claim.spent, self._scratch)
         files.discard(claim.surplus)
 
@@ -165,6 +169,7 @@ class Supervision:
                 self._start(message)
             case Schema():
                 self._names[message.group] = message.names
+                self._kept[message.group] = self.duties.caps.names(message.group, message.names)
             case Flush():
                 self._commit(message, payload)
             case Log():
@@ -203,12 +208,13 @@ class Supervision:
         self.duties.database.persist(call)
 
     def _commit(self, message: Flush, payload: bytes) -> None:
-        incoming, at = [], 0
+        incoming: list[Incoming] = []
+        at = 0
         for part in message.groups:
             frame = frames.decode(payload[at : at + part.size])
             at += part.size
-            names = self._names[part.group]
-            incoming.append(Incoming(part.group, names, frame.steps, frame.times, frame.values))
+            if kept := self._kept[part.group]:
+                incoming.append(cut(part.group, self._names[part.group], kept, frame))
         self.duties.database.persist(partial(lifecycle.commit, self.held, message.lo, message.hi, incoming))
         if not drain.asked():
             spare.prepare()  # the next run's trainer imports torch while this one trains
@@ -227,6 +233,11 @@ class Supervision:
         self.duties.database.persist(partial(lifecycle.seal, self.held))
 
     def _keep_artifact(self, message: Artifact) -> None:
+        assert self._scratch is not None
+        local = files.inside(self._scratch, message.path)
+        if not self.duties.caps.admits(message, local.stat().st_size):
+            local.unlink()
+            return
         step = "end" if message.step is None else str(message.step)
         name, size = self._keep(message.path, message.kind, step, Path(message.path).name)
         call = partial(

@@ -45,6 +45,8 @@ class Uploads:
                 if time.monotonic() > until or self._duties.out_of_time:
                     raise StorageFailed(f"the storage refuses: {error!r}") from error
                 log.warning("the storage refuses (%r); trying again", error)
+                words = f"the storage refuses: {error}; trying again for {settings.ATTN_DB_OUTAGE_S} s"
+                self._duties.warn("storage refuses", words)
             self._pause(pause)
             pause = min(pause * 2, 10.0)
 

@@ -2,11 +2,11 @@
 
 from .asking import param_text, request_cancel, retry, submit
 from .checkpoints import fall_back, publish_checkpoint, seal
+from .claims import Claim, Held
 from .expiry import expire, seal_finished
 from .forking import fork
 from .growing import TooMany, append_seeds
 from .holding import (
-    Claim,
     add_artifact,
     add_log,
     cancelled,
@@ -19,8 +19,10 @@ from .holding import (
     start,
     stopping,
     succeed,
+    usage,
+    warn,
 )
-from .moves import Held, LeaseLost, NotAllowed
+from .moves import LeaseLost, NotAllowed
 from .roster import beat_worker, drain_worker, idle_slots, register_worker, retire_worker
 
 __all__ = [
@@ -57,4 +59,6 @@ __all__ = [
     "stopping",
     "submit",
     "succeed",
+    "usage",
+    "warn",
 ]

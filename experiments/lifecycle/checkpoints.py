@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.db import transaction
 
@@ -17,10 +17,8 @@ from experiments import store
 from experiments.models import Artifact, Attempt, Checkpoint, Group, Headline, Run
 from experiments.states import Actor, State
 
-from .moves import Held, NotAllowed, event, row_of
-
-if TYPE_CHECKING:
-    from .holding import Claim
+from .claims import Claim, Held
+from .moves import NotAllowed, event, row_of
 
 KEPT_NEWEST = 2
 

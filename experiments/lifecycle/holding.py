@@ -5,7 +5,6 @@ holder's write touches no row and raises LeaseLost.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings
@@ -16,36 +15,13 @@ from django.db.models.functions import Now
 from experiments import line, store
 from experiments.clock import db_in, db_now
 from experiments.fairness import Candidate, best
-from experiments.models import Artifact, Attempt, Checkpoint, LogChunk, Project, Run, Worker
+from experiments.models import Artifact, Attempt, Group, LogChunk, Project, Run, Worker
 from experiments.models.runs import RunQuerySet
 from experiments.states import HELD, Actor, Desired, Reason, State
 
 from .checkpoints import truncate
-from .moves import Held, LeaseLost, event, finish, move, requeue, row_of
-
-
-@dataclass(frozen=True)
-class Claim:
-    """What a worker needs in order to execute: `start_step` completed steps lie in `checkpoint`.
-
-    `parent` is the spec of the run that this one was forked from. `surplus` names stored files that nothing refers
-    to any more, since the claim truncated past the checkpoint.
-    """
-
-    held: Held
-    spec: dict[str, Any]
-    steps: int
-    start_step: int
-    checkpoint: Checkpoint | None
-    time_offset: float
-    surplus: tuple[str, ...] = ()
-    parent: dict[str, Any] | None = None
-    spent: float = 0.0  # seconds that attempts took since a user queued the run
-
-    @property
-    def forked(self) -> bool:
-        """Whether the checkpoint is another run's: no attempt of this run has written it."""
-        return self.checkpoint is not None and self.checkpoint.fence == 0
+from .claims import Claim, Held
+from .moves import LeaseLost, event, finish, move, requeue, row_of
 
 
 def claim(pools: Sequence[str], worker: Worker) -> Claim | None:
@@ -179,6 +155,21 @@ def add_log(held: Held, text: str) -> None:
     """Append lines to the run's log."""
     with transaction.atomic():
         LogChunk.objects.create(run=row_of(held, *HELD), fence=held.fence, text=text.replace("\x00", "�"))
+
+
+def warn(held: Held, kind: str, message: str) -> None:
+    """Say once in a run's history that something is amiss though it goes on; a second call of a kind says nothing."""
+    with transaction.atomic():
+        run = row_of(held, *HELD)
+        if not run.events.filter(kind=kind).exists():
+            event(run, Actor.SUPERVISOR, kind, message=message)
+
+
+def usage(run_id: int) -> tuple[set[tuple[str, str]], dict[tuple[str, str, int | None], int]]:
+    """What a run has already: its series as (group, name), and the bytes of its files by (kind, name, step)."""
+    groups = Group.objects.filter(run_id=run_id, rows__gt=0).values_list("name", "names")
+    files = Artifact.objects.filter(run_id=run_id).values_list("kind", "name", "step", "size")
+    return {(group, name) for group, names in groups for name in names}, {(k, n, s): size for k, n, s, size in files}
 
 
 def stopping(held: Held, *, why: str) -> None:

@@ -4,7 +4,6 @@ all in the caller's transaction. The legal moves stand in `experiments.states`; 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings
@@ -17,6 +16,7 @@ from experiments.doorbell import ring_on_commit
 from experiments.models import Attempt, Event, Run
 from experiments.states import Actor, Desired, Reason, State, sources
 
+from .claims import Held
 from .lanes import charge
 
 
@@ -26,14 +26,6 @@ class LeaseLost(Exception):
 
 class NotAllowed(Exception):
     """The run's state does not admit what the user asked for."""
-
-
-@dataclass(frozen=True)
-class Held:
-    """The right to write to a run, as long as its fence has not moved on."""
-
-    run_id: int
-    fence: int
 
 
 def row_of(held: Held, *states: State) -> Run:

@@ -12,6 +12,8 @@ eat_mb       holds so much memory
 mute         never stops when told to
 spawn        starts a child that would outlive it
 log_lines    lines of log at every step
+names        so many more series
+pictures     so many files at every checkpoint
 """
 
 from __future__ import annotations
@@ -98,6 +100,9 @@ class Scripted:
             print(f"child {child.pid}", flush=True)
         self.say(Started(device="scripted", parameters=1, sites=[]))
         self.say(Schema(group="train", names=NAMES))
+        self.more = [f"more/{number}" for number in range(int(SCRIPT.get("names", 0)))]
+        if self.more:
+            self.say(Schema(group="flood", names=self.more))
         for step in range(self.orders.start_step, self.steps):
             self.step(step)
             if self.stop is not None:
@@ -138,7 +143,12 @@ class Scripted:
         elapsed = self.orders.time_offset + time.monotonic() - self.began
         times = np.full(len(steps), elapsed, dtype=np.float64)
         data = frames.encode(frames.Frame(steps, times, np.asarray(values, dtype=np.float32)))
-        self.say(Flush(lo=lo, hi=hi, groups=[GroupFrame(group="train", rows=len(steps), size=len(data))]), data)
+        groups = [GroupFrame(group="train", rows=len(steps), size=len(data))]
+        if self.more:
+            many = frames.encode(frames.Frame(steps, times, np.zeros((len(steps), len(self.more)), dtype=np.float32)))
+            groups.append(GroupFrame(group="flood", rows=len(steps), size=len(many)))
+            data += many
+        self.say(Flush(lo=lo, hi=hi, groups=groups), data)
 
     def save(self, step: int) -> None:
         if step == self.saved:
@@ -155,6 +165,10 @@ class Scripted:
         self.say(
             Artifact(kind="file", name=name, path=str(picture), media_type="text/plain", step=step - 1, meta={"n": 1})
         )
+        for number in range(int(SCRIPT.get("pictures", 0))):
+            flood = Path(self.orders.scratch) / f"flood-{step}-{number}.txt"
+            flood.write_text("more")
+            self.say(Artifact(kind="file", name=flood.name, path=str(flood), media_type="text/plain", step=step - 1))
         self.say(Log(text=f"saved step {step}"))
 
 
