@@ -140,7 +140,10 @@ ATTN_BACKOFF_S = whole("ATTN_BACKOFF_S", 5)  # doubled by every further crash in
 ATTN_PROJECT_RUNNING = whole("ATTN_PROJECT_RUNNING", 0)  # runs of one project at once; 0: no limit
 ATTN_SHARE_HALF_LIFE_S = whole("ATTN_SHARE_HALF_LIFE_S", 6 * 3600, least=1)  # of what a project has used lately
 ATTN_QUEUE_PATIENCE_S = whole("ATTN_QUEUE_PATIENCE_S", 24 * 3600)  # after which any run counts as urgent
-ATTN_STOP_GRACE_S = whole("ATTN_STOP_GRACE_S", 30)  # a trainer that was told to stop, before SIGKILL
+ATTN_GRACE_S = whole("ATTN_GRACE_S", 45, least=3)  # from a worker's SIGTERM to its end, whatever hangs
+ATTN_STOP_GRACE_S = whole("ATTN_STOP_GRACE_S", ATTN_GRACE_S * 2 // 3)  # a trainer that was told to stop, before SIGKILL
+if ATTN_STOP_GRACE_S >= ATTN_GRACE_S:
+    raise BadSetting(f"ATTN_STOP_GRACE_S={ATTN_STOP_GRACE_S}: must be less than ATTN_GRACE_S={ATTN_GRACE_S}")
 for _name, _seconds in (("ATTN_BEAT_S", ATTN_BEAT_S), ("ATTN_RECONCILE_S", ATTN_RECONCILE_S)):
     if _seconds * 2 > ATTN_LEASE_S:
         raise BadSetting(f"{_name}={_seconds}: must be at most half of ATTN_LEASE_S={ATTN_LEASE_S}")

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from celery import signals
+from django.conf import settings
 
 from attnservice.celery import PUBLISHING, app
 from experiments.doorbell import ring
-from workers import backlog, drain, heartbeat, machine, spare
+from workers import backlog, departure, drain, heartbeat, machine, spare
 from workers.identity import introduce, me
 
 _heartbeat: heartbeat.Heartbeat | None = None
@@ -48,8 +49,9 @@ def _begin(**_: Any) -> None:
 
 @signals.worker_shutting_down.connect
 def _drain(**_: Any) -> None:
-    """Runs in the handler of SIGTERM: it only raises a flag, which every slot looks at."""
+    """Runs in the handler of SIGTERM: it only raises a flag, which every slot looks at, and sets a term."""
     drain.leave()
+    departure.insist(settings.ATTN_GRACE_S)
 
 
 @signals.worker_shutdown.connect

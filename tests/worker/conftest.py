@@ -17,6 +17,7 @@ _TOGETHER = {  # modules whose tests share processes, and so a process of xdist
     "test_survival": "worker",
     "test_buckets": "worker",
     "test_limits": "worker",
+    "test_endings": "worker",
     "test_floods": "worker",
     "test_doorbells": "worker",
     "test_flush": "worker",

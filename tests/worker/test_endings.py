@@ -1,0 +1,59 @@
+"""How soon a trainer is gone: after a cancel, after SIGTERM to its worker, after the death of any parent."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+
+import pytest
+
+from experiments import lifecycle
+from experiments.states import Actor, State
+from tests.service.factories import make_user
+from tests.worker import fleet
+from tests.worker.looking import ended, fresh, queue, reaches, story
+
+Hire = Callable[..., fleet.Worker]
+
+
+@pytest.mark.parametrize(("script", "within"), [({"hold_at": 15}, 5.0), ({"stuck_at": 15, "mute": True}, 15.0)])
+def test_a_cancelled_trainer_is_gone_in_time_and_the_history_says_who_and_why(
+    worker: fleet.Worker, script: dict[str, object], within: float
+) -> None:
+    worker.play(script)
+    run = reaches(queue(), 15)
+    pid = fleet.wait_for(lambda: fresh(run).attempts.get().pid)
+    user = make_user("canceller")
+    asked = time.monotonic()
+    lifecycle.request_cancel(run.pk, user)
+    fleet.wait_for(lambda: not fleet.is_alive(pid), within, f"trainer {pid} is gone")
+    assert time.monotonic() - asked <= within + 0.1
+    run = ended(run)
+    assert run.state == State.CANCELLED
+    assert run.events.filter(actor=Actor.USER, who="canceller").exists()
+    assert run.events.get(to_state=State.STOPPING).message == "cancel asked"
+    assert story(run)[-1] == State.CANCELLED
+
+
+def test_sigterm_to_a_worker_whose_slot_hangs_ends_it_with_its_trainer_within_the_grace(hire: Hire) -> None:
+    worker = hire("deaf", script={"stuck_at": 15, "mute": True}, ATTN_GRACE_S="4", ATTN_STOP_GRACE_S="3").ready()
+    run = reaches(queue(pool="deaf"), 15)
+    pids = [process.pid for process in worker.family()]
+    worker.slots()[0].suspend()  # deaf as a slot whose database call never returns
+    began = time.monotonic()
+    worker.stop(within=8)
+    fleet.wait_for(lambda: not any(map(fleet.is_alive, pids)), 2)
+    assert time.monotonic() - began < 7
+    fleet.wait_for(lambda: fresh(run).state == State.QUEUED, 15, "the lease expires and the run waits again")
+
+
+@pytest.mark.parametrize("parent", ["main", "slot"])
+def test_kill_9_of_a_parent_leaves_no_trainer_ten_seconds_later(hire: Hire, parent: str) -> None:
+    worker = hire(f"orphan-{parent}", script={"hold_at": 5, "mute": True}).ready()
+    reaches(queue(pool=f"orphan-{parent}"), 5)
+    trainers = worker.trainers()
+    assert trainers
+    os.kill(worker.pid if parent == "main" else worker.slots()[0].pid, signal.SIGKILL)
+    fleet.wait_for(lambda: not any(map(fleet.is_alive, trainers)), 10, f"none of {trainers} is left")
