@@ -40,7 +40,7 @@ def run(explorer: fleet.Process, transactional_db: None, redis: RedisServer, tmp
     from workers.protocol import Checkpoint
 
     settings.ATTN_QUESTION_S = 60
-    spec = tiny("roles", train={"steps": 3})
+    spec = tiny("roles", train={"steps": 3}, resources={"pool": "nobody"})  # no worker of another test claims it
     saved = train_collected(spec, tmp_path)[0].of(Checkpoint)[-1]
     run = make_run(spec=resolved(spec))
     held = claim(run).held
