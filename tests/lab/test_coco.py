@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from pycocotools import mask as rle
 
-from experiments.spec import CocoData
+from experiments.spec import CocoData, SegmentSpec, parse_spec, resolved
 from tests.lab import coco_folder
 from tests.lab.coco_folder import COLOURS, HEIGHT, NAMES, WIDTH
-from tests.lab.collected import tiny
+from tests.lab.collected import tiny, train_collected
 from workers.protocol import Failure, Orders
+from workers.trainer.average_precision import AveragePrecision
 from workers.trainer.data import coco, coco_masks
 from workers.trainer.data.coco_file import read
 from workers.trainer.data.errors import DataError
-from workers.trainer.data.samples import Sample, Samples
+from workers.trainer.data.samples import Batch, Sample, Samples
 from workers.trainer.data.text import ROOT
+from workers.trainer.nets.segmenter import Found
 from workers.trainer.orders import carry_out
+from workers.trainer.segment import SegmentTask
 from workers.trainer.segment_data import splits
 
 Listing = dict[str, Any]
@@ -241,6 +245,48 @@ def test_an_image_that_breaks_off_is_named_when_it_is_drawn(root: Path) -> None:
     found = splits(data())
     with pytest.raises(DataError, match=r"shapes/images/0\d\d.png: cannot be decoded"):
         found.train[0]
+
+
+@pytest.mark.parametrize("kinds", [3, 1])
+def test_a_short_training_is_scored_by_average_precision(root: Path, tmp_path: Path, kinds: int) -> None:
+    listing = coco_folder.write(root / "shapes")
+    if kinds == 1:  # no image shows two categories, and no prompt can ask for what is not there
+        listing["annotations"] = [each for each in listing["annotations"] if each["category_id"] == 10]
+        listing["categories"] = listing["categories"][:1]
+        coco_folder.save(root / "shapes", listing)
+    spec = parse_spec(
+        {
+            **resolved(tiny("segment", model={"text_to_image": True}, train={"steps": 3, "predictions": 1})),
+            "data": {"dataset": "coco", "path": "shapes", "canvas": 32, "val_share": 0.4},
+        }
+    )
+    sink, outcome = train_collected(spec, tmp_path)
+    assert outcome.step == 3
+    found = sink.series("eval")
+    for name in ("ap", "ap50", "box_ap", "box_ap50", "prompt_iou"):
+        values = found[f"eval/{name}"][1]
+        assert ((values >= 0) & (values <= 1)).all()
+    assert all(np.isfinite(values).all() for _, values in sink.series("test").values())
+    assert "test/mask_ap" in sink.series("test")
+
+
+def test_average_precision_counts_each_category_of_the_folder(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    coco_folder.write(root / "shapes")
+    raw = {**resolved(tiny("segment")), "data": {"dataset": "coco", "path": "shapes", "canvas": 32, "val_share": 0.4}}
+    spec = parse_spec(raw)
+    assert isinstance(spec, SegmentSpec)
+    task = SegmentTask(spec, torch.device("cpu"))
+    asked: list[int] = []
+    own = AveragePrecision.add
+
+    def add(self: AveragePrecision, found: Found, batch: Batch, categories: Sequence[int]) -> None:
+        asked.extend(categories)
+        own(self, found, batch, categories)
+
+    monkeypatch.setattr(AveragePrecision, "add", add)
+    task.evaluate()
+    assert asked == [sample.category for sample in samples(task.validation)]
+    assert set(asked) == {10, 20, 30}
 
 
 def ordered(path: str, scratch: Path) -> Failure:

@@ -20,6 +20,7 @@ from workers.protocol import Artifact
 from workers.trainer.answer import READERS
 from workers.trainer.answer_given import Given
 from workers.trainer.answer_taps import Views, watched
+from workers.trainer.data.samples import Samples
 from workers.trainer.task import Task
 
 SAMPLES = 4
@@ -43,7 +44,7 @@ def kept(task: Task, name: str, step: int, folder: Path) -> Iterator[Artifact]:
     pass of SAMPLES single samples and one copy to the host a site."""
     if name not in READERS:
         return
-    given = [READERS[name](task, Ask(sample=index)) for index in range(SAMPLES)]
+    given = [READERS[name](task, Ask(sample=index)) for index in range(_there(task))]
     views = [_seen(task, one) for one in given]
     side = _side(views)
     arrays, sites = {}, {}
@@ -54,11 +55,17 @@ def kept(task: Task, name: str, step: int, folder: Path) -> Iterator[Artifact]:
             small = pooled(seen.weights, *groups)
             arrays[f"{sample}/{site}"], arrays[f"{sample}/{site}/scale"] = quantised(small)
             sites[site] = {"name": site, "heads": len(small), "asks": axes[0], "answers": axes[1]}
-    facts = {"sites": list(sites.values()), "samples": SAMPLES, "side": side}
+    facts = {"sites": list(sites.values()), "samples": len(given), "side": side}
     yield _file(folder / f"maps-{step:08d}.npz", "maps", step, _packed(arrays), facts)
     about = json.dumps([one.about for one in given], ensure_ascii=False).encode()
     # A folder a moment: the file of the one before goes away as soon as the supervisor has stored it.
     yield _file(folder / f"maps-{step:08d}" / "maps-samples.json", "samples", None, about, {})
+
+
+def _there(task: Task) -> int:
+    """How many samples maps are of: a small folder may hold back fewer than SAMPLES images."""
+    validation = getattr(task, "validation", None)
+    return min(SAMPLES, validation.size) if isinstance(validation, Samples) else SAMPLES
 
 
 def pooled(weights_HTS: Tensor, askers: Tensor, answerers: Tensor) -> Tensor:

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
-from experiments.spec import SegmentSpec
+from experiments.spec import CocoData, SegmentSpec
 from workers.trainer import segment_chain, segment_probe
 from workers.trainer.attention import Tap
+from workers.trainer.average_precision import AP_METRICS, AveragePrecision
 from workers.trainer.data.order import batch_indices
 from workers.trainer.data.words import LENGTH
 from workers.trainer.losses import parts, segment_losses
@@ -28,7 +29,7 @@ FOLLOWED = 8  # validation samples through which the gradient is followed
 class SegmentTask:
     """sam3-lite on a prompted data set."""
 
-    metrics = METRICS
+    metrics: tuple[str, ...]
     finals: tuple[str, ...]
 
     def __init__(self, spec: SegmentSpec, device: torch.device) -> None:
@@ -37,6 +38,7 @@ class SegmentTask:
         self.splits = splits(spec.data)
         self.training, self.validation = self.splits.train, self.splits.val
         self.finals = final_names(spec)
+        self.metrics = (*METRICS, *AP_METRICS) if isinstance(spec.data, CocoData) else METRICS
         self.model = self.untrained()
         self.measures = segment_probe.names(spec.model)
 
@@ -57,13 +59,18 @@ class SegmentTask:
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
-        tally = Tally()
+        """On data in COCO's format its average precision, too."""
+        tally, precision = Tally(), AveragePrecision()
         for start in range(0, self.validation.size, EVAL_BATCH):
-            batch = self.validation.batch(range(start, min(start + EVAL_BATCH, self.validation.size))).to(self.device)
+            rows = range(start, min(start + EVAL_BATCH, self.validation.size))
+            batch = self.validation.batch(rows).to(self.device)
             found = self.model(batch.images, batch.tokens, batch.said)
             terms, matches = segment_losses(found, batch, self.spec.loss)
             tally.add(found, batch, matches, terms["total"])
-        return tally.means()
+            if isinstance(self.spec.data, CocoData):
+                precision.add(found, batch, [self.validation[row].category for row in rows])
+        values = tally.means() | precision.values()
+        return {name: values[name] for name in self.metrics}
 
     @torch.no_grad()
     def draw(self, count: int) -> Iterator[Picture]:

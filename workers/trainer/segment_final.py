@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from experiments.spec import ScenesData, SegmentSpec
+from experiments.spec import CocoData, ScenesData, SegmentSpec
 from workers.trainer.average_precision import AP_METRICS, AveragePrecision
 from workers.trainer.data.samples import Sample
 from workers.trainer.losses import segment_losses
@@ -37,7 +37,8 @@ def final_names(spec: SegmentSpec) -> tuple[str, ...]:
     names = [*SCORES, *BASELINES, *(f"mask_{name}" if name[0] == "a" else name for name in AP_METRICS)]
     names += ["area", "query_mass", *EDGES, *kind_names(spec.model), "cross_grad/self", "cross_grad/cross"]
     if spec.model.text_to_image:
-        names += WORDS
+        swaps = not isinstance(spec.data, CocoData)  # its images may all show a single category
+        names += [name for name in WORDS if swaps or name != "swapped/text_mass"]
     if isinstance(spec.data, ScenesData):
         both = [*PROBE_NAMES, *EDGE_NAMES]
         names += [*both, *(f"untrained/{name}" for name in both), *(f"control/{name}" for name in PROBE_NAMES)]
