@@ -45,7 +45,7 @@ def test_a_wrong_value_is_told_at_its_field_while_one_types(form: Any) -> None:
         error_at(form, field).filter(has_text=told).wait_for()
         assert entry.get_attribute("aria-invalid") == "true"
         entry.fill(before)
-    form.get_by_role("button", name="Submit 1 run").wait_for()
+    form.get_by_role("button", name="Submit 5 runs").wait_for()
 
 
 def test_a_refused_form_keeps_what_was_typed_and_stores_nothing(form: Any, rest: Rest) -> None:
