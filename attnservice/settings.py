@@ -115,6 +115,7 @@ def _database() -> dict[str, Any]:
     url = text("DATABASE_URL") or f"sqlite:///{ATTN_DATA / 'attnservice.sqlite3'}"
     database: dict[str, Any] = {**dj_database_url.parse(url, conn_max_age=60, conn_health_checks=True)}
     if database["ENGINE"].endswith("sqlite3"):
+        database["ENGINE"] = "attnservice.sqlite"  # a queue before the one write lock
         database["OPTIONS"] = {
             "transaction_mode": "IMMEDIATE",
             "timeout": 20,

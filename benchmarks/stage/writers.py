@@ -20,16 +20,17 @@ IDLE_READS = 40
 class Writer:
     """One run that is claimed here, and flushed to, checkpointed and sealed as its supervisor would."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, rows: int = ROWS) -> None:
         from experiments.filling import names_of
 
+        self.rows = rows
         self.held = _claimed(f"writer.{number}")
         self.names, self.at, self.points = names_of(SERIES), 0, 0
         random = np.random.default_rng(number)
-        falls = np.exp(-np.arange(FLUSHES * ROWS, dtype=np.float32) / 2000)[:, None]
-        noise = random.standard_normal((FLUSHES * ROWS, SERIES), np.float32)
-        self.values = ((0.2 + falls) * (1 + np.float32(0.1) * noise)).reshape(FLUSHES, ROWS, SERIES)
-        self.jitter = random.random(ROWS) * 0.002
+        falls = np.exp(-np.arange(FLUSHES * rows, dtype=np.float32) / 2000)[:, None]
+        noise = random.standard_normal((FLUSHES * rows, SERIES), np.float32)
+        self.values = ((0.2 + falls) * (1 + np.float32(0.1) * noise)).reshape(FLUSHES, rows, SERIES)
+        self.jitter = random.random(rows) * 0.002
 
     def go(self, seconds: float) -> None:
         """Whole rounds of flushes, a checkpoint and sealing, until the time is over."""
@@ -41,11 +42,11 @@ class Writer:
         from experiments import lifecycle, store
 
         for values in self.values:
-            low, high = self.at, self.at + ROWS
+            low, high = self.at, self.at + self.rows
             steps = np.arange(low, high)
             frame = store.Incoming("train", self.names, steps, steps / 2000.0 + self.jitter, values)
             lifecycle.commit(self.held, low, high, [frame])
-            self.at, self.points = high, self.points + ROWS * SERIES
+            self.at, self.points = high, self.points + self.rows * SERIES
         lifecycle.publish_checkpoint(self.held, step=self.at, path="", sha256="", size=0)
         lifecycle.seal(self.held)
 
@@ -55,13 +56,16 @@ class Writer:
         return Frame.objects.filter(group__run=self.held.run_id).count()
 
     def lost(self) -> int:
-        """Rows that were committed and cannot be read back, or that read back otherwise."""
+        """Points of all series that were committed and cannot be read back, or that read back otherwise."""
+        return sum(self._lost(column) for column in range(SERIES))
+
+    def _lost(self, column: int) -> int:
         from experiments import store
 
-        (series,) = store.read([self.held.run_id], [self.names[0]], max_points=self.at + 1)
-        wanted = np.tile(self.values[:, :, 0].ravel(), -(-self.at // (FLUSHES * ROWS)))[: self.at]
+        (series,) = store.read([self.held.run_id], [self.names[column]], max_points=self.at + 1)
+        wanted = np.resize(self.values[:, :, column].ravel(), self.at)
         if not np.array_equal(series.steps, np.arange(self.at)):
-            return self.at - len(series.steps) or self.at
+            return abs(self.at - len(series.steps)) or self.at
         return int((series.values != wanted).sum())
 
 
@@ -76,16 +80,16 @@ class Found:
     errors: list[str] = field(default_factory=list)
 
 
-def together(writers: int, seconds: float) -> Found:
+def together(writers: int, seconds: float, rows: int = ROWS) -> Found:
     """Let them write, compare meanwhile, and look at what is there afterwards."""
     from django.db import connections
 
     compared = _runs_to_compare()
     found = Found(idle_ms=_p95([_read(compared) for _ in range(IDLE_READS)]))
     connections.close_all()
-    command = [sys.executable, "-m", "benchmarks.stage.writers"]
+    command, how = [sys.executable, "-m", "benchmarks.stage.writers"], [str(seconds), str(rows)]
     children = [
-        subprocess.Popen([*command, str(n), str(seconds)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        subprocess.Popen([*command, str(n), *how], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for n in range(1, writers + 1)
     ]
     for child in children:
@@ -158,8 +162,8 @@ def main() -> None:
     import django
 
     django.setup()
-    number, seconds = int(sys.argv[1]), float(sys.argv[2])
-    writer = Writer(number)
+    number, seconds, rows = int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
+    writer = Writer(number, rows)
     print("ready", flush=True)
     sys.stdin.readline()
     writer.go(seconds)

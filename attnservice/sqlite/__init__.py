@@ -1,0 +1,1 @@
+"""Django's SQLite with a queue before the write lock (docs/decisions/0043)."""
