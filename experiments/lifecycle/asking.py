@@ -75,7 +75,7 @@ def add_runs(rows: Sequence[Run], user: AbstractBaseUser | None, *, message: str
     put_in_lanes(rows, _pk(user) or 0)
     runs = Run.objects.bulk_create(rows)
     Param.objects.bulk_create([row for run in runs for row in _params(run)], batch_size=2000)
-    submitted = {"actor": Actor.USER, "who": _name(user), "kind": "submitted", "to_state": State.QUEUED}
+    submitted = {"actor": Actor.USER, "who": name_of(user), "kind": "submitted", "to_state": State.QUEUED}
     Event.objects.bulk_create(Event(run=run, at=Now(), message=message, **submitted) for run in runs)
     for pool in sorted({run.pool for run in runs}):
         ring_on_commit(pool, [run.pk for run in runs if run.pool == pool], idle_slots(pool))
@@ -108,9 +108,9 @@ def request_cancel(run_id: int, user: AbstractBaseUser | None) -> Run:
         Run.objects.filter(pk=run_id).update(desired=Desired.CANCEL)
         if run.state == State.QUEUED:
             ended = {"reason": Reason.CANCELLED, "finished": Now()}
-            move(run, State.CANCELLED, Actor.USER, who=_name(user), message="cancelled while queued", **ended)
+            move(run, State.CANCELLED, Actor.USER, who=name_of(user), message="cancelled while queued", **ended)
         elif run.desired != Desired.CANCEL:
-            event(run, Actor.USER, "cancel asked", who=_name(user), message="the worker stops it at its next step")
+            event(run, Actor.USER, "cancel asked", who=name_of(user), message="the worker stops it at its next step")
         return Run.objects.get(pk=run_id)
 
 
@@ -129,7 +129,7 @@ def retry(run_id: int, user: AbstractBaseUser | None) -> Run:
             "next_at": None,
         }
         message = f"retry from step {run.checkpoint_step}"
-        move(run, State.QUEUED, Actor.USER, who=_name(user), message=message, **fresh)
+        move(run, State.QUEUED, Actor.USER, who=name_of(user), message=message, **fresh)
         ring_on_commit(run.pool, [run_id], 1)
         return Run.objects.get(pk=run_id)
 
@@ -138,5 +138,5 @@ def _pk(user: AbstractBaseUser | None) -> int | None:
     return user.pk if user is not None else None
 
 
-def _name(user: AbstractBaseUser | None) -> str:
+def name_of(user: AbstractBaseUser | None) -> str:
     return user.get_username() if user is not None else "system"

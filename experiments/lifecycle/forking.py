@@ -9,7 +9,7 @@ from experiments.models import Checkpoint, Run
 from experiments.states import Actor
 from experiments.submission import Plan
 
-from .asking import submit
+from .asking import name_of, submit
 from .moves import NotAllowed, event
 
 
@@ -19,8 +19,7 @@ def fork(parent: Run, step: int, plan: Plan, user: AbstractBaseUser | None) -> R
     The parent's row is locked, so that retention cannot delete its file meanwhile. Raises NotAllowed where it just has.
     """
     with transaction.atomic():
-        rows = Checkpoint.objects.select_for_update() if _locks() else Checkpoint.objects.all()
-        kept = rows.filter(run=parent, step=step).first()
+        kept = Checkpoint.objects.select_for_update().filter(run=parent, step=step).first()
         if kept is None:
             raise NotAllowed(f"run {parent.pk} has no checkpoint at step {step} any more")
         run = submit(plan, project=parent.project, user=user).runs.get()
@@ -28,14 +27,8 @@ def fork(parent: Run, step: int, plan: Plan, user: AbstractBaseUser | None) -> R
         Checkpoint.objects.create(run=run, fence=0, **same)
         begun = {"committed_step": step, "checkpoint_step": step}
         Run.objects.filter(pk=run.pk).update(parent=parent, parent_step=step, **begun)
-        who = user.get_username() if user is not None else "system"
+        who = name_of(user)
         event(run, Actor.USER, "forked", who=who, message=f"begins with run {parent.pk} at step {step}")
         event(parent, Actor.USER, "forked", who=who, message=f"run {run.pk} begins with its checkpoint at step {step}")
     run.refresh_from_db()
     return run
-
-
-def _locks() -> bool:
-    from django.db import connection
-
-    return bool(connection.features.has_select_for_update)

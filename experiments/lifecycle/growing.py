@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from django.contrib.auth.models import AbstractBaseUser
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models import Max
 
 from experiments.models import Experiment, Run
@@ -25,10 +25,7 @@ def append_seeds(
     """One run of every variant for each seed that is not there yet, and ring; returns the new runs, none where all
     were there. Raises TooMany, and NotAllowed where a spec is too old."""
     with transaction.atomic():
-        rows = Experiment.objects.all()
-        if connection.features.has_select_for_update:
-            rows = rows.select_for_update()
-        experiment = rows.get(pk=experiment_id)
+        experiment = Experiment.objects.select_for_update().get(pk=experiment_id)
         new = [seed for seed in dict.fromkeys(seeds) if seed not in experiment.seeds]
         variants = _variants(experiment)
         total = experiment.runs.count() + len(variants) * len(new)

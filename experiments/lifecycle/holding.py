@@ -61,7 +61,7 @@ def _lane(ready: RunQuerySet, candidate: Candidate, pools: Sequence[str]) -> Run
 
 def _unlocked(runs: QuerySet[Run]) -> QuerySet[Run]:
     """On PostgreSQL step over rows that another worker is claiming; SQLite has one writer anyway."""
-    return runs.select_for_update(skip_locked=True) if connection.features.has_select_for_update_skip_locked else runs
+    return runs.select_for_update(skip_locked=True)
 
 
 def _try_claim(run: Run, worker: Worker) -> Claim | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from django.conf import settings
-from django.db import connection
 
 from experiments.clock import db_now
 from experiments.fairness import decayed
@@ -27,8 +26,7 @@ def charge(run: Run) -> None:
     claimed = Attempt.objects.filter(run=run, ended=None).values_list("claimed", flat=True).first()
     if claimed is None or run.lane_id is None:
         return
-    lanes = Lane.objects.select_for_update() if connection.features.has_select_for_update else Lane.objects.all()
-    lane, now = lanes.get(pk=run.lane_id), db_now()
+    lane, now = Lane.objects.select_for_update().get(pk=run.lane_id), db_now()
     age = (now - lane.used_at).total_seconds() if lane.used_at else 0.0
     used = decayed(lane.used, age, settings.ATTN_SHARE_HALF_LIFE_S) + (now - claimed).total_seconds()
     Lane.objects.filter(pk=lane.pk).update(used=used, used_at=now)

@@ -7,8 +7,6 @@ from __future__ import annotations
 from typing import Any
 
 from django.conf import settings
-from django.db import connection
-from django.db.models import QuerySet
 from django.db.models.functions import Now
 
 from experiments.clock import db_in
@@ -30,18 +28,14 @@ class NotAllowed(Exception):
 
 def row_of(held: Held, *states: State) -> Run:
     """The held run, locked where the database can; LeaseLost when the fence or the state has moved on."""
-    run = _rows().filter(pk=held.run_id, fence=held.fence, state__in=states).first()
+    run = Run.objects.select_for_update().filter(pk=held.run_id, fence=held.fence, state__in=states).first()
     if run is None:
         raise LeaseLost(f"run {held.run_id}: fence {held.fence} is outdated")
     return run
 
 
 def locked(run_id: int) -> Run:
-    return _rows().get(pk=run_id)
-
-
-def _rows() -> QuerySet[Run]:
-    return Run.objects.select_for_update() if connection.features.has_select_for_update else Run.objects.all()
+    return Run.objects.select_for_update().get(pk=run_id)
 
 
 def move(run: Run, to: State, actor: Actor, *, message: str, who: str = "", **fields: Any) -> None:
