@@ -16,7 +16,7 @@ from django.conf import settings
 from django.db import close_old_connections, transaction
 from django.db.models import Count, F, Q
 
-from . import alarms, lifecycle
+from . import alarms, lifecycle, retention
 from .clock import db_now
 from .doorbell import ring
 from .models import Beat, Group, Run
@@ -25,6 +25,7 @@ from .states import Desired, State
 log = logging.getLogger(__name__)
 DUTY = "reconciler"
 SEAL_EVERY_S = 60
+RETAIN_EVERY_S = 300
 
 
 class Reconciler:
@@ -34,6 +35,7 @@ class Reconciler:
         self.owner = f"{socket.gethostname()}:{os.getpid()}"
         self._expire_after = 0.0  # monotonic; nothing is expired before
         self._seal_after = 0.0
+        self._retain_after = 0.0
 
     def run(self, stop: threading.Event) -> None:
         """Tick until told to stop; a database that is away is waited for."""
@@ -56,6 +58,8 @@ class Reconciler:
             self._seal_after = time.monotonic() + SEAL_EVERY_S
             seal_leftovers()
             alarms.tell()
+        if time.monotonic() >= self._retain_after and not retention.sweep():
+            self._retain_after = time.monotonic() + RETAIN_EVERY_S
         return True
 
     def _on_duty(self) -> bool:

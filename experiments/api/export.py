@@ -24,7 +24,7 @@ from experiments.store.history import PIECE, Changed, History, Rows, history
 from .access import visible_run
 from .base import View
 from .query import Names, Query
-from .wire import CSV, PARQUET, Csv, Json, Parquet
+from .wire import CSV, PARQUET, Csv, Json, Parquet, to_json
 
 IN_MEMORY = 8 * 2**20  # bytes of a Parquet file that stay in memory; a larger one goes to disk
 _LONG = 2**17  # rows of one batch in long form
@@ -44,7 +44,10 @@ class RunExport(View[ExportQuery]):
     `group, name, step, time, value`, one row a point, in order of group and step. `time` is seconds since the run
     started. In CSV a value that is not finite reads `nan`, `inf` or `-inf`, and an empty field means that the series
     has no point there. A run that is still training gives what it had when the call began; one that goes
-    back to a checkpoint meanwhile breaks the download off (409, or a reply without its end)."""
+    back to a checkpoint meanwhile breaks the download off (409, or a reply without its end). Of series that a
+    retention rule has thinned there are the points that were kept; then the file's name ends in `-thinned`, the reply
+    has a header `Thinned: series=48; level=1; points=16` (of every 16 points the first, the minimum, the maximum and
+    the last), and a Parquet file's metadata has each series' level under `thinned`."""
 
     query = ExportQuery
     renderer_classes = (Json, Csv, Parquet)
@@ -54,10 +57,15 @@ class RunExport(View[ExportQuery]):
     def get(self, request: Request, run_id: int) -> HttpResponseBase:
         run = visible_run(request, run_id, defer=["spec"])
         asked = self.params
-        table = _table(history(run.pk, asked.names, asked.group))
-        name = "-".join(["run", str(run.pk), *([asked.group] if asked.group else [])])
+        past = history(run.pk, asked.names, asked.group)
+        thinned = past.thinned
+        words = ["run", str(run.pk), *([asked.group] if asked.group else []), *(["thinned"] if thinned else [])]
         by_accept = "parquet" if request.accepted_renderer.media_type == PARQUET else "csv"
-        return _SEND[asked.format or by_accept](table, name)
+        reply = _SEND[asked.format or by_accept](_table(past), "-".join(words))
+        if thinned:
+            points = 16 ** max(thinned.values())
+            reply["Thinned"] = f"series={len(thinned)}; level={max(thinned.values())}; points={points}"
+        return reply
 
 
 @dataclass(frozen=True)
@@ -73,19 +81,24 @@ def _table(past: History) -> Table:
     if len(groups) == 1:
         ((_, names),) = groups.items()
         columns = [("step", pa.int64()), ("time", pa.float64()), *((name, pa.float32()) for name in names)]
-        schema = pa.schema(columns)
+        schema = _told(pa.schema(columns), past)
         return Table(schema, (_wide(rows, names, schema) for rows in past.rows()))
     words = list(dict.fromkeys(name for names in groups.values() for name in names))
     kinds = (_WORDS, _WORDS, pa.int64(), pa.float64(), pa.float32())
-    schema = pa.schema(list(zip(_LONG_COLUMNS, kinds, strict=True)))
+    schema = _told(pa.schema(list(zip(_LONG_COLUMNS, kinds, strict=True))), past)
     return Table(schema, (batch for rows in past.rows() for batch in _long(rows, list(groups), words, schema)))
+
+
+def _told(schema: pa.Schema, past: History) -> pa.Schema:
+    return schema.with_metadata({"thinned": to_json(past.thinned)}) if past.thinned else schema
 
 
 def _wide(rows: Rows, names: list[str], schema: pa.Schema) -> pa.RecordBatch:
     """One row a step; a series that another attempt had is empty here."""
     have = dict(zip(rows.names, rows.values, strict=True))
     missing = pa.nulls(len(rows.steps), pa.float32())
-    columns = [pa.array(have[name]) if name in have else missing for name in names]
+    gone = dict(zip(rows.names, ~rows.present, strict=True)) if rows.present is not None else {}
+    columns = [pa.array(have[name], mask=gone.get(name)) if name in have else missing for name in names]
     return pa.record_batch([pa.array(rows.steps), pa.array(rows.times), *columns], schema=schema)
 
 
@@ -103,7 +116,10 @@ def _long(rows: Rows, groups: list[str], words: list[str], schema: pa.Schema) ->
             pa.array(np.repeat(times, series)),
             pa.array(np.ascontiguousarray(rows.values[:, low : low + each].T).ravel()),
         ]
-        yield pa.record_batch(columns, schema=schema)
+        batch = pa.record_batch(columns, schema=schema)
+        if rows.present is not None:
+            batch = batch.filter(pa.array(rows.present[:, low : low + each].T.ravel()))
+        yield batch
 
 
 def _coded(codes: Any, words: list[str]) -> pa.DictionaryArray:

@@ -23,7 +23,7 @@ from .caching import Cached
 from .paging import Page
 from .problems import Invalid
 from .query import Names, Query, RowId, RowIds, Step
-from .wire import ARROW, Arrow, Json
+from .wire import ARROW, Arrow, Json, to_json
 
 MAX_COLUMNS = 4000
 
@@ -55,8 +55,18 @@ class Points(BaseModel):
     value: list[float | None]
 
 
+class ThinnedTo(BaseModel):
+    """What a retention rule has left for good: of every `points` points (16^level) the first, the minimum, the maximum
+    and the last; `steps` is that in training steps, null where these are not evenly spaced."""
+
+    level: int
+    points: int
+    steps: int | None
+
+
 class OneSeries(BaseModel):
-    """A series of one run; `exact` says that no point was left out."""
+    """A series of one run; `exact` says that no point was left out. `thinned` is there where some were
+    dropped for good."""
 
     run: int
     name: str
@@ -65,6 +75,7 @@ class OneSeries(BaseModel):
     nonfinite: int
     exact: bool
     points: Points
+    thinned: ThinnedTo | None = None
 
 
 class SeriesAnswer(BaseModel):
@@ -157,7 +168,10 @@ def _points(request: Request, runs: list[int], asked: SeriesQuery, chosen: list[
 
 
 def _grid(asked: GridQuery) -> Response:
-    grid = store.grid(asked.run, asked.names, columns=asked.columns, reduce=asked.reduce)
+    try:
+        grid = store.grid(asked.run, asked.names, columns=asked.columns, reduce=asked.reduce)
+    except store.Thinned as error:
+        raise Invalid.at("reduce", str(error)) from None
     rows = [np.ascontiguousarray(row) for row in grid.values]
     steps = np.ascontiguousarray(grid.steps)
     return Response({"run": asked.run, "names": grid.names, "steps": steps, "values": rows})
@@ -167,6 +181,8 @@ def _plain(series: store.Series) -> dict[str, Any]:
     """orjson takes contiguous arrays as they are, without a Python object a point."""
     arrays = {"step": series.steps, "time": series.times, "value": series.values}
     head = {name: getattr(series, name) for name in ("run", "name", "group", "count", "nonfinite", "exact")}
+    if series.thinned:
+        head["thinned"] = {"level": series.thinned, "points": 16**series.thinned, "steps": series.spacing}
     return head | {"points": {name: np.ascontiguousarray(array) for name, array in arrays.items()}}
 
 
@@ -195,8 +211,10 @@ def _arrow(found: list[store.Series]) -> bytes:
         pa.array(_joined([series.values for series in found], np.float32)),
     ]
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, _SCHEMA) as writer:
-        writer.write_batch(pa.record_batch(columns, schema=_SCHEMA))
+    thinned = {f"{series.run}/{series.name}": series.thinned for series in found if series.thinned}
+    schema = _SCHEMA.with_metadata({"thinned": to_json(thinned)}) if thinned else _SCHEMA
+    with pa.ipc.new_stream(sink, schema) as writer:
+        writer.write_batch(pa.record_batch(columns, schema=schema))
     return bytes(sink.getvalue().to_pybytes())
 
 

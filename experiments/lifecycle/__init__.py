@@ -24,6 +24,7 @@ from .holding import (
 )
 from .moves import LeaseLost, NotAllowed
 from .roster import beat_worker, drain_worker, idle_slots, register_worker, retire_worker
+from .thinning import thin_group
 
 __all__ = [
     "Claim",
@@ -59,6 +60,7 @@ __all__ = [
     "stopping",
     "submit",
     "succeed",
+    "thin_group",
     "usage",
     "warn",
 ]

@@ -18,6 +18,7 @@ from experiments.submission import Plan
 from .lanes import put_in_lanes
 from .moves import NotAllowed, event, locked, move
 from .roster import idle_slots
+from .thinning import is_thinned
 
 
 def submit(
@@ -120,6 +121,8 @@ def retry(run_id: int, user: AbstractBaseUser | None) -> Run:
         run = locked(run_id)
         if run.state not in sources(State.QUEUED, Actor.USER):
             raise NotAllowed(f"only failed and cancelled runs can be retried; run {run_id} is {run.state}")
+        if is_thinned(run):
+            raise NotAllowed(f"the series of run {run_id} were thinned, so it cannot go on; fork it or submit it again")
         fresh = {
             "desired": Desired.RUN,
             "crash_count": 0,

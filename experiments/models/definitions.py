@@ -45,6 +45,15 @@ class Project(models.Model):
     max_running = models.PositiveIntegerField(
         null=True, blank=True, help_text="runs at once; empty: ATTN_PROJECT_RUNNING, 0: none at all"
     )
+    thin_days = models.PositiveIntegerField(
+        null=True, blank=True, help_text="thin series this many days after their run ended; empty: never"
+    )
+    thin_level = models.PositiveSmallIntegerField(
+        default=1, choices=[(1, "16"), (2, "256"), (3, "4,096")], help_text="how many points become one bucket"
+    )
+    thin_names = models.CharField(
+        max_length=200, default="**/head.*", help_text="names or globs of the series to thin, separated by commas"
+    )
     members = models.ManyToManyField(settings.AUTH_USER_MODEL, through="Membership", related_name="projects")
 
     objects = ProjectQuerySet.as_manager()

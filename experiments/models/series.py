@@ -23,6 +23,8 @@ class Group(models.Model):
     sealed_step = models.BigIntegerField(default=-1, help_text="step of the last sealed row")
     first_step = models.BigIntegerField(default=0, help_text="step of the first row")
     stride = models.BigIntegerField(default=0, help_text="steps between sealed rows; 0 where they differ")
+    thinned = models.JSONField(default=list, help_text="the finest level kept of each column; empty: every point")
+    thin_done = models.CharField(max_length=250, default="", blank=True, help_text="the retention rule carried out")
     revision = models.BigIntegerField(default=0, help_text="bumped by sealing and truncation, so that readers notice")
 
     class Meta:

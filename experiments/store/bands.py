@@ -160,6 +160,7 @@ def _sampled(chosen: list[Chosen], max_points: int) -> list[tuple[int, Track]]:
     """Every group row at the level that its longest run needs; rows are read together where they lie alike."""
     # Half as many steps as were allowed are better than reading sixteen times as much.
     level = level_for(max(one.group.rows for one in chosen), max(max_points // 2, 1))
+    level = max(level, *(one.floor for one in chosen))
     tails = tails_of([one.group for one in chosen], Window())
     alike: dict[tuple[Any, ...], list[Chosen]] = defaultdict(list)
     for one in chosen:

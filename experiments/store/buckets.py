@@ -8,6 +8,7 @@ invents or forgets an extreme.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -132,6 +133,46 @@ def _keep_best(out: Buckets, buckets: Buckets, point: str, rank: NDArray[np.floa
     at += np.arange(0, groups * size, size)
     for suffix in ("", "_step", "_ms"):
         out[f"{point}{suffix}"] = np.take_along_axis(buckets[f"{point}{suffix}"], at, axis=1)
+
+
+def clip(buckets: Buckets, first: int, last: int) -> Buckets:
+    """Only those of the kept points that lie at steps [first, last]; buckets keep their places. Where nothing of a
+    bucket is left, its first point is the next bucket's and its last the one's before, so that both ends survive."""
+    values, steps, millis = (
+        np.stack([buckets[f"{point}{suffix}"] for point in POINTS]) for suffix in ("", "_step", "_ms")
+    )
+    real = (steps >= first) & (steps <= last) & (steps != NEVER)
+    finite, odd = real & np.isfinite(values), real & ~np.isfinite(values)
+    far = np.iinfo(np.int64).max
+    chosen = {
+        "first": (np.where(real, steps, far).argmin(axis=0), real),
+        "last": (np.where(real, steps, NEVER).argmax(axis=0), real),
+        "low": (np.where(finite, values, np.inf).argmin(axis=0), finite),
+        "high": (np.where(finite, values, -np.inf).argmax(axis=0), finite),
+        "odd": (np.where(odd, steps, far).argmin(axis=0), odd),
+    }
+    out = Buckets(count=buckets["count"], nonfinite=np.where(odd.any(axis=0), buckets["nonfinite"], 0))
+    for point, (which, have) in chosen.items():
+        some = have.any(axis=0)
+        out[point] = np.where(some, _take(values, which), np.float32(np.nan))
+        out[f"{point}_step"] = np.where(some, _take(steps, which), NEVER)
+        out[f"{point}_ms"] = _take(millis, which)
+    _fill(out, "first", -1)
+    _fill(out, "last", 1)
+    return out
+
+
+def _take(stacked: NDArray[Any], which: NDArray[np.int64]) -> NDArray[Any]:
+    taken: NDArray[Any] = np.take_along_axis(stacked, which[None], axis=0)[0]
+    return taken
+
+
+def _fill(out: Buckets, point: str, way: int) -> None:
+    """Where a bucket has no such point, take the nearest before it (`way` 1) or after it (-1)."""
+    have = (out[f"{point}_step"] != NEVER)[:, ::way]
+    at = np.maximum.accumulate(np.where(have, np.arange(have.shape[1]), 0), axis=1)
+    for suffix in ("", "_step", "_ms"):
+        out[f"{point}{suffix}"] = np.take_along_axis(out[f"{point}{suffix}"][:, ::way], at, axis=1)[:, ::way]
 
 
 def points(buckets: Buckets, row: int) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float32]]:

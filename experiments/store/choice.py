@@ -9,6 +9,12 @@ from functools import lru_cache
 
 from experiments.models import Group
 
+from .cover import finest
+
+
+class Thinned(ValueError):
+    """What was asked for needs points that a retention rule has dropped."""
+
 
 @dataclass(frozen=True)
 class Chosen:
@@ -16,6 +22,21 @@ class Chosen:
 
     group: Group
     columns: tuple[int, ...]
+
+    @property
+    def floor(self) -> int:
+        """The finest level that all columns can be relied on to have: 0 where every point is kept."""
+        thinned = self.group.thinned
+        return finest(max(thinned[column] for column in self.columns), self.group.sealed) if thinned else 0
+
+    def by_floor(self) -> list[Chosen]:
+        """The same columns in parts of equal floors."""
+        if not self.group.thinned:
+            return [self]
+        floors: dict[int, list[int]] = {}
+        for column in self.columns:
+            floors.setdefault(self.group.thinned[column], []).append(column)
+        return [Chosen(self.group, tuple(columns)) for columns in floors.values()]
 
 
 @lru_cache(maxsize=1024)

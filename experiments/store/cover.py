@@ -44,6 +44,38 @@ def cover(first: int, last: int, sealed: int, level: int) -> list[Piece]:
     return pieces
 
 
+def thinned_cover(first: int, last: int, sealed: int, level: int, floor: int) -> list[Piece]:
+    """Pieces around rows [first, last) where thinning has dropped all finer than `floor` that a complete coarser block
+    covers. The first and the last piece are as fine as there is: what they have outside of the window is clipped."""
+    last = min(last, sealed)
+    if first >= last:
+        return []
+    (low, after), (before, high) = _home(first, sealed, floor), _home(last - 1, sealed, floor)
+    edges = cover(low, after, sealed, floor), cover(before, high, sealed, floor)
+    return edges[0] if low == before else [*edges[0], *cover(after, before, sealed, level), *edges[1]]
+
+
+def _home(row: int, sealed: int, floor: int) -> tuple[int, int]:
+    """The rows of the coarsest complete block, at most of level `floor`, that holds a row."""
+    for level in range(floor, 1, -1):
+        span = BLOCK * FAN ** (level - 1)
+        if (row // span + 1) * span <= sealed:
+            return row // span * span, (row // span + 1) * span
+    return row // BLOCK * BLOCK, min((row // BLOCK + 1) * BLOCK, sealed)
+
+
+def finest(floor: int, sealed: int) -> int:
+    """The level that a whole history thinned to `floor` is sure to have: coarser ones may have no complete block."""
+    while floor > 1 and BLOCK * FAN ** (floor - 1) > sealed:
+        floor -= 1
+    return floor if sealed else 0
+
+
+def covered(level: int, sealed: int) -> int:
+    """How many blocks of `level`, from the first on, lie below a complete block of the next."""
+    return int(sealed // (BLOCK * FAN**level) * FAN)
+
+
 def _next(at: int, last: int, sealed: int, level: int) -> tuple[Piece, int]:
     number, inside = divmod(at, BLOCK)
     end = min((number + 1) * BLOCK, sealed)

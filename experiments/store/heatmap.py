@@ -17,7 +17,7 @@ from experiments.models import Group
 
 from . import codec, packing
 from .buckets import FAN, build, milliseconds
-from .choice import Chosen, choose
+from .choice import Chosen, Thinned, choose
 from .cover import BLOCK, PER_BLOCK, Piece, cover, level_for
 from .read import Window, consistent_with, tails_of
 from .sealed import Sealed, fetch
@@ -50,7 +50,10 @@ class Strip:
 
 
 def grid(run_id: int, globs: Sequence[str], *, columns: int = 400, reduce: Reduce = "max") -> Grid:
-    """The matching series of one run that share the group of the first match, in columns of equal numbers of rows."""
+    """The matching series of one run that share the group of the first match, in columns of equal numbers of rows.
+
+    Raises Thinned where a mean is asked for and a retention rule has dropped points.
+    """
     strips = consistent_with(lambda: choose([run_id], globs), lambda chosen: _strips(chosen, columns, reduce))
     names = list(dict.fromkeys(name for strip in strips for name in _names(strip.chosen)))
     if not strips:
@@ -72,7 +75,12 @@ def _strips(chosen: list[Chosen], columns: int, reduce: Reduce) -> list[Strip]:
     tails = tails_of([one.group for one in alike], Window())
     rows = sum(one.group.rows for one in alike)
     # A few columns fewer than a screen has are better than reading sixteen times as much.
-    level = 0 if reduce == "mean" else level_for(rows, max(columns * 3 // 4, 1))
+    level, floor = level_for(rows, max(columns * 3 // 4, 1)), max(one.floor for one in alike)
+    if reduce == "mean":
+        if floor:
+            raise Thinned("a mean needs every point, and some of these series were thinned; ask for max or last")
+        level = 0
+    level = max(level, floor)
     return [_strip(one, level, tails.get(one.group.pk), reduce) for one in alike]
 
 

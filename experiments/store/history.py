@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from experiments.models import Frame, Group, Run
 
 from . import codec
+from .buckets import points
 from .choice import Chosen, choose
-from .cover import BLOCK, cover
+from .cover import BLOCK, cover, thinned_cover
 from .read import consistent_with
 from .sealed import fetch, position
 
@@ -31,13 +32,23 @@ class Changed(RuntimeError):
 
 @dataclass(frozen=True)
 class Rows:
-    """Consecutive rows: `steps` int64 [rows], `times` float64 [rows] in seconds, `values` float32 [series, rows]."""
+    """Consecutive rows: `steps` int64 [rows], `times` float64 [rows] in seconds, `values` float32 [series, rows]. Where
+    series were thinned, `present` bool [series, rows] tells which points there still are."""
 
     group: str
     names: list[str]
     steps: NDArray[np.int64]
     times: NDArray[np.float64]
     values: NDArray[np.float32]
+    present: NDArray[np.bool_] | None = None
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Rows as they are stored, with those at which no series has a point any more."""
+
+    block: codec.Block
+    present: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)
@@ -55,6 +66,16 @@ class History:
             found.setdefault(one.group.name, {}).update(dict.fromkeys(_names(one)))
         return {group: list(names) for group, names in found.items()}
 
+    @property
+    def thinned(self) -> dict[str, int]:
+        """The coarsest level kept of each series that a retention rule has thinned."""
+        floors = [
+            (name, Chosen(one.group, (at,)).floor)
+            for one in self.chosen
+            for at, name in zip(one.columns, _names(one), strict=True)
+        ]
+        return {name: max(level for other, level in floors if other == name) for name, floor in floors if floor}
+
     def rows(self) -> Iterator[Rows]:
         """Every row, group after group. Raises Changed where the run went back meanwhile."""
         for group in self.groups:
@@ -65,12 +86,22 @@ class History:
     def _of(self, one: Chosen) -> Iterator[Rows]:
         left, after, limit = one.group.rows, -1, max(PIECE // len(one.columns) // BLOCK, 1) * BLOCK
         while left:
-            piece = _next(one, after, min(left, limit))
+            stretch = _next(one, after, min(left, limit))
+            piece = stretch.block
             if not len(piece.steps) or _fence(self.run_id) != self.fence:
                 raise Changed(f"run {self.run_id} went on from an earlier checkpoint while it was read; try again")
-            times = np.rint(piece.times * 1000) / 1000  # stored to the millisecond
-            yield Rows(one.group.name, _names(one), piece.steps, times, piece.values)
+            yield _rows(one, stretch)
             left, after = left - len(piece.steps), int(piece.steps[-1])
+
+
+def _rows(one: Chosen, stretch: Stretch) -> Rows:
+    block, present = stretch.block, stretch.present
+    if present is not None:
+        some = present.any(axis=0)
+        block = codec.Block(block.steps[some], block.times[some], block.values[:, some])
+        present = present[:, some]
+    times = np.rint(block.times * 1000) / 1000  # stored to the millisecond
+    return Rows(one.group.name, _names(one), block.steps, times, block.values, present)
 
 
 def history(run_id: int, globs: Sequence[str], group: str | None = None) -> History:
@@ -88,26 +119,61 @@ def _fence(run_id: int) -> int:
     return Run.objects.values_list("fence", flat=True).get(pk=run_id)
 
 
-def _next(one: Chosen, after: int, limit: int) -> codec.Block:
+def _next(one: Chosen, after: int, limit: int) -> Stretch:
     """The next rows past step `after`, at most `limit` and seldom fewer; none where there are none."""
 
     def again() -> list[Chosen]:
-        return [Chosen(group, one.columns) for group in Group.objects.defer("stats").filter(pk=one.group.pk)]
+        found = list(Group.objects.defer("stats").filter(pk=one.group.pk))
+        if any(group.thinned != one.group.thinned for group in found):
+            raise Changed(f"run {one.group.run_id} was thinned while it was read; try again")
+        return [Chosen(group, one.columns) for group in found]
 
     found = consistent_with(again, lambda chosen: [_piece(chosen[0], after, limit)])
-    return found[0] if found else codec.join([], len(one.columns))
+    return found[0] if found else Stretch(codec.join([], len(one.columns)))
 
 
-def _piece(one: Chosen, after: int, limit: int) -> codec.Block:
+def _piece(one: Chosen, after: int, limit: int) -> Stretch:
     low = position(one.group, after + 1)
     if low == one.group.sealed:
-        return _from_frames(one, after, limit)
+        return Stretch(_from_frames(one, after, limit))
     high, whole = low + limit, (low + limit) // BLOCK * BLOCK
     if low < whole and high < one.group.sealed:
         high = whole  # a piece that ended inside of a block would have it inflated twice
-    pieces = cover(low, high, one.group.sealed, 0)
-    sealed = fetch([one.group], one.columns, pieces)
-    return sealed.history(one.group)
+    kept = [part for part in one.by_floor() if not part.floor]
+    columns = kept[0].columns if kept else ()
+    block = fetch([one.group], columns, cover(low, high, one.group.sealed, 0)).history(one.group)
+    if columns == one.columns:
+        return Stretch(block)
+    values = np.full((len(one.columns), len(block.steps)), np.nan, np.float32)
+    present = np.zeros(values.shape, bool)
+    place = {column: at for at, column in enumerate(one.columns)}
+    exact = [place[column] for column in columns]
+    values[exact], present[exact] = block.values, True
+    for part in one.by_floor():
+        if part.floor:
+            _scatter(part, low, high, block, [place[column] for column in part.columns], values, present)
+    return Stretch(codec.Block(block.steps, block.times, values), present)
+
+
+def _scatter(
+    part: Chosen,
+    low: int,
+    high: int,
+    block: codec.Block,
+    places: list[int],
+    values: NDArray[np.float32],
+    present: NDArray[np.bool_],
+) -> None:
+    """Put the points that thinned series still have at rows [low, high) where they belong."""
+    pieces = thinned_cover(low, high, part.group.sealed, part.floor, part.floor)
+    sealed = fetch([part.group], part.columns, pieces)
+    for piece in pieces:
+        kept = sealed.own(piece)
+        for row, place in enumerate(places):
+            steps, _, found = points(kept, row)
+            inside = (steps >= block.steps[0]) & (steps <= block.steps[-1])
+            at = np.searchsorted(block.steps, steps[inside])
+            values[place, at], present[place, at] = found[inside], True
 
 
 def _from_frames(one: Chosen, after: int, limit: int) -> codec.Block:

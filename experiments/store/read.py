@@ -7,8 +7,9 @@ tail, so a chart is live to the last flush.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TypeVar
 
 import numpy as np
@@ -20,9 +21,8 @@ from . import codec
 from .blobs import fetch_rows
 from .buckets import FAN, Buckets, below, beside, build, merge, milliseconds, points
 from .choice import Chosen, choose
-from .cover import BLOCK, cover, level_for
+from .cover import BLOCK, Piece, cover, level_for, thinned_cover
 from .downsample import picks
-from .headline import Stats, finite_or_none
 from .sealed import Sealed, fetch, position
 
 _TRIES = 5
@@ -33,7 +33,9 @@ T = TypeVar("T")
 class Series:
     """Points of one series of one run: `steps` int64, `times` float64 seconds, `values` float32, all [n].
 
-    `count` and `nonfinite` are of the window that was asked for; `exact` says that nothing was left out.
+    `count` and `nonfinite` are of the window that was asked for; `exact` says that nothing was left out. Where a
+    retention rule has dropped points for good, `thinned` is the coarsest level kept in the window: of every 16^level
+    points those of a bucket remain. `spacing` is that in steps, or None where steps are not evenly spaced.
     """
 
     run: int
@@ -45,22 +47,8 @@ class Series:
     steps: NDArray[np.int64]
     times: NDArray[np.float64]
     values: NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class SeriesInfo:
-    """A series' place and headline values; finite or None."""
-
-    name: str
-    group: str
-    last: float | None
-    min: float | None
-    max: float | None
-    last_step: int | None
-    min_step: int | None
-    max_step: int | None
-    count: int
-    nonfinite: int
+    thinned: int = 0
+    spacing: int | None = None
 
 
 @dataclass(frozen=True)
@@ -73,10 +61,12 @@ class Window:
 
 @dataclass(frozen=True)
 class Part:
-    """What one group row gives: either exact rows or buckets, of `columns`, in order of steps."""
+    """What one group row gives: either exact rows or buckets, of `columns`, in order of steps. `thinned` is the
+    coarsest level that is all there is of some of them."""
 
     chosen: Chosen
     rows: int
+    thinned: int
     exact: codec.Block | None
     buckets: Buckets | None
 
@@ -127,33 +117,54 @@ def _revisions(chosen: list[Chosen]) -> dict[int, int]:
     return dict(Group.objects.filter(pk__in=[one.group.pk for one in chosen]).values_list("pk", "revision"))
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What to read of a group row; groups with equal plans are read together."""
+
+    level: int
+    pieces: tuple[Piece, ...]
+    columns: tuple[int, ...]
+    last_rows: int  # a final block may be shorter, which unpacking has to know: sealed rows, else 0
+    thinned: int
+
+
 def _parts(chosen: list[Chosen], window: Window, max_points: int) -> list[Part]:
     tails = tails_of([one.group for one in chosen], window)
-    plans: dict[tuple[object, ...], list[Chosen]] = defaultdict(list)
-    for one in chosen:
-        plans[_plan(one, tails.get(one.group.pk), window, max_points)].append(one)
-    parts = {}
+    plans: dict[Plan, list[tuple[int, Chosen, int]]] = defaultdict(list)
+    split = [part for one in chosen for part in one.by_floor()]
+    for at, one in enumerate(split):
+        plan, rows = _plan(one, tails.get(one.group.pk), window, max_points)
+        plans[plan].append((at, one, rows))
+    parts: dict[int, Part] = {}
     for plan, alike in plans.items():
-        level, pieces, columns = plan[:3]
-        assert isinstance(level, int)
-        sealed = fetch([one.group for one in alike], columns, pieces) if pieces else None  # type: ignore[arg-type]
-        stacked = sealed.buckets(level) if sealed and level else None
-        for at, one in enumerate(alike):
+        sealed = fetch([one.group for _, one, _ in alike], plan.columns, plan.pieces) if plan.pieces else None
+        ends = _ends(window) if plan.thinned and window != Window() else None
+        stacked = sealed.buckets(plan.level, ends) if sealed and plan.level else None
+        for place, (at, one, rows) in enumerate(alike):
             width = len(one.columns)
-            own = stacked.series(at * width, (at + 1) * width) if stacked is not None else None
-            parts[one.group.pk] = _part(one, level, sealed, own, tails.get(one.group.pk))
-    return [parts[one.group.pk] for one in chosen]
+            own = stacked.series(place * width, (place + 1) * width) if stacked is not None else None
+            parts[at] = _part(one, plan, rows, sealed, own, tails.get(one.group.pk))
+    return [parts[at] for at in range(len(split))]
 
 
-def _plan(one: Chosen, tail: codec.Block | None, window: Window, max_points: int) -> tuple[object, ...]:
-    """Level, pieces and columns; groups with equal plans are read together."""
+def _ends(window: Window) -> tuple[int, int]:
+    return (0 if window.first is None else window.first), (2**63 - 1 if window.last is None else window.last)
+
+
+def _plan(one: Chosen, tail: codec.Block | None, window: Window, max_points: int) -> tuple[Plan, int]:
+    """The plan, and how many rows the window has."""
     group = one.group
     low = 0 if window.first is None else position(group, window.first)
     high = group.sealed if window.last is None else position(group, window.last + 1)
     rows = max(high - low, 0) + (len(tail.steps) if tail else 0)
     level = level_for(rows, max(max_points // 4, 1)) if rows > max_points else 0
-    # A final block may be shorter, which unpacking has to know: so the sealed rows are part of the plan.
-    return level, tuple(cover(low, high, group.sealed, level)), one.columns, group.sealed if group.sealed % BLOCK else 0
+    if not (floor := one.floor):
+        pieces, thinned = cover(low, high, group.sealed, level), 0
+    else:
+        thinned = max((piece.level for piece in thinned_cover(low, high, group.sealed, floor, floor)), default=0)
+        level = max(level, thinned)
+        pieces = thinned_cover(low, high, group.sealed, level, floor)
+    return Plan(level, tuple(pieces), one.columns, group.sealed if group.sealed % BLOCK else 0, thinned), rows
 
 
 def tails_of(groups: list[Group], window: Window) -> dict[int, codec.Block]:
@@ -175,30 +186,38 @@ def tails_of(groups: list[Group], window: Window) -> dict[int, codec.Block]:
     return {group_id: codec.join(blocks) for group_id, blocks in found.items()}
 
 
-def _part(one: Chosen, level: int, sealed: Sealed | None, own: Buckets | None, tail: codec.Block | None) -> Part:
-    columns = list(one.columns)
+def _part(
+    one: Chosen, plan: Plan, rows: int, sealed: Sealed | None, own: Buckets | None, tail: codec.Block | None
+) -> Part:
+    columns, level = list(one.columns), plan.level
     tail = codec.Block(tail.steps, tail.times, tail.values[columns]) if tail and len(tail.steps) else None
     if level == 0:
         blocks = [sealed.history(one.group)] if sealed else []
         exact = codec.join([*blocks, *([tail] if tail else [])], len(columns))
-        return Part(one, len(exact.steps), exact, None)
+        return Part(one, len(exact.steps), 0, exact, None)
     pieces = [own] if own is not None else []
     if tail:
         pieces.append(build(tail.values, tail.steps, milliseconds(tail.times), FAN**level))
-    buckets = beside(pieces)
-    return Part(one, int(buckets["count"][0].sum()), None, buckets)
+    return Part(one, rows, plan.thinned, None, beside(pieces))
 
 
 def _series(parts: list[Part], max_points: int) -> list[Series]:
     """One series for each run and name; versions of a group follow each other."""
     shrunk = _shrink(parts, max_points)
-    found: dict[tuple[int, str], list[Series]] = {}
+    found: dict[tuple[int, str], list[Series]] = {key: [] for key in _keys(parts)}
     for part, buckets in zip(parts, shrunk, strict=True):
         group = part.chosen.group
         for at, column in enumerate(part.chosen.columns):
             series = _one(part, at, group, column, buckets, max_points)
-            found.setdefault((group.run_id, series.name), []).append(series)
+            found[group.run_id, series.name].append(series)
     return [_joined(versions) for versions in found.values()]
+
+
+def _keys(parts: list[Part]) -> Iterator[tuple[int, str]]:
+    """Runs and names in the runs' own order, which the parts of a thinned group do not keep."""
+    for group, some in groupby(parts, lambda part: part.chosen.group):
+        for column in sorted(column for part in some for column in part.chosen.columns):
+            yield group.run_id, group.names[column]
 
 
 def _shrink(parts: list[Part], max_points: int) -> list[Buckets | None]:
@@ -228,7 +247,10 @@ def _one(part: Part, at: int, group: Group, column: int, buckets: Buckets | None
     if buckets is not None:
         steps, times, values = points(buckets, at)
         nonfinite = int(buckets["nonfinite"][at].sum())
-        return Series(group.run_id, name, group.name, part.rows, nonfinite, False, steps, times, values)
+        spacing = group.stride * FAN**part.thinned or None if part.thinned else None
+        return Series(
+            group.run_id, name, group.name, part.rows, nonfinite, False, steps, times, values, part.thinned, spacing
+        )
     assert part.exact is not None
     values = part.exact.values[at]
     keep = picks(values, max_points)
@@ -252,31 +274,12 @@ def _joined(versions: list[Series]) -> Series:
         steps=np.concatenate([one.steps for one in versions]),
         times=np.concatenate([one.times for one in versions]),
         values=np.concatenate([one.values for one in versions]),
+        thinned=max(one.thinned for one in versions),
+        spacing=_coarsest(versions),
     )
 
 
-def catalogue(run_id: int) -> list[SeriesInfo]:
-    """Every series of a run with its headline values; reads no history."""
-    newest: dict[str, SeriesInfo] = {}
-    for group in Group.objects.filter(run_id=run_id).order_by("id"):
-        stats = Stats.load(group.stats, len(group.names))
-        newest.update((name, _info(name, group.name, stats, at)) for at, name in enumerate(group.names))
-    return list(newest.values())
-
-
-def _info(name: str, group: str, stats: Stats, at: int) -> SeriesInfo:
-    def step(column: NDArray[np.int64]) -> int | None:
-        return int(column[at]) if column[at] >= 0 else None
-
-    return SeriesInfo(
-        name=name,
-        group=group,
-        last=finite_or_none(stats.last[at]),
-        min=finite_or_none(stats.low[at]),
-        max=finite_or_none(stats.high[at]),
-        last_step=step(stats.last_step),
-        min_step=step(stats.low_step),
-        max_step=step(stats.high_step),
-        count=int(stats.count[at]),
-        nonfinite=int(stats.nonfinite[at]),
-    )
+def _coarsest(versions: list[Series]) -> int | None:
+    spacings = [one.spacing for one in versions if one.thinned]
+    known = [spacing for spacing in spacings if spacing is not None]
+    return max(known, default=None) if len(known) == len(spacings) else None

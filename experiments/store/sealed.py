@@ -16,7 +16,7 @@ from experiments.models import Block, Clock, Group
 
 from . import codec, packing
 from .blobs import fetch_rows
-from .buckets import FAN, Buckets, below, beside, build, merge, milliseconds
+from .buckets import FAN, Buckets, below, beside, build, clip, merge, milliseconds
 from .cover import BLOCK, PER_BLOCK, Piece
 
 Owner = tuple[int, int]  # group id, column
@@ -68,19 +68,34 @@ class Sealed:
                 [self._clocks[group.pk, piece.number] for piece in pieces], rows
             ).all()
             packed = [self._data[group.pk, column, piece.number] for column in self.columns for piece in pieces]
-            values = packing.unpack_blocks(packed, rows).reshape(len(self.columns), -1)
+            values = packing.unpack_blocks(packed, rows) if packed else np.empty(0, np.float32)
+            values = values.reshape(len(self.columns), steps.size)
             cut = slice(pieces[0].first, (len(pieces) - 1) * rows + pieces[-1].last)
             parts.append(codec.Block(steps.ravel()[cut], millis.ravel()[cut] / 1000.0, values[:, cut]))
         return codec.join(parts, len(self.columns))
 
-    def buckets(self, level: int) -> Buckets:
-        """All pieces as buckets of `level`, [owners, buckets]. Alike pieces are unpacked together."""
+    def buckets(self, level: int, ends: tuple[int, int] | None = None) -> Buckets:
+        """All pieces as buckets of `level`, [owners, buckets]. Alike pieces are unpacked together. With `ends` the
+        first and the last piece are clipped to these steps."""
+        if ends is None:
+            return beside(self._parts(self.pieces, level))
+        edges = [
+            merge(clip(self.own(piece), *ends), FAN ** (level - piece.level))
+            for piece in dict.fromkeys([self.pieces[0], self.pieces[-1]])
+        ]
+        return beside([edges[0], *self._parts(self.pieces[1:-1], level), *edges[1:]])
+
+    def _parts(self, wanted: Sequence[Piece], level: int) -> list[Buckets]:
         parts = []
-        for (finer, _), alike in groupby(self.pieces, lambda piece: (piece.level, self.rows(piece))):
+        for (finer, _), alike in groupby(wanted, lambda piece: (piece.level, self.rows(piece))):
             pieces = list(alike)
             each = max(TOGETHER // len(self.owners), 1) if finer else 1
             parts += [self._merged(pieces[low : low + each], level) for low in range(0, len(pieces), each)]
-        return beside(parts)
+        return parts
+
+    def own(self, piece: Piece) -> Buckets:
+        """The buckets of one piece of level 1 or higher as they are stored, [owners, buckets]."""
+        return self._merged([piece], piece.level)
 
     def _merged(self, pieces: list[Piece], level: int) -> Buckets:
         finer = pieces[0].level
@@ -128,7 +143,9 @@ def fetch(groups: list[Group], columns: Sequence[int], pieces: Sequence[Piece]) 
     if exact:
         values = blocks.filter(level=1, number__in=exact).values_list("group_id", "column", "number", "data")
         found._data = {
-            (group, column, number): bytes(packed or b"") for group, column, number, packed in fetch_rows(values)
+            (group, column, number): bytes(packed)
+            for group, column, number, packed in fetch_rows(values)
+            if packed is not None  # thinned since the group was looked at: the reader looks again
         }
     found._clocks = _clocks(ids, {piece.number for piece in pieces if piece.level <= 1})
     return found

@@ -1,0 +1,62 @@
+"""Thinning the series of a run that has ended: said first, then sealed, then dropped a little at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from django.db import transaction
+
+from experiments import store
+from experiments.models import Group, Run
+from experiments.states import ENDED, Actor
+
+from .moves import event, locked
+
+ROWS = 250  # in one transaction: a trainer's commit waits for no more
+_END = 2**62
+
+
+def thin_group(group_id: int, globs: Sequence[str], level: int, rule: str, budget: int) -> int:
+    """Carry out a rule on one group of series, as far as `budget` rows. Returns how many rows were dropped; what is
+    left is done by the next call. Does nothing where the run is not over."""
+    dropped = 0
+    while dropped < budget:
+        more = _turn(group_id, globs, level, rule)
+        if more is None:
+            break
+        dropped += more
+    return dropped
+
+
+def _turn(group_id: int, globs: Sequence[str], level: int, rule: str) -> int | None:
+    """One short transaction. Rows dropped, or None when there is nothing left to do."""
+    with transaction.atomic():
+        group = Group.objects.defer("stats").filter(pk=group_id).first()
+        if group is None:
+            return None
+        run = locked(group.run_id)
+        if run.state not in ENDED:
+            return None
+        store.thin(group, globs, level)
+        if group.thinned and store.seal_next(group, _END, final=True):
+            return 0
+        dropped = store.drop_some(group, ROWS)
+        if not dropped:
+            _done(run, group, rule)
+            return None
+        return dropped
+
+
+def _done(run: Run, group: Group, rule: str) -> None:
+    """Note that the rule has been carried out, with what it came to."""
+    Group.objects.filter(pk=group.pk).update(thin_done=rule)
+    floors = [floor for floor in group.thinned if floor]
+    if floors and group.thin_done != rule:
+        points = 16 ** max(floors)
+        series = f"{len(floors)} of {len(group.names)} {group.name} series, {group.rows:,} points each"
+        text = f"{series}: of every {points:,} points the first, the minimum, the maximum and the last are kept"
+        event(run, Actor.RECONCILER, "thinned", message=text)
+
+
+def is_thinned(run: Run) -> bool:
+    return Group.objects.filter(run=run).exclude(thinned=[]).exists()
