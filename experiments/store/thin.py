@@ -22,7 +22,7 @@ def thin(group: Group, globs: Sequence[str], level: int) -> int:
     """Say that the matching series are kept from `level` on. Returns how many series had more until now."""
     before = group.thinned or [0] * len(group.names)
     after = [max(old, level if matches(name, globs) else 0) for old, name in zip(before, group.names, strict=True)]
-    fresh = sum(new > old for new, old in zip(after, before, strict=True))
+    fresh: int = sum(new > old for new, old in zip(after, before, strict=True))
     if fresh:
         Group.objects.filter(pk=group.pk).update(thinned=after, revision=F("revision") + 1)
         group.thinned = after
