@@ -69,7 +69,7 @@ class MembershipInline(TabularInline):  # type: ignore[misc]
 
 @admin.register(Project)
 class ProjectAdmin(ModelAdmin):  # type: ignore[misc]
-    list_display = ("name", "created", "max_running", "members_count")
+    list_display = ("name", "created", "max_running", "thin_days", "delete_days", "members_count")
     search_fields = ("name",)
     inlines = (MembershipInline,)
 

@@ -45,12 +45,17 @@ class RunList(View[RunQuery]):
 
 
 class RunDetail(View[Query]):
-    """One run with its spec and headline values."""
+    """One run with its spec and headline values. DELETE deletes an ended run for good: it is gone at once, its series,
+    checkpoints and artifacts are cleared away soon after. 409 while it has not ended."""
 
-    answers = {"GET": (200, RunRow)}
+    answers = {"GET": (200, RunRow), "DELETE": (204, None)}
 
     def get(self, request: Request, run_id: int) -> Response:
         return Response(run_rows.row(visible_run(request, run_id)))
+
+    def delete(self, request: Request, run_id: int) -> Response:
+        lifecycle.delete_run(editable_run(request, run_id).pk, person(request))
+        return Response(status=204)
 
 
 class RunCancel(View[Query]):

@@ -21,7 +21,7 @@ from .base import View
 from .problems import PROBLEM, Problem
 from .query import Query
 
-_METHODS = ("get", "post")
+_METHODS = ("get", "post", "patch", "delete")
 
 
 class TokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
@@ -86,7 +86,7 @@ def _failures(schema: Schema) -> list[int]:
     codes = [400, 401, 406]
     codes += [404] if "{" in schema.path or schema.method == "GET" else []
     own = getattr(schema.view, "failures", ())
-    return [*codes, *([403, 404, 409, 413, 415, 429] if schema.method == "POST" else []), *own]
+    return [*codes, *([403, 404, 409, 413, 415, 429] if schema.method != "GET" else []), *own]
 
 
 def _parameters(query: type[Query]) -> list[OpenApiParameter]:

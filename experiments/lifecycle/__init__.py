@@ -23,6 +23,7 @@ from .holding import (
     warn,
 )
 from .moves import LeaseLost, NotAllowed
+from .removing import clear_files, clear_series, delete_run
 from .roster import beat_worker, drain_worker, idle_slots, register_worker, retire_worker
 from .thinning import thin_group
 
@@ -38,8 +39,11 @@ __all__ = [
     "beat_worker",
     "cancelled",
     "claim",
+    "clear_files",
+    "clear_series",
     "commit",
     "crash",
+    "delete_run",
     "drain_worker",
     "expire",
     "fail",

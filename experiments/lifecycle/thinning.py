@@ -32,7 +32,7 @@ def _turn(group_id: int, globs: Sequence[str], level: int, rule: str) -> int | N
     """One short transaction. Rows dropped, or None when there is nothing left to do."""
     with transaction.atomic():
         group = Group.objects.defer("stats").filter(pk=group_id).first()
-        if group is None:
+        if group is None or group.run_id is None:
             return None
         run = locked(group.run_id)
         if run.state not in ENDED:

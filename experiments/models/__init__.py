@@ -1,7 +1,7 @@
 """The rows of the service. Reads are named querysets; state is written by `experiments.lifecycle` alone."""
 
 from .definitions import Experiment, Membership, Project, Role
-from .evidence import Artifact, Checkpoint, Event, LogChunk
+from .evidence import Artifact, Checkpoint, Event, Leftover, LogChunk
 from .lanes import Lane
 from .questions import Question, QuestionState
 from .runs import Attempt, Param, Run
@@ -21,6 +21,7 @@ __all__ = [
     "Group",
     "Headline",
     "Lane",
+    "Leftover",
     "LogChunk",
     "Membership",
     "Param",

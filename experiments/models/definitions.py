@@ -36,6 +36,14 @@ class ProjectQuerySet(models.QuerySet["Project"]):
             return self
         return self.filter(memberships__user_id=user.pk, memberships__role__in=[Role.EDITOR, Role.OWNER])
 
+    def owned_by(self, user: AnyUser) -> ProjectQuerySet:
+        """Projects whose rules the user may change."""
+        if not user.is_authenticated:
+            return self.none()
+        if getattr(user, "is_superuser", False):
+            return self
+        return self.filter(memberships__user_id=user.pk, memberships__role=Role.OWNER)
+
 
 class Project(models.Model):
     """A namespace with members."""
@@ -53,6 +61,11 @@ class Project(models.Model):
     )
     thin_names = models.CharField(
         max_length=200, default="**/head.*", help_text="names or globs of the series to thin, separated by commas"
+    )
+    delete_days = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        help_text="delete failed and cancelled runs this many days after they ended; empty: never",
     )
     members = models.ManyToManyField(settings.AUTH_USER_MODEL, through="Membership", related_name="projects")
 

@@ -81,6 +81,15 @@ class Artifact(models.Model):
         return self.name
 
 
+class Leftover(models.Model):
+    """A file of a deleted run, to be removed from the artifact storage unless another run still names it."""
+
+    path = models.CharField(max_length=255, unique=True)
+
+    def __str__(self) -> str:
+        return self.path
+
+
 class LogChunk(models.Model):
     """Some lines of a run's log, in order of id; `?after=` pages by it."""
 

@@ -13,7 +13,7 @@ class Group(models.Model):
     A later attempt may bring other names; then a new row with the next version takes its frames.
     """
 
-    run = models.ForeignKey(Run, models.CASCADE, related_name="groups")
+    run = models.ForeignKey(Run, models.SET_NULL, null=True, related_name="groups")  # null: deleted, to be cleared away
     name = models.CharField(max_length=16)
     version = models.IntegerField(default=0)
     names = models.JSONField()

@@ -107,6 +107,19 @@ def run_retry(request: HttpRequest, pk: int) -> HttpResponse:
     return _ask(request, pk, lifecycle.retry, "Back in the line.")
 
 
+@require_POST
+def run_delete(request: HttpRequest, pk: int) -> HttpResponse:
+    run = run_or_404(request, pk)
+    require_editor(request, run.project)
+    try:
+        lifecycle.delete_run(run.pk, request.user)  # type: ignore[arg-type]
+    except lifecycle.NotAllowed as error:
+        messages.error(request, str(error))
+        return redirect("run", pk)
+    messages.success(request, f"Run {pk} is deleted; its series and files are being cleared away.")
+    return redirect("run-list")
+
+
 def _ask(request: HttpRequest, pk: int, verb: Any, done: str) -> HttpResponse:
     run = run_or_404(request, pk)
     require_editor(request, run.project)

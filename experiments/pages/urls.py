@@ -7,7 +7,20 @@ from django.contrib.auth.views import LogoutView
 from django.urls import path
 from django.views.generic import RedirectView
 
-from . import compare, experiments, forks, histograms, home, machines, new_experiment, report, run, runs, session
+from . import (
+    compare,
+    experiments,
+    forks,
+    histograms,
+    home,
+    machines,
+    new_experiment,
+    projects,
+    report,
+    run,
+    runs,
+    session,
+)
 
 urlpatterns = [
     path("login/", session.Login.as_view(), name="login"),
@@ -33,6 +46,9 @@ urlpatterns = [
     path("runs/<int:pk>/cancel/", login_required(run.run_cancel), name="run-cancel"),
     path("runs/<int:pk>/fork/", login_required(forks.run_fork), name="run-fork"),
     path("runs/<int:pk>/retry/", login_required(run.run_retry), name="run-retry"),
+    path("runs/<int:pk>/delete/", login_required(run.run_delete), name="run-delete"),
+    path("projects/", login_required(projects.project_list), name="project-list"),
+    path("projects/<slug:name>/", login_required(projects.project_page), name="project"),
     path("compare/", login_required(compare.compare), name="compare"),
     path("workers/", login_required(machines.workers_page), name="workers"),
     path("workers/<int:pk>/drain/", login_required(machines.drain), name="worker-drain"),

@@ -175,7 +175,7 @@ def _sampled(chosen: list[Chosen], max_points: int) -> list[tuple[int, Track]]:
             if tail := tails.get(one.group.pk):
                 own.append(_tail(one, tail, level))
             tracks[one.group.pk] = _track(one, own)
-    return [(one.group.run_id, tracks[one.group.pk]) for one in chosen]
+    return [(one.run, tracks[one.group.pk]) for one in chosen]
 
 
 Samples = tuple[NDArray[np.int64], NDArray[np.float32]]  # steps [m], values [columns, m]

@@ -24,6 +24,12 @@ class Chosen:
     columns: tuple[int, ...]
 
     @property
+    def run(self) -> int:
+        run_id: int | None = self.group.run_id
+        assert run_id is not None, "groups are chosen by their runs; those of deleted runs have none"
+        return run_id
+
+    @property
     def floor(self) -> int:
         """The finest level that all columns can be relied on to have: 0 where every point is kept."""
         thinned = self.group.thinned

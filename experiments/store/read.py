@@ -209,15 +209,15 @@ def _series(parts: list[Part], max_points: int) -> list[Series]:
         group = part.chosen.group
         for at, column in enumerate(part.chosen.columns):
             series = _one(part, at, group, column, buckets, max_points)
-            found[group.run_id, series.name].append(series)
+            found[part.chosen.run, series.name].append(series)
     return [_joined(versions) for versions in found.values()]
 
 
 def _keys(parts: list[Part]) -> Iterator[tuple[int, str]]:
     """Runs and names in the runs' own order, which the parts of a thinned group do not keep."""
-    for group, some in groupby(parts, lambda part: part.chosen.group):
+    for (run, group), some in groupby(parts, lambda part: (part.chosen.run, part.chosen.group)):
         for column in sorted(column for part in some for column in part.chosen.columns):
-            yield group.run_id, group.names[column]
+            yield run, group.names[column]
 
 
 def _shrink(parts: list[Part], max_points: int) -> list[Buckets | None]:
@@ -249,7 +249,7 @@ def _one(part: Part, at: int, group: Group, column: int, buckets: Buckets | None
         nonfinite = int(buckets["nonfinite"][at].sum())
         spacing = group.stride * FAN**part.thinned or None if part.thinned else None
         return Series(
-            group.run_id, name, group.name, part.rows, nonfinite, False, steps, times, values, part.thinned, spacing
+            part.chosen.run, name, group.name, part.rows, nonfinite, False, steps, times, values, part.thinned, spacing
         )
     assert part.exact is not None
     values = part.exact.values[at]
@@ -257,7 +257,7 @@ def _one(part: Part, at: int, group: Group, column: int, buckets: Buckets | None
     nonfinite = int((~np.isfinite(values)).sum())
     whole = len(keep) == len(values)
     steps, times = part.exact.steps[keep], part.exact.times[keep]
-    return Series(group.run_id, name, group.name, len(values), nonfinite, whole, steps, times, values[keep])
+    return Series(part.chosen.run, name, group.name, len(values), nonfinite, whole, steps, times, values[keep])
 
 
 def _joined(versions: list[Series]) -> Series:

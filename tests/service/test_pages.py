@@ -16,7 +16,7 @@ from experiments.templatetags.attn import ending
 from tests.service.factories import SPEC, claim, make_experiment, make_project, make_run, make_user, make_worker, train
 
 pytestmark = pytest.mark.django_db
-PAGES = ["/", "/experiments/", "/experiments/new/", "/runs/", "/compare/", "/workers/"]
+PAGES = ["/", "/projects/", "/projects/lab/", "/experiments/", "/experiments/new/", "/runs/", "/compare/", "/workers/"]
 
 
 def browser_of(user: Any) -> Client:
