@@ -44,6 +44,18 @@ class Reader:
             raise RuntimeError(f"{path}: {reply.status} {body[:300]!r}")
         return body
 
+    def drain(self, path: str, query: Mapping[str, Any]) -> int:
+        """Bytes of an answer that is not kept. Raises RuntimeError unless it is 200 and whole."""
+        headers = {"Authorization": f"Token {self.token}"}
+        self._connection.request("GET", f"/api/v1/{path}?{urlencode(query)}", headers=headers)
+        reply = self._connection.getresponse()
+        if reply.status != 200:
+            raise RuntimeError(f"{path}: {reply.status} {reply.read(300)!r}")
+        size = 0
+        while piece := reply.read(2**18):
+            size += len(piece)
+        return size
+
     def json(self, path: str, query: Mapping[str, Any]) -> Any:
         return json.loads(self.get(path, query))
 

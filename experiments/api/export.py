@@ -1,5 +1,5 @@
-"""The exact history of a run as a file: CSV as a stream, Parquet by way of a temporary file. Neither is ever whole
-in memory."""
+"""The exact history of a run as a file: CSV and Arrow as streams, Parquet by way of a temporary file. None is ever
+whole in memory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from experiments.store.history import PIECE, Changed, History, Rows, history
 from .access import visible_run
 from .base import View
 from .query import Names, Query
-from .wire import CSV, PARQUET, Csv, Json, Parquet, to_json
+from .wire import ARROW, CSV, PARQUET, Arrow, Csv, Json, Parquet, to_json
 
 IN_MEMORY = 8 * 2**20  # bytes of a Parquet file that stay in memory; a larger one goes to disk
 _LONG = 2**17  # rows of one batch in long form
@@ -33,7 +33,9 @@ _WORDS = pa.dictionary(pa.int32(), pa.string())
 
 
 class ExportQuery(Query):
-    format: Literal["csv", "parquet"] | None = Field(None, description="the file's kind; else by Accept, else csv")
+    format: Literal["csv", "parquet", "arrow"] | None = Field(
+        None, description="the file's kind; else by Accept, else csv"
+    )
     names: Names = Field(["**"], description="names or globs; `*` stops at a slash, `**` crosses it")
     group: str | None = Field(None, max_length=16, description="only the series of this group: train, eval, probe, …")
 
@@ -50,8 +52,8 @@ class RunExport(View[ExportQuery]):
     the last), and a Parquet file's metadata has each series' level under `thinned`."""
 
     query = ExportQuery
-    renderer_classes = (Json, Csv, Parquet)
-    also = (PARQUET,)
+    renderer_classes = (Json, Csv, Parquet, Arrow)
+    also = (PARQUET, ARROW)
     answers = {"GET": (200, CSV)}
 
     def get(self, request: Request, run_id: int) -> HttpResponseBase:
@@ -60,7 +62,7 @@ class RunExport(View[ExportQuery]):
         past = history(run.pk, asked.names, asked.group)
         thinned = past.thinned
         words = ["run", str(run.pk), *([asked.group] if asked.group else []), *(["thinned"] if thinned else [])]
-        by_accept = "parquet" if request.accepted_renderer.media_type == PARQUET else "csv"
+        by_accept = {PARQUET: "parquet", ARROW: "arrow"}.get(request.accepted_renderer.media_type, "csv")
         reply = _SEND[asked.format or by_accept](_table(past), "-".join(words))
         if thinned:
             points = 16 ** max(thinned.values())
@@ -144,6 +146,29 @@ def _text(rows: pa.Table | pa.RecordBatch, *, header: bool) -> bytes:
     return sink.getvalue()
 
 
+def _send_arrow(table: Table, name: str) -> HttpResponseBase:
+    reply = StreamingHttpResponse(_arrow(table), content_type=ARROW)
+    reply["Content-Disposition"] = f'attachment; filename="{name}.arrow"'
+    return reply
+
+
+def _arrow(table: Table) -> Iterator[bytes]:
+    """The stream format; what a batch became is taken out of the sink before the next is made."""
+    sink = io.BytesIO()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        for batch in table.batches:
+            writer.write_batch(batch)
+            yield _taken(sink)
+    yield _taken(sink)
+
+
+def _taken(sink: io.BytesIO) -> bytes:
+    written = sink.getvalue()
+    sink.seek(0)
+    sink.truncate()
+    return written
+
+
 def _send_parquet(table: Table, name: str) -> HttpResponseBase:
     file = cast(IO[bytes], tempfile.SpooledTemporaryFile(max_size=IN_MEMORY))  # noqa: SIM115  # the reply closes it
     try:
@@ -169,4 +194,8 @@ def _write(table: Table, file: IO[bytes]) -> None:
             writer.write_table(pa.Table.from_batches(waiting))
 
 
-_SEND: dict[str, Callable[[Table, str], HttpResponseBase]] = {"csv": _send_csv, "parquet": _send_parquet}
+_SEND: dict[str, Callable[[Table, str], HttpResponseBase]] = {
+    "csv": _send_csv,
+    "parquet": _send_parquet,
+    "arrow": _send_arrow,
+}

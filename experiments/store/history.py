@@ -23,6 +23,7 @@ from .read import consistent_with
 from .sealed import fetch, position
 
 PIECE = 2**20  # values in memory at once, at least one block of each series
+_CLOCK = 7  # what a row's step and time, and what they are unpacked from, take, in values
 _FRAMES = 1024  # unsealed frames read at once
 
 
@@ -84,7 +85,7 @@ class History:
                     yield from self._of(one)
 
     def _of(self, one: Chosen) -> Iterator[Rows]:
-        left, after, limit = one.group.rows, -1, max(PIECE // len(one.columns) // BLOCK, 1) * BLOCK
+        left, after, limit = one.group.rows, -1, max(PIECE // (len(one.columns) + _CLOCK) // BLOCK, 1) * BLOCK
         while left:
             stretch = _next(one, after, min(left, limit))
             piece = stretch.block

@@ -75,6 +75,13 @@ def parquet_of(reply: Any) -> pa.Table:
     return pyarrow.parquet.read_table(io.BytesIO(body(reply)))
 
 
+def arrow_of(reply: Any) -> pa.Table:
+    return pa.ipc.open_stream(io.BytesIO(body(reply))).read_all()
+
+
+TABLE_OF = {"csv": csv_of, "parquet": parquet_of, "arrow": arrow_of}
+
+
 def test_a_group_is_one_row_a_step_in_csv(client: APIClient, project: Project) -> None:
     run, _ = trained(project, 5)
     reply = client.get(f"{API}/runs/{run.pk}/export/?group=train")
@@ -103,9 +110,11 @@ def test_several_groups_are_one_row_a_point(client: APIClient, project: Project)
         {"group": "eval", "name": EVAL[0], "step": step, "time": step / 10, "value": step / 1000} for step in (99, 199)
     ]
     assert parquet_of(client.get(f"{API}/runs/{run.pk}/export/?format=parquet")).num_rows == 402
+    arrow = arrow_of(client.get(f"{API}/runs/{run.pk}/export/?format=arrow"))
+    assert arrow.slice(6, 2).to_pylist() == table.slice(6, 2).to_pylist()
 
 
-@pytest.mark.parametrize("kind", ["csv", "parquet"])
+@pytest.mark.parametrize("kind", TABLE_OF)
 def test_a_long_history_comes_in_pieces_from_blocks_and_tail(
     client: APIClient, project: Project, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -115,7 +124,7 @@ def test_a_long_history_comes_in_pieces_from_blocks_and_tail(
     go_on(held, 2 * BLOCK + 700, rows)
     seal(run, 2 * BLOCK + 700)
     reply = client.get(f"{API}/runs/{run.pk}/export/", {"names": "loss/*,grad_norm/**", "format": kind})
-    table = (csv_of if kind == "csv" else parquet_of)(reply)
+    table = TABLE_OF[kind](reply)
     assert table["step"].to_pylist() == list(range(rows))
     assert np.array_equal(table["time"].to_numpy(), np.arange(rows) / 10)
     column = table[TRAIN[0]].to_numpy()
@@ -167,6 +176,10 @@ def test_the_kind_of_file_follows_the_query_else_what_the_caller_accepts(client:
     reply = client.get(path, headers={"accept": "application/vnd.apache.parquet"})
     assert reply["Content-Type"] == "application/vnd.apache.parquet"
     assert reply["Content-Disposition"] == f'attachment; filename="run-{run.pk}.parquet"'
+    reply = client.get(path, headers={"accept": "application/vnd.apache.arrow.stream"})
+    assert reply["Content-Type"] == "application/vnd.apache.arrow.stream"
+    assert reply["Content-Disposition"] == f'attachment; filename="run-{run.pk}.arrow"'
+    assert arrow_of(reply).num_rows == 3
     assert pointers(client.get(f"{path}?format=xlsx")) == ["/format"]
     assert csv_of(client.get(f"{path}?names=nothing")).num_rows == 0
 
