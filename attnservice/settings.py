@@ -12,6 +12,7 @@ from csp.constants import NONE, SELF
 from django.urls import reverse_lazy
 
 from attnservice.env import BadSetting, flag, text, whole
+from attnservice.storage_url import blocks_storage
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 ATTN_DATA = Path(os.environ.get("ATTN_DATA", BASE_DIR / ".data")).resolve()
@@ -184,6 +185,12 @@ STORAGES = {
     "default": _bucket_files if text("ATTN_S3_BUCKET") else _local_files,
     "staticfiles": {"BACKEND": "attnservice.static.ModuleManifestStorage"},
 }
+# Exact values of runs that have ended may leave the database: s3://bucket/prefix or file:///folder; empty: they stay.
+ATTN_BLOCKS_STORAGE = text("ATTN_BLOCKS_STORAGE")
+ATTN_BLOCKS_MIN_KB = whole("ATTN_BLOCKS_MIN_KB", 64, least=0)  # smaller blocks stay
+ATTN_BLOCKS_AFTER_S = whole("ATTN_BLOCKS_AFTER_S", 3600, least=0)  # since the run ended
+if ATTN_BLOCKS_STORAGE:
+    STORAGES["blocks"] = blocks_storage(ATTN_BLOCKS_STORAGE, _bucket_files["OPTIONS"])
 STATIC_URL = "static/"
 STATIC_ROOT = Path(os.environ.get("ATTN_STATIC", ATTN_DATA / "static"))
 ATTN_VENDOR = BASE_DIR / ".vendor"  # ECharts and htmx, laid out by the Makefile from node_modules

@@ -13,7 +13,7 @@ from uuid import uuid4
 import redis
 from django.conf import settings
 from django.core.files.base import ContentFile
-from django.core.files.storage import default_storage
+from django.core.files.storage import storages
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
@@ -85,15 +85,19 @@ def _broker() -> Iterator[Finding]:
 
 
 def _storage() -> Iterator[Finding]:
-    """Write a file, read it back, delete it."""
-    name = default_storage.save(f"doctor/{uuid4().hex}", ContentFile(b"doctor"))
-    with default_storage.open(name) as file:
-        whole = file.read() == b"doctor"
-    default_storage.delete(name)
-    if whole:
-        yield Finding("ok", "storage", "a file can be written, read and deleted")
-    else:
-        yield Finding("bad", "storage", "a file that was just written reads otherwise")
+    """Write a file, read it back, delete it; in the block storage too, where there is one."""
+    for alias, subject in (("default", "storage"), ("blocks", "block storage")):
+        if alias not in settings.STORAGES:
+            continue
+        store = storages[alias]
+        name = store.save(f"doctor/{uuid4().hex}", ContentFile(b"doctor"))
+        with store.open(name) as file:
+            whole = file.read() == b"doctor"
+        store.delete(name)
+        if whole:
+            yield Finding("ok", subject, "a file can be written, read and deleted")
+        else:
+            yield Finding("bad", subject, "a file that was just written reads otherwise")
 
 
 def _disk() -> Iterator[Finding]:

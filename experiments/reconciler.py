@@ -16,7 +16,7 @@ from django.conf import settings
 from django.db import close_old_connections, transaction
 from django.db.models import Count, F, Q
 
-from . import alarms, lifecycle, retention
+from . import alarms, lifecycle, retention, shipping
 from .clock import db_now
 from .doorbell import ring
 from .models import Beat, Group, Run
@@ -58,7 +58,7 @@ class Reconciler:
             self._seal_after = time.monotonic() + SEAL_EVERY_S
             seal_leftovers()
             alarms.tell()
-        if time.monotonic() >= self._retain_after and not retention.sweep():
+        if time.monotonic() >= self._retain_after and not retention.sweep() + shipping.sweep():
             self._retain_after = time.monotonic() + RETAIN_EVERY_S
         return True
 

@@ -16,6 +16,7 @@ from rest_framework.views import set_rollback
 
 from experiments.lifecycle import NotAllowed
 from experiments.spec import FieldError
+from experiments.store import Unreadable
 from experiments.submission import SubmissionError
 
 PROBLEM = "application/problem+json"
@@ -67,6 +68,8 @@ def handle(error: Exception, context: dict[str, Any]) -> Response | None:
             return _answer(400, "some fields are not valid", error.errors)
         case NotAllowed():
             return _answer(409, str(error))
+        case Unreadable():
+            return _answer(503, str(error))
         case Http404():
             return _answer(404, str(error) or "there is nothing here, or you may not see it")
         case RequestDataTooBig():

@@ -9,7 +9,8 @@ from django.core.files.storage import default_storage
 from django.db import transaction
 from django.db.models import Model
 
-from experiments.models import Artifact, Block, Checkpoint, Clock, Frame, Group, Leftover
+from experiments import store
+from experiments.models import Artifact, Block, Checkpoint, Clock, Frame, Group, Leftover, Parcel
 from experiments.states import ENDED
 
 from .asking import name_of
@@ -56,6 +57,8 @@ def clear_series(budget: int) -> int:
 
 def _clear_some(group_id: int) -> int:
     with transaction.atomic():
+        if parcels := store.forget_parcels(group_id, limit=ROWS):
+            return parcels
         for model in _BULK:
             rows = model._default_manager.filter(group_id=group_id).order_by("pk")
             if some := list(rows.values_list("pk", flat=True)[:ROWS]):
@@ -69,15 +72,25 @@ def clear_files(limit: int) -> int:
     settled = 0
     for leftover in Leftover.objects.order_by("pk")[:limit]:
         try:
-            if not _named(leftover.path):
-                default_storage.delete(leftover.path)
+            Leftover.objects.filter(pk=leftover.pk).update(doomed=True)
+            if not _named(leftover):
+                _remove(leftover)
         except Exception as error:  # whatever the storage's client raises; the next round tries again
-            log.warning("file %s of a deleted run stays for now: %s", leftover.path, error)
+            log.warning("surplus file %s stays for now: %s", leftover.path, error)
             continue
         leftover.delete()
         settled += 1
     return settled
 
 
-def _named(path: str) -> bool:
-    return Checkpoint.objects.filter(path=path).exists() or Artifact.objects.filter(path=path).exists()
+def _named(leftover: Leftover) -> bool:
+    if leftover.storage != "default":
+        return Parcel.objects.filter(key=leftover.path).exists()
+    return any(model.objects.filter(path=leftover.path).exists() for model in (Checkpoint, Artifact))
+
+
+def _remove(leftover: Leftover) -> None:
+    if leftover.storage == "default":
+        default_storage.delete(leftover.path)
+    else:
+        store.remove_object(leftover.path)

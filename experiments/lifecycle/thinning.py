@@ -19,35 +19,51 @@ _END = 2**62
 def thin_group(group_id: int, globs: Sequence[str], level: int, rule: str, budget: int) -> int:
     """Carry out a rule on one group of series, as far as `budget` rows. Returns how many rows were dropped; what is
     left is done by the next call. Does nothing where the run is not over."""
+    group = _marked(group_id, globs, level)
+    if group is None:
+        return 0
+    store.take_back(group)
     dropped = 0
     while dropped < budget:
-        more = _turn(group_id, globs, level, rule)
+        more = _turn(group_id, rule)
         if more is None:
             break
         dropped += more
     return dropped
 
 
-def _turn(group_id: int, globs: Sequence[str], level: int, rule: str) -> int | None:
+def _marked(group_id: int, globs: Sequence[str], level: int) -> Group | None:
+    """Say what is kept from now on; None where the run is not over."""
+    with transaction.atomic():
+        group = _of_ended_run(group_id)
+        if group is not None:
+            store.thin(group, globs, level)
+        return group
+
+
+def _of_ended_run(group_id: int) -> Group | None:
+    group = Group.objects.defer("stats").filter(pk=group_id).first()
+    if group is None or group.run_id is None or locked(group.run_id).state not in ENDED:
+        return None
+    return group
+
+
+def _turn(group_id: int, rule: str) -> int | None:
     """One short transaction. Rows dropped, or None when there is nothing left to do."""
     with transaction.atomic():
-        group = Group.objects.defer("stats").filter(pk=group_id).first()
-        if group is None or group.run_id is None:
+        group = _of_ended_run(group_id)
+        if group is None:
             return None
-        run = locked(group.run_id)
-        if run.state not in ENDED:
-            return None
-        store.thin(group, globs, level)
-        if group.thinned and store.seal_next(group, _END, final=True):
+        if any(group.thinned) and store.seal_next(group, _END, final=True):
             return 0
         dropped = store.drop_some(group, ROWS)
         if not dropped:
-            _done(run, group, rule)
+            _done(group, rule)
             return None
         return dropped
 
 
-def _done(run: Run, group: Group, rule: str) -> None:
+def _done(group: Group, rule: str) -> None:
     """Note that the rule has been carried out, with what it came to."""
     Group.objects.filter(pk=group.pk).update(thin_done=rule)
     floors = [floor for floor in group.thinned if floor]
@@ -55,7 +71,8 @@ def _done(run: Run, group: Group, rule: str) -> None:
         points = 16 ** max(floors)
         series = f"{len(floors)} of {len(group.names)} {group.name} series, {group.rows:,} points each"
         text = f"{series}: of every {points:,} points the first, the minimum, the maximum and the last are kept"
-        event(run, Actor.RECONCILER, "thinned", message=text)
+        assert group.run is not None
+        event(group.run, Actor.RECONCILER, "thinned", message=text)
 
 
 def is_thinned(run: Run) -> bool:

@@ -5,7 +5,7 @@ from .evidence import Artifact, Checkpoint, Event, Leftover, LogChunk
 from .lanes import Lane
 from .questions import Question, QuestionState
 from .runs import Attempt, Param, Run
-from .series import Block, Clock, Frame, Group, Headline
+from .series import Block, Clock, Frame, Group, Headline, Parcel
 from .workers import Beat, Worker
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "LogChunk",
     "Membership",
     "Param",
+    "Parcel",
     "Project",
     "Question",
     "QuestionState",

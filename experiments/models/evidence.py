@@ -82,9 +82,11 @@ class Artifact(models.Model):
 
 
 class Leftover(models.Model):
-    """A file of a deleted run, to be removed from the artifact storage unless another run still names it."""
+    """A file to be removed from one of the storages unless something still names it."""
 
     path = models.CharField(max_length=255, unique=True)
+    storage = models.CharField(max_length=16, default="default")
+    doomed = models.BooleanField(default=False, help_text="its removal has begun: nothing may name it any more")
 
     def __str__(self) -> str:
         return self.path

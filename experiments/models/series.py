@@ -23,6 +23,9 @@ class Group(models.Model):
     sealed_step = models.BigIntegerField(default=-1, help_text="step of the last sealed row")
     first_step = models.BigIntegerField(default=0, help_text="step of the first row")
     stride = models.BigIntegerField(default=0, help_text="steps between sealed rows; 0 where they differ")
+    parcelled = models.BigIntegerField(
+        default=0, help_text="how many sealed rows were shipped, or found too small to be"
+    )
     thinned = models.JSONField(default=list, help_text="the finest level kept of each column; empty: every point")
     thin_done = models.CharField(max_length=250, default="", blank=True, help_text="the retention rule carried out")
     revision = models.BigIntegerField(default=0, help_text="bumped by sealing and truncation, so that readers notice")
@@ -102,6 +105,26 @@ class Block(models.Model):
 
     def __str__(self) -> str:
         return f"block {self.number} of level {self.level}, column {self.column} of {self.group}"
+
+
+class Parcel(models.Model):
+    """Exact values of one block of a group's series that lie in the block storage. See store.parcels."""
+
+    group = models.ForeignKey(Group, models.CASCADE, related_name="parcels")
+    number = models.IntegerField()
+    key = models.CharField(max_length=255, help_text="name in the block storage")
+    size = models.IntegerField()
+    index = models.BinaryField(help_text="length and digest of each column's bytes, which stand in order of columns")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["group", "number"], name="one_parcel_per_block")]
+        indexes = [
+            # Whether an object still has a name.
+            models.Index(fields=["key"], name="parcel_key")
+        ]
+
+    def __str__(self) -> str:
+        return self.key
 
 
 class Headline(models.Model):

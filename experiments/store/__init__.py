@@ -4,8 +4,12 @@ from .catalogue import SeriesInfo, catalogue
 from .choice import Chosen, Thinned, choose
 from .heatmap import Grid, grid
 from .latest import last_values
+from .objects import remove as remove_object
+from .parcels import Unreadable
+from .parcels import forget as forget_parcels
 from .read import Series, read
 from .seal import seal_next
+from .shipping import ship_next, take_back
 from .thin import drop_some, thin
 from .write import Incoming, append, restore, snapshot, truncate
 
@@ -16,16 +20,21 @@ __all__ = [
     "Series",
     "SeriesInfo",
     "Thinned",
+    "Unreadable",
     "append",
     "catalogue",
     "choose",
     "drop_some",
+    "forget_parcels",
     "grid",
     "last_values",
     "read",
+    "remove_object",
     "restore",
     "seal_next",
+    "ship_next",
     "snapshot",
+    "take_back",
     "thin",
     "truncate",
 ]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from experiments.models import Frame, Group
 
-from . import codec
+from . import codec, parcels
 from .blobs import fetch_rows
 from .buckets import FAN, Buckets, below, beside, build, merge, milliseconds, points
 from .choice import Chosen, choose
@@ -108,13 +108,18 @@ def consistent_with(
             taken = take(chosen)
         except KeyError:  # a block has just been moved
             continue
-        if _revisions(chosen) == {one.group.pk: one.group.revision for one in chosen}:
+        except parcels.Unreadable:
+            if _same(chosen):
+                raise
+            continue  # its object went with what has just been truncated or thinned
+        if _same(chosen):
             return taken
     raise RuntimeError("these series change faster than they can be read; try again")
 
 
-def _revisions(chosen: list[Chosen]) -> dict[int, int]:
-    return dict(Group.objects.filter(pk__in=[one.group.pk for one in chosen]).values_list("pk", "revision"))
+def _same(chosen: list[Chosen]) -> bool:
+    now = dict(Group.objects.filter(pk__in=[one.group.pk for one in chosen]).values_list("pk", "revision"))
+    return now == {one.group.pk: one.group.revision for one in chosen}
 
 
 @dataclass(frozen=True)

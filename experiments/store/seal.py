@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from experiments.models import Block, Clock, Frame, Group
 
-from . import codec, packing
+from . import codec, packing, parcels
 from .buckets import FAN, beside, build, merge, milliseconds
 from .cover import BLOCK, MAX_LEVEL, PER_BLOCK
 
@@ -149,12 +149,17 @@ def unseal(group: Group, step: int) -> None:
     kept = int(np.searchsorted(steps, step))
     if kept:
         packed = Block.objects.filter(group=group, level=1, number=clock.number).order_by("column")
-        values = [packing.unpack_values(bytes(data or b""), rows) for data in packed.values_list("data", flat=True)]
+        inline = dict(packed.values_list("column", "data"))
+        outside = parcels.load([group], [(group.pk, at, clock.number) for at, data in inline.items() if data is None])
+        blobs = [outside[group.pk, at, clock.number] if data is None else bytes(data) for at, data in inline.items()]
+        values = [packing.unpack_values(data, rows) for data in blobs]
         _frame(group, codec.Block(steps[:kept], millis[:kept] / 1000, np.stack(values)[:, :kept]), whole)
     for level in range(1, MAX_LEVEL + 1):
         Block.objects.filter(group=group, level=level, number__gte=clock.number // FAN ** (level - 1)).delete()
     Clock.objects.filter(group=group, number__gte=clock.number).delete()
+    parcels.forget(group.pk, clock.number)
     before = Clock.objects.filter(group=group).order_by("-number").values_list("last_step", flat=True).first()
     group.sealed, group.sealed_step = whole, -1 if before is None else before
-    sealed = {"sealed": group.sealed, "sealed_step": group.sealed_step}
+    group.parcelled = min(group.parcelled, whole)
+    sealed = {"sealed": group.sealed, "sealed_step": group.sealed_step, "parcelled": group.parcelled}
     Group.objects.filter(pk=group.pk).update(**sealed, revision=F("revision") + 1)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from experiments.models import Block, Clock, Group
 
-from . import codec, packing
+from . import codec, packing, parcels
 from .blobs import fetch_rows
 from .buckets import FAN, Buckets, below, beside, build, clip, merge, milliseconds
 from .cover import BLOCK, PER_BLOCK, Piece
@@ -142,11 +142,13 @@ def fetch(groups: list[Group], columns: Sequence[int], pieces: Sequence[Piece]) 
     exact = [piece.number for piece in pieces if piece.level == 0]
     if exact:
         values = blocks.filter(level=1, number__in=exact).values_list("group_id", "column", "number", "data")
-        found._data = {
-            (group, column, number): bytes(packed)
-            for group, column, number, packed in fetch_rows(values)
-            if packed is not None  # thinned since the group was looked at: the reader looks again
-        }
+        outside = []
+        for group, column, number, packed in fetch_rows(values):
+            if packed is None:  # shipped; or thinned since the group was looked at, and the reader looks again
+                outside.append((group, column, number))
+            else:
+                found._data[group, column, number] = bytes(packed)
+        found._data.update(parcels.load(groups, outside))
     found._clocks = _clocks(ids, {piece.number for piece in pieces if piece.level <= 1})
     return found
 
