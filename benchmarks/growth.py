@@ -115,6 +115,7 @@ def _runs(reader: Reader) -> dict[str, Any]:
     for wanted in AMONG:
         runs += _made(f"{wanted} runs", runs=wanted - len(runs), steps=SHORT, series=1, seed=wanted)
         analyse()
+        reader.hang_up()
         among |= _in_turn({wanted: _ask(reader, "series/", _one(runs[0]))})
     _tell("one series of 10,000 steps among runs", among)
     together = _in_turn({many: _ask(reader, "series/", _compare(runs[:many])) for many in (1, 10, 100)}, 11)

@@ -1,13 +1,12 @@
-"""Writing to the store: the training thread, durable rows with sealing caught up, eight writers with a reader.
+"""Writing to the store: the training thread, and durable rows with sealing caught up.
 
-`python -m benchmarks.store_write [step|sqlite|postgres] [--strict]` measures, on SQLite (synchronous=FULL) and on
-PostgreSQL (fsync on):
+`python -m benchmarks.store_write [step|sqlite|postgres] [--seconds 60] [--strict]` measures, on SQLite
+(synchronous=FULL) and on PostgreSQL (fsync on):
 
 - what a step of 144 series costs the training thread (the recorder's part of it, on the CPU, without sending);
-- points a second from one writer, through `lifecycle`, until committed and sealed; bytes a point on disk;
-- eight writers at full speed beside a reader who compares runs: errors, frames lost, the reader's p95, shares.
+- points a second from one writer, through `lifecycle`, until committed and sealed; bytes a point on disk.
 
-ATTN_BENCH_SECONDS (60) is how long each of the last two goes on. With --strict a missed bound ends it with 1.
+Many writers at once: `benchmarks.many_writers`. With --strict a missed bound ends it with 1.
 """
 
 from __future__ import annotations
@@ -17,15 +16,13 @@ import time
 from statistics import median
 from typing import Any
 
-from .stage.bounds import asked, each, mark, settle
+from .stage.bounds import asked, each, seconds, settle, tell
 from .stage.database import KINDS, database, size_on_disk
 from .stage.results import keep
-from .stage.writers import SERIES, Writer, together
+from .stage.writers import SERIES, Writer
 
-SECONDS = float(os.environ.get("ATTN_BENCH_SECONDS", "60"))
-WRITERS = 8
 POINTS_A_SECOND = {"sqlite": 3_000_000, "postgres": 2_000_000}
-STEP_MS, BYTES_A_POINT, SLOWER, FAIR = 0.03, 5.0, 3.0, 1 / 3
+STEP_MS, BYTES_A_POINT = 0.03, 5.0
 
 
 def main() -> None:
@@ -39,15 +36,9 @@ def main() -> None:
 
 def _measure(kind: str) -> dict[str, Any]:
     if kind == "step":
-        return {"ms a step": _tell("training thread, 144 series, ms a step", _step_ms(), STEP_MS), "bound": STEP_MS}
+        return {"ms a step": tell("training thread, 144 series, ms a step", _step_ms(), STEP_MS), "bound": STEP_MS}
     with database(kind):
-        return {"one writer": _sustained(kind), "eight writers": _crowd()}
-
-
-def _tell(what: str, figure: float, bound: float, *, at_least: bool = False) -> float:
-    kept = figure >= bound if at_least else figure <= bound
-    print(f"{what:60s} {figure:14,.4g} of {bound:,.4g}{mark(what, kept)}", flush=True)
-    return round(figure, 5)
+        return {"one writer": _sustained(kind)}
 
 
 def _step_ms(steps: int = 20_000) -> float:
@@ -75,31 +66,16 @@ def _sustained(kind: str) -> dict[str, Any]:
     writer.go(1.0)
     before, points = size_on_disk(), writer.points
     cpu, began = time.process_time(), time.perf_counter()
-    writer.go(SECONDS)
+    writer.go(seconds())
     took, cpu = time.perf_counter() - began, time.process_time() - cpu
     points = writer.points - points
     assert writer.unsealed() == 0, "sealing has not caught up"
     bound = POINTS_A_SECOND[kind]
     return {
-        "points a second": _tell(f"{kind}: durable and sealed, points a second", points / took, bound, at_least=True),
+        "points a second": tell(f"{kind}: durable and sealed, points a second", points / took, bound, at_least=True),
         "points a second of CPU": round(points / cpu),
-        "bytes a point": _tell(f"{kind}: bytes a point on disk", (size_on_disk() - before) / points, BYTES_A_POINT),
+        "bytes a point": tell(f"{kind}: bytes a point on disk", (size_on_disk() - before) / points, BYTES_A_POINT),
         "seconds": round(took, 1),
-    }
-
-
-def _crowd() -> dict[str, Any]:
-    found = together(WRITERS, SECONDS)
-    even = sum(found.points) / len(found.points)
-    return {
-        "errors": found.errors,
-        "errors in all": _tell("eight writers: errors", len(found.errors), 0),
-        "rows lost": _tell("eight writers: rows lost", found.lost, 0),
-        "points a second": round(sum(found.points) / SECONDS),
-        "reader idle p95 ms": round(found.idle_ms, 2),
-        "reader p95 ms": round(found.busy_ms, 2),
-        "reader slower": _tell("reader's p95 beside eight writers, × idle", found.busy_ms / found.idle_ms, SLOWER),
-        "least share": _tell("least writer's share of an even one", min(found.points) / even, FAIR, at_least=True),
     }
 
 

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +15,9 @@ import numpy as np
 SERIES, ROWS, FLUSHES = 144, 1024, 4  # rows of a flush: a full ring; flushes between checkpoints
 MOST = 10_000_000  # steps a spec may ask for
 COMPARED = 20
-IDLE_READS = 40
+IDLE_READS = 200
+READ_BACK_S = 600  # what a writer may take to read its points back
+Read = Callable[[list[int]], None]
 
 
 class Writer:
@@ -75,23 +78,28 @@ class Found:
 
     idle_ms: float = 0.0
     busy_ms: float = 0.0
+    reads: int = 0
     points: list[int] = field(default_factory=list)
     lost: int = 0
     errors: list[str] = field(default_factory=list)
 
 
-def together(writers: int, seconds: float, rows: int = ROWS) -> Found:
+def read_in_process(runs: list[int]) -> None:
+    """The comparison without a web server."""
+    from experiments import store
+
+    assert len(store.read(runs, ["loss/total"], max_points=1000)) == COMPARED
+
+
+def together(writers: int, seconds: float, rows: int = ROWS, read: Read = read_in_process) -> Found:
     """Let them write, compare meanwhile, and look at what is there afterwards."""
     from django.db import connections
 
     compared = _runs_to_compare()
-    found = Found(idle_ms=_p95([_read(compared) for _ in range(IDLE_READS)]))
+    read(compared)
+    found = Found(idle_ms=_p95([_timed(read, compared) for _ in range(IDLE_READS)]))
     connections.close_all()
-    command, how = [sys.executable, "-m", "benchmarks.stage.writers"], [str(seconds), str(rows)]
-    children = [
-        subprocess.Popen([*command, str(n), *how], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        for n in range(1, writers + 1)
-    ]
+    children = [_child(number, seconds, rows) for number in range(1, writers + 1)]
     for child in children:
         assert child.stdout is not None
         child.stdout.readline()  # it is ready
@@ -99,34 +107,42 @@ def together(writers: int, seconds: float, rows: int = ROWS) -> Found:
         assert child.stdin is not None
         child.stdin.write("go\n")
         child.stdin.flush()
-    found.busy_ms = _read_beside(seconds, compared, found)
+    _read_beside(seconds, read, compared, found)
     for child in children:
-        told, _ = child.communicate(timeout=120)
-        if child.returncode:
-            found.errors.append(f"a writer ended with {child.returncode}")
-            continue
-        answer = json.loads(told.splitlines()[-1])
-        found.points.append(answer["points"])
-        found.lost += answer["lost"]
+        _hear(child, found)
     return found
 
 
-def _read_beside(seconds: float, compared: list[int], found: Found) -> float:
+def _child(number: int, seconds: float, rows: int) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "benchmarks.stage.writers", str(number), str(seconds), str(rows)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def _hear(child: subprocess.Popen[str], found: Found) -> None:
+    told, _ = child.communicate(timeout=READ_BACK_S)
+    if child.returncode:
+        found.errors.append(f"a writer ended with {child.returncode}")
+        return
+    answer = json.loads(told.splitlines()[-1])
+    found.points.append(answer["points"])
+    found.lost += answer["lost"]
+
+
+def _read_beside(seconds: float, read: Read, compared: list[int], found: Found) -> None:
     deadline, took = time.monotonic() + seconds, []
     while time.monotonic() < deadline:
         try:
-            took.append(_read(compared))
+            took.append(_timed(read, compared))
         except Exception as error:  # what is measured is that there is none
             found.errors.append(f"reader: {error}")
         time.sleep(0.02)
-    return _p95(took)
+    found.busy_ms, found.reads = _p95(took), len(took)
 
 
-def _read(runs: list[int]) -> float:
-    from experiments import store
-
+def _timed(read: Read, runs: list[int]) -> float:
+    """Milliseconds of one comparison."""
     began = time.perf_counter()
-    assert len(store.read(runs, ["loss/total"], max_points=1000)) == COMPARED
+    read(runs)
     return (time.perf_counter() - began) * 1000
 
 
