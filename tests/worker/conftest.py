@@ -23,6 +23,7 @@ _TOGETHER = {  # modules whose tests share processes, and so a process of xdist
     "test_flush": "worker",
     "test_training": "training",
     "test_outage": "training",
+    "test_host_death": "training",
 }
 
 
