@@ -10,6 +10,7 @@ from typing import Any
 
 from tests.chaos.company import Company
 from tests.chaos.customer import Customer, InBackground, answered, kinds
+from tests.chaos.logs import complaints_of
 from tests.chaos.mischief import Mischief, blows
 from tests.chaos.verdict import KINDS, Verdict, judge
 
@@ -127,6 +128,8 @@ class Storm:
             verdict.violate("fences", words)
         if self._struck < self.weather.kills:
             verdict.violate("lost", f"only {self._struck} of {self.weather.kills} blows were dealt")
+        for words in complaints_of(self.company.folder / "logs"):
+            verdict.violate("errors", words)
         logs = "".join(path.read_text(errors="replace") for path in (self.company.folder / "logs").glob("worker*"))
         return {
             "database": "PostgreSQL" if self.company.postgres else "SQLite",

@@ -26,7 +26,7 @@ class Verdict:
         self.violations.append(f"{kind}: {words}")
 
 
-KINDS = ("lost", "finished twice", "wrong points", "wrong weights", "wrong files", "fences", "orphans")
+KINDS = ("lost", "finished twice", "wrong points", "wrong weights", "wrong files", "fences", "orphans", "errors")
 
 
 def judge(accepted: dict[int, int], references: dict[int, int]) -> Verdict:
