@@ -112,8 +112,7 @@ TEMPLATES = [
 SQLITE_SYNCHRONOUS = text("ATTN_SQLITE_SYNCHRONOUS", "NORMAL")
 
 
-def _database() -> dict[str, Any]:
-    url = text("DATABASE_URL") or f"sqlite:///{ATTN_DATA / 'attnservice.sqlite3'}"
+def _database(url: str) -> dict[str, Any]:
     database: dict[str, Any] = {**dj_database_url.parse(url, conn_max_age=60, conn_health_checks=True)}
     if database["ENGINE"].endswith("sqlite3"):
         database["ENGINE"] = "attnservice.sqlite"  # a queue before the one write lock
@@ -129,7 +128,11 @@ def _database() -> dict[str, Any]:
     return database
 
 
-DATABASES = {"default": _database()}
+DATABASES = {"default": _database(text("DATABASE_URL") or f"sqlite:///{ATTN_DATA / 'attnservice.sqlite3'}")}
+if text("DATABASE_REPLICA_URL"):  # points of series are read there; see attnservice.replica
+    DATABASES["replica"] = _database(text("DATABASE_REPLICA_URL"))
+    DATABASE_ROUTERS = ["attnservice.replica.Router"]
+    MIDDLEWARE.insert(0, "attnservice.replica.Reading")
 
 # --- Queue ----------------------------------------------------------------------------------------
 REDIS_URL = text("REDIS_URL", "redis://127.0.0.1:6379/0")

@@ -62,7 +62,7 @@ def _clear_some(group_id: int) -> int:
         for model in _BULK:
             rows = model._default_manager.filter(group_id=group_id).order_by("pk")
             if some := list(rows.values_list("pk", flat=True)[:ROWS]):
-                return model._default_manager.filter(pk__in=some).delete()[0]
+                return model._default_manager.filter(group_id=group_id, pk__in=some).delete()[0]
         Group.objects.filter(pk=group_id).delete()
         return 0
 

@@ -7,12 +7,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from django.core.exceptions import EmptyResultSet
-from django.db import connection
+from django.db import connections
 from django.db.models import QuerySet
 
 
 def fetch_rows(rows: QuerySet[Any, Any]) -> Iterable[tuple[Any, ...]]:
     """The rows of a `values_list` of integers and blobs, as they are stored."""
+    connection = connections[rows.db]
     if connection.vendor != "postgresql":
         return rows
     try:

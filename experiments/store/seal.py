@@ -39,7 +39,7 @@ def seal_next(group: Group, before_step: int, *, final: bool = False) -> bool:
         if (number + 1) % FAN ** (level - 1) or len(block.steps) < BLOCK:
             break
         _crown(group, level, (number + 1) // FAN ** (level - 1) - 1)
-    Frame.objects.filter(pk__in=[frame.pk for frame in frames]).delete()
+    Frame.objects.filter(group=group, pk__in=[frame.pk for frame in frames]).delete()
     if len(rest.steps):
         _frame(group, rest, group.sealed + BLOCK)
     _advance(group, block)
@@ -102,7 +102,7 @@ def _crown(group: Group, level: int, number: int) -> None:
 def _join(group: Group, frames: list[Frame]) -> None:
     """One frame instead of many; readers that were under way notice by the revision."""
     rows = codec.join([codec.decode(frame.data) for frame in frames])
-    Frame.objects.filter(pk__in=[frame.pk for frame in frames]).delete()
+    Frame.objects.filter(group=group, pk__in=[frame.pk for frame in frames]).delete()
     _frame(group, rows, frames[0].first_row)
     Group.objects.filter(pk=group.pk).update(revision=F("revision") + 1)
 

@@ -37,7 +37,7 @@ def drop_some(group: Group, limit: int) -> int:
     for rows, values_only in _surplus(group):
         some = list(rows.order_by("pk").values_list("pk", flat=True)[:limit])
         if some:
-            chosen = Block.objects.filter(pk__in=some)
+            chosen = Block.objects.filter(group=group, pk__in=some)
             gone: int = chosen.update(data=None) if values_only else chosen.delete()[0]
             return gone
     return 0

@@ -1,0 +1,31 @@
+"""`manage.py partition`: the store's large tables in partitions, on PostgreSQL, in a maintenance window."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from experiments.partitioning import NotHere, partition
+
+MOST = 1024
+
+
+class Command(BaseCommand):
+    help = "Partition blocks, frames and clocks by hash of their group (PostgreSQL). Writers wait until it is done."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--parts", type=int, default=16, help="partitions of each table (default: 16)")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        parts = options["parts"]
+        if not 2 <= parts <= MOST:
+            raise CommandError(f"--parts must be from 2 to {MOST}")
+        began = time.perf_counter()
+        try:
+            rows = partition(parts)
+        except NotHere as error:
+            raise CommandError(str(error)) from None
+        told = ", ".join(f"{table}: {count:,} rows" for table, count in rows.items())
+        self.stdout.write(f"{parts} partitions each; {told}; {time.perf_counter() - began:.1f} s")
