@@ -28,11 +28,14 @@ def main() -> None:
     if kind not in KINDS:
         raise SystemExit(f"usage: python -m benchmarks.blocks_outside [{'|'.join(KINDS)}]")
     with _objects(), database(kind):
+        empty = size_on_disk()
         shipped = _fill(0)
-        inside = _size()
+        inside = _size(empty)
         moved, seconds = _ship()
-        outside, stays = _size(), _fill(1)
+        outside, stays = _size(empty), _fill(1)
         reads = _reads({"inside": stays, "outside": shipped})
+        if kind == "postgres":
+            _partition({"inside": stays, "outside": shipped})
     speed = round(moved / seconds / 2**20, 1)
     section = {"points": STEPS * SERIES, "bytes a point": {"inside": inside, "outside": outside}, "ms": reads}
     for what, found in reads.items():
@@ -76,6 +79,21 @@ def _until_open(port: int) -> None:
     raise SystemExit("moto's server does not answer")
 
 
+def _partition(runs: dict[str, int]) -> None:
+    """The same reads once more from sixteen partitions, in turn with nothing: compare with those before."""
+    from experiments.partitioning import partition
+
+    began = time.monotonic()
+    rows = partition(16)
+    seconds = time.monotonic() - began
+    analyse()
+    reads = _reads(runs)
+    print(f"16 partitions of {rows} rows made in {seconds:.1f} s")
+    for what, found in reads.items():
+        print(f"{what:60s} {found['inside']:8.2f} ms inside {found['outside']:8.2f} ms outside, partitioned")
+    keep("partitions postgres", {"rows": rows, "seconds": round(seconds, 1), "ms": reads})
+
+
 def _fill(seed: int) -> int:
     from experiments.filling import fill
     from experiments.models import Project
@@ -95,8 +113,8 @@ def _ship() -> tuple[int, float]:
     return moved, time.monotonic() - began
 
 
-def _size() -> dict[str, float]:
-    """Bytes a point: what the blobs in the database are, and the database itself without its free pages."""
+def _size(empty: int) -> dict[str, float]:
+    """Bytes a point: what the blobs in the database are, and what the database has grown by, packed."""
     from django.db import connection
     from django.db.models import Sum
     from django.db.models.functions import Length
@@ -115,7 +133,7 @@ def _size() -> dict[str, float]:
         "parcels, outside": Parcel.objects.aggregate(n=Sum("size"))["n"],
     }
     return {name: round((n or 0) / points, 4) for name, n in sums.items()} | {
-        "database in all": round(size_on_disk() / points, 4)
+        "database in all": round((size_on_disk() - empty) / points, 4)
     }
 
 
