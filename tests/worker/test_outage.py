@@ -21,7 +21,7 @@ NAME = "outage"
 SUBMIT = """
 import sys, django; django.setup()
 from tests.worker.looking import queue
-print(queue(int(sys.argv[1]), pool='outage').pk)
+print(*[queue(int(sys.argv[2]), pool='outage').pk for _ in range(int(sys.argv[1]))])
 """
 CHECK = """
 import sys, django; django.setup()
@@ -52,8 +52,8 @@ class Elsewhere:
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
-    def submit(self, steps: int) -> int:
-        return int(self.python("-c", SUBMIT, str(steps)))
+    def submit(self, runs: int, steps: int) -> list[int]:
+        return [int(run) for run in self.python("-c", SUBMIT, str(runs), str(steps)).split()]
 
     def progress(self, run: int) -> tuple[int, str, int]:
         """Committed steps, state, fence."""
@@ -79,7 +79,7 @@ def outlive(database: Elsewhere, *, runs: int, steps: int, away: float, pace: fl
     worker = fleet.Worker("outage", slots=runs, script={"hold_at": 15, **quick}, **settings).ready()
     reconciler = fleet.start_reconciler(**database.environment)
     try:
-        ids = [database.submit(steps) for _ in range(runs)]
+        ids = database.submit(runs, steps)
         fleet.wait_for(lambda: all(database.progress(run)[0] == 15 for run in ids))
         database.server.kill()
         worker.play(quick)
