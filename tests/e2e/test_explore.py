@@ -24,10 +24,7 @@ def run(stack: Stack, rest: Rest) -> int:
 
 def answered(page: Any, before: str | None) -> str:
     """The number of the answer that is shown once it is another than `before`."""
-    page.wait_for_function(
-        "before => ![undefined, before].includes(document.querySelector('[data-explore]').dataset.answered)",
-        arg=before,
-    )
+    page.locator(f"[data-explore][data-answered]:not([data-answered='{before}'])").wait_for(state="attached")
     return str(page.locator("[data-explore]").get_attribute("data-answered"))
 
 

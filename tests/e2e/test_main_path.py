@@ -43,9 +43,10 @@ def test_someone_submits_a_preset_watches_it_and_compares(
     first = page.locator("[data-panel=loss] .key b").first
     first.wait_for(timeout=90_000)
     step = page.locator("[data-run-state]")
-    page.wait_for_function("Number(document.querySelector('[data-run-state]').dataset.step) > 0")
+    page.locator("[data-run-state][data-step]:not([data-step='0'])").wait_for(state="attached")
     page.locator("[data-run-state=succeeded]").wait_for(timeout=120_000)
     assert step.get_attribute("data-step") == str(STEPS)
+    page.locator("[data-heat]").scroll_into_view_if_needed()
     page.locator("canvas.heat-strip").first.wait_for()
     assert page.evaluate("window.neverReloaded") is True
 

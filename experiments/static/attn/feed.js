@@ -78,12 +78,17 @@ export class Feed {
     this.plan();
   }
 
-  // One more visit for what was committed last, then silence.
+  // Once more for what was committed last, of charts out of sight too; then silence.
   async stop() {
     if (!this.live) return;
     this.live = false;
     clearTimeout(this.timer);
-    await this.visit();
+    await this.finish();
+  }
+
+  async finish() {
+    const answered = await this.visit(this.shares);
+    if (!answered && !this.live) this.timer = setTimeout(() => this.finish(), pause(3));
   }
 
   plan() {
@@ -93,16 +98,17 @@ export class Feed {
     this.timer = setTimeout(() => this.visit().finally(() => this.plan()), pause(this.every * slow));
   }
 
-  async visit() {
-    const shares = this.shares.filter((share) => share.active);
+  // Whether the server has answered for all of them.
+  async visit(shares = this.shares.filter((share) => share.active)) {
     await Promise.all(shares.filter((share) => !share.loaded).map((share) => this.load(share)));
     const ready = shares.filter((share) => share.loaded);
-    if (!ready.length) return;
     try {
-      await this.ask(ready);
+      if (ready.length) await this.ask(ready);
     } catch {
       this.quiet += 1; // the server is away; the same question stands next time
+      return false;
     }
+    return ready.length === shares.length;
   }
 
   // All panels in one request. A commit holds the points of all groups up to one step, so after an

@@ -17,6 +17,7 @@ export class Heat {
     this.oneKey = new Set();
     this.open = new Set((element.dataset.open || "").split(",").filter(Boolean));
     this.row = element.dataset.row || "";
+    this.took = 0; // milliseconds of the last answer
     this.form = document.querySelector("[data-heat-tools]");
     this.form.addEventListener("submit", (event) => event.preventDefault());
     this.form.addEventListener("input", () => this.changed());
@@ -39,9 +40,9 @@ export class Heat {
     return this.load();
   }
 
-  // Rows of the chosen matrices, and of the heads of the rows that are open.
+  // Rows of the chosen matrices, and of the heads of the rows that are open. Whether the server answered.
   async load() {
-    if (!this.matrices.length) return this.tell("Choose at least one matrix above.");
+    if (!this.matrices.length) return !this.tell("Choose at least one matrix above.");
     const names = this.matrices.map((matrix) => `${this.what}/*/${matrix}`);
     for (const row of this.open) names.push(`${this.what}/${row}/head.*`);
     const begun = performance.now();
@@ -50,8 +51,10 @@ export class Heat {
       if (nearlyZero(new Map(grid.names.map((name, at) => [name, grid.values[at]]))).size) this.oneKey = await sitesOfOneKey(this.run);
       this.took = performance.now() - begun;
       this.show(grid);
+      return true;
     } catch {
       this.took = 3000; // the server is away: what is shown stays
+      return false;
     }
   }
 

@@ -65,22 +65,32 @@ function startHeat() {
   const element = document.querySelector("[data-heat]");
   const curve = new Curve(element, () => heat.pick(heat.row));
   const heat = new Heat(element, { run, picked: (name) => curve.show(name) });
-  let near = false;
+  let [near, visiting, final, timer, row] = [false, false, false, 0, heat.row];
+  // While it is in sight, and until it has shown what an ended run committed last.
   const visit = async () => {
-    if (near) await heat.load();
-    if (!state().ended || (near && !heat.final)) {
-      heat.final = Boolean(state().ended);
-      setTimeout(visit, pause(Math.max(3, (heat.took ?? 0) / 100)));
-    }
+    clearTimeout(timer);
+    if (visiting || final || !near) return;
+    visiting = true;
+    const ended = Boolean(state().ended);
+    const loaded = await heat.load();
+    visiting = false;
+    final = ended && loaded;
+    if (loaded && row) curve.show(row);
+    if (loaded) row = null;
+    timer = setTimeout(visit, pause(Math.max(3, heat.took / 100)));
   };
+  head.addEventListener("live", () => {
+    if (!final || state().ended) return;
+    final = false; // retried
+    visit();
+  });
   whenNear(
     element,
-    async () => {
-      near = true;
-      await visit();
-      if (heat.row) curve.show(heat.row);
+    () => {},
+    (seen) => {
+      near = seen;
+      visit();
     },
-    (seen) => (near = seen),
   );
 }
 
