@@ -49,9 +49,10 @@ verdicts: install  ## train every preset on 2 cores, then write docs/verdicts.md
 bench: install  ## the benchmarks (BENCH="latency run_table"); see benchmarks/results
 	@for name in $(BENCH); do echo "== $$name"; $(py) -m benchmarks.$$name || exit 1; done
 
-chaos: install  ## kill and freeze everything at random, on SQLite and on PostgreSQL, then the long outages; fails on any violation (SEED=1)
+chaos: install  ## kill and freeze everything at random, on SQLite and on PostgreSQL, a simulated day, the long outages; fails on any violation (SEED=1)
 	@for database in sqlite postgres; do echo "== $$database"; \
-	$(py) -m tests.chaos --database $$database --seed $(SEED) --out benchmarks/results/chaos-$$database.json || exit 1; done
+	$(py) -m tests.chaos --database $$database --seed $(SEED) --out benchmarks/results/chaos-$$database.json || exit 1; \
+	$(py) -m tests.chaos.day --database $$database --seed $(SEED) || exit 1; done
 	$(py) -m pytest -q -m chaos tests/worker
 
 manage: install  ## Django's manage.py on the data folder: make manage ARGS="createsuperuser" DATA=.data

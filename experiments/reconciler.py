@@ -10,6 +10,7 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Callable
 from datetime import timedelta
 
 from django.conf import settings
@@ -31,8 +32,9 @@ RETAIN_EVERY_S = 300
 class Reconciler:
     """One candidate for the duty. `tick` does one round and tells whether this one acted."""
 
-    def __init__(self) -> None:
-        self.owner = f"{socket.gethostname()}:{os.getpid()}"
+    def __init__(self, owner: str = "", monotonic: Callable[[], float] = time.monotonic) -> None:
+        self.owner = owner or f"{socket.gethostname()}:{os.getpid()}"
+        self._monotonic = monotonic
         self._expire_after = 0.0  # monotonic; nothing is expired before
         self._seal_after = 0.0
         self._retain_after = 0.0
@@ -51,15 +53,15 @@ class Reconciler:
         """One round: take or keep the duty, expire silent holders, ring for ready runs."""
         if not self._on_duty():
             return False
-        if time.monotonic() >= self._expire_after:
+        if self._monotonic() >= self._expire_after:
             expire_silent()
         ring_for_ready()
-        if time.monotonic() >= self._seal_after:
-            self._seal_after = time.monotonic() + SEAL_EVERY_S
+        if self._monotonic() >= self._seal_after:
+            self._seal_after = self._monotonic() + SEAL_EVERY_S
             seal_leftovers()
             alarms.tell()
-        if time.monotonic() >= self._retain_after and not retention.sweep() + shipping.sweep():
-            self._retain_after = time.monotonic() + RETAIN_EVERY_S
+        if self._monotonic() >= self._retain_after and not retention.sweep() + shipping.sweep():
+            self._retain_after = self._monotonic() + RETAIN_EVERY_S
         return True
 
     def _on_duty(self) -> bool:
@@ -82,7 +84,7 @@ class Reconciler:
                 (now - beat.beat).total_seconds(),
                 settings.ATTN_LEASE_S,
             )
-            self._expire_after = time.monotonic() + settings.ATTN_LEASE_S
+            self._expire_after = self._monotonic() + settings.ATTN_LEASE_S
         return True
 
 

@@ -1,129 +1,94 @@
-"""Fifty workers with random deaths: the real verbs on the real database, a fake trainer, a clock of our own.
-
-The database's clock is what leases are measured by, so time passes by moving its rows: an hour later every time that
-is still to come lies an hour nearer.
-"""
+"""A small form of `python -m tests.chaos.day`: a few hours of a few workers in virtual time, every event looked at;
+and that whoever looks would see each kind of damage."""
 
 from __future__ import annotations
 
-import os
-import random
-from datetime import timedelta
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import pytest
 from django.db.models import F
 
-from experiments import lifecycle, store
-from experiments.lifecycle import Claim, LeaseLost
-from experiments.models import Run
-from experiments.reconciler import expire_silent
-from experiments.states import ENDED, State
+from experiments.models import Attempt, Event, Frame, Group, Run
+from experiments.states import State
+from tests.chaos.virtual import Clock, virtual_clock
+from tests.chaos.watchman import Watchman
+from tests.chaos.workday import Day, Plan
 
-from .factories import frame, make_experiment, make_project, make_worker
+from .factories import claim, make_run, train
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.db]
-# A tick is a minute: every worker that lives trains five steps in it.
-RUNS = int(os.environ.get("ATTN_SIMULATED_RUNS", "40"))
-WORKERS, LEASE_TICKS = 50, 2
 
 
-class Day:
-    def __init__(self, seed: int, runs: int) -> None:
-        self.draw = random.Random(seed)
-        self.workers = [make_worker(f"w{n}") for n in range(WORKERS)]
-        self.held: dict[int, tuple[Claim, int]] = {}
-        self.ghosts: list[tuple[Claim, int]] = []  # frozen: they come back and still think that they hold the run
-        self.fences: dict[int, int] = {}
-        self.ended: dict[int, str] = {}
-        self.deaths = self.refused = 0
-        for _ in range(4):
-            make_experiment(make_project(), seeds=list(range(runs // 4)))
-
-    def pass_a_minute(self) -> None:
-        minute = timedelta(seconds=60)
-        Run.objects.filter(lease_until__isnull=False).update(lease_until=F("lease_until") - minute)
-        Run.objects.filter(next_at__isnull=False).update(next_at=F("next_at") - minute)
-
-    def tick(self) -> None:
-        self.pass_a_minute()
-        for place, worker in enumerate(self.workers):
-            if place not in self.held and (claim := lifecycle.claim(["cpu"], worker)):
-                lifecycle.start(claim.held, pid=1, device="cpu", info={})
-                self.held[place] = (claim, claim.start_step)
-            elif place in self.held:
-                self.work(place)
-        self.wake_a_ghost()
-        expire_silent()
-        self.look()
-
-    def work(self, place: int) -> None:
-        claim, done = self.held.pop(place)
-        chance = self.draw.random()
-        if chance < 0.06:  # kill -9, or frozen for longer than the lease
-            self.deaths += 1
-            self.ghosts += [(claim, done)] if chance < 0.03 else []
-        elif chance < 0.09:
-            lifecycle.crash(claim.held, "killed by signal 9")
-        elif chance < 0.11:
-            lifecycle.release(claim.held)
-        else:
-            lifecycle.renew(claim.held)
-            self.train(place, claim, done)
-
-    def train(self, place: int, claim: Claim, done: int) -> None:
-        lifecycle.commit(claim.held, done, done + 5, [frame(done, done + 5)])
-        if (done + 5) % 10 == 0:
-            facts: dict[str, Any] = {"path": f"{claim.held.run_id}-{done}", "sha256": "", "size": 1}
-            lifecycle.publish_checkpoint(claim.held, step=done + 5, **facts)
-        if done + 5 == claim.steps:
-            lifecycle.succeed(claim.held)
-        else:
-            self.held[place] = (claim, done + 5)
-
-    def wake_a_ghost(self) -> None:
-        for claim, done in list(self.ghosts):
-            if Run.objects.get(pk=claim.held.run_id).fence == claim.held.fence:
-                continue  # its lease still stands
-            self.ghosts.remove((claim, done))
-            for write in (
-                lambda claim=claim, done=done: lifecycle.commit(claim.held, done, done + 5, [frame(done, done + 5)]),
-                lambda claim=claim: lifecycle.succeed(claim.held),
-                lambda claim=claim: lifecycle.renew(claim.held),
-            ):
-                with pytest.raises(LeaseLost):
-                    write()
-                self.refused += 1
-
-    def look(self) -> None:
-        """The invariants, after every minute."""
-        rows = list(Run.objects.values_list("pk", "fence", "state", "committed_step", "checkpoint_step"))
-        assert len(rows) >= len(self.fences), "no run is lost"
-        for pk, fence, state, committed, checkpoint in rows:
-            assert fence >= self.fences.get(pk, 0), "fences only grow"
-            assert committed >= checkpoint
-            assert self.ended.get(pk, state) == state, "what has ended stays so"
-            self.fences[pk] = fence
-            if state in ENDED:
-                self.ended[pk] = state
+@pytest.fixture
+def clock() -> Iterator[Clock]:
+    with virtual_clock() as clock:
+        yield clock
 
 
-@pytest.mark.parametrize("seed", [1])
-def test_whoever_dies_every_run_ends_once_and_has_each_point_once(seed: int, settings: Any) -> None:
-    settings.ATTN_LEASE_S = 60 * LEASE_TICKS
-    settings.ATTN_BACKOFF_S = 1
-    settings.ATTN_CRASH_LIMIT = 1000
-    day = Day(seed, RUNS)
-    for _ in range(24 * 60):
-        day.tick()
-        if len(day.ended) == RUNS:
-            break
-    assert len(day.ended) == RUNS, "within a day"
-    assert day.deaths > 5
-    for run in Run.objects.all():
-        assert run.state == State.SUCCEEDED
-        assert run.events.filter(to_state=State.SUCCEEDED).count() == 1
-        (series,) = store.read([run.pk], ["loss/total"])
-        assert series.steps.tolist() == list(range(run.steps))
-        fences = list(run.attempts.order_by("pk").values_list("fence", flat=True))
-        assert fences == sorted(set(fences))
+def test_whoever_dies_the_invariants_hold_at_every_event_and_every_run_ends(clock: Clock) -> None:
+    day = Day(Plan(seed=5, hours=4, workers=8, load=0.8), clock)
+    day.live()
+    assert day.watch.violations == []
+    assert len(day.watch.seen) == day.did["submitted"] > 5
+    assert day.watch.counts["taken back"] >= 1
+    assert day.did["stale writes refused"] >= 6
+    for run in Run.objects.filter(state=State.SUCCEEDED):
+        assert run.attempts.filter(outcome=State.SUCCEEDED).count() == 1
+
+
+def two_holders(run: Run) -> None:
+    Attempt.objects.create(run=run, fence=9, host="other", start_step=0, claimed=run.created)
+
+
+def a_state_out_of_nowhere(run: Run) -> None:
+    Run.objects.filter(pk=run.pk).update(state=State.STOPPING)
+
+
+def an_illegal_move(run: Run) -> None:
+    Event.objects.create(run=run, at=run.created, actor="user", from_state="running", to_state="succeeded", fence=1)
+
+
+def a_fence_that_shrinks(run: Run) -> None:
+    Event.objects.create(run=run, at=run.created, actor="supervisor", kind="x", fence=0)
+
+
+def progress_without_points(run: Run) -> None:
+    Run.objects.filter(pk=run.pk).update(committed_step=F("committed_step") + 5)
+
+
+def a_step_twice(run: Run) -> None:
+    first, second = Frame.objects.filter(group__run=run).order_by("first_step")[:2]
+    Frame.objects.filter(pk=second.pk).update(data=first.data)
+    Run.objects.filter(pk=run.pk).update(state=State.CANCELLED)
+
+
+def a_row_too_many(run: Run) -> None:
+    Group.objects.filter(run=run).update(rows=F("rows") + 1)
+
+
+def a_crash_that_is_not_counted(run: Run) -> None:
+    Run.objects.filter(pk=run.pk).update(crash_count=2)
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (two_holders, "open attempts: [1, 9]"),
+        (a_state_out_of_nowhere, "its history says"),
+        (an_illegal_move, "user moved running → succeeded"),
+        (a_fence_that_shrinks, "fence 1 → 0"),
+        (progress_without_points, "10 rows for 15 steps"),
+        (a_step_twice, "a step is missing or twice"),
+        (a_row_too_many, "11 rows for 10 steps"),
+        (a_crash_that_is_not_counted, "counts 2 crashes"),
+    ],
+)
+def test_damage_would_be_seen(damage: Callable[[Run], None], words: str) -> None:
+    run = make_run()
+    train(claim(run).held, 0, 10)
+    watch = Watchman()
+    watch.look(0.0)
+    assert watch.violations == []
+    damage(Run.objects.get(pk=run.pk))
+    watch.look(1.0, run.pk)
+    assert any(words in each for each in watch.violations), watch.violations
