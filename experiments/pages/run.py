@@ -143,7 +143,14 @@ def _head(request: HttpRequest, run: Run) -> dict[str, Any]:
         "forks": run.forks.order_by("id").only("id", "state", "parent_step", "parent_id")[:FORKS_SHOWN],
         "checkpointed": run.checkpoint_step > 0,
         "waiting": waits([run]).get(run.pk),
+        "thinned": _thinned(run) if run.ended else None,
     }
+
+
+def _thinned(run: Run) -> dict[str, int] | None:
+    """How many series a retention rule has thinned, and how many points one bucket of them stands for at most."""
+    levels = [level for thinned in run.groups.values_list("thinned", flat=True) for level in thinned if level]
+    return {"series": len(levels), "points": 16 ** max(levels)} if levels else None
 
 
 def _left(run: Run, attempt: Attempt | None) -> float | None:

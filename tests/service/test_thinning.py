@@ -13,6 +13,7 @@ import pyarrow.parquet
 import pytest
 from django.db import connection, transaction
 from django.db.models.functions import Now
+from django.test import Client
 from rest_framework.test import APIClient
 
 from experiments import lifecycle, retention, store
@@ -271,6 +272,9 @@ def test_rest_tells_what_was_thinned_and_exports_say_so_in_name_header_and_metad
     before = client.get("/api/v1/series/", points)
     retention.sweep(), retention.sweep()
     after = client.get("/api/v1/series/", points, HTTP_IF_NONE_MATCH=before.headers["ETag"])
+    page = Client()
+    page.force_login(user)
+    assert b"2 series, to buckets of 16 points" in page.get(f"/runs/{past.run.pk}/").content
     told = [series.get("thinned") for series in after.json()["series"]]
     assert told == [None, None, *[{"level": 1, "points": 16, "steps": 16}] * 2]
     export = client.get(f"/api/v1/runs/{past.run.pk}/export/", {"format": "parquet"})
