@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 
+from experiments.sections.attention_names import Variant
 from tests.lab.collected import tiny, train_collected
 from workers.protocol import Schema
 from workers.trainer.average_precision import AveragePrecision
@@ -53,6 +55,21 @@ def test_every_final_that_is_promised_is_written_once_at_the_last_step(tmp_path:
     wanted = {"prompt_iou", "text_mass", "swapped/text_mass", "compositional/prompt_iou", "kind/text_to_image/mass"}
     wanted |= {"untrained/probe/q/edge", "control/probe/x/class", "edge_size/after", "cross_grad/cross", "mask_ap"}
     assert {f"test/{name}" for name in wanted} <= set(found)
+
+
+@pytest.mark.parametrize("variant", get_args(Variant))
+def test_every_attention_variant_reaches_its_last_score(variant: str, tmp_path: Path) -> None:
+    spec = tiny(
+        "segment",
+        data=SCENES,
+        model={"text_to_image": True, "patch": 4, "attention": {"variant": variant}},
+        train={"steps": 2},
+    )
+    sink, outcome = train_collected(spec, tmp_path)
+    assert outcome.stopped is None
+    found = sink.series("test")
+    assert {f"test/{name}" for name in final_names(spec)} <= set(found)  # type: ignore[arg-type]
+    assert all(np.isfinite(values).all() for _, values in found.values())
 
 
 def test_a_spec_can_leave_the_last_score_out(tmp_path: Path) -> None:

@@ -153,7 +153,7 @@ def _keep(kept: dict[str, dict[Head, list[Tensor]]], name: str, found: Mapping[H
 
 def _mean(values: Sequence[Tensor]) -> float:
     whole = torch.cat(list(values))
-    return float(whole.mean()) if len(whole) else 0.0
+    return float(whole.detach().mean()) if len(whole) else 0.0
 
 
 def _best(found: Mapping[Head, float]) -> Head:

@@ -91,7 +91,7 @@ def _patches(view: Viewer, model: Segmenter, samples: Sequence[Sample]) -> dict[
     for look in view.looks(model, samples):
         stop = start + look.batch.images.shape[0] * classes["edge"].shape[1]
         for key, features in _features(model, look).items():
-            flat = features.flatten(0, 1).cpu().numpy()
+            flat = features.detach().flatten(0, 1).cpu().numpy()  # const_q's Q is a parameter
             for name, rows in chosen.items():
                 here = rows[(rows >= start) & (rows < stop)] - start
                 kept[name].setdefault(key, []).append(flat[here])
