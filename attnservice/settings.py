@@ -154,6 +154,7 @@ for _name, _seconds in (("ATTN_BEAT_S", ATTN_BEAT_S), ("ATTN_RECONCILE_S", ATTN_
         raise BadSetting(f"{_name}={_seconds}: must be at most half of ATTN_LEASE_S={ATTN_LEASE_S}")
 
 # --- Limits ---------------------------------------------------------------------------------------
+ATTN_WRITERS_AT_ONCE = whole("ATTN_WRITERS_AT_ONCE", 1, least=1)  # of many points, to PostgreSQL
 ATTN_MAX_RUNS = whole("ATTN_MAX_RUNS", 1000, least=1)  # runs that one experiment may expand to
 ATTN_MAX_SERIES_RUNS = whole("ATTN_MAX_SERIES_RUNS", 100, least=1)  # runs in one /series/ request
 ATTN_MAX_POINTS = whole("ATTN_MAX_POINTS", 100_000, least=4)  # points a series in one reply

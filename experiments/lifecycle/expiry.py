@@ -37,6 +37,7 @@ def seal_finished(run_id: int) -> None:
 
 def _seal_one(run_id: int, group_id: int) -> bool:
     with transaction.atomic():
+        store.wait_for_turn()
         run = locked(run_id)
         if run.state != State.SUCCEEDED:
             return False

@@ -124,6 +124,8 @@ def commit(held: Held, lo: int, hi: int, frames: Sequence[store.Incoming]) -> No
     if hi <= lo or any(frame.steps[0] < lo or frame.steps[-1] >= hi for frame in frames):
         raise ValueError(f"a flush of steps [{lo}, {hi}) carries points outside of them")
     with transaction.atomic():
+        if sum(frame.values.size for frame in frames) >= store.MUCH:
+            store.wait_for_turn()
         mine = Run.objects.filter(pk=held.run_id, fence=held.fence, state__in=(State.RUNNING, State.STOPPING))
         moved = mine.filter(committed_step=lo).update(committed_step=hi, lease_until=db_in(settings.ATTN_LEASE_S))
         if moved:

@@ -11,9 +11,11 @@ from .read import Series, read
 from .seal import seal_next
 from .shipping import ship_next, take_back
 from .thin import drop_some, thin
+from .turns import MUCH, wait_for_turn
 from .write import Incoming, append, restore, snapshot, truncate
 
 __all__ = [
+    "MUCH",
     "Chosen",
     "Grid",
     "Incoming",
@@ -37,4 +39,5 @@ __all__ = [
     "take_back",
     "thin",
     "truncate",
+    "wait_for_turn",
 ]
