@@ -42,7 +42,7 @@ class Duties:
         self.recorded = False  # whether the row says that the run is stopping
         self._deadline = 0.0
         self._said: set[str] = set()  # kinds of warnings
-        self._unsaid: dict[str, str] = {}
+        self._unsaid: list[tuple[str, str, str]] = []
         self.caps = Caps(self.warn)
         self._chunk = ""
         self._spooling = False
@@ -116,19 +116,27 @@ class Duties:
             if not all_of_it:
                 return
 
-    def warn(self, kind: str, words: str) -> None:
-        """Tell users something that does not end the run; once for each kind, when the database answers."""
+    def warn(self, kind: str, words: str, over: str = "") -> None:
+        """Tell users something that does not end the run, when the database answers: once for each kind, or once
+        again after `ease` has said that it is `over`."""
         if kind not in self._said:
             self._said.add(kind)
-            self._unsaid[kind] = words
+            self._unsaid.append((kind, words, over))
             log.warning("run %s: %s: %s", self.held.run_id, kind, words)
+
+    def ease(self, kind: str, over: str, words: str) -> None:
+        """Tell that what `kind` warned of is over; nothing where nobody was warned."""
+        if kind in self._said:
+            self._said.discard(kind)
+            self._unsaid.append((over, words, kind))
 
     def write_warnings(self) -> None:
         """Write what is to be told."""
         self.caps.log(self.trainer.journal.full)
-        for kind, words in list(self._unsaid.items()):
-            self.database.once(partial(lifecycle.warn, self.held, kind, words))
-            del self._unsaid[kind]
+        while self._unsaid:
+            kind, words, over = self._unsaid[0]
+            self.database.once(partial(lifecycle.warn, self.held, kind, words, again_after=over))
+            del self._unsaid[0]
 
     def _look(self) -> None:
         """Renew the lease, or between renewals only read what the user wants."""

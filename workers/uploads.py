@@ -16,6 +16,7 @@ from workers.files import Damaged
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+REFUSES, ANSWERS = "storage refuses", "storage answers"  # kinds of events
 
 
 class StorageFailed(Exception):
@@ -36,7 +37,7 @@ class Uploads:
         pause, until = 0.5, time.monotonic() + settings.ATTN_DB_OUTAGE_S
         while True:
             try:
-                return self._once(call)
+                answer = self._once(call)
             except (Damaged, StorageFailed):
                 raise
             except FileNotFoundError as error:
@@ -46,7 +47,10 @@ class Uploads:
                     raise StorageFailed(f"the storage refuses: {error!r}") from error
                 log.warning("the storage refuses (%r); trying again", error)
                 words = f"the storage refuses: {error}; trying again for {settings.ATTN_DB_OUTAGE_S} s"
-                self._duties.warn("storage refuses", words)
+                self._duties.warn(REFUSES, words, over=ANSWERS)
+            else:
+                self._duties.ease(REFUSES, ANSWERS, "the storage takes and gives files again")
+                return answer
             self._pause(pause)
             pause = min(pause * 2, 10.0)
 

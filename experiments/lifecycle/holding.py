@@ -159,11 +159,13 @@ def add_log(held: Held, text: str) -> None:
         LogChunk.objects.create(run=row_of(held, *HELD), fence=held.fence, text=text.replace("\x00", "�"))
 
 
-def warn(held: Held, kind: str, message: str) -> None:
-    """Say once in a run's history that something is amiss though it goes on; a second call of a kind says nothing."""
+def warn(held: Held, kind: str, message: str, *, again_after: str = "") -> None:
+    """Say once in a run's history that something is amiss though it goes on; a second call of a kind says nothing,
+    unless an event of kind `again_after` came between."""
     with transaction.atomic():
         run = row_of(held, *HELD)
-        if not run.events.filter(kind=kind).exists():
+        last = run.events.filter(kind__in=[kind, again_after]).order_by("pk").last()
+        if last is None or last.kind != kind:
             event(run, Actor.SUPERVISOR, kind, message=message)
 
 

@@ -177,10 +177,14 @@ def test_a_killed_child_is_started_again(running: Launcher) -> None:
 
 
 def test_nothing_survives_a_killed_launcher(doomed: Launcher) -> None:
+    deadline = time.monotonic() + 60
+    while not any("workers.trainer" in " ".join(process.cmdline()) for process in doomed.family()):
+        assert time.monotonic() < deadline, "no trainer waits in the slot"
+        time.sleep(0.2)
     family = doomed.family()
     doomed.process.kill()
     doomed.process.wait()
-    assert gone(family)
+    assert gone(family, 10)
 
 
 def test_a_second_ctrl_c_does_not_wait(doomed: Launcher) -> None:

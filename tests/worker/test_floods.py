@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+from experiments.models import Run
 from experiments.states import Actor, State
 from tests.worker import fleet
 from tests.worker.disks import small_disk
@@ -35,21 +37,29 @@ def test_a_flood_of_log_series_and_files_is_capped_with_one_warning_each(hire: H
     assert all(kept[name].steps.tolist() == list(range(30)) for name in NAMES)
 
 
-def test_a_full_storage_is_told_while_the_run_waits_and_it_goes_on_when_there_is_room(
+def test_a_full_storage_is_told_each_time_while_the_run_waits_and_it_goes_on_when_there_is_room(
     hire: Hire, tmp_path: Path
 ) -> None:
     with small_disk(tmp_path / "disk", kilobytes=256) as disk:
         worker = hire("full", script={"hold_at": 15}, ATTN_ARTIFACTS=str(disk)).ready()
         ballast = disk / "ballast"
-        run = reaches(queue(steps=40, every=10, pool="full"), 15)
-        with ballast.open("wb", buffering=0) as file:
-            fill(file.fileno())
-        worker.play({})
-        told = fleet.wait_for(lambda: run.events.filter(kind="storage refuses").first(), 20)
-        assert "No space left" in told.message
-        ballast.unlink()
+        run = queue(steps=60, every=10, pool="full")
+        for outage, (held, then) in enumerate([(15, {"hold_at": 35}), (35, {})], start=1):
+            reaches(run, held)
+            with ballast.open("wb", buffering=0) as file:
+                fill(file.fileno())
+            worker.play(then)
+            fleet.wait_for(lambda outage=outage: refusals(run).count() == outage, 20)  # type: ignore[misc]
+            ballast.unlink()
         assert_whole(ended(run))
+        assert all("No space left" in told.message for told in refusals(run))
         assert run.attempts.count() == 1
+        storage = run.events.filter(kind__startswith="storage").order_by("pk").values_list("kind", flat=True)
+        assert list(storage) == ["storage refuses", "storage answers"] * 2
+
+
+def refusals(run: Run) -> Any:
+    return run.events.filter(kind="storage refuses")
 
 
 def fill(file: int) -> None:
