@@ -15,11 +15,11 @@ py := .venv/bin/python
 pytest := $(py) -m pytest -n $(JOBS)
 
 .DEFAULT_GOAL := help
-.PHONY: help run verdicts test lint fmt bench chaos e2e manage secrets lock install
+.PHONY: help run verdicts test lint fmt bench bench-peers chaos e2e manage secrets lock install
 
 help:  ## this list
-	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | while IFS="$$(printf '\t')" read -r name text; \
-	do printf '  make %-8s %s\n' "$$name" "$$text"; done
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | while IFS="$$(printf '\t')" read -r name text; \
+	do printf '  make %-11s %s\n' "$$name" "$$text"; done
 
 run: install  ## the whole service on http://127.0.0.1:8000 (PORT=8000 DATA=.data DEMO=1)
 	@exec $(py) -m attnservice.local run --port $(PORT) --data '$(DATA)' --demo $(DEMO)
@@ -48,6 +48,9 @@ verdicts: install  ## train every preset on 2 cores, then write docs/verdicts.md
 
 bench: install  ## the benchmarks (BENCH="latency run_table"); see benchmarks/results
 	@for name in $(BENCH); do echo "== $$name"; $(py) -m benchmarks.$$name || exit 1; done
+
+bench-peers: install  ## environments of other trackers below .peers; `make bench BENCH=peers` then measures them beside ours
+	@$(py) -m benchmarks.peers --install
 
 chaos: install  ## kill and freeze everything at random, on SQLite and on PostgreSQL, a simulated day, the long outages; fails on any violation (SEED=1)
 	@for database in sqlite postgres; do echo "== $$database"; \

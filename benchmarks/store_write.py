@@ -36,12 +36,12 @@ def main() -> None:
 
 def _measure(kind: str) -> dict[str, Any]:
     if kind == "step":
-        return {"ms a step": tell("training thread, 144 series, ms a step", _step_ms(), STEP_MS), "bound": STEP_MS}
+        return {"ms a step": tell("training thread, 144 series, ms a step", step_ms(), STEP_MS), "bound": STEP_MS}
     with database(kind):
         return {"one writer": _sustained(kind)}
 
 
-def _step_ms(steps: int = 20_000) -> float:
+def step_ms(steps: int = 20_000) -> float:
     """Wall time of `train` and `complete` over many steps, flushes included; the median of five rounds."""
     import torch
 

@@ -36,7 +36,7 @@ class Preset(BaseModel):
     title: Words
     claim: Words
     section: str  # of the notes
-    minutes: float  # measured, the whole experiment on two CPU cores
+    minutes: float  # measured: its runs one after another, each on one CPU core
     order: int  # in the gallery
     demo: bool = False
     spec: dict[str, Any]

@@ -9,14 +9,15 @@ from pathlib import Path
 from django.db.models import F, Sum
 from django.utils import timezone
 
-from experiments.models import Run, Worker
+from experiments.models import Attempt, Worker
 from experiments.models.definitions import AnyUser
 from experiments.presets import presets
+from experiments.states import Reason, State
 
 from .judge import Finding
 from .picture import Bar, plot
 from .report import Variant
-from .rules import Result, rules
+from .rules import UNTESTED, Result, rules
 from .verdict import Judged, preset_verdict
 from .wording import (
     estimate,
@@ -28,6 +29,7 @@ from .wording import (
     number,
     open_because,
     p_value,
+    seeds,
 )
 
 INTRODUCTION = """# Verdicts
@@ -75,7 +77,7 @@ def _head(judged: dict[str, Judged], quick: bool) -> Iterator[str]:
         cells = [
             f"[`{name}`](#{name})",
             f"**{one.verdict.result}**",
-            f"{one.verdict.most_seeds} of {one.verdict.rule.seeds}",
+            seeds(one.verdict),
             in_one_sentence(one.verdict),
         ]
         yield f"| {' | '.join(cells)} |"
@@ -85,7 +87,9 @@ def _head(judged: dict[str, Judged], quick: bool) -> Iterator[str]:
 def _circumstances(judged: dict[str, Judged]) -> str:
     """Machine and durations, from the rows of workers and runs."""
     runs = {run for one in judged.values() for run in one.pool.runs.values()}
-    spent = Run.objects.filter(pk__in=runs).aggregate(spent=Sum(F("finished") - F("started")))["spent"] or timedelta()
+    # What counts is the time with a trainer: not the wait for a retry, nor the hours a machine was switched off.
+    trained = Attempt.objects.filter(run__in=runs, outcome__in=[State.SUCCEEDED, Reason.PREEMPTED])
+    spent = trained.aggregate(spent=Sum(F("ended") - F("claimed")))["spent"] or timedelta()
     worker = Worker.objects.order_by("-last_seen").first()
     machine = worker.device if worker else "no worker"
     if worker and (memory := worker.info.get("memory")):
@@ -117,7 +121,7 @@ def _preset(name: str, judged: Judged, pictures: Path) -> Iterator[str]:
 
 def _measured(name: str, judged: Judged, pictures: Path) -> Iterator[str]:
     findings = judged.verdict.findings
-    tested = [one for one in findings if one.found and one.claim.kind != "bound"]
+    tested = [one for one in findings if one.found and one.claim.kind not in UNTESTED]
     if tested:
         (pictures / f"{name}.svg").write_text(plot([_bar(one) for one in tested], f"{name}: comparisons"), "utf-8")
         yield f"![Comparisons of {name} with their intervals and margins](images/verdicts/{name}.svg)\n"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from experiments.presets import Words
 
-from .rules import Result, Rule, Saying, SubClaim
+from .rules import UNTESTED, Result, Rule, Saying, SubClaim
 from .statistics import ALPHA, Corrected, Question, Sample, differences, holm, sample
 
 
@@ -81,7 +82,7 @@ class Verdict:
 def judge(rule: Rule, evidence: Mapping[str, Sequence[Values]]) -> Verdict:
     """`evidence` holds the values of each comparison's terms by its id."""
     samples = {one.id: _sample(one, evidence[one.id]) for one in rule.claims}
-    tested = [one for one in rule.claims if one.kind != "bound"]
+    tested = [one for one in rule.claims if one.kind not in UNTESTED]
     corrected = dict(zip((one.id for one in tested), holm([_p(one, samples[one.id]) for one in tested]), strict=True))
     findings = [_finding(rule, one, samples[one.id], corrected.get(one.id), evidence[one.id]) for one in rule.claims]
     return Verdict(rule, _together(findings), findings, _why(rule.why, findings))
@@ -110,7 +111,7 @@ def _p(claim: SubClaim, found: Sample | None) -> float:
 def _finding(
     rule: Rule, claim: SubClaim, found: Sample | None, corrected: Corrected | None, terms: Sequence[Values]
 ) -> Finding:
-    if claim.kind == "bound" or corrected is None:
+    if claim.kind in UNTESTED or corrected is None:
         result, interval = _held(rule, claim, found, terms[0]), None
     else:
         result = _tested(rule, claim, found, corrected)
@@ -122,8 +123,9 @@ def _finding(
 
 
 def _held(rule: Rule, claim: SubClaim, found: Sample | None, value: Values) -> Result:
-    """A bound: one seed that breaks it refutes it; holding takes all the seeds."""
-    if any(not one <= claim.margin for one in value.values.values()):
+    """A bound or a floor: one seed that breaks it refutes it; holding takes all the seeds."""
+    holds = operator.gt if claim.kind == "floor" else operator.le
+    if any(not holds(one, claim.margin) for one in value.values.values()):
         return Result.NOT_SUPPORTED
     return Result.SUPPORTED if found and found.n >= rule.seeds else Result.INCONCLUSIVE
 

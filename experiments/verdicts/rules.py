@@ -22,7 +22,9 @@ _FOLDER = Path(__file__).parent / "rules"
 # threshold    the value lies above the margin
 # ratio        value ÷ against lies above the margin
 # bound        the value is at most the margin at every seed: deterministic, no test
-Kind = Literal["difference", "equivalence", "threshold", "ratio", "bound"]
+# floor        the value lies above the margin at every seed: deterministic, no test
+Kind = Literal["difference", "equivalence", "threshold", "ratio", "bound", "floor"]
+UNTESTED: frozenset[Kind] = frozenset({"bound", "floor"})
 
 
 class Result(StrEnum):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .judge import Finding, Verdict
 from .report import Variant
-from .rules import Result
+from .rules import UNTESTED, Result
 
 _ESTIMATE = {
     "difference": "difference",
@@ -12,6 +12,7 @@ _ESTIMATE = {
     "threshold": "mean",
     "ratio": "ratio",
     "bound": "largest",
+    "floor": "smallest",
 }
 
 
@@ -31,9 +32,10 @@ def p_value(value: float | None) -> str:
 
 
 def estimate(one: Finding) -> float | None:
-    """What is held against the margin: of a bound the largest value, else the mean."""
-    if one.claim.kind == "bound":
-        return max(one.value.values.values(), default=None)
+    """What is held against the margin: of a bound the largest value, of a floor the smallest, else the mean."""
+    if one.claim.kind in UNTESTED:
+        worst = max if one.claim.kind == "bound" else min
+        return worst(one.value.values.values(), default=None)
     return one.found.mean if one.found else None
 
 
@@ -53,6 +55,8 @@ def needs(one: Finding) -> str:
             return f"within ± {margin}"
         case "bound":
             return f"≤ {margin} at every seed"
+        case "floor":
+            return f"> {margin} at every seed"
         case "ratio":
             return f"> {margin} ×"
     return f"> {margin}" + (f" (equal within ± {margin} refutes)" if one.claim.refutable else "")
@@ -71,6 +75,12 @@ def open_because(one: Finding) -> str:
     if one.more_seeds is None:
         return "the effect is as large as the margin: no number of seeds up to 200 would decide"
     return f"{one.more_seeds} more seed{'s' if one.more_seeds > 1 else ''} would decide"
+
+
+def seeds(verdict: Verdict) -> str:
+    """How many seeds there are, and how many it takes."""
+    have, takes = verdict.most_seeds, verdict.rule.seeds
+    return f"{have} of {takes}" if have <= takes else f"{have}, takes {takes}"
 
 
 def mean_and_interval(one: Variant) -> str:

@@ -9,9 +9,10 @@ import pytest
 from experiments import lifecycle, store
 from experiments.models import Run
 from experiments.states import Reason
-from experiments.verdicts.judge import Finding
-from experiments.verdicts.rules import Result
+from experiments.verdicts.judge import Finding, Values, judge
+from experiments.verdicts.rules import Result, Rule
 from experiments.verdicts.verdict import Judged, preset_verdict
+from experiments.verdicts.wording import estimate, needs
 
 from .factories import claim, make_project, make_user
 from .verdict_runs import ONE_HEAD, accuracies, finals, finished, submit
@@ -135,3 +136,24 @@ def test_a_value_that_is_not_finite_is_no_value(reader: Any) -> None:
     assert store.last_values([run.pk], ["test/accuracy", "test/mode_guess"]) == {
         run.pk: {"test/mode_guess": pytest.approx(0.2)}
     }
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "result", "worst"),
+    [
+        ("bound", (0.0, 0.0), Result.SUPPORTED, 0.0),
+        ("bound", (0.0, 0.1), Result.NOT_SUPPORTED, 0.1),
+        ("floor", (0.2, 0.1), Result.SUPPORTED, 0.1),
+        ("floor", (0.2, 0.0), Result.NOT_SUPPORTED, 0.0),
+        ("floor", (0.2,), Result.INCONCLUSIVE, 0.2),
+    ],
+)
+def test_a_bound_and_a_floor_hold_at_every_seed_or_not_at_all(
+    kind: str, values: tuple[float, ...], result: Result, worst: float
+) -> None:
+    words = {"en": "a", "zh": "a"}
+    claim = {"id": "a", "claim": words, "kind": kind, "value": {"metric": "test/x"}, "margin": 0.0}
+    rule = Rule.model_validate({"preset": "p", "seeds": 2, "claims": [claim], "why": [], "shows_not": words})
+    (one,) = judge(rule, {"a": [Values(dict(enumerate(values)))]}).findings
+    assert (one.result, estimate(one), one.corrected) == (result, worst, None)
+    assert needs(one) == ("≤ 0 at every seed" if kind == "bound" else "> 0 at every seed")

@@ -7,6 +7,11 @@ With dO the gradient at the heads' mixed values and A = softmax(Q·Kᵀ·scale):
 dA = dO·Vᵀ; dS = A∘(dA − rowsum(dA∘A)); dQ = dS·K·scale; dW_q = Xᵀ·dQ summed over the batch. The softmax step is the
 Jacobian diag(A) − A·Aᵀ of Bridle (1990); the rest is the product rule.
 
+In double precision every link is the formula. In single precision the softmax step is PyTorch's own kernel: where one
+key has nearly all of the weight, dA and its row sum cancel to a few digits, and two orders of summation are then
+up to 6e-5 of the result apart (measured on sam3-lite), autograd's own order among them. For the same reason the
+forward pass is the explicit one.
+
 A chain is one path of a sum: what reaches W_q through the layers above it is in dO already.
 """
 
@@ -14,7 +19,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeGuard
@@ -22,7 +27,7 @@ from typing import Any, Protocol, TypeGuard
 import torch
 from torch import Tensor, nn
 
-from workers.trainer.attention import MATRICES, Attention, Tap, attention_weights
+from workers.trainer.attention import MATRICES, Attention, Tap, attention_weights, plain_attention
 from workers.trainer.sites import sites
 from workers.trainer.taps import taps
 
@@ -62,7 +67,7 @@ def chain(task: Chained, model: nn.Module) -> dict[str, Tensor]:
     """The norm at every station of every site, and the relative error of the analytic end. Costs a forward and a
     backward pass of the task's batch and four maps a site; leaves `.grad` alone."""
     found = chained_sites(model)
-    with torch.enable_grad(), taps(model) as seen, _last_states(model) as states:
+    with torch.enable_grad(), _explicit(found.values()), taps(model) as seen, _last_states(model) as states:
         loss, pred = task.passed(model)
     wanted = [pred, states[-1]]
     for name, site in found.items():
@@ -90,13 +95,19 @@ def follow(site: Attention, tap: Tap, d_mix_BTN: Tensor) -> dict[str, Tensor]:
     d_weights = d_out @ tap.v_BHSE.transpose(-2, -1)  # BHTS
     if tap.mask is not None:
         d_weights = d_weights.masked_fill(~tap.mask, 0.0)
-    d_logits = weights * (d_weights - (d_weights * weights).sum(-1, keepdim=True))
+    d_logits = _through_softmax(weights, d_weights)
     d_q = d_logits @ tap.k_BHSD * tap.scale  # BHTD
     links = {"weights": d_weights, "logits": d_logits, "Q": d_q}
     if _has(site, W_Q):
         d_k = d_logits.transpose(-2, -1) @ tap.q_BHTD * tap.scale  # BHSD
         links[W_Q] = site.gradient_of_W_q(tap.x_BTM, tap.y_BSM, d_q, d_k)
     return links
+
+
+def _through_softmax(weights: Tensor, d_weights: Tensor) -> Tensor:
+    if weights.dtype == torch.float64:
+        return weights * (d_weights - (d_weights * weights).sum(-1, keepdim=True))
+    return torch.ops.aten._softmax_backward_data(d_weights, weights, -1, weights.dtype)
 
 
 def relative_error(found: Tensor, truth: Tensor, rounding: Tensor) -> Tensor:
@@ -155,6 +166,19 @@ class Worst:
 
     def finals(self) -> dict[str, float]:
         return {ERRORS[0]: self.error, ERRORS[1]: exact_error(self.task)}
+
+
+@contextmanager
+def _explicit(found: Iterable[Attention]) -> Iterator[None]:
+    """These sites compare and mix as the formulas are written, not through the fused kernel."""
+    before = [(site, site.attend) for site in found]
+    for site, _ in before:
+        site.attend = plain_attention
+    try:
+        yield
+    finally:
+        for site, attend in before:
+            site.attend = attend
 
 
 @contextmanager

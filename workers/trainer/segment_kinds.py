@@ -104,4 +104,4 @@ def _by_kind(name: str, values: Mapping[str, float]) -> dict[str, float]:
 
 def _mean(found: list[Tensor]) -> float:
     whole = torch.cat(found)
-    return float(whole.mean()) if len(whole) else 0.0
+    return float(whole.detach().mean()) if len(whole) else 0.0

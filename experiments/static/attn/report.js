@@ -18,7 +18,7 @@ function comparison({ id, estimate, low, high, margin, kind, refutable, result }
 async function draw() {
   const report = await getJson(`experiments/${root.dataset.experiment}/report/`, { metric: root.dataset.metric });
   plots.variants.setRows(report.variants.map(variant));
-  const tested = (report.verdict?.comparisons ?? []).filter(({ kind }) => kind !== "bound");
+  const tested = (report.verdict?.comparisons ?? []).filter(({ kind }) => kind !== "bound" && kind !== "floor");
   plots.comparisons.setRows(tested.filter(({ kind }) => kind !== "ratio").map(comparison));
   plots.ratios.setRows(tested.filter(({ kind }) => kind === "ratio").map(comparison));
 }
