@@ -40,7 +40,7 @@ def _task(name: str, **attention: object) -> Chained:
 def test_the_chain_by_hand_equals_autograd_in_both_precisions(task: str, variant: str) -> None:
     built = _task(task, variant=variant, init="xavier", qk_norm=task == "roles", d_v=5 if variant != "no_v" else None)
     values = chain(built, built.model)
-    assert 0 < largest_error(values) <= 1e-5
+    assert 0 <= largest_error(values) <= 1e-5
     assert 0 <= exact_error(built) <= 1e-10
     stations = {name.rpartition("/")[2] for name in values if name.startswith("flow/")}
     assert stations == set(STATIONS) - (set() if variant in ("full", "no_k", "no_v", "tied_qk") else {"W_q"})
@@ -52,7 +52,7 @@ def test_single_precision_is_enough_where_one_key_has_nearly_all_the_weight() ->
     with torch.no_grad():
         for site in chained_sites(built.model).values():
             site.W_q.mul_(40)
-    assert 0 < largest_error(chain(built, built.model)) <= 1e-6
+    assert 0 <= largest_error(chain(built, built.model)) <= 1e-6
     assert exact_error(built) <= 1e-10
     assert all(site.attend is fused_attention for site in chained_sites(built.model).values())
 

@@ -8,9 +8,9 @@ dA = dO·Vᵀ; dS = A∘(dA − rowsum(dA∘A)); dQ = dS·K·scale; dW_q = Xᵀ�
 Jacobian diag(A) − A·Aᵀ of Bridle (1990); the rest is the product rule.
 
 In double precision every link is the formula. In single precision the softmax step is PyTorch's own kernel: where one
-key has nearly all of the weight, dA and its row sum cancel to a few digits, and two orders of summation are then
-up to 6e-5 of the result apart (measured on sam3-lite), autograd's own order among them. For the same reason the
-forward pass is the explicit one.
+key has nearly all of the weight, or all keys are alike, dA and its row sum cancel to a few digits, and two orders of
+summation are then up to 6e-5 of the result apart (measured on sam3-lite), autograd's own order among them. For the
+same reason the forward pass is the explicit one, and factors are laid out as autograd has them.
 
 A chain is one path of a sum: what reaches W_q through the layers above it is in dO already.
 """
@@ -90,13 +90,14 @@ def chain(task: Chained, model: nn.Module) -> dict[str, Tensor]:
 def follow(site: Attention, tap: Tap, d_mix_BTN: Tensor) -> dict[str, Tensor]:
     """Gradients at weights, logits, Q and W_q from the one at the mixed values, by the formulas alone. `Q` is what
     is compared: after QK-norm, where the spec asks for it. Pairs that may not ask have no weight and no gradient."""
-    d_out = site.split(d_mix_BTN)  # BHTE
+    # Laid out as autograd's products have them, so that they round alike.
+    d_out, v, k = (each.contiguous() for each in (site.split(d_mix_BTN), tap.v_BHSE, tap.k_BHSD))  # BHTE, BHSE, BHSD
     weights = attention_weights(tap.q_BHTD, tap.k_BHSD, tap.mask, tap.scale)
-    d_weights = d_out @ tap.v_BHSE.transpose(-2, -1)  # BHTS
+    d_weights = d_out @ v.transpose(-2, -1)  # BHTS
     if tap.mask is not None:
         d_weights = d_weights.masked_fill(~tap.mask, 0.0)
     d_logits = _through_softmax(weights, d_weights)
-    d_q = d_logits @ tap.k_BHSD * tap.scale  # BHTD
+    d_q = d_logits @ k * tap.scale  # BHTD
     links = {"weights": d_weights, "logits": d_logits, "Q": d_q}
     if _has(site, W_Q):
         d_k = d_logits.transpose(-2, -1) @ tap.q_BHTD * tap.scale  # BHSD
