@@ -13,6 +13,8 @@ from django.utils import timezone
 from django.utils.html import conditional_escape
 from django.utils.safestring import SafeString, mark_safe
 
+from experiments.spec import flatten
+
 register = template.Library()
 
 
@@ -36,9 +38,11 @@ def matrices(text: str) -> SafeString:
 
 @register.filter
 def leaf(value: object) -> str:
-    """A leaf of a spec as one would type it."""
+    """A leaf of a spec as one would type it; a part of a spec as its own leaves."""
     if isinstance(value, str):
         return value
+    if isinstance(value, Mapping) and value:
+        return ", ".join(f"{path} = {leaf(part)}" for path, part in flatten(value))
     return json.dumps(value, ensure_ascii=False)
 
 

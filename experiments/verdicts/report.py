@@ -8,6 +8,7 @@ from typing import Any
 
 from experiments.models import Experiment, Headline
 from experiments.models.definitions import AnyUser
+from experiments.spec import flatten
 
 from .cells import Cell
 from .evidence import Pool
@@ -130,7 +131,7 @@ def _usual(ruled: Sequence[str], recorded: Sequence[str]) -> str:
 def _short(path: str, value: Any) -> str:
     """`full` and `heads 4` rather than dotted paths; a mapping as its own fields."""
     if isinstance(value, Mapping):
-        return " ".join(f"{key} {_text(part)}" for key, part in value.items()) or "{}"
+        return " ".join(f"{key} {_text(part)}" for key, part in flatten(value)) or "{}"
     return _text(value) if isinstance(value, str) else f"{path.rsplit('.', 1)[-1]} {_text(value)}"
 
 

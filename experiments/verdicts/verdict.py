@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 from experiments.models import Experiment, Run
 from experiments.models.definitions import AnyUser
+from experiments.models.runs import RunQuerySet
 from experiments.presets import presets
 from experiments.spec import Spec, SpecError, parse_spec
+from experiments.states import State
 
 from .cells import Cell, cells_of, preset_cells
 from .evidence import Pool, found_runs, gather, pool_of
@@ -71,7 +73,19 @@ def experiment_pool(experiment: Experiment, reader: AnyUser, metrics: list[str])
     """The experiment's cells at its own seeds; runs of others with the same hash count too."""
     own = experiment.runs.values_list("pk", flat=True)
     visible = Run.objects.visible_to(reader)
-    return gather(experiment_cells(experiment), experiment.seeds, metrics, visible, prefer=own)
+    cells = _whole(experiment, experiment_cells(experiment), visible)
+    return gather(cells, experiment.seeds, metrics, visible, prefer=own)
+
+
+def _whole(experiment: Experiment, own: list[Cell], visible: RunQuerySet) -> list[Cell]:
+    """The preset's cells, where this experiment trained some of them and others have trained all the rest at its seeds
+    (as `make verdicts` shares runs among presets); else its own."""
+    every = preset_cells(experiment.preset) if experiment.preset in rules() else []
+    if not {cell.hash_at(0) for cell in own} < {cell.hash_at(0) for cell in every}:
+        return own
+    hashes = {cell.hash_at(seed) for cell in every for seed in experiment.seeds}
+    there = visible.filter(spec_hash__in=hashes, state=State.SUCCEEDED).order_by().values("spec_hash").distinct()
+    return every if there.count() == len(hashes) else own
 
 
 def rule_of(experiment: Experiment) -> Rule | None:

@@ -9,13 +9,14 @@ import pytest
 from experiments import lifecycle, store
 from experiments.models import Run
 from experiments.states import Reason
+from experiments.verdicts.cells import preset_cells
 from experiments.verdicts.judge import Finding, Values, judge
 from experiments.verdicts.rules import Result, Rule
-from experiments.verdicts.verdict import Judged, preset_verdict
+from experiments.verdicts.verdict import Judged, experiment_pool, preset_verdict
 from experiments.verdicts.wording import estimate, needs
 
-from .factories import claim, make_project, make_user
-from .verdict_runs import ONE_HEAD, accuracies, finals, finished, submit
+from .factories import claim, make_project, make_user, make_worker
+from .verdict_runs import ONE_HEAD, accuracies, finals, finish, finished, submit
 
 pytestmark = [pytest.mark.django_db, pytest.mark.db]
 
@@ -99,6 +100,32 @@ def test_runs_with_equal_hashes_are_shared_between_presets(reader: Any) -> None:
     pool = judged(reader, "learn-qkv").pool
     full = pool.term(judged(reader, "learn-qkv").verdict.rule.claims[0].value)
     assert set(full.values) == set(range(8))
+
+
+def test_an_experiment_that_trained_the_rest_of_a_preset_has_the_verdict_of_the_whole(reader: Any) -> None:
+    """`make verdicts` trains shared runs once: token-roles here in two halves."""
+    variants = [cell.params for cell in preset_cells("token-roles")]
+    halves = [[one["model.attention.variant"] for one in variants[at::2]] for at in (0, 1)]
+    project = make_project()
+    first, second = (
+        submit(project, preset="token-roles", matrix={"model.attention.variant": half}, seeds=[0, 1]) for half in halves
+    )
+    worker = make_worker()
+    for run in first.runs.order_by("pk"):
+        finish(run, {"test/gold_mass": 0.9}, worker)
+    for run in list(second.runs.order_by("pk"))[:-1]:
+        finish(run, {"test/gold_mass": 0.8}, worker)
+    own = {frozenset(half) for half in halves}
+    assert {variants_of(one, reader) for one in (first, second)} == own  # one run is wanting
+    finish(second.runs.order_by("pk").last(), {"test/gold_mass": 0.8}, worker)
+    assert {variants_of(one, reader) for one in (first, second)} == {frozenset([*halves[0], *halves[1]])}
+    other = submit(project, preset="token-roles", matrix={"model.attention.variant": halves[0], "train.steps": [7]})
+    assert variants_of(other, reader) == frozenset(halves[0])
+
+
+def variants_of(experiment: Any, reader: Any) -> frozenset[str]:
+    pool = experiment_pool(experiment, reader, ["test/gold_mass"])
+    return frozenset(cell.params["model.attention.variant"] for cell in pool.cells)
 
 
 def test_a_reader_sees_no_verdict_from_projects_of_others() -> None:
