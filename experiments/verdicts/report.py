@@ -130,9 +130,10 @@ def _usual(ruled: Sequence[str], recorded: Sequence[str]) -> str:
 
 def _short(path: str, value: Any) -> str:
     """`full` and `heads 4` rather than dotted paths; a mapping as its own fields."""
+    name = path.rsplit(".", 1)[-1]
     if isinstance(value, Mapping):
-        return " ".join(f"{key} {_text(part)}" for key, part in flatten(value)) or "{}"
-    return _text(value) if isinstance(value, str) else f"{path.rsplit('.', 1)[-1]} {_text(value)}"
+        return " ".join(f"{key} {_text(part)}" for key, part in flatten(value)) or f"{name} as it is"
+    return _text(value) if isinstance(value, str) else f"{name} {_text(value)}"
 
 
 def _text(value: Any) -> str:
