@@ -37,13 +37,17 @@ def matrices(text: str) -> SafeString:
 
 
 @register.filter
+def typed(value: object) -> str:
+    """A leaf of a spec as one would type it into a form: parsing it again gives the same value."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+@register.filter
 def leaf(value: object) -> str:
-    """A leaf of a spec as one would type it; a part of a spec as its own leaves."""
-    if isinstance(value, str):
-        return value
+    """A leaf of a spec for reading; a part of a spec as its own leaves, which no form parses (see `typed`)."""
     if isinstance(value, Mapping) and value:
         return ", ".join(f"{path} = {leaf(part)}" for path, part in flatten(value))
-    return json.dumps(value, ensure_ascii=False)
+    return typed(value)
 
 
 @register.filter
