@@ -18,6 +18,7 @@ PIPE_FD = "ATTN_PIPE_FD"
 PARENT_PID = "ATTN_PARENT_PID"
 MAX_HEADER = 16 * 2**20
 MAX_PAYLOAD = 256 * 2**20
+MAX_ITEMS = 200  # named in one notice; its sentence has the whole count
 _PREFIX = struct.Struct("<II")
 
 
@@ -59,12 +60,24 @@ class Ready(Message):
 
 
 class Started(Message):
-    """Model and data stand; training begins. `sites` lists the attention modules."""
+    """Model and data stand; training begins. `sites` lists the attention modules, `notices` what a reader of this
+    run's numbers must know of: what was left out, and what no instrument sees."""
 
     type: Literal["started"] = "started"
     device: str
     parameters: int
     sites: list[SiteInfo]
+    notices: list[Notice] = []
+
+
+class Notice(Message):
+    """Something that this run's numbers do not cover, told where they are read: on the run's page, in REST, in the
+    log. `kind` says which (`unseen_attention`, `unreached`, `left_out`, …), `text` is one sentence with its counts,
+    `items` names what it counts, at most MAX_ITEMS of them."""
+
+    kind: str
+    text: str
+    items: list[str] = Field([], max_length=MAX_ITEMS)
 
 
 class SiteInfo(Message):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from experiments.spec import Spec
-from workers.protocol import Artifact, Log, Started
+from workers.protocol import Artifact, Log, Notice, Started
 from workers.trainer import histograms, maps
 from workers.trainer.average import Average
 from workers.trainer.chain import ERRORS, Worst
@@ -130,7 +130,12 @@ class Session:
     def open(self, start: int) -> None:
         model = self.task.model
         count = sum(parameter.numel() for parameter in model.parameters())
-        self.recorder.say(Started(device=device_name(self.device), parameters=count, sites=describe(model)))
+        notices = self.notices()
+        self.recorder.say(
+            Started(device=device_name(self.device), parameters=count, sites=describe(model), notices=notices)
+        )
+        for notice in notices:
+            self.recorder.log(notice.text)
         losses = [f"loss/{part}" for part in ("total", *self.task.parts)]
         groups = {
             "eval": [f"eval/{name}" for name in self.task.metrics],
@@ -140,6 +145,10 @@ class Session:
         self.recorder.open(start, [*losses, *SCALARS, *self.gauges.names], groups, self.device)
         if silent := still(model):
             self.recorder.log(f"not trained, so their gradient norms are 0: {', '.join(silent)}")
+
+    def notices(self) -> list[Notice]:
+        """What a reader of this run's numbers must know of."""
+        return list(getattr(self.task, "notices", ()))
 
     def schedule(self, step: int) -> float:
         lr = learning_rate(self.spec.optimizer, step, self.spec.train.steps)

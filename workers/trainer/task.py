@@ -23,7 +23,8 @@ class Picture:
 
 class Task(Protocol):
     """A model, its data and what is measured. Everything random depends on the spec's seed and on nothing else.
-    A task that also has chain.Chained's `passed` gets its gradient followed to W_q at every probe."""
+    A task that also has chain.Chained's `passed` gets its gradient followed to W_q at every probe;
+    one that has `notices` (protocol.Notice) says what its data or its model left out."""
 
     model: nn.Module
     parts: tuple[str, ...]  # names of the loss terms
