@@ -12,15 +12,16 @@ from pydantic import Field as PField
 
 from experiments.line import waits
 from experiments.models import Headline, Run
+from experiments.notices import notices_of
 from experiments.states import Desired, State
 
 Field = Literal[
     "id", "experiment", "name", "project", "state", "desired", "reason", "detail", "step", "steps", "attempt",
-    "params", "seed", "pool", "priority", "worker", "spec", "spec_hash", "summary", "waiting",
+    "params", "seed", "pool", "priority", "worker", "spec", "spec_hash", "summary", "waiting", "notices",
     "created", "started", "finished", "parent", "parent_step",
 ]  # fmt: skip
 FIELDS: tuple[Field, ...] = get_args(Field)
-HEAVY: frozenset[Field] = frozenset({"spec", "summary", "detail", "waiting"})
+HEAVY: frozenset[Field] = frozenset({"spec", "summary", "detail", "waiting", "notices"})
 
 
 class Head(BaseModel):
@@ -43,8 +44,16 @@ class Waiting(BaseModel):
     reason: str
 
 
+class Notice(BaseModel):
+    """Something that the run's numbers do not cover: `text` is a sentence with its counts, `items` names the first."""
+
+    kind: str
+    text: str
+    items: list[str] = []
+
+
 class RunRow(BaseModel):
-    """A run. Lists leave out `spec`, `summary`, `detail` and `waiting` unless `fields=` asks."""
+    """A run. Lists leave out `spec`, `summary`, `detail`, `waiting` and `notices` unless `fields=` asks."""
 
     id: int
     experiment: int = 0
@@ -66,6 +75,7 @@ class RunRow(BaseModel):
     spec_hash: str = ""
     summary: dict[str, Head] = {}
     waiting: Waiting | None = None
+    notices: list[Notice] = []
     created: datetime | None = None
     started: datetime | None = None
     finished: datetime | None = None
@@ -87,8 +97,10 @@ def rows(runs: Iterable[Run], fields: Iterable[Field]) -> list[dict[str, Any]]:
     found = list(runs)
     summaries = _summaries(found) if "summary" in wanted else {}
     waiting = waits(found) if "waiting" in wanted else {}
+    notices = notices_of([run.pk for run in found]) if "notices" in wanted else {}
     elsewhere: dict[Any, Callable[[Run], Any]] = {
         "summary": lambda run: summaries.get(run.pk, {}),
+        "notices": lambda run: notices.get(run.pk, []),
         "waiting": lambda run: asdict(waiting[run.pk]) if run.pk in waiting else None,
     }
     return [

@@ -13,6 +13,7 @@ from django.views.decorators.http import require_POST, require_safe
 from experiments import lifecycle
 from experiments.line import waits
 from experiments.models import Artifact, Attempt, LogChunk, Run
+from experiments.notices import notices_of
 from experiments.spec import SpecError, flatten, parse_spec, resolved
 
 from .access import may_edit, require_editor, run_or_404
@@ -144,6 +145,7 @@ def _head(request: HttpRequest, run: Run) -> dict[str, Any]:
         "checkpointed": run.checkpoint_step > 0,
         "waiting": waits([run]).get(run.pk),
         "thinned": _thinned(run) if run.ended else None,
+        "notices": notices_of([run.pk]).get(run.pk, []),
     }
 
 

@@ -3,9 +3,10 @@ import * as echarts from "../vendor/echarts.esm.min.mjs";
 import { colour, paintSwatch, seriesLook } from "./palette.js";
 import { figure, span, tick } from "./numbers.js";
 import { Hover } from "./hover.js";
-import { nearest, smoothed } from "./points.js";
+import { coincident, isolated, nearest, smoothed } from "./points.js";
 
 const FEW = 50;
+const DASH = 7; // pixels of each colour where lines coincide
 const panels = new Set();
 
 export class LinePanel {
@@ -55,9 +56,23 @@ export class LinePanel {
       return { key: `${series.run} ${series.name}`, series, x: series[this.view.axis], y, ...look };
     });
     this.shown = this.lines.filter((line) => !this.hidden.has(line.key) && !line.hidden);
+    this.interleave();
     this.chart.setOption(this.option(), { replaceMerge: ["series"], lazyUpdate: true });
     this.armZoom();
     this.writeLegend();
+  }
+
+  // Where lines coincide the upper would hide the lower: each shows its colour in turn.
+  interleave() {
+    for (const group of coincident(this.shown)) {
+      const lowest = this.shown[group[0]];
+      group.slice(1).forEach((place, at) => {
+        const line = this.shown[place];
+        line.same = lowest;
+        line.dash = [DASH, DASH * (group.length - 1)];
+        line.dashOffset = DASH * at;
+      });
+    }
   }
 
   option() {
@@ -91,10 +106,14 @@ export class LinePanel {
   }
 
   drawn(line, log) {
-    const pairs = (values) => line.x.map((x, at) => [x, log && !(values[at] > 0) ? null : values[at]]);
+    const drawable = (values) => (log ? values.map((value) => (value > 0 ? value : null)) : values);
+    const pairs = (values) => drawable(values).map((value, at) => [line.x[at], value]);
     const base = { type: "line", showSymbol: line.x.length <= FEW, symbol: "circle", symbolSize: 4, silent: true, connectNulls: false, z: 3 };
-    const drawn = [{ ...base, data: pairs(line.y), lineStyle: { color: line.colour, width: 1.6, type: line.dash ?? "solid" }, itemStyle: { color: line.colour } }];
+    const drawn = [{ ...base, data: pairs(line.y), lineStyle: { color: line.colour, width: 1.6, type: line.dash ?? "solid", dashOffset: line.dashOffset ?? 0 }, itemStyle: { color: line.colour } }];
     if (this.smooths(line.series)) drawn.unshift({ ...base, z: 2, data: pairs(line.series.value), lineStyle: { color: line.colour, width: 1, opacity: 0.22 } });
+    const raw = drawable(line.series.value);
+    const dots = base.showSymbol ? [] : isolated(raw).map((at) => [line.x[at], raw[at]]);
+    if (dots.length) drawn.push({ type: "scatter", data: dots, symbolSize: 5, silent: true, z: 4, itemStyle: { color: line.colour } });
     return drawn;
   }
 
@@ -110,6 +129,7 @@ export class LinePanel {
   writeLegend() {
     if (!this.legend) return;
     const labels = shortened(this.lines.map((line) => line.label));
+    const log = this.log;
     while (this.legend.children.length > this.lines.length) this.legend.lastChild.remove();
     this.lines.forEach((line, at) => {
       const key = this.legend.children[at] ?? this.addKey();
@@ -118,9 +138,26 @@ export class LinePanel {
       paintSwatch(key.firstChild, line);
       key.children[1].textContent = labels[at];
       key.children[2].textContent = figure(line.series.value.at(-1));
-      key.children[3].textContent = line.series.nonfinite ? `${line.series.nonfinite} non-finite` : "";
+      key.children[3].textContent = this.notes(line, labels, log).join(", ");
     });
     this.unfold();
+  }
+
+  // What the line alone does not show.
+  notes(line, labels, log) {
+    const { value, nonfinite } = line.series;
+    const below = log ? value.filter((each) => each !== null && each <= 0).length : 0;
+    return [
+      ...(line.same ? [`equal to ${labels[this.lines.indexOf(line.same)]}`] : []),
+      ...(nonfinite ? [`${nonfinite} non-finite`] : []),
+      ...(below ? [`${below} of ${value.length} points ≤ 0 not on this axis`] : []),
+    ];
+  }
+
+  // The recorded place next to `x`, of all lines that are shown.
+  nearestX(x) {
+    const candidates = this.shown.filter((line) => line.x.length).map((line) => line.x[nearest(line.x, x)]);
+    return candidates.reduce((best, at) => (best === null || Math.abs(at - x) < Math.abs(best - x) ? at : best), null);
   }
 
   // A legend that does not fit gets a button that shows all of it.

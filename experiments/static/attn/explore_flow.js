@@ -1,5 +1,6 @@
 // The ladder of the gradient: stations × steps as colours on a log scale, and as lines.
 import { remember } from "./address.js";
+import { columnAxis } from "./columnaxis.js";
 import { LinePanel } from "./charts.js";
 import { getJson } from "./feed.js";
 import { figure } from "./numbers.js";
@@ -12,6 +13,7 @@ const form = root.querySelector("[data-flow-tools]");
 const ladder = root.querySelector("[data-ladder]");
 const lines = new LinePanel(root.querySelector("[data-flow-lines]"), { log: true });
 const errors = new LinePanel(root.querySelector("[data-flow-error]"), { log: true });
+const COLUMNS = 2000; // a column a probe, so that a value stands at its own step
 const WIDEST = 6; // decades that the scale spans at most
 let answer = null;
 
@@ -49,9 +51,8 @@ function row(station, values, [low, high]) {
 }
 
 function axis() {
-  const box = make("div", "flow-axis tiny quiet");
-  const marks = Math.min(5, answer.steps.length);
-  for (let at = 0; at < marks; at++) box.append(make("span", "", String(answer.steps[Math.round((at * (answer.steps.length - 1)) / Math.max(1, marks - 1))])));
+  const box = make("div", "tiny quiet");
+  columnAxis(box, answer.steps);
   return box;
 }
 
@@ -65,7 +66,7 @@ function legend(low, high) {
 
 async function load() {
   try {
-    answer = await getJson(`runs/${root.dataset.run}/flow/`, { columns: 200 });
+    answer = await getJson(`runs/${root.dataset.run}/flow/`, { columns: COLUMNS });
     draw();
     root.dataset.answered = answer.steps.length;
   } catch {

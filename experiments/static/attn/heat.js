@@ -1,6 +1,7 @@
 // The panel of W_q, W_k and W_v: one strip of colour a matrix and site, one column a span of steps.
 import { getJson } from "./feed.js";
 import { remember } from "./address.js";
+import { columnAxis } from "./columnaxis.js";
 import { channels, colour, ramp } from "./palette.js";
 import { figure } from "./numbers.js";
 import { HeatHover } from "./heathover.js";
@@ -192,9 +193,7 @@ export class Heat {
   }
 
   writeAxis() {
-    const marks = Math.min(5, this.steps.length);
-    const at = Array.from({ length: marks }, (_, i) => Math.round((i * (this.steps.length - 1)) / Math.max(1, marks - 1)));
-    this.axis.replaceChildren(...at.map((column) => make("span", "", String(this.steps[column]))));
+    columnAxis(this.axis, this.steps);
   }
 
   writeLegend(span, colours) {

@@ -21,7 +21,8 @@ export class Hover {
   move(left, top) {
     const { chart } = this.panel;
     if (!this.panel.shown?.length || !chart.containPixel("grid", [left, top])) return this.hide();
-    const x = chart.convertFromPixel({ xAxisIndex: 0 }, left);
+    const x = this.panel.nearestX(chart.convertFromPixel({ xAxisIndex: 0 }, left));
+    if (x === null) return this.hide();
     for (const hover of all) if (hover !== this && hover.panel.view.axis === this.panel.view.axis) hover.follow(x);
     this.follow(x);
     this.write(x);
@@ -42,13 +43,15 @@ export class Hover {
   write(x) {
     const rows = this.panel.shown.filter((line) => line.x.length).map((line) => {
       const at = nearest(line.x, x);
-      return { line, value: line.y[at], at };
+      return { line, value: line.y[at], elsewhere: line.x[at] === x ? null : this.named(line.x[at]) };
     });
-    const first = rows[0];
     rows.sort((a, b) => (b.value ?? Infinity) - (a.value ?? Infinity));
-    const head = this.panel.view.axis === "time" ? span(x) : `step ${first.line.series.step[first.at]}`;
-    this.tip.replaceChildren(text("p", head, "quiet"), ...rows.slice(0, MOST_ROWS).map(row));
+    this.tip.replaceChildren(text("p", this.named(x), "quiet"), ...rows.slice(0, MOST_ROWS).map(row));
     if (rows.length > MOST_ROWS) this.tip.append(text("p", `and ${rows.length - MOST_ROWS} more`, "quiet"));
+  }
+
+  named(x) {
+    return this.panel.view.axis === "time" ? span(x) : `step ${x}`;
   }
 
   place(left, top) {
@@ -61,11 +64,12 @@ export class Hover {
   }
 }
 
-function row({ line, value }) {
+// A line with no point where the crosshair stands shows its nearest, and says where that is.
+function row({ line, value, elsewhere }) {
   const element = text("p", "", "chart-tip-row");
   const swatch = text("span", "", "swatch");
   paintSwatch(swatch, line);
-  element.append(swatch, text("span", line.label, "clip"), text("b", value === null ? "non-finite" : figure(value)));
+  element.append(swatch, text("span", line.label, "clip"), text("span", elsewhere ?? "", "tiny quiet"), text("b", value === null ? "non-finite" : figure(value)));
   return element;
 }
 

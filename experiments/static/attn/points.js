@@ -21,6 +21,29 @@ export function nearest(xs, x) {
   return Math.abs(xs[low] - x) <= Math.abs(xs[high] - x) ? low : high;
 }
 
+// Where a value stands alone: a line of one point has no length, so it has to be drawn as a dot.
+export function isolated(values) {
+  const absent = (at) => values[at] === null || values[at] === undefined;
+  return values.flatMap((_, at) => (!absent(at) && absent(at - 1) && absent(at + 1) ? [at] : []));
+}
+
+// Lines of equal points, in groups of two and more: [[place, place, …], …].
+export function coincident(lines) {
+  const groups = [];
+  lines.forEach((line, place) => {
+    const group = line.x.length && groups.find(([first]) => equal(lines[first], line));
+    if (group) group.push(place);
+    else groups.push([place]);
+  });
+  return groups.filter((group) => group.length > 1);
+}
+
+function equal(one, other) {
+  const last = one.y.length - 1;
+  if (other.y.length !== one.y.length || other.y[0] !== one.y[0] || other.y[last] !== one.y[last]) return false;
+  return one.y.every((value, at) => value === other.y[at] && one.x[at] === other.x[at]);
+}
+
 // Fewer points, none invented: first, minimum, maximum, last and one hole of each bucket, as the server does.
 export function thin(series, most) {
   const { step, value } = series;
