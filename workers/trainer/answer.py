@@ -19,6 +19,7 @@ from workers.trainer.answer_models import Models
 from workers.trainer.answer_scenes import read_scene
 from workers.trainer.answer_taps import Seen, Views, watched
 from workers.trainer.answer_tokens import read_language, read_pointer, read_roles
+from workers.trainer.evaluating import evaluating
 from workers.trainer.task import Task
 from workers.trainer.tasks import build_task
 
@@ -93,7 +94,7 @@ def _other(ask: Ask) -> Ask:
 
 
 def _run(task: Task, given: Given, ask: Ask | None = None, source: Views | None = None) -> tuple[dict[str, Seen], Any]:
-    with watched(task.model, ask.edits if ask else (), source) as seen:
+    with evaluating(task.model), watched(task.model, ask.edits if ask else (), source) as seen:
         raw = given.run(task.model)
     return seen, raw
 

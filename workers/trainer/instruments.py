@@ -34,23 +34,26 @@ class Map:
 
 
 def entropy(seen: Map) -> Tensor:
-    """Mean over batch and askers of −Σ_j A_ij ln A_ij ÷ ln(number of allowed keys): 1 is uniform, 0 is one key: [H].
-    Low entropy goes before collapse: Zhai et al. 2023, arXiv:2303.06296."""
-    nats = torch.special.entr(seen.weights_BHTS).sum(-1)  # BHT
-    return (nats / seen.allowed_BHT.clamp(min=2).log()).mean((0, 2))
+    """Mean of −Σ_j A_ij ln A_ij ÷ ln(number of allowed keys) over the queries i that have an allowed key: 1 is uniform,
+    0 is one key: [H], NaN where no query has one. Low entropy goes before collapse: Zhai et al. 2023,
+    arXiv:2303.06296."""
+    nats = torch.special.entr(seen.weights_BHTS).sum(-1)  # BHT, 0 where no key is allowed
+    each = nats / seen.allowed_BHT.clamp(min=2).log()
+    return each.sum((0, 2)) / (seen.allowed_BHT > 0).sum((0, 2))
 
 
 def logit_max(seen: Map) -> Tensor:
-    """max_ij ⟨q_i, k_j⟩·scale over the pairs that may ask: [H]. Its growth precedes divergence: Wortsman et al. 2023,
-    arXiv:2309.14322."""
-    return seen.logits_BHTS.amax((0, 2, 3))
+    """max_ij ⟨q_i, k_j⟩·scale over the allowed pairs: [H], NaN where there is none. Its growth precedes divergence:
+    Wortsman et al. 2023, arXiv:2309.14322."""
+    return seen.logits_BHTS.amax((0, 2, 3)).where((seen.allowed_BHT > 0).any(2).any(0), math.nan)
 
 
 def asymmetry(seen: Map) -> Tensor:
-    """‖A − Aᵀ‖_F ÷ ‖A‖_F of a square map, mean over the batch: [H]. 0: who is asked asks back; √2: nobody does."""
+    """‖A − Aᵀ‖_F ÷ ‖A‖_F of a square map, mean over the maps that allow any pair: [H]. 0: who is asked asks
+    back; √2: nobody does."""
     weights = seen.weights_BHTS
-    apart = torch.linalg.matrix_norm(weights - weights.transpose(-2, -1))
-    return (apart / torch.linalg.matrix_norm(weights)).mean(0)
+    apart, whole = (torch.linalg.matrix_norm(each) for each in (weights - weights.transpose(-2, -1), weights))
+    return (apart / whole).masked_fill(whole == 0, 0.0).sum(0) / (whole != 0).sum(0)
 
 
 def singular_values(site: Attention) -> Tensor:

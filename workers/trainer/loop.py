@@ -18,6 +18,7 @@ from workers.trainer.average import Average
 from workers.trainer.chain import ERRORS, Worst
 from workers.trainer.checkpoint import Keeper, load_checkpoint, save_checkpoint
 from workers.trainer.device import device_name, pinned_device
+from workers.trainer.evaluating import evaluating
 from workers.trainer.forwards import Forwards
 from workers.trainer.gauges import Gauges, clip, total_norm
 from workers.trainer.inherit import inherit
@@ -191,7 +192,7 @@ class Session:
             for artifact in maps.kept(self.task, self.spec.task, step, self.scratch):
                 self.recorder.say(artifact)
         if (step + 1) % self.spec.train.eval_every == 0 or self._last(step):
-            with self.average.shown():
+            with evaluating(self.task.model), self.average.shown():
                 self._evaluate(step)
         if self._last(step) and self.finals:
             self._finish(step)
@@ -219,14 +220,11 @@ class Session:
             self.recorder.say(histograms.write(self.task.model, step, self.scratch))
 
     def _finish(self, step: int) -> None:
-        self.task.model.eval()
-        with self.average.shown():
+        with evaluating(self.task.model), self.average.shown():
             finals = {**self.task.final(), **(self.worst.finals() if self.worst else {})}
         self.recorder.add("test", step, {f"test/{name}": value for name, value in finals.items()})
-        self.task.model.train()
 
     def _evaluate(self, step: int) -> None:
-        self.task.model.eval()
         values = self.task.evaluate()
         self.recorder.add("eval", step, {f"eval/{name}": value for name, value in values.items()})
         self.recorder.log(f"step {step}: " + ", ".join(f"{name} {value:.4g}" for name, value in values.items()))
@@ -244,7 +242,6 @@ class Session:
                     meta={**picture.meta, "width": picture.image.width, "height": picture.image.height},
                 )
             )
-        self.task.model.train()
 
     def _last(self, step: int) -> bool:
         return step + 1 == self.spec.train.steps

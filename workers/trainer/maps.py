@@ -21,6 +21,7 @@ from workers.trainer.answer import READERS
 from workers.trainer.answer_given import Given
 from workers.trainer.answer_taps import Views, watched
 from workers.trainer.data.samples import Samples
+from workers.trainer.evaluating import evaluating
 from workers.trainer.task import Task
 
 SAMPLES = 4
@@ -41,11 +42,12 @@ def due(spec: Spec, step: int) -> bool:
 @torch.no_grad()
 def kept(task: Task, name: str, step: int, folder: Path) -> Iterator[Artifact]:
     """Write the maps of this moment, and what they are of; nothing for tasks that cannot be asked. Costs a forward
-    pass of SAMPLES single samples and one copy to the host a site."""
+    pass of SAMPLES single samples in evaluation mode and one copy to the host a site."""
     if name not in READERS:
         return
     given = [READERS[name](task, Ask(sample=index)) for index in range(_there(task))]
-    views = [_seen(task, one) for one in given]
+    with evaluating(task.model):
+        views = [_seen(task, one) for one in given]
     side = _side(views)
     arrays, sites = {}, {}
     for sample, (one, view) in enumerate(zip(given, views, strict=True)):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor
@@ -12,6 +11,7 @@ from workers.trainer.adapt import attached
 from workers.trainer.adapt.watch import watched
 from workers.trainer.attention import Tap, attention_weights
 from workers.trainer.chain import chain, chain_names, is_chained
+from workers.trainer.evaluating import evaluating
 from workers.trainer.instruments import series_of, values_of
 from workers.trainer.sites import sites
 from workers.trainer.taps import taps
@@ -28,8 +28,9 @@ def probe_names(task: Task, per_head: bool = False) -> list[str]:
 
 def probe(task: Task, per_head: bool = False) -> dict[str, float]:
     """The probe series of this moment. Costs one forward pass of the probe batch and its maps, and one forward and
-    backward pass of the chain's batch; leaves gradients and random state as they are, and copies once to the host."""
-    with undisturbed():
+    backward pass of the chain's batch, in evaluation mode; leaves gradients, modes and random state as they are, and
+    copies once to the host."""
+    with evaluating(task.model):
         values = {**_seen(task, per_head), **(chain(task, task.model) if is_chained(task) else {})}
     device = next(task.model.parameters()).device
     numbers = torch.stack([value.detach().to(device, torch.float32) for value in values.values()]).tolist()
@@ -48,11 +49,6 @@ def _seen(task: Task, per_head: bool) -> dict[str, Tensor]:
         values[f"attn/entropy/{name}"] = own.entropy if own else _NOTHING
         values[f"attn/logit_max/{name}"] = own.logit_max if own else _NOTHING
     return {**values, **found}
-
-
-def undisturbed() -> AbstractContextManager[None]:
-    """Random state comes out as it went in."""
-    return torch.random.fork_rng(devices=[torch.cuda.current_device()] if torch.cuda.is_initialized() else [])
 
 
 def weights_of(tap: Tap) -> Tensor:

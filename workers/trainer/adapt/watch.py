@@ -21,6 +21,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from workers.trainer.evaluating import evaluating
+
+from .allowed import Masks, allowed_keys, two_valued
 from .found import ForeignSite, attached
 
 LARGEST = 2**26  # elements of a map that are looked at together: 256 MiB in fp32
@@ -30,8 +33,9 @@ SOFTMAX = (F_SOFTMAX, torch.softmax, Tensor.softmax)
 
 @dataclass(frozen=True)
 class Seen:
-    """One call of a site, on the device. `entropy` is the mean over askers of −Σ A ln A ÷ ln(allowed keys),
-    `logit_max` the largest logit that is allowed, `weights` the map [B, H, T, S] in fp32 where it was asked for."""
+    """One call of a site, on the device. `entropy` is the mean of −Σ A ln A ÷ ln(allowed keys) over the queries that
+    have an allowed key, `logit_max` the largest logit that is allowed; both are NaN where no query has one. `weights`
+    is the map [B, H, T, S] in fp32 where it was asked for."""
 
     entropy: Tensor
     logit_max: Tensor
@@ -40,29 +44,34 @@ class Seen:
 
 
 @contextmanager
-def watched(model: nn.Module, *, maps: Collection[str] = ()) -> Iterator[dict[str, Seen]]:
+def watched(model: nn.Module, *, maps: Collection[str] = (), as_is: bool = False) -> Iterator[dict[str, Seen]]:
     """Inside, every site's last call is kept under its name; a site that does not run is missing. Of the sites in
-    `maps` the whole map is kept: ask for few."""
+    `maps` the whole map is kept: ask for few. The model is in evaluation mode inside, so that what is seen depends on
+    its weights alone, and random state comes out as it went in; with `as_is` it stays in its own mode."""
     seen: dict[str, Seen] = {}
-    running: list[str] = []
     with ExitStack() as stack:
         sites = attached(model)
-        for site in sites.values():
-            _follow(stack, site, running)
+        if not as_is:
+            stack.enter_context(evaluating(model))
         if sites:
+            reader = _Reader(seen, maps)
+            for site in sites.values():
+                _follow(stack, site, reader)
             stack.enter_context(_no_fast_path())
-            stack.enter_context(_Reader(running, seen, maps))
+            stack.enter_context(reader)
         yield seen
 
 
-def _follow(stack: ExitStack, site: ForeignSite, running: list[str]) -> None:
+def _follow(stack: ExitStack, site: ForeignSite, reader: _Reader) -> None:
     """Keep the name of the site that runs at the end of `running`."""
 
     def enter(_module: nn.Module, _args: Any) -> None:
-        running.append(site.name)
+        reader.running.append(site.name)
+        reader.masks.clear()
 
     def leave(_module: nn.Module, _args: Any, _out: Any) -> None:
-        running.pop()
+        reader.running.pop()
+        reader.masks.clear()
 
     stack.callback(site.module.register_forward_pre_hook(enter).remove)
     stack.callback(site.module.register_forward_hook(leave, always_call=True).remove)
@@ -80,9 +89,11 @@ def _no_fast_path() -> Iterator[None]:
 
 
 class _Reader(TorchFunctionMode):
-    def __init__(self, running: list[str], seen: dict[str, Seen], maps: Collection[str]) -> None:
+    def __init__(self, seen: dict[str, Seen], maps: Collection[str]) -> None:
         super().__init__()
-        self.running, self.seen, self.maps = running, seen, maps
+        self.seen, self.maps = seen, maps
+        self.running: list[str] = []
+        self.masks = Masks()
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
@@ -92,15 +103,19 @@ class _Reader(TorchFunctionMode):
             with self._in_place_of_torchs():
                 return func(*args, **given)
         self._read(func, args, given)
-        return func(*args, **given)
+        out = func(*args, **given)
+        if self.running:
+            with torch.no_grad():
+                self.masks.note(func, args, given, out)
+        return out
 
     def _read(self, func: Callable[..., Any], args: tuple[Any, ...], given: Mapping[str, Any]) -> None:
         if not self.running:
             return
         site = self.running[-1]
         if func is SDPA:
-            self.seen[site] = of_call(*args, **given, keep=site in self.maps)
-        elif func in SOFTMAX and (found := _of_softmax(args, given, site in self.maps)):
+            self.seen[site] = of_call(*args, **given, keep=site in self.maps, masks=self.masks)
+        elif func in SOFTMAX and (found := _of_softmax(args, given, site in self.maps, self.masks)):
             self.seen[site] = found
 
     @contextmanager
@@ -131,26 +146,36 @@ def of_call(
     scale: float | None = None,
     enable_gqa: bool = False,
     keep: bool = False,
+    masks: Masks | None = None,
 ) -> Seen:
-    """What a call of scaled_dot_product_attention compares; takes what it takes."""
+    """What a call of scaled_dot_product_attention compares; takes what it takes. `masks` were noted on the way."""
     q_BHTD, k_BHSD = query.float(), key.float()
     if k_BHSD.shape[-3] != q_BHTD.shape[-3]:  # grouped: several heads of queries share one of keys
         k_BHSD = k_BHSD.repeat_interleave(q_BHTD.shape[-3] // k_BHSD.shape[-3], -3)
     factor = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
     askers, answerers = q_BHTD.shape[-2], k_BHSD.shape[-2]
-    bias = None if attn_mask is None else as_bias(attn_mask).expand(*q_BHTD.shape[:-1], answerers)
     if is_causal:
-        bias = as_bias(torch.ones(askers, answerers, dtype=torch.bool, device=query.device).tril())
-        bias = bias.expand(*q_BHTD.shape[:-1], answerers)
+        attn_mask = torch.ones(askers, answerers, dtype=torch.bool, device=query.device).tril()
+    shape = torch.Size((*q_BHTD.shape[:-1], answerers))
+    bias = None if attn_mask is None else as_bias(attn_mask).expand(shape)
+    blocked = None if bias is None else _blocked(bias, masks)
     step = max(1, LARGEST // max(1, math.prod(q_BHTD.shape[:-2]) * answerers))
     parts = []
     for start in range(0, askers, step):
-        logits = q_BHTD[..., start : start + step, :] @ k_BHSD.transpose(-2, -1) * factor
-        entropy, largest, weights = reduced(logits if bias is None else logits + bias[..., start : start + step, :])
-        parts.append((entropy, largest, weights if keep else weights[..., :0]))
-    entropies, maxima, maps = zip(*parts, strict=True)
-    whole = torch.cat(maps, -2) if keep else None
-    return Seen(torch.cat(entropies, -1).mean(), torch.stack(maxima).max(), q_BHTD.shape[-3], whole)
+        rows = slice(start, start + step)
+        logits = q_BHTD[..., rows, :] @ k_BHSD.transpose(-2, -1) * factor
+        if bias is None or blocked is None:
+            parts.append(reduced(logits, None, query.dtype, keep))
+        else:
+            parts.append(reduced(logits + bias[..., rows, :], blocked[..., rows, :], query.dtype, keep))
+    return _together(parts, q_BHTD.shape[-3])
+
+
+def _blocked(bias: Tensor, masks: Masks | None) -> Tensor:
+    """What the mask of a call blocks: its own two values, and what was masked while it was made."""
+    noted = masks.on(bias) if masks else None
+    own = two_valued(bias)
+    return own if noted is None else own | noted
 
 
 def as_bias(mask: Tensor) -> Tensor:
@@ -160,22 +185,40 @@ def as_bias(mask: Tensor) -> Tensor:
     return mask.float()
 
 
-def reduced(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Of logits [..., T, S]: the entropy of each asker's weights, 0 to 1, the largest logit, and the weights. What is
-    masked has −inf or, in libraries that add the smallest number, about that."""
-    allowed = logits > torch.finfo(torch.float16).min * 16
-    weights = logits.masked_fill(~allowed, -math.inf).softmax(-1)
-    weights = weights.masked_fill(~allowed.any(-1, keepdim=True), 0.0)
+@dataclass(frozen=True)
+class Rows:
+    """A stretch of queries: the sum of the entropies of those that have an allowed key, how many these are, the
+    largest allowed logit (−∞ where there is none), and the weights where they are kept."""
+
+    entropy: Tensor
+    count: Tensor
+    largest: Tensor
+    weights: Tensor | None
+
+
+def reduced(logits: Tensor, blocked: Tensor | None, dtype: torch.dtype, keep: bool) -> Rows:
+    """Of logits [..., T, S], masks added, that came in `dtype`; `blocked` is true where a known mask lies."""
+    allowed = allowed_keys(logits, blocked, dtype)
+    some = allowed.any(-1)
+    shown = logits.masked_fill(~allowed, -math.inf)
+    weights = shown.softmax(-1).masked_fill(~some.unsqueeze(-1), 0.0)
     entropy = torch.special.entr(weights).sum(-1) / allowed.sum(-1).clamp(min=2).log()
-    return entropy, logits.masked_fill(~allowed, -math.inf).max(), weights
+    return Rows(entropy.sum(), some.sum(), shown.max(), weights if keep else None)
+
+
+def _together(parts: list[Rows], heads: int) -> Seen:
+    count = torch.stack([part.count for part in parts]).sum()
+    entropy = torch.stack([part.entropy for part in parts]).sum() / count  # NaN where nothing is allowed
+    largest = torch.stack([part.largest for part in parts]).max()
+    maps = [part.weights for part in parts if part.weights is not None]
+    return Seen(entropy, largest.where(count > 0, math.nan), heads, torch.cat(maps, -2) if maps else None)
 
 
 @torch.no_grad()
-def _of_softmax(args: tuple[Any, ...], kwargs: Mapping[str, Any], keep: bool) -> Seen | None:
+def _of_softmax(args: tuple[Any, ...], kwargs: Mapping[str, Any], keep: bool, masks: Masks) -> Seen | None:
     """A softmax over the last of three or more dimensions is the map itself."""
     logits: Tensor = args[0] if args else kwargs["input"]
     dim = args[1] if len(args) > 1 else kwargs.get("dim")
     if logits.ndim < 3 or dim not in (-1, logits.ndim - 1):
         return None
-    entropy, largest, weights = reduced(logits.float())
-    return Seen(entropy.mean(), largest, logits.shape[-3], weights if keep else None)
+    return _together([reduced(logits.float(), masks.on(logits), logits.dtype, keep)], logits.shape[-3])

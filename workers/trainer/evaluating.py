@@ -1,0 +1,30 @@
+"""Looking at a model without a trace: what is read inside depends on the weights and the input alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+import torch
+from torch import nn
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Every module is in evaluation mode inside and in its own mode again outside: a module that is frozen in
+    evaluation mode stays so. The flag is set directly, because a `train` or `eval` of the model's own may do more
+    than that, such as merging an adapter into the weights. Random state comes out as it went in."""
+    modes = [(module, module.training) for module in model.modules()]
+    with undisturbed():
+        try:
+            for module, _ in modes:
+                module.training = False
+            yield
+        finally:
+            for module, mode in modes:
+                module.training = mode
+
+
+def undisturbed() -> AbstractContextManager[None]:
+    """Random state comes out as it went in."""
+    return torch.random.fork_rng(devices=[torch.cuda.current_device()] if torch.cuda.is_initialized() else [])
