@@ -27,10 +27,10 @@ class Stack:
     by_rows: bool
 
     def gradients(self) -> Tensor:
-        return torch.stack([weight.grad for weight in self.weights]).float()  # n, rows, columns
+        return _wide(torch.stack([weight.grad for weight in self.weights]))  # n, rows, columns
 
     def values(self) -> Tensor:
-        return torch.stack([weight.detach() for weight in self.weights]).float()
+        return _wide(torch.stack([weight.detach() for weight in self.weights]))
 
     def head_norms(self, stacked: Tensor) -> Tensor:
         """Frobenius norm of each head's slice: [n, heads]."""
@@ -67,7 +67,7 @@ class Gauges:
         for index, stack in enumerate(self.stacks):
             out += [next(parts)] + ([next(parts)] if self.record.per_head else [])
             out += self._moved(index, stack)
-        return torch.cat(out) if out else torch.zeros(0)
+        return torch.cat([each.float().to(out[0].device) for each in out]) if out else torch.zeros(0)
 
     def _moved(self, index: int, stack: Stack) -> list[Tensor]:
         if not (self.record.update_ratio or self.record.weight_norm):
@@ -85,8 +85,20 @@ class Gauges:
 
 
 def total_norm(gradients: Sequence[Tensor]) -> Tensor:
-    """Frobenius norm of all gradients together, in fp32."""
-    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(list(gradients), 2, dtype=torch.float32)))
+    """Frobenius norm of all gradients together, in fp32, or in fp64 where one of them is; 0 where there is none."""
+    values = [_dense(gradient) for gradient in gradients]
+    if not values:
+        return torch.zeros(())
+    wide = torch.float64 if any(value.dtype == torch.float64 for value in values) else torch.float32
+    norms = torch._foreach_norm(values, 2, dtype=wide)
+    return torch.linalg.vector_norm(torch.stack([norm.to(norms[0].device) for norm in norms]))
+
+
+def _dense(gradient: Tensor) -> Tensor:
+    """Values with the same norm: of a sparse gradient those of its rows, each summed over its occurrences."""
+    if gradient.is_sparse:
+        gradient = gradient.coalesce().values()
+    return torch.view_as_real(gradient) if gradient.is_complex() else gradient
 
 
 def clip(gradients: Sequence[Tensor], norm: Tensor, limit: float | None) -> Tensor:
@@ -104,14 +116,20 @@ def update_ratio(old: Tensor, new: Tensor) -> Tensor:
     return torch.where(moved == 0, moved, moved / _norms(old))
 
 
+def _wide(stacked: Tensor) -> Tensor:
+    return stacked if stacked.dtype == torch.float64 else stacked.float()
+
+
 def _norms(stacked: Tensor) -> Tensor:
     return torch.linalg.vector_norm(stacked, dim=(1, 2))
 
 
 def _stacks(model: nn.Module) -> list[Stack]:
-    found: dict[tuple[torch.Size, int, bool], Stack] = {}
+    found: dict[object, Stack] = {}
     for name, part in parts(model):
-        stack = found.setdefault((part.shape, part.heads, part.by_rows), Stack([], [], part.heads, part.by_rows))
+        like = part.detach()
+        kind = (like.shape, like.dtype, like.device, part.heads, part.by_rows)
+        stack = found.setdefault(kind, Stack([], [], part.heads, part.by_rows))
         stack.names.append(name)
         stack.weights.append(part)
     return list(found.values())

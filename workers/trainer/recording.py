@@ -2,76 +2,188 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from experiments.spec import Record as RecordSpec
-from workers.protocol import Result, Started
+from workers.protocol import Notice, Result, Started
 from workers.trainer.adapt import attach
+from workers.trainer.columns import Columns
 from workers.trainer.folder import FolderSink
 from workers.trainer.gauges import Gauges, total_norm
+from workers.trainer.grad_scale import Listener, is_scaled, listen, unwrapped
+from workers.trainer.guarded import Guarded
 from workers.trainer.recorder import Recorder
-from workers.trainer.sites import describe
+from workers.trainer.sites import describe, parts
 
 TRAIN = ("loss/total", "lr", "grad_norm/total")
 
 
+@dataclass
+class Waiting:
+    """A row whose step is still to come. `factor` brings gradients of the optimizer to their true size; `unseen` are
+    matrices that have no gradient to read."""
+
+    step: int
+    loss: Tensor
+    lr: Tensor
+    norms: tuple[Tensor, Tensor]  # of the gradients that the optimizer owns, and of the others
+    factor: Tensor | None
+    unseen: tuple[str, ...]
+
+
 class Record:
-    """Call it with the loss when gradients are complete and nothing has clipped them yet; the optimizer's step
-    then completes the row. Nothing here waits for the device."""
+    """Call it with the loss when gradients are complete and nothing has clipped them yet. Each call is a row, under
+    `step` where it is given, else under the number of the call. The optimizer's next step completes the row; where
+    that is left out, as a GradScaler does after an overflow, the update ratios are 0. A matrix that moved although it
+    had no gradient to read has a norm of NaN, not 0. Nothing here waits for the device, and nothing here raises."""
 
     def __init__(
-        self, model: nn.Module, recorder: Recorder, optimizer: torch.optim.Optimizer, start_step: int = 0
+        self, model: nn.Module, recorder: Recorder, optimizer: Any, start_step: int = 0, scaler: Any = None
     ) -> None:
-        self.model, self.recorder, self.optimizer = model, recorder, optimizer
+        self.model, self.recorder, self.scaler = model, recorder, scaler
+        self.optimizer = unwrapped(optimizer)
         self.gauges = Gauges(model, RecordSpec())
         self.step = start_step
-        self._waiting: list[Tensor] | None = None
-        device = next(model.parameters()).device
-        recorder.open(start_step, [*TRAIN, *self.gauges.names], {}, device)
-        self._hook = optimizer.register_step_post_hook(self._stepped)
+        self.guarded = Guarded(recorder.log)
+        self.device = next(model.parameters()).device
+        self._highest = start_step
+        self._waiting: Waiting | None = None
+        self._scale: Tensor | None = None  # that the last unscaled gradients had
+        self._own = {id(each) for group in self.optimizer.param_groups for each in group["params"]}
+        names = [*TRAIN, *self.gauges.names]
+        recorder.open(start_step, names, {}, self.device)
+        self._parts = dict(parts(model))
+        self._columns = Columns(names, self._parts, self._own, self.device)
+        self._stop = listen(Listener(self.optimizer, self._unscaled, self._completed))
+        self._hook = self.optimizer.register_step_post_hook(self._completed) if hooked(self.optimizer) else None
 
-    def __call__(self, loss: Tensor) -> None:
-        gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
-        lr = torch.full((), self.optimizer.param_groups[0]["lr"], device=loss.device)
-        self._waiting = [loss.detach().float(), lr, total_norm(gradients)]
-        self.gauges.before()
+    def __call__(self, loss: Tensor | float, step: int | None = None, *, scaler: Any = None) -> None:
+        with torch.no_grad():
+            self._completed()
+            self.guarded.step = self.step
+            self.guarded("row", lambda: self._take(loss, step, scaler or self.scaler), None)
 
     def close(self) -> None:
-        self._hook.remove()
+        if self._hook is not None:
+            self._hook.remove()
+        self._stop()
+        self._completed()
+        self.guarded("row", self._end, None)
+
+    def _take(self, loss: Tensor | float, step: int | None, scaler: Any) -> None:
+        now = self.step if step is None else int(step)
+        if now < self.step:
+            self.guarded.warn(f"step {now} was told after step {self.step - 1}: rows stand in the order of the calls")
+        self.step = self.guarded.step = now + 1
+        nothing = torch.full((), math.nan, device=self.device)
+        total = self.guarded("grad_norm/total", self._total, (nothing, nothing))
+        self.guarded("norm of single matrices", self.gauges.before, None)
+        told = self.guarded("loss/total", lambda: self._number(loss), nothing)
+        lr = self.guarded("lr", lambda: self._number(self.optimizer.param_groups[0]["lr"]), nothing)
+        unseen = tuple(name for name, part in self._parts.items() if not part.has_grad)
+        self._waiting = Waiting(now, told, lr, total, self._factor(scaler), unseen)
+
+    def _number(self, value: Tensor | float) -> Tensor:
+        """A single number on the device, made there where it came from the host."""
+        if not isinstance(value, Tensor):
+            return torch.full((), float(value), device=self.device)
+        if value.numel() != 1:
+            raise ValueError(f"a loss is one number, this is {tuple(value.shape)}")
+        return value.detach().to(self.device, torch.float32).reshape(())
+
+    def _total(self) -> tuple[Tensor, Tensor]:
+        with_gradient = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
+        own = [each.grad for each in with_gradient if each.grad is not None and id(each) in self._own]
+        others = [each.grad for each in with_gradient if each.grad is not None and id(each) not in self._own]
+        own_norm, others_norm = (total_norm([each.detach() for each in some]) for some in (own, others))
+        return own_norm.to(self.device), others_norm.to(self.device)
+
+    def _factor(self, scaler: Any) -> Tensor | None:
+        """1 ÷ the scale, where a scaler was named and the gradients still have its scale; None: not known yet."""
+        if scaler is None or not scaler.is_enabled():
+            return None
+        scale = getattr(scaler, "_scale", None)
+        self._scale = scale.detach().clone() if isinstance(scale, Tensor) else self._number(scaler.get_scale())
+        return 1 / self._scale if is_scaled(scaler, self.optimizer) else torch.ones_like(self._scale)
+
+    def _unscaled(self, scale: Tensor) -> None:
+        """Gradients have just lost this scale: a row that waits was measured with it."""
+        self._scale = scale
+        if self._waiting is not None and self._waiting.factor is None:
+            self._waiting.factor = 1 / scale
+
+    def _completed(self, *_: object) -> None:
+        """The optimizer has stepped, or will not: the row that waits, if one does, is complete."""
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            with torch.no_grad():
+                self.guarded("row", lambda: self._write(waiting), None)
+
+    def _write(self, waiting: Waiting) -> None:
+        empty = torch.full((len(self.gauges.names),), math.nan, device=self.device)
+        matrices = self.guarded("norm of single matrices", self.gauges.after, empty).to(self.device)
+        factor, outside = self._factors(waiting)
+        total = torch.hypot(waiting.norms[0].double() * factor, waiting.norms[1].double() * outside).float()
+        row = torch.cat([torch.stack([waiting.loss, waiting.lr, total]).float(), matrices])
+        if self._scale is not None:
+            row = self._columns.scaled(row, factor, outside)
+        self.recorder.train(waiting.step, self._columns.blanked(row, waiting.unseen))
+        self._highest = max(self._highest, waiting.step)
+        self.recorder.complete(self._highest)
+
+    def _factors(self, waiting: Waiting) -> tuple[Tensor | float, Tensor | float]:
+        """For gradients that the optimizer owns; for others, which nobody unscales."""
+        own = 1.0 if waiting.factor is None else waiting.factor.to(self.device)
+        return own, 1.0 if self._scale is None else (1 / self._scale).to(self.device)
+
+    def _end(self) -> None:
         self.recorder.flush()
         self.recorder.say(Result(step=self.step))
 
-    def _stepped(self, *_: object) -> None:
-        if self._waiting is None:  # a step whose loss was not told leaves no row
-            return
-        self.recorder.train(self.step, torch.cat([torch.stack(self._waiting), self.gauges.after()]))
-        self._waiting = None
-        self.recorder.complete(self.step)
-        self.step += 1
+
+def hooked(optimizer: Any) -> bool:
+    return hasattr(optimizer, "_optimizer_step_post_hooks")
+
+
+def _notices(optimizer: Any) -> list[Notice]:
+    if hooked(optimizer):
+        return []
+    text = f"{type(optimizer).__name__} takes no hooks: an update ratio is that of all between two calls of record"
+    return [Notice(kind="update_ratio", text=text)]
 
 
 @contextmanager
 def recording(
-    model: nn.Module, folder: Path | str, optimizer: torch.optim.Optimizer, *, start_step: int = 0
+    model: nn.Module, folder: Path | str, optimizer: Any, *, start_step: int = 0, scaler: Any = None
 ) -> Iterator[Record]:
     """Find the model's attention, where nobody has yet, and write the series of every step to `folder`; what stands
-    there already is written over. Raises ValueError where the model has no attention that is known."""
+    there already is written over. `optimizer` may be wrapped (accelerate, DeepSpeed, a scheduler). A GradScaler is
+    noticed by itself; name one that is not torch's as `scaler`. Raises ValueError where the model has no attention
+    that is known or `optimizer` is none; once training has begun, nothing is raised."""
     if not describe(model):
         attach(model)
+    inner = unwrapped(optimizer)
+    if not hasattr(inner, "param_groups"):
+        raise ValueError(f"{type(optimizer).__name__} is not an optimizer: it has no param_groups")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     recorder = Recorder(FolderSink(folder), lambda: time.monotonic() - began, fail_on_nan=False)
     count = sum(parameter.numel() for parameter in model.parameters())
-    device = str(next(model.parameters()).device)
-    recorder.say(Started(device=device, parameters=count, sites=describe(model)))
-    record = Record(model, recorder, optimizer, start_step)
+    device, notices = str(next(model.parameters()).device), _notices(inner)
+    recorder.say(Started(device=device, parameters=count, sites=describe(model), notices=notices))
+    for notice in notices:
+        recorder.log(notice.text)
+    record = Record(model, recorder, optimizer, start_step, scaler)
     try:
         yield record
     finally:

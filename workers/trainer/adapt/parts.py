@@ -29,6 +29,14 @@ class Part:
         return torch.zeros_like(self.detach()) if grad is None else self.pick(grad)
 
     @property
+    def has_grad(self) -> bool:
+        return self.parameter.grad is not None
+
+    def scaled_with(self, parameters: set[int]) -> bool:
+        """Whether an optimizer that owns these parameters, by identity, unscales its gradient."""
+        return id(self.parameter) in parameters
+
+    @property
     def shape(self) -> torch.Size:
         return self.detach().shape
 
