@@ -13,6 +13,8 @@ from experiments.submission import Plan, SubmissionError, plan
 # Settings of the model that no weight depends on.
 _FREE = ("model.attention.frozen", "model.attention.init", "model.attention.init_std", "model.attention.scale")
 
+_RECHECKED = ("train.steps", "optimizer.warmup_steps", "model.attention")
+
 
 def step_of(run: Run, wanted: int | None) -> int:
     """The checkpoint to begin at: the wanted one, or the newest. Raises SubmissionError with those there are."""
@@ -37,14 +39,19 @@ def fork_plan(run: Run, step: int, overrides: Mapping[str, Any], name: str = "",
         "seeds": [overrides.get("seed", run.seed)],
         "priority": run.priority if priority is None else priority,
     }
-    planned = plan(submission)
-    errors = list(_refused(parse_spec(run.spec), planned.spec, overrides))
+    planned = plan(submission, stored=not any(map(_is_rechecked, overrides)))
+    errors = list(_refused(parse_spec(run.spec, stored=True), planned.spec, overrides))
     if planned.spec.train.steps <= step:
         words = f"the fork begins at step {step}: give it more steps than that"
         errors.append(FieldError(("overrides", "train.steps"), words))
     if errors:
         raise SubmissionError(errors)
     return planned
+
+
+def _is_rechecked(path: str) -> bool:
+    """Whether an override touches fields that a spec stored by an older version may hold in contradiction."""
+    return any(path == name or path.startswith(f"{name}.") or name.startswith(f"{path}.") for name in _RECHECKED)
 
 
 def _refused(parent: Spec, spec: Spec, overrides: Mapping[str, Any]) -> list[FieldError]:

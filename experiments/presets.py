@@ -6,8 +6,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict
+
+from .spec_yaml import load
 
 _FOLDER = Path(__file__).parent / "presets"
 
@@ -48,5 +49,5 @@ class Preset(BaseModel):
 @cache
 def presets() -> dict[str, Preset]:
     """All presets by name, in the order of the gallery."""
-    found = [Preset.model_validate(yaml.safe_load(path.read_text("utf-8"))) for path in _FOLDER.glob("*.yaml")]
+    found = [Preset.model_validate(load(path.read_text("utf-8"))) for path in _FOLDER.glob("*.yaml")]
     return {preset.name: preset for preset in sorted(found, key=lambda preset: (preset.order, preset.name))}

@@ -17,7 +17,7 @@ from pydantic_core import PydanticCustomError
 
 from experiments.sections.attention import Attention, Kind, Matrix, Transformer
 from experiments.sections.attention_names import Variant
-from experiments.sections.base import Section
+from experiments.sections.base import Section, is_stored
 from experiments.sections.data import (
     CocoData,
     DigitScenesData,
@@ -72,6 +72,19 @@ class BaseSpec(Section):
     train: Train = Train()
     record: Record = Record()
     resources: Resources = Resources()
+
+    @field_validator("train")
+    @classmethod
+    def _is_long_enough_to_warm_up(cls, train: Train, info: ValidationInfo) -> Train:
+        """A warm-up that was asked for fits into the run; the default's is clamped by `resolved`."""
+        optimizer = info.data.get("optimizer")
+        if optimizer is None or is_stored(info) or "warmup_steps" not in optimizer.model_fields_set:
+            return train
+        if optimizer.warmup_steps > train.steps:
+            message = "must be at most train.steps ({steps}): the run would end inside its warm-up; you gave {given}"
+            told = {"at": "optimizer.warmup_steps", "steps": train.steps, "given": optimizer.warmup_steps}
+            raise PydanticCustomError("long_warm_up", message, told)
+        return train
 
 
 class SegmentSpec(BaseSpec):
@@ -164,30 +177,42 @@ _TAGS = {*_DATASETS, *TASKS}
 HASHED = 1  # raised whenever a default changes its meaning: hashes leave defaults out
 
 
-def parse_spec(raw: object) -> Spec:
-    """Validate a raw mapping. Raises SpecError that names every bad field."""
+def parse_spec(raw: object, *, stored: bool = False) -> Spec:
+    """Validate a raw mapping. Raises SpecError that names every bad field. `stored`: it was accepted before, and is
+    read as it was trained although a newer check would refuse what contradicts itself in it."""
     if not isinstance(raw, Mapping):
         raise SpecError([FieldError((), "a spec is a mapping of sections")])
     task = raw.get("task")
     if not isinstance(task, str) or (task not in TASKS and not is_plugin(task)):
         raise SpecError([FieldError(("task",), unknown_choice(task, list(TASKS)))])
     try:
-        return TASKS.get(task, PluginSpec).model_validate(raw)
+        return TASKS.get(task, PluginSpec).model_validate(raw, context={"stored": stored})
     except ValidationError as error:
         raise SpecError([_field_error(item, raw) for item in error.errors()]) from None
 
 
 def resolved(spec: Spec) -> dict[str, Any]:
-    """The spec with every default written out, as plain JSON types."""
-    return spec.model_dump(mode="json")
+    """The spec with every default written out, as plain JSON types; valid, and the same, when it is sent again."""
+    tree = spec.model_dump(mode="json")
+    if _warms_up_throughout(spec):
+        tree["optimizer"]["warmup_steps"] = spec.train.steps
+    return tree
 
 
 def content_hash(spec: Spec) -> str:
     """SHA-256 of what the spec chooses: equal hashes mean the same training, bit for bit. What stands at its
     default is left out, so that a field added later changes no hash."""
-    chosen = [HASHED, spec.model_dump(mode="json", exclude_defaults=True)]
-    canonical = json.dumps(chosen, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    tree = spec.model_dump(mode="json", exclude_defaults=True)
+    if _warms_up_throughout(spec):
+        tree.setdefault("optimizer", {})["warmup_steps"] = spec.train.steps
+    canonical = json.dumps([HASHED, tree], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _warms_up_throughout(spec: Spec) -> bool:
+    """Nobody chose a warm-up, and the default's would not fit into the run."""
+    optimizer = spec.optimizer
+    return "warmup_steps" not in optimizer.model_fields_set and optimizer.warmup_steps > spec.train.steps
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -201,8 +226,15 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 def _field_error(item: Any, raw: Mapping[str, Any]) -> FieldError:
-    path = (*_without_tags(item["loc"], raw), *_inner(item))
-    return FieldError(path, message(item, path, TASKS.values()))
+    path = _path(item, raw)
+    return FieldError(path, message(item, path, raw, TASKS))
+
+
+def _path(item: Any, raw: Mapping[str, Any]) -> tuple[str | int, ...]:
+    """A check that compares two sections names the field to change in its context, as `at`."""
+    if at := item.get("ctx", {}).get("at"):
+        return tuple(str(at).split("."))
+    return (*_without_tags(item["loc"], raw), *_inner(item))
 
 
 def _inner(item: Any) -> tuple[str, ...]:

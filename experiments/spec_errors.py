@@ -31,9 +31,25 @@ class SpecError(ValueError):
         super().__init__("; ".join(f"{error.dotted}: {error.message}" for error in errors))
 
 
-def message(item: ErrorDetails, path: tuple[str | int, ...], models: Iterable[Any]) -> str:
+_KINDS = {
+    "int_from_float": "a whole number",
+    "int_parsing": "a whole number",
+    "int_type": "a whole number",
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "bool_parsing": "true or false",
+    "bool_type": "true or false",
+}
+
+
+def message(
+    item: ErrorDetails, path: tuple[str | int, ...], raw: Mapping[str, Any], tasks: Mapping[str, type[BaseModel]]
+) -> str:
+    """`raw` is the whole spec, `tasks` the model of each task: together they tell where an unknown field belongs."""
     context = item.get("ctx", {})
     given = f"; you gave {item['input']!r}" if not isinstance(item["input"], Mapping) else ""
+    if kind := _KINDS.get(item["type"]):
+        return f"must be {kind}{given}"
     match item["type"]:
         case "greater_than_equal":
             return f"must be at least {context['ge']}{given}"
@@ -44,7 +60,7 @@ def message(item: ErrorDetails, path: tuple[str | int, ...], models: Iterable[An
         case "less_than":
             return f"must be less than {context['lt']}{given}"
         case "extra_forbidden":
-            return _unknown_field(path, models)
+            return _unknown_field(path, raw, tasks)
         case "missing":
             return "this field is required"
         case "literal_error" | "union_tag_invalid":
@@ -52,25 +68,54 @@ def message(item: ErrorDetails, path: tuple[str | int, ...], models: Iterable[An
             return f"must be one of {expected}{given}"
         case "union_tag_not_found":
             return "names no dataset: set `dataset`"
-        case "int_from_float" | "int_parsing" | "int_type":
-            return f"must be a whole number{given}"
         case _:
             return item["msg"]
 
 
-def _unknown_field(path: tuple[str | int, ...], models: Iterable[Any]) -> str:
-    names = sorted(_known_names(path, models))
-    close = difflib.get_close_matches(str(path[-1]), names, n=1)
-    hint = f"; did you mean '{close[0]}'?" if close else f"; known here: {', '.join(names)}" if names else ""
-    return f"unknown field '{path[-1]}'{hint}"
+def _unknown_field(path: tuple[str | int, ...], raw: Mapping[str, Any], tasks: Mapping[str, type[BaseModel]]) -> str:
+    """An unknown name is a slip of the pen, or a field of another task or data set."""
+    name, homes = str(path[-1]), _homes(path, tasks)
+    data = raw.get("data")
+    dataset = data.get("dataset") if isinstance(data, Mapping) else None
+    here = (raw.get("task"), dataset) if path[0] == "data" else (raw.get("task"), None)
+    own = sorted({field for home, section in homes if home == here for field in section.model_fields})
+    elsewhere = [home for home, section in homes if name in section.model_fields]
+    if elsewhere and name not in own:
+        return _belongs_elsewhere(name, elsewhere, here)
+    close = difflib.get_close_matches(name, own, n=1)
+    hint = f"; did you mean '{close[0]}'?" if close else f"; known here: {', '.join(own)}" if own else ""
+    return f"unknown field '{name}'{hint}"
 
 
-def _known_names(path: tuple[str | int, ...], models: Iterable[Any]) -> set[str]:
-    """Names that some task allows beside the unknown one."""
-    models = list(models)
-    for part in path[:-1]:
-        models = [sub for model in models for sub in _sections(model, str(part))]
-    return {name for model in models for name in model.model_fields}
+Home = tuple[object, object]  # a task and, below `data`, a data set
+
+
+def _belongs_elsewhere(name: str, homes: list[Home], here: Home) -> str:
+    task, dataset = here
+    if dataset is None:
+        return f"'{name}' is a field of {_listed('task', [home[0] for home in homes])}, not of {task}"
+    return f"'{name}' is a field of {_listed('data set', [home[1] for home in homes])}, not of {dataset}"
+
+
+def _listed(word: str, names: Iterable[object]) -> str:
+    known = list(dict.fromkeys(map(str, names)))
+    return f"{word} {known[0]}" if len(known) == 1 else f"the {word}s {', '.join(known)}"
+
+
+def _homes(path: tuple[str | int, ...], tasks: Mapping[str, type[BaseModel]]) -> list[tuple[Home, type[BaseModel]]]:
+    """The sections that lie at the unknown field's place, in each task and each of its data sets."""
+    found: list[tuple[Home, type[BaseModel]]] = []
+    for task, model in tasks.items():
+        sections = [model]
+        for part in path[:-1]:
+            sections = [sub for section in sections for sub in _sections(section, str(part))]
+        found += [((task, _dataset(section) if path[0] == "data" else None), section) for section in sections]
+    return found
+
+
+def _dataset(section: type[BaseModel]) -> object:
+    field = section.model_fields.get("dataset")
+    return get_args(field.annotation)[0] if field is not None else None
 
 
 def _sections(model: type[BaseModel], name: str) -> list[type[BaseModel]]:

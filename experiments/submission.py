@@ -9,16 +9,17 @@ import copy
 import dataclasses
 import difflib
 import hashlib
-import itertools
 import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from .matrix import Cell, Setting, Unreachable, applied, combinations, listed_twice, params_of, same_cells, set_twice
 from .presets import Also, presets
+from .sections.base import scalar
 from .spec import FieldError, Spec, SpecError, content_hash, parse_spec, resolved
 
 MAX_SEEDS = 1000
@@ -48,7 +49,7 @@ class Submission(BaseModel):
     overrides: dict[str, Any] = {}
     matrix: dict[str, list[Any]] = Field({}, max_length=MAX_DIMENSIONS)
     seeds: list[Seed] = Field([], max_length=MAX_SEEDS)
-    priority: int = Field(0, ge=-100, le=100)
+    priority: Annotated[int, BeforeValidator(lambda value: scalar(value, int))] = Field(0, ge=-100, le=100)
     pool: str | None = Field(None, pattern=r"^[a-z0-9][a-z0-9.-]{0,30}$")
     tags: list[Annotated[str, Field(min_length=1, max_length=50)]] = Field([], max_length=20)
     notes: str = Field("", max_length=20_000)
@@ -90,22 +91,20 @@ class Plan:
         return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
 
-def plan(raw: Mapping[str, Any], *, max_runs: int = 1000) -> Plan:
-    """Validate a submission and expand it. Raises SubmissionError that names every bad field."""
+def plan(raw: Mapping[str, Any], *, max_runs: int = 1000, stored: bool = False) -> Plan:
+    """Validate a submission and expand it. Raises SubmissionError that names every bad field. `stored` says that its
+    spec was accepted before and is read as it was trained."""
     submission = _parse(raw)
     base, matrix, seeds = _starting_point(submission)
-    _check_paths(submission)
+    _check_paths(submission, matrix)
     also = _also(submission, matrix)
     _check_size([matrix, *(one.matrix for one in also)], seeds, max_runs)
-    for path, value in submission.overrides.items():
-        _set(base, path, value, ("overrides", path))
-    if submission.pool is not None:
-        _set(base, "resources.pool", submission.pool, ("pool",))
-    spec = _resolve(base, submission, params={})
-    runs = list(_expand(base, submission, matrix, seeds))
+    spec = _resolve(base, submission, {}, stored=stored)
+    cells = list(_cells(base, submission, matrix, stored=stored))
+    runs = list(_runs(cells, seeds or [spec.seed]))
     for one in also:
         runs += _expand_also(one, submission, spec, seeds, len(runs))
-    return Plan(submission, spec, matrix, seeds, runs, also)
+    return Plan(submission, spec, _values(cells, matrix), seeds or [spec.seed], runs, also)
 
 
 def _parse(raw: Mapping[str, Any]) -> Submission:
@@ -149,10 +148,11 @@ def _plain(item: dict[str, Any]) -> FieldError:
 
 
 def _starting_point(submission: Submission) -> tuple[dict[str, Any], dict[str, list[Any]], list[int]]:
-    """Base spec as a private copy, matrix and seeds: the preset's unless the submission brings its own."""
+    """Base spec as a private copy, matrix and seeds: the preset's unless the submission brings its own. Without any
+    seeds the spec's own seed is meant."""
     if submission.spec is not None:
         base = copy.deepcopy(submission.spec)
-        return base, submission.matrix, submission.seeds or [_seed_of(base)]
+        return base, submission.matrix, submission.seeds
     known = presets()
     preset = known.get(submission.preset or "")
     if preset is None:
@@ -171,12 +171,7 @@ def _also(submission: Submission, matrix: Mapping[str, list[Any]]) -> tuple[Also
     return tuple(preset.also)
 
 
-def _seed_of(base: Mapping[str, Any]) -> int:
-    seed = base.get("seed", 0)
-    return seed if isinstance(seed, int) else 0  # a bad seed is the spec's error, told below
-
-
-def _check_paths(submission: Submission) -> None:
+def _check_paths(submission: Submission, matrix: Mapping[str, list[Any]]) -> None:
     errors = [
         FieldError((place, path), "seeds have their own field: put them in `seeds`")
         for place, paths in (("overrides", submission.overrides), ("matrix", submission.matrix))
@@ -191,63 +186,81 @@ def _check_paths(submission: Submission) -> None:
     errors += [
         FieldError(("matrix", path), "lists a value twice")
         for path, values in submission.matrix.items()
-        if len({json.dumps(value, sort_keys=True) for value in values}) < len(values)
+        if listed_twice(values)
     ]
     if len(set(submission.seeds)) < len(submission.seeds):
         errors.append(FieldError(("seeds",), "lists a seed twice"))
+    alternatives = [Setting("matrix", path, value) for path, values in matrix.items() for value in values]
+    errors += set_twice([*_fixed(submission), *alternatives])
     if errors:
         raise SubmissionError(errors)
 
 
 def _check_size(matrices: list[Mapping[str, list[Any]]], seeds: list[int], max_runs: int) -> None:
     """Counted before anything is expanded: a matrix of a million runs costs nothing."""
-    count = sum(math.prod(len(values) for values in matrix.values()) for matrix in matrices) * len(seeds)
+    count = sum(math.prod(len(values) for values in matrix.values()) for matrix in matrices) * max(1, len(seeds))
     if count > max_runs:
         at = "matrix" if matrices[0] else "seeds"
         message = f"expands to {count:,} runs; at most {max_runs:,} are allowed in one experiment"
         raise SubmissionError([FieldError((at,), message)])
 
 
-def _expand(
-    base: Mapping[str, Any], submission: Submission, matrix: Mapping[str, list[Any]], seeds: list[int]
-) -> Iterator[PlannedRun]:
+def _fixed(submission: Submission) -> list[Setting]:
+    """What every cell is given: the overrides, and the pool."""
+    pool = [] if submission.pool is None else [Setting("pool", "resources.pool", submission.pool)]
+    return [*(Setting("overrides", path, value) for path, value in submission.overrides.items()), *pool]
+
+
+def _cells(
+    base: Mapping[str, Any], submission: Submission, matrix: Mapping[str, list[Any]], *, stored: bool = False
+) -> list[Cell]:
+    """Every combination of the matrix's values, resolved. Raises SubmissionError with what is wrong in any of them."""
+    cells: list[Cell] = []
+    errors: dict[tuple[str | int, ...], FieldError] = {}
+    for written in combinations(matrix):
+        try:
+            spec = _resolve(base, submission, written, stored=stored)
+        except SubmissionError as error:
+            errors |= {item.path: item for item in reversed(error.errors) if item.path not in errors}
+        else:
+            cells.append(Cell(written, params_of(written, spec), spec))
+    if found := list(errors.values()) or same_cells(cells):
+        raise SubmissionError(found)
+    return cells
+
+
+def _runs(cells: list[Cell], seeds: list[int]) -> Iterator[PlannedRun]:
     index = 0
-    for values in itertools.product(*matrix.values()):
-        params = dict(zip(matrix, values, strict=True))
-        cell = copy.deepcopy(dict(base))
-        for path, value in params.items():
-            _set(cell, path, value, ("matrix", path))
-        spec = _resolve(cell, submission, params)
+    for cell in cells:
         for seed in seeds:
-            yield PlannedRun(index, seed, params, spec.model_copy(update={"seed": seed}))
+            yield PlannedRun(index, seed, cell.params, cell.spec.model_copy(update={"seed": seed}))
             index += 1
+
+
+def _values(cells: list[Cell], matrix: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
+    """The matrix with each value as it was resolved."""
+    found: dict[str, list[Any]] = {}
+    for path, values in matrix.items():
+        meant = {json.dumps(cell.written[path], sort_keys=True): cell.params[path] for cell in reversed(cells)}
+        found[path] = [meant[json.dumps(value, sort_keys=True)] for value in values]
+    return found
 
 
 def _expand_also(one: Also, submission: Submission, main: Spec, seeds: list[int], start: int) -> Iterator[PlannedRun]:
     """The second definition's runs, after `start` others; their parameters say which task they belong to."""
-    base = copy.deepcopy(one.spec)
-    if submission.pool is not None:
-        _set(base, "resources.pool", submission.pool, ("pool",))
-    for run in _expand(base, submission, one.matrix, seeds):
+    for run in _runs(_cells(one.spec, submission, one.matrix), seeds or [main.seed]):
         task = {"task": run.spec.task} if run.spec.task != main.task else {}
         yield dataclasses.replace(run, index=start + run.index, params=task | run.params)
 
 
-def _set(tree: dict[str, Any], dotted: str, value: Any, at: tuple[str, ...]) -> None:
-    """Set a dotted path in a raw spec; sections that stand at their defaults are created."""
-    *parents, leaf = dotted.split(".")
-    for part in parents:
-        tree = tree.setdefault(part, {})
-        if not isinstance(tree, dict):
-            raise SubmissionError([FieldError(at, f"'{part}' is a value, not a section")])
-    tree[leaf] = value
-
-
-def _resolve(raw: Mapping[str, Any], submission: Submission, params: Mapping[str, Any]) -> Spec:
+def _resolve(raw: Mapping[str, Any], submission: Submission, written: Mapping[str, Any], *, stored: bool) -> Spec:
+    settings = [*_fixed(submission), *(Setting("matrix", path, value) for path, value in written.items())]
     try:
-        return parse_spec(raw)
+        return parse_spec(applied(raw, settings), stored=stored)
+    except Unreachable as error:
+        raise SubmissionError([error.error]) from None
     except SpecError as error:
-        raise SubmissionError([_attribute(item, submission, params) for item in error.errors]) from None
+        raise SubmissionError([_attribute(item, submission, written) for item in error.errors]) from None
 
 
 def _attribute(error: FieldError, submission: Submission, params: Mapping[str, Any]) -> FieldError:

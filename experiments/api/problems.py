@@ -77,7 +77,8 @@ def handle(error: Exception, context: dict[str, Any]) -> Response | None:
         case PermissionDenied():
             return _answer(403, str(error) or "you may look at this but not change it")
         case exceptions.APIException():
-            return _answer(error.status_code, _words(error.detail), headers=_headers(error))
+            named = getattr(error, "errors", ())
+            return _answer(error.status_code, _words(error.detail), named, headers=_headers(error))
     return None
 
 

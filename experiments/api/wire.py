@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
 from typing import IO, Any
 
 import orjson
@@ -10,6 +11,8 @@ from django.http import HttpRequest
 from rest_framework.exceptions import ParseError
 from rest_framework.parsers import JSONParser
 from rest_framework.renderers import BaseRenderer
+
+from experiments.spec import FieldError
 
 ARROW = "application/vnd.apache.arrow.stream"
 CSV = "text/csv"
@@ -64,16 +67,50 @@ class BoundedJson(JSONParser):
         self, stream: IO[Any], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
     ) -> Any:
         try:
-            data = orjson.loads(_read(stream))
+            body = _read(stream)
+            data = orjson.loads(body)
         except orjson.JSONDecodeError as error:
             raise ParseError(f"not valid JSON: {error}") from None
         _refuse_unstorable(data)
+        if errors := list(_named_twice(_pairs(body))):
+            raise NamedTwice(errors)
         return data
 
 
 def _read(stream: IO[Any] | HttpRequest) -> bytes:
     """`HttpRequest.body` keeps the limit; where REST framework hands over a copy of it, it was kept before."""
     return stream.body if isinstance(stream, HttpRequest) else bytes(stream.read())
+
+
+class NamedTwice(ParseError):
+    """A name stands twice in one object of the body; `errors` points at each."""
+
+    def __init__(self, errors: list[FieldError]) -> None:
+        self.errors = errors
+        super().__init__("; ".join(error.message for error in errors[:20]))
+
+
+class _Members(list[tuple[str, Any]]):
+    """A JSON object as it was written, with what a dict would drop."""
+
+
+def _pairs(body: bytes) -> Any:
+    """The body once more, with objects as `_Members`; its numbers do not matter here."""
+    return json.loads(body, object_pairs_hook=_Members, parse_int=len, parse_float=len)
+
+
+def _named_twice(data: Any, at: tuple[str | int, ...] = ()) -> Iterator[FieldError]:
+    """Every name that stands twice in one object: a parser keeps one of the two values and drops the other."""
+    if isinstance(data, _Members):
+        seen: set[str] = set()
+        for name, part in data:
+            if name in seen:
+                yield FieldError((*at, name), f"'{name}' stands twice in the same object; keep one of them")
+            seen.add(name)
+            yield from _named_twice(part, (*at, name))
+    elif isinstance(data, list):
+        for place, part in enumerate(data):
+            yield from _named_twice(part, (*at, place))
 
 
 def _refuse_unstorable(data: Any) -> None:

@@ -50,7 +50,7 @@ def _variants(experiment: Experiment) -> list[Run]:
 
 def _with_seed(variant: Run, seed: int) -> Run:
     try:
-        spec = parse_spec(variant.spec).model_copy(update={"seed": seed})
+        spec = parse_spec(variant.spec, stored=True).model_copy(update={"seed": seed})
     except SpecError as error:
         raise NotAllowed(f"this version no longer takes the spec of run {variant.pk}: {error}") from None
     return Run(

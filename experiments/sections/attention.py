@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from .base import Section
+from .base import Section, is_stored
 from .plugins import VariantName
 
 Matrix = Literal["W_q", "W_k", "W_v", "W_o"]
@@ -17,6 +17,16 @@ Scale = Literal["sqrt_dk", "none"]
 Kind = Literal["self", "text", "image", "text_to_image"]
 # Variants in which an identity stands for a projection, and the width that has to fit it.
 IDENTITY = {"no_q": "d_k", "no_k": "d_k", "no_qk": "d_k", "no_v": "d_v"}
+# The matrices that a variant of ours does not have; a test compares this with the laboratory's classes.
+ABSENT: dict[str, frozenset[Matrix]] = {
+    "no_q": frozenset({"W_q"}),
+    "no_k": frozenset({"W_k"}),
+    "no_v": frozenset({"W_v"}),
+    "tied_qk": frozenset({"W_k"}),
+    "no_qk": frozenset({"W_q", "W_k"}),
+    "const_q": frozenset({"W_q"}),
+    "uniform": frozenset({"W_q", "W_k"}),
+}
 
 
 class OfKind(Section):
@@ -65,10 +75,28 @@ class Attention(Section):
 class Transformer(Section):
     """Sizes that every transformer of the laboratory shares."""
 
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """The kinds of attention site that the model has."""
+        return ("self",)
+
     heads: int = Field(4, ge=1, le=64, description="attention heads per site")
     d_model: int = Field(64, ge=8, le=4096, description="width of a token; a multiple of heads")
     ffn: int = Field(128, ge=8, le=16384, description="hidden width of the feed-forward layers")
     attention: Attention = Attention()
+
+    @model_validator(mode="after")
+    def _has_what_it_freezes(self, info: ValidationInfo) -> Self:
+        """A matrix that is not there cannot keep its values. A spec that was stored may say so all the same."""
+        for kind in () if is_stored(info) else self.kinds:
+            variant = self.attention.of(kind).variant
+            if lacking := sorted(ABSENT.get(variant, frozenset()) & set(self.attention.frozen)):
+                message = (
+                    "names {matrix}, which attention of the variant {variant} (sites of kind {kind}) does not have"
+                )
+                told = {"field": "attention.frozen", "matrix": lacking[0], "variant": variant, "kind": kind}
+                raise PydanticCustomError("nothing_to_freeze", message, told)
+        return self
 
     @field_validator("d_model")
     @classmethod

@@ -1,11 +1,107 @@
-"""Base of every section of a spec."""
+"""Base of every section of a spec, and the one rule by which a number or a truth value is read.
+
+A number is a number, or a text that spells one in decimal digits, such as "1e-4" (YAML and forms hand such texts on).
+A whole number may be written 6.0. Truth values are `true` and `false` alone: neither is ever a number, and no number,
+"on" or "yes" is ever one of them.
+"""
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+import re
+from collections.abc import Mapping
+from decimal import Decimal
+from functools import cache
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, ValidationInfo, model_validator
+
+_NUMBER = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]{1,4})?", re.ASCII)
+_LARGEST = 2.0**53  # every whole number below is exact as a float
 
 
 class Section(BaseModel):
     """Base of every section: unknown fields are refused, values never change, no NaN or Inf."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_rule_for_scalars(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        return {name: _of_field(cls, str(name), value) for name, value in given.items()}
+
+
+class Misfit:
+    """Stands in for a value of another type than its field's, so that pydantic refuses it together with all else."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __repr__(self) -> str:
+        return str(self.value).lower() if isinstance(self.value, bool) else repr(self.value)[:80]
+
+
+def is_stored(info: ValidationInfo) -> bool:
+    """Whether the spec was accepted before: what contradicts itself in it is then read as it was trained."""
+    return isinstance(info.context, dict) and info.context.get("stored") is True
+
+
+def scalar(value: Any, kind: type | None) -> Any:
+    """`value` as an int, float or bool where that is the field's kind; a Misfit where it is of another type."""
+    if kind is None or value is None:
+        return value
+    if (kind is bool) != isinstance(value, bool):
+        return Misfit(value)
+    if isinstance(value, str):
+        if len(value) > 400 or not _NUMBER.fullmatch(value):
+            return Misfit(value)
+        value = _spelled(value)
+    return _whole(value) if kind is int else value
+
+
+def _of_field(section: type[Section], name: str, value: Any) -> Any:
+    several, kind = _kind_of(section, name)
+    if several and isinstance(value, list | tuple):
+        return [scalar(part, kind) for part in value]
+    return value if several else scalar(value, kind)
+
+
+def _spelled(text: str) -> int | float:
+    """A text in digits alone is an int; one with a point or exponent is an int where it is exactly whole."""
+    number = float(text)
+    exact = abs(number) < _LARGEST and Decimal(text) == int(number)
+    return int(number) if exact else number
+
+
+def _whole(number: Any) -> Any:
+    exact = isinstance(number, float) and abs(number) < _LARGEST and number.is_integer()
+    return int(number) if exact else number
+
+
+@cache
+def _kind_of(section: type[Section], field: str) -> tuple[bool, type | None]:
+    """Whether the field is a tuple, and what it, or each of its items, holds."""
+    if field not in section.model_fields:
+        return False, None
+    annotation = section.model_fields[field].annotation
+    if get_origin(annotation) is tuple:
+        return True, _kind(get_args(annotation)[0])
+    return False, _kind(annotation)
+
+
+def _kind(annotation: Any) -> type | None:
+    """int, float or bool where a field holds one such scalar, or null."""
+    if annotation in (int, float, bool):
+        return annotation  # type: ignore[no-any-return]
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _kind(parts[0])
+    if origin is Literal:
+        kinds = {type(part) for part in parts}
+        return int if kinds == {int} else None
+    if origin in (Union, UnionType):
+        inner: set[type | None] = {_kind(part) for part in parts if part is not type(None)}
+        return inner.pop() if len(inner) == 1 else None
+    return None

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from .attention import Transformer
+from .attention import Kind, Transformer
 
 
 class SegmenterModel(Transformer):
@@ -18,6 +18,10 @@ class SegmenterModel(Transformer):
     decoder_layers: int = Field(2, ge=1, le=24, description="layers of query self- and image cross-attention")
     queries: int = Field(10, ge=1, le=300, description="object queries")
     text_to_image: bool = Field(False, description="in each encoder layer the words ask the image, too")
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        return ("self", "text", "image", *(("text_to_image",) if self.text_to_image else ()))
 
 
 class ClassifierModel(Transformer):

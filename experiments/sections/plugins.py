@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, get_args
 
-from pydantic import AfterValidator, JsonValue, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, JsonValue, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from .attention_names import Variant
-from .base import Section
+from .base import Section, scalar
 
 DOTTED = re.compile(r"[a-z][a-z0-9_]{0,39}\.[a-z][a-z0-9_]{0,39}")
 GROUPS = ("variants", "tasks", "models", "datasets")  # entry points stand in attnservice.<group>
@@ -50,10 +50,13 @@ class PluginModel(Section, extra="allow"):
     __pydantic_extra__: dict[str, JsonValue]
 
 
+Weight = Annotated[float, BeforeValidator(lambda value: scalar(value, float))]
+
+
 class PluginLoss(Section, extra="allow"):
     """Weights of the package's loss terms."""
 
-    __pydantic_extra__: dict[str, float]
+    __pydantic_extra__: dict[str, Weight]
 
 
 def needs(spec: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:

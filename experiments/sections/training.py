@@ -37,7 +37,10 @@ class Optimizer(Section):
     beta2: float = Field(0.999, ge=0, lt=1, description="AdamW's β₂")
     momentum: float = Field(0.0, ge=0, lt=1, description="SGD's momentum")
     warmup_steps: int = Field(
-        100, ge=0, le=1_000_000, description="steps of linear warm-up; a shorter run never leaves it"
+        100,
+        ge=0,
+        le=1_000_000,
+        description="steps of linear warm-up; a run shorter than the default warms up all the way",
     )
     schedule: Literal["cosine", "constant", "linear", "inverse_sqrt", "step"] = Field(
         "cosine", description="of the learning rate after the warm-up"

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from experiments.sections.attention import ABSENT
 from experiments.spec import Attention as AttentionSpec
 from workers.trainer.attention import Attention, attention_weights, fused_attention, plain_attention
 from workers.trainer.variants import VARIANTS, build_attention
@@ -179,3 +180,8 @@ def test_an_edit_takes_the_place_of_q_k_and_v_and_a_head_without_values_says_not
     torch.testing.assert_close(whole - without, first.mix_BTN[..., 10:15] @ ours.W_o[10:15], **CLOSE)
     assert first.out_BTM is whole
     assert first.x_BTM is x
+
+
+def test_the_spec_knows_which_matrices_each_variant_lacks() -> None:
+    for name, variant in VARIANTS.items():
+        assert ABSENT.get(name, frozenset()) == {"W_q", "W_k", "W_v", "W_o"} - set(variant.owned)

@@ -38,6 +38,16 @@ def _ctrl_c_as_before() -> Iterator[None]:
     signal.signal(signal.SIGINT, handler)
 
 
+def test_a_section_that_stands_twice_in_a_file_is_refused_with_its_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "task: pointer\ndata: {dataset: pointer}\noptimizer: {lr: 0.5}\noptimizer: {clip_norm: 1.0}\n"
+    (tmp_path / "spec.yaml").write_text(text)
+    assert standalone.main([str(tmp_path / "spec.yaml"), "--out", str(tmp_path / "out")]) == 2
+    assert "line 4: 'optimizer' stands there twice" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("task", ["classify", "segment"])
 def test_a_run_from_a_file_leaves_frames_checkpoints_pictures_and_a_log(tmp_path: Path, task: str) -> None:
     spec_file, out = tmp_path / "spec.yaml", tmp_path / "out"

@@ -113,6 +113,22 @@ def test_a_body_that_cannot_be_read_is_400(client: APIClient, raw: str, words: s
     assert words in problem(reply, 400)["detail"]
 
 
+@pytest.mark.parametrize(
+    ("raw", "where"),
+    [
+        ('{"name": "a", "name": "b"}', "/name"),
+        ('{"name": "a", "n\\u0061me": "b"}', "/name"),
+        ('{"name": "a", "spec": {"train": {"steps": 1, "steps": 2}}}', "/spec/train/steps"),
+        ('{"name": "a", "matrix": {"model.attention": [{}, {"init": "zeros", "init": "normal"}]}}',
+         "/matrix/model.attention/1/init"),
+    ],
+)  # fmt: skip
+def test_a_name_that_stands_twice_in_a_body_is_refused_by_name(client: APIClient, raw: str, where: str) -> None:
+    reply = client.generic("POST", f"{API}/experiments/validate/", raw, content_type="application/json")
+    assert pointers(reply) == [where]
+    assert "twice" in problem(reply, 400)["detail"]
+
+
 def test_a_body_is_an_object_in_json_and_not_too_large(client: APIClient, settings: Any) -> None:
     assert pointers(client.post(f"{API}/experiments/", [BODY])) == [""]
     problem(client.generic("POST", f"{API}/experiments/", "name=x", content_type="text/plain"), 415)

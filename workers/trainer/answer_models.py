@@ -26,7 +26,7 @@ class Models:
         self._loaded: OrderedDict[tuple[str, str], tuple[Task, int]] = OrderedDict()
 
     def get(self, put: Put) -> Task:
-        spec = parse_spec(put.spec)
+        spec = parse_spec(put.spec, stored=True)
         key = content_hash(spec), put.sha256
         if key not in self._loaded:
             self._loaded[key] = _load(spec, Path(put.checkpoint))

@@ -30,10 +30,10 @@ def carry_out(orders: Orders, say: Say, should_stop: Callable[[], Why | None]) -
         return orders.time_offset + time.monotonic() - arrived
 
     try:
-        spec = parse_spec(orders.spec)
+        spec = parse_spec(orders.spec, stored=True)
         recorder = Recorder(say, clock, fail_on_nan=spec.train.on_nan == "fail")
         checkpoint = Path(orders.checkpoint) if orders.checkpoint else None
-        fork = Fork(parse_spec(orders.parent) if orders.parent else None) if orders.forked else None
+        fork = Fork(parse_spec(orders.parent, stored=True) if orders.parent else None) if orders.forked else None
         outcome = train(spec, recorder, should_stop, scratch=Path(orders.scratch), checkpoint=checkpoint, fork=fork)
     except BrokenPipeError:
         raise  # nobody listens any more: there is no one to tell

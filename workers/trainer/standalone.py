@@ -8,9 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from experiments.spec import SpecError, parse_spec, resolved
+from experiments.spec_yaml import YamlError, dump, load
 from workers.protocol import Orders
 from workers.trainer.folder import FolderSink
 from workers.trainer.loop import Why
@@ -37,12 +36,12 @@ def main(arguments: list[str]) -> int:
         for item in error.errors:
             print(f"{options.spec}: {item.dotted}: {item.message}", file=sys.stderr)
         return 2
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError) as error:
         print(f"{options.spec}: {error}", file=sys.stderr)
         return 2
     out: Path = options.out
     out.mkdir(parents=True, exist_ok=True)
-    (out / "spec.yaml").write_text(yaml.safe_dump(resolved(spec), sort_keys=False, allow_unicode=True))
+    (out / "spec.yaml").write_text(dump(resolved(spec)))
     sink, interrupt = FolderSink(out), Interrupt()
     orders = Orders(
         run=0,
@@ -64,5 +63,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _read(path: Path) -> Any:
     """A spec file; of a preset file, its spec."""
-    raw = yaml.safe_load(path.read_text())
+    try:
+        raw = load(path.read_text("utf-8"))
+    except YamlError as error:
+        raise YamlError(f"line {error.line}: {error}" if error.line else str(error)) from None
     return raw["spec"] if isinstance(raw, dict) and isinstance(raw.get("spec"), dict) else raw

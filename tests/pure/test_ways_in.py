@@ -1,0 +1,289 @@
+"""What is submitted is what is trained: nothing dropped, one meaning for each spelling, types told apart."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from experiments.presets import presets
+from experiments.spec import SpecError, content_hash, parse_spec, resolved
+from experiments.spec_yaml import YamlError, dump, load
+from experiments.submission import Plan, SubmissionError, plan
+from tests.pure.preset_hashes import HASHES
+
+POINTER: dict[str, Any] = {"task": "pointer", "data": {"dataset": "pointer"}}
+SEGMENT: dict[str, Any] = {"task": "segment", "data": {"dataset": "scenes"}}
+
+
+def planned(**fields: Any) -> Plan:
+    return plan({"name": "x", "spec": POINTER, **fields})
+
+
+def errors_of(**fields: Any) -> dict[str, str]:
+    with pytest.raises(SubmissionError) as caught:
+        planned(**fields)
+    return {"/".join(map(str, error.path)): error.message for error in caught.value.errors}
+
+
+def spec_errors(raw: dict[str, Any]) -> dict[str, str]:
+    with pytest.raises(SpecError) as caught:
+        parse_spec(raw)
+    return {error.dotted: error.message for error in caught.value.errors}
+
+
+@pytest.mark.parametrize("name", HASHES)
+def test_the_hash_of_every_run_of_every_preset_stays(name: str) -> None:
+    runs = plan({"name": name, "preset": name}).runs
+    digest = hashlib.sha256("\n".join(run.spec_hash for run in runs).encode()).hexdigest()
+    assert (len(runs), digest) == HASHES[name]
+    assert set(HASHES) == set(presets())
+
+
+def test_a_section_and_another_field_of_it_combine_and_the_params_say_what_each_run_was_given() -> None:
+    attention = {"model.attention": [{"init": "zeros"}], "model.attention.variant": ["full", "no_q"]}
+    for matrix in (attention, dict(reversed(attention.items()))):
+        runs = planned(matrix=matrix).runs
+        assert [run.params["model.attention"] for run in runs] == [{"init": "zeros"}] * 2
+        for run in runs:
+            assert run.spec.model.attention.init == "zeros"
+            assert run.params["model.attention.variant"] == run.spec.model.attention.variant
+        assert [run.spec.model.attention.variant for run in runs] == ["full", "no_q"]
+
+
+SETTINGS: list[tuple[dict[str, Any], str, str]] = [
+    (
+        {"matrix": {"model.attention": [{"variant": "full"}, {}], "model.attention.variant": ["no_k"]}},
+        "matrix/model.attention.variant",
+        "'model.attention' in the matrix",
+    ),
+    (
+        {"matrix": {"model.attention.variant": ["no_k"], "model.attention": [{"variant": "full"}, {}]}},
+        "matrix/model.attention.variant",
+        "'model.attention' in the matrix",
+    ),
+    (
+        {"matrix": {"train": [{"steps": 5}]}, "overrides": {"train.steps": 7}},
+        "overrides/train.steps",
+        "'train' in the matrix",
+    ),
+    (
+        {"matrix": {"train.steps": [5, 6]}, "overrides": {"train": {"steps": 7}}},
+        "matrix/train.steps",
+        "'train' in the overrides",
+    ),
+    (
+        {"matrix": {"train.steps": [5, 6]}, "overrides": {"train.steps": 7}},
+        "matrix/train.steps",
+        "'train.steps' in the overrides",
+    ),
+    ({"overrides": {"train": {"steps": 7}, "train.steps": 8}}, "overrides/train.steps", "'train' in the overrides"),
+    ({"pool": "a", "overrides": {"resources.pool": "b"}}, "pool", "in the overrides"),
+    ({"pool": "a", "matrix": {"resources": [{"pool": "b"}]}}, "pool", "'resources' in the matrix"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("fields", "at", "words"), SETTINGS)
+def test_two_settings_of_one_field_are_refused_and_both_named(fields: dict[str, Any], at: str, words: str) -> None:
+    found = errors_of(**fields)
+    assert list(found) == [at]
+    assert words in found[at]
+
+
+def test_an_override_below_a_section_of_the_matrix_is_used() -> None:
+    done = planned(matrix={"model.attention": [{"init": "zeros"}, {}]}, overrides={"model.attention.init_std": 0.5})
+    assert [run.spec.model.attention.init_std for run in done.runs] == [0.5, 0.5]
+
+
+@pytest.mark.parametrize(
+    "matrix",
+    [
+        {"optimizer.lr": ["1e-4", 0.0001]},
+        {"train.steps": [6, 6.0]},
+        {"train.steps": ["6", 6]},
+        {"optimizer.clip_norm": [1, "1.0"]},
+        {"model.attention": [{"init": "zeros", "variant": "no_q"}, {"variant": "no_q", "init": "zeros"}]},
+        {"model.attention": [{"init": "zeros"}, {"init": "zeros", "variant": "full"}]},
+        {"model.attention": [{}, {"by_kind": {"self": {}}}]},
+    ],
+)
+def test_one_value_in_two_spellings_is_refused_at_its_path(matrix: dict[str, Any]) -> None:
+    (path,) = matrix
+    assert "lists a value twice" in errors_of(matrix=matrix)[f"matrix/{path}"]
+
+
+def test_two_cells_of_a_product_that_are_one_spec_are_refused_and_named() -> None:
+    matrix = {"optimizer": [{"lr": 0.1}, {}], "optimizer.momentum": [0.0, 0.5], "optimizer.name": ["sgd"]}
+    assert len(planned(matrix=matrix).runs) == 4
+    twice = {"model.attention": [{}, {"d_k": 32}], "model.attention.d_v": [None, 32]}
+    assert len(planned(matrix=twice).runs) == 4  # no effect is no repetition: the specs differ
+
+
+def test_params_and_the_stored_matrix_hold_resolved_values() -> None:
+    done = planned(matrix={"optimizer.lr": ["1e-4", 1], "train.steps": [300.0]})
+    assert [repr(run.params["optimizer.lr"]) for run in done.runs] == ["0.0001", "1.0"]
+    assert {repr(run.params["train.steps"]) for run in done.runs} == {"300"}
+    assert done.matrix == {"optimizer.lr": [0.0001, 1.0], "train.steps": [300]}
+
+
+@pytest.mark.parametrize(
+    ("section", "field", "value", "words"),
+    [
+        ("train", "steps", True, "a whole number; you gave true"),
+        ("train", "steps", "abc", "a whole number; you gave 'abc'"),
+        ("train", "steps", "1_000", "a whole number"),
+        ("train", "steps", " 6", "a whole number"),
+        ("train", "steps", 6.5, "a whole number; you gave 6.5"),
+        ("train", "steps", "6.5", "a whole number"),
+        ("train", "steps", "٦", "a whole number"),
+        ("optimizer", "lr", False, "a number; you gave false"),
+        ("optimizer", "lr", "0x1", "a number"),
+        ("optimizer", "lr", "nan", "a number"),
+        ("optimizer", "lr", "1e999", "finite"),
+        ("optimizer", "lr", float("inf"), "finite"),
+        ("optimizer", "clip_norm", True, "a number; you gave true"),
+        ("record", "per_head", 1, "true or false; you gave 1"),
+        ("record", "per_head", "on", "true or false; you gave 'on'"),
+        ("record", "per_head", "true", "true or false"),
+        ("record", "maps_every", True, "a whole number"),
+        ("resources", "pool", 7, "string"),
+    ],
+)
+def test_a_value_of_another_type_is_refused(section: str, field: str, value: Any, words: str) -> None:
+    found = spec_errors({**POINTER, section: {field: value, "every" if section == "record" else "zzz": 1}})
+    assert words in found[f"{section}.{field}"]
+
+
+def test_choices_of_numbers_take_no_truth_value() -> None:
+    assert (
+        "you gave true"
+        in spec_errors({"task": "classify", "data": {"dataset": "digits"}, "model": {"patch": True}})["model.patch"]
+    )
+    assert parse_spec({**SEGMENT, "data": {"dataset": "scenes", "canvas": 32.0}}).data.canvas == 32  # type: ignore[union-attr]
+
+
+def test_a_seed_of_the_spec_is_used_however_it_is_spelled() -> None:
+    assert [run.seed for run in planned(spec={**POINTER, "seed": "7"}).runs] == [7]
+    assert "you gave true" in errors_of(spec={**POINTER, "seed": True})["spec/seed"]
+
+
+YAML_REFUSED = [
+    ("task: pointer\noptimizer: {lr: 0.5}\ndata: {dataset: pointer}\noptimizer: {lr: 1}\n", "'optimizer'", 4),
+    ("train:\n  steps: 1\n  batch_size: 2\n  steps: 3\n", "'steps'", 4),
+    ('a:\n  1: x\n  "1": y\n', "'1'", 3),
+    ("a: {'b': 1, \"b\": 2}\n", "'b'", 1),
+    ("a:\n  - {x: 1}\n  - {y: 1,\n     y: 2}\n", "'y'", 4),
+    ('{"a": 1, "\\u0061": 2}', "'a'", 1),
+    ("a:\n  <<: {b: 1}\n  b: 2\n", "merge", 2),
+    ("a: &x {b: 1}\nc: *x\n", "alias", 1),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "words", "line"), YAML_REFUSED)
+def test_yaml_that_would_lose_something_is_refused_with_its_line(text: str, words: str, line: int) -> None:
+    with pytest.raises(YamlError) as caught:
+        load(text)
+    assert words in str(caught.value)
+    assert caught.value.line == line
+
+
+def test_yaml_scalars_are_numbers_where_json_has_them_and_text_else() -> None:
+    assert load("[1e-4, 010, 0x10, yes, on, 1:30, 2020-01-01, '1e5', true, ~, null, .5]") == [
+        1e-4, 10, "0x10", "yes", "on", "1:30", "2020-01-01", "1e5", True, None, None, 0.5,
+    ]  # fmt: skip
+
+
+TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=("C", "Z")), max_size=8)
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | TEXTS
+KEYS = TEXTS.filter(lambda key: key != "<<")
+TREES = st.recursive(
+    LEAVES, lambda one: st.lists(one, max_size=3) | st.dictionaries(KEYS, one, max_size=3), max_leaves=8
+)
+
+
+@given(TREES)
+def test_what_is_dumped_is_loaded_again(tree: Any) -> None:
+    assert load(dump(tree)) == tree
+
+
+def test_a_field_of_another_data_set_or_task_is_named_as_that() -> None:
+    digits = {"task": "segment", "data": {"dataset": "digit-scenes", "distractors": 0.5}}
+    assert spec_errors(digits)["data.distractors"] == "'distractors' is a field of data set scenes, not of digit-scenes"
+    layers = spec_errors({**SEGMENT, "model": {"layers": 2}})["model.layers"]
+    assert "is a field of the tasks classify, pointer" in layers
+    assert layers.endswith("not of segment")
+    assert "did you mean 'absent'" in spec_errors({**SEGMENT, "data": {"dataset": "scenes", "absnt": 0}})["data.absnt"]
+
+
+def test_a_warm_up_longer_than_the_run_is_refused_and_the_default_is_clamped() -> None:
+    found = spec_errors({**POINTER, "train": {"steps": 60}, "optimizer": {"warmup_steps": 61}})
+    assert "at most train.steps (60)" in found["optimizer.warmup_steps"]
+    short = parse_spec({**POINTER, "train": {"steps": 60}})
+    assert resolved(short)["optimizer"]["warmup_steps"] == 60
+    assert content_hash(short) == content_hash(parse_spec(resolved(short)))
+    assert content_hash(short) == content_hash(
+        parse_spec({**POINTER, "train": {"steps": 60}, "optimizer": {"warmup_steps": 60}})
+    )
+
+
+def test_a_stored_spec_is_read_as_it_was_trained() -> None:
+    old = resolved(parse_spec({**POINTER, "train": {"steps": 60}})) | {"optimizer": {"warmup_steps": 100}}
+    spec = parse_spec(old, stored=True)
+    assert resolved(spec)["optimizer"]["warmup_steps"] == 100
+    assert content_hash(spec) != content_hash(parse_spec({**POINTER, "train": {"steps": 60}}))
+
+
+@pytest.mark.parametrize(
+    ("task", "attention", "refused"),
+    [
+        (POINTER, {"variant": "no_q", "frozen": ["W_q"]}, True),
+        (POINTER, {"variant": "const_q", "frozen": ["W_q"]}, True),
+        (POINTER, {"variant": "tied_qk", "frozen": ["W_k"]}, True),
+        (POINTER, {"variant": "no_q", "frozen": ["W_k"]}, False),
+        (POINTER, {"frozen": ["W_q"], "by_kind": {"self": {"variant": "no_q"}}}, True),
+        (POINTER, {"frozen": ["W_q"], "by_kind": {"text": {"variant": "no_q"}}}, False),
+        (SEGMENT, {"frozen": ["W_q"], "by_kind": {"text": {"variant": "no_q"}}}, True),
+        (SEGMENT, {"frozen": ["W_q"], "by_kind": {"text_to_image": {"variant": "no_q"}}}, False),
+        (POINTER, {"variant": "no_q", "frozen": ["W_q"], "by_kind": {"self": {"variant": "full"}}}, False),
+    ],
+)
+def test_freezing_a_matrix_that_no_site_has_is_refused(
+    task: dict[str, Any], attention: dict[str, Any], refused: bool
+) -> None:
+    raw = {**task, "model": {"attention": attention}}
+    if refused:
+        assert "does not have" in spec_errors(raw)["model.attention.frozen"]
+        parse_spec(raw, stored=True)
+    else:
+        parse_spec(raw)
+
+
+@st.composite
+def specs(draw: st.DrawFn) -> dict[str, Any]:
+    """Valid specs of several tasks in several spellings."""
+    number = lambda low, high: st.integers(low, high).map(draw(st.sampled_from([int, float, str])))  # noqa: E731
+    task = draw(st.sampled_from([POINTER, SEGMENT, {"task": "classify", "data": {"dataset": "digits"}}]))
+    steps = draw(st.integers(1, 300))
+    optimizer: dict[str, Any] = {"lr": draw(st.sampled_from([1e-3, "1e-3", 1, "2"]))}
+    if draw(st.booleans()):
+        optimizer["warmup_steps"] = draw(number(0, steps))
+    variant = draw(st.sampled_from(["full", "no_q", "tied_qk", "uniform"]))
+    kind = draw(st.sampled_from(["self", "text", "image"]))
+    own = draw(st.sampled_from([None, "full", "const_q"]))
+    attention = {"variant": variant, "by_kind": {kind: {"variant": own}}}
+    raw = {**task, "model": {"heads": draw(number(1, 2)), "attention": attention}}
+    raw |= {"train": {"steps": steps, "batch_size": draw(number(1, 9))}, "optimizer": optimizer}
+    return raw | ({"seed": draw(number(0, 9))} if draw(st.booleans()) else {})
+
+
+@settings(max_examples=60)
+@given(specs())
+def test_a_resolved_spec_sent_again_is_the_same_spec(raw: dict[str, Any]) -> None:
+    spec = parse_spec(raw)
+    again = parse_spec(resolved(spec))
+    assert resolved(again) == resolved(spec)
+    assert content_hash(again) == content_hash(spec)
+    assert resolved(parse_spec(load(dump(resolved(spec))))) == resolved(spec)
