@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from experiments.spec import HfSpec, TextData
+from experiments.spec import HfSpec, SpecError, TextData
 from workers.trainer.data.lookups import Ints
 from workers.trainer.hf_models import build, wrong
 from workers.trainer.language import LanguageTask
@@ -37,6 +37,16 @@ class HfTextTask(LanguageTask):
         if config.vocab_size < data.characters:
             raise wrong(("data", "characters"), f"the model tells at most {config.vocab_size} apart")
         return model
+
+    def not_causal(self, position: int) -> SpecError:
+        config = cast(Any, self.model).config
+        told = f"not causal: what is predicted at position {position} changes with later characters; "
+        switch = next((name for name in ("causal", "is_decoder") if getattr(config, name, None) is False), None)
+        if switch:
+            told += f"set {switch}: true"
+        else:
+            told += f"a {config.model_type} of this configuration cannot learn to predict the next character"
+        return wrong(("model", "path" if self.hf.model.path else "config"), told)
 
     def draw(self, count: int) -> Iterator[Picture]:
         return iter(())

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from experiments.spec import LanguageSpec
+from experiments.spec import FieldError, LanguageSpec, SpecError
 from workers.trainer import token_pictures
 from workers.trainer.attention import Tap
+from workers.trainer.causal import sees_future
 from workers.trainer.data import text
 from workers.trainer.data.draws import stream
 from workers.trainer.data.lookups import Ints
@@ -44,6 +45,7 @@ class LanguageTask:
         self.mask = causal(spec.data.context, device)
         self.model = self.untrained().to(device)
         self._val = text.stretches(self.text.parts["val"], EVALUATED, spec.data.context)
+        self._refuse_future()
 
     def untrained(self) -> TokenModel:
         """The model as this seed starts it."""
@@ -51,6 +53,22 @@ class LanguageTask:
         model = TokenModel(self.spec.model, sizes=(data.characters,), length=data.context, classes=data.characters)
         start_weights(model, self.spec.seed)
         return model
+
+    def not_causal(self, position: int) -> SpecError:
+        """What to say of a model whose prediction at `position` changes with later characters."""
+        message = f"not causal: what is predicted at position {position} changes with later characters"
+        return SpecError([FieldError(("model", "attention", "variant"), message)])
+
+    def _refuse_future(self) -> None:
+        """Raises SpecError where an answer can be read off later characters: every score would be too good."""
+        context, classes = self.spec.data.context, self.spec.data.characters
+
+        def logits(ids: Ints) -> Tensor:  # the last of what is drawn is never read
+            return self._logits(self.model, np.concatenate([ids, ids[:, -1:]], 1))
+
+        position = sees_future(self.model, logits, context, classes)
+        if position is not None:
+            raise self.not_causal(position)
 
     def losses(self, micro_step: int) -> dict[str, Tensor]:
         size = self.spec.train.batch_size
