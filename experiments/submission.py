@@ -90,6 +90,12 @@ class Plan:
         whole = [resolved(self.spec), self.matrix, self.seeds, *([one.spec, one.matrix] for one in self.also)]
         return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
+    def request_digest(self, project_id: int) -> str:
+        """SHA-256 of everything that was asked for, notes and tags too, in whatever spelling: what it came to."""
+        asked = self.submission.model_dump(mode="json", exclude={"project", "spec", "overrides", "matrix", "seeds"})
+        whole = [self.spec_hash, list(self.matrix), project_id, asked]
+        return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+
 
 def plan(raw: Mapping[str, Any], *, max_runs: int = 1000, stored: bool = False) -> Plan:
     """Validate a submission and expand it. Raises SubmissionError that names every bad field. `stored` says that its

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import datetime
 from typing import Any
 
@@ -201,9 +202,18 @@ def _idempotency_key(request: Request) -> str | None:
 
 def _refuse_other_use(experiment: Experiment, planned: Plan, project_id: int) -> None:
     """A key names one submission; meeting it again with another one is the caller's mistake."""
-    same = (planned.spec_hash, planned.submission.name, project_id)
-    if (experiment.spec_hash, experiment.name, experiment.project_id) != same:
+    earlier = experiment.request_digest or _digest_of_old(experiment, planned)
+    if earlier != planned.request_digest(project_id):
         raise lifecycle.NotAllowed(f"this Idempotency-Key was used for another submission, experiment {experiment.pk}")
+
+
+def _digest_of_old(experiment: Experiment, planned: Plan) -> str:
+    """What an experiment stored before digests were would have; empty where its definition is another one."""
+    if experiment.spec_hash != planned.spec_hash:
+        return ""
+    kept = {name: getattr(experiment, name) for name in ("name", "notes", "tags", "priority")}
+    asked = planned.submission.model_copy(update={**kept, "preset": experiment.preset or None})
+    return dataclasses.replace(planned, submission=asked).request_digest(experiment.project_id)
 
 
 def _filtered(request: Request, query: ExperimentQuery) -> Any:

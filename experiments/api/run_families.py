@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Literal
 
 from django.db.models import QuerySet
@@ -30,7 +31,10 @@ def taken_apart(key: str, family: str) -> Asked:
     """Raises Invalid on a comparison or headline value that does not exist."""
     name, _, operator = key.removeprefix(family).partition("__")
     if operator and operator not in OPERATORS:
-        raise Invalid.at(key, f"'__{operator}' is not a comparison; known: {', '.join('__' + op for op in OPERATORS)}")
+        close = get_close_matches(operator, OPERATORS, n=1, cutoff=0.3)
+        hint = f"; did you mean '__{close[0]}'?" if close else ""
+        known = ", ".join(f"__{one}" for one in OPERATORS)
+        raise Invalid.at(key, f"'__{operator}' is not a comparison; known: {known}{hint}")
     stat = "last"
     if family == "metric.":
         name, _, stat = name.partition(":")

@@ -14,6 +14,7 @@ from experiments.run_search import Order, Place
 
 from .problems import Invalid
 from .run_filters import RunQuery, conditions, order
+from .run_names import check_names
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class RunIds:
 def page(query: RunQuery, given: Mapping[str, str], user: AbstractBaseUser) -> RunIds:
     """What `query` and the families in `given` ask for, as far as the user may see it. Raises Invalid."""
     ordering = order(query.ordering)
+    check_names(query.ordering, given, user)
     backward, after = _decode(query.cursor, ordering) if query.cursor else (False, None)
     wanted = conditions(query, given, user)
     found = run_search.find(wanted, ordering, query.limit + 1, after, backward=backward)

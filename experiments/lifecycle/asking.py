@@ -50,6 +50,7 @@ def _store(plan: Plan, project: Project, user: AbstractBaseUser | None, key: str
         pool=plan.pool,
         spec_hash=plan.spec_hash,
         idempotency_key=key,
+        request_digest=plan.request_digest(project.pk),
         created_by_id=_pk(user),
     )
     runs = [

@@ -113,6 +113,9 @@ class Experiment(models.Model):
     pool = models.CharField(max_length=32)
     spec_hash = models.CharField(max_length=64, help_text="SHA-256 of base spec, matrix and seeds")
     idempotency_key = models.CharField(max_length=200, null=True, blank=True)
+    request_digest = models.CharField(
+        max_length=64, blank=True, db_default="", help_text="SHA-256 of the whole submission and its project"
+    )
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+")
     created = models.DateTimeField(auto_now_add=True)
 

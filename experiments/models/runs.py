@@ -75,6 +75,9 @@ class Run(models.Model):
     created = models.DateTimeField(auto_now_add=True)
     started = models.DateTimeField(null=True, help_text="first step of the first attempt; series times count from it")
     finished = models.DateTimeField(null=True)
+    series_digest = models.CharField(
+        max_length=64, blank=True, db_default="", help_text="of what a succeeded run recorded; see store.digest"
+    )
 
     objects = RunQuerySet.as_manager()
 
@@ -99,6 +102,8 @@ class Run(models.Model):
             models.Index(fields=["project", "-id"], name="run_project"),
             # Runs that would train to the same result.
             models.Index(fields=["spec_hash"], name="run_spec_hash"),
+            # The reconciler's sweep: succeeded runs whose series have no digest yet.
+            models.Index(fields=["-id"], name="run_undigested", condition=Q(state=State.SUCCEEDED, series_digest="")),
         ]
 
     def __str__(self) -> str:

@@ -13,7 +13,7 @@ from django.views.decorators.http import require_safe
 from experiments import run_search
 from experiments.api import run_paging
 from experiments.api.problems import Invalid
-from experiments.api.run_filters import OPERATORS, RunQuery, conditions
+from experiments.api.run_filters import RunQuery, conditions
 from experiments.models import Headline, Param, Project, Run
 from experiments.states import State
 
@@ -113,7 +113,7 @@ def _rest_of(given: QueryDict) -> QueryDict:
     for name in list(rest):
         values = [value for value in rest.getlist(name) if value]
         if values:
-            rest[name] = ",".join(values) if name in {"state", "experiment"} else values[-1]
+            rest.setlist(name, [",".join(values)] if name in {"state", "experiment"} else values)
         else:
             del rest[name]
     return rest
@@ -126,7 +126,7 @@ def _with_condition(given: QueryDict) -> str:
     rest.pop("cursor", None)
     if where not in _PLAIN and not where.startswith(("param.", "metric.")):
         where = f"param.{where}"
-    rest[f"{where}__{sign}" if sign in OPERATORS and where not in _PLAIN else where] = value
+    rest[f"{where}__{sign}" if sign else where] = value
     return rest.urlencode()
 
 
@@ -196,7 +196,7 @@ def _sort(given: QueryDict, key: str) -> dict[str, str]:
 def _chips(given: QueryDict) -> list[Chip]:
     chips = []
     for name, value in given.items():
-        if name.startswith(("param.", "metric.")) or name in _PLAIN:
+        if name.startswith(("param.", "metric.")) or name.partition("__")[0] in _PLAIN:
             field, _, operator = name.partition("__")
             text = f"{field.removeprefix('param.').removeprefix('metric.')} {SIGNS.get(operator, operator)} {value}"
             chips.append(Chip(text, f"?{_replaced(given, **{name: None, 'cursor': None})}"))

@@ -187,6 +187,33 @@ def test_an_idempotency_key_is_not_taken_for_another_submission(client: APIClien
     assert Experiment.objects.count() == 1
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"notes": "other"}, {"tags": ["b"]}, {"tags": ["a", "b"]}, {"priority": 7}, {"name": "other"}, {"seeds": [3]},
+     {"matrix": {"train.batch_size": [8]}}, {"pool": "lab"}],
+)  # fmt: skip
+@pytest.mark.parametrize("old", [False, True])
+def test_the_same_key_with_any_other_body_is_409(client: APIClient, change: dict[str, Any], old: bool) -> None:
+    body = {**BODY, "tags": ["a"], "notes": "n", "priority": 2, "seeds": [0]}
+    client.post(f"{API}/experiments/", body, HTTP_IDEMPOTENCY_KEY="k1")
+    if old:
+        Experiment.objects.update(request_digest="")  # stored by a version before digests
+    problem(client.post(f"{API}/experiments/", {**body, **change}, HTTP_IDEMPOTENCY_KEY="k1"), 409)
+    assert client.post(f"{API}/experiments/", body, HTTP_IDEMPOTENCY_KEY="k1").status_code == 201
+    respelled = {**body, "spec": {**body["spec"], "seed": 0}}
+    assert client.post(f"{API}/experiments/", respelled, HTTP_IDEMPOTENCY_KEY="k1").status_code == 201
+    assert Experiment.objects.count() == 1
+
+
+def test_the_same_key_for_another_project_is_409() -> None:
+    user = make_user()
+    make_project("a-first", editor=user), make_project("b-second", editor=user)
+    client = client_of(user)
+    for project, status in (("a-first", 201), ("b-second", 409)):
+        reply = client.post(f"{API}/experiments/", {**BODY, "project": project}, HTTP_IDEMPOTENCY_KEY="k")
+        assert reply.status_code == status
+
+
 def test_an_idempotency_key_belongs_to_its_user(client: APIClient) -> None:
     other = make_user()
     make_project(editor=other)
