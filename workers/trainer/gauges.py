@@ -34,6 +34,8 @@ class Stack:
 
     def head_norms(self, stacked: Tensor) -> Tensor:
         """Frobenius norm of each head's slice: [n, heads]."""
+        if not self.heads:
+            return stacked.new_zeros(len(stacked), 0)
         if self.by_rows:
             return torch.linalg.vector_norm(stacked.unflatten(1, (self.heads, -1)), dim=(2, 3))
         return torch.linalg.vector_norm(stacked.unflatten(2, (self.heads, -1)), dim=(1, 3))
@@ -127,8 +129,8 @@ def _norms(stacked: Tensor) -> Tensor:
 def _stacks(model: nn.Module) -> list[Stack]:
     found: dict[object, Stack] = {}
     for name, part in parts(model):
-        like = part.detach()
-        kind = (like.shape, like.dtype, like.device, part.heads, part.by_rows)
+        own = part.parameter
+        kind = (part.shape, own.dtype, own.device, part.heads, part.by_rows)
         stack = found.setdefault(kind, Stack([], [], part.heads, part.by_rows))
         stack.names.append(name)
         stack.weights.append(part)

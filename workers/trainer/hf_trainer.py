@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from workers.trainer.adapt import attach
+from workers.trainer.adapt.found import adapted_since
 from workers.trainer.grad_scale import unwrapped
 from workers.trainer.guarded import Guarded
 from workers.trainer.recording import Record, recording
@@ -23,7 +24,7 @@ def recording_trainer(trainer: Any, folder: Path | str) -> Iterator[None]:
     loss of all its micro-batches together, and norms after accumulation, without a loss scale, before clipping. No
     callback of the Trainer is called between the backward pass and clipping, so rows are taken where its
     `training_step` returns. Raises ValueError where the model has no attention that is known."""
-    if not describe(trainer.model):
+    if not describe(trainer.model) or adapted_since(trainer.model):
         attach(trainer.model)
     own = trainer.__dict__.get("training_step")  # somebody else may have put theirs there
     plain = trainer.training_step

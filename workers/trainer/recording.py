@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from experiments.spec import Record as RecordSpec
 from workers.protocol import Notice, Result, Started
 from workers.trainer.adapt import attach
+from workers.trainer.adapt.found import adapted_since
 from workers.trainer.columns import Columns
 from workers.trainer.folder import FolderSink
 from workers.trainer.gauges import Gauges, total_norm
@@ -169,7 +170,7 @@ def recording(
     there already is written over. `optimizer` may be wrapped (accelerate, DeepSpeed, a scheduler). A GradScaler is
     noticed by itself; name one that is not torch's as `scaler`. Raises ValueError where the model has no attention
     that is known or `optimizer` is none; once training has begun, nothing is raised."""
-    if not describe(model):
+    if not describe(model) or adapted_since(model):
         attach(model)
     inner = unwrapped(optimizer)
     if not hasattr(inner, "param_groups"):

@@ -37,7 +37,7 @@ def still(model: nn.Module) -> list[str]:
     return [
         name
         for name, site in attached(model).items()
-        if not any(part.parameter.requires_grad for part in site.parts.values())
+        if not any(part.parameter.requires_grad for part in [*site.parts.values(), *site.adapters.values()])
     ]
 
 
@@ -47,7 +47,7 @@ def parts(model: nn.Module) -> Iterator[tuple[str, Part]]:
         for matrix, weight in matrices(site).items():
             yield f"{name}/{matrix}", whole(weight, site.heads, by_rows=matrix == "W_o")
     for name, foreign in attached(model).items():
-        yield from ((f"{name}/{matrix}", part) for matrix, part in foreign.parts.items())
+        yield from ((f"{name}/{matrix}", part) for matrix, part in {**foreign.parts, **foreign.adapters}.items())
 
 
 def matrices(site: Attention) -> dict[str, nn.Parameter]:

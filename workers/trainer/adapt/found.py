@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from torch import nn
@@ -12,6 +12,7 @@ from torch import nn
 from workers.protocol import SiteInfo
 from workers.trainer.attention import Attention
 
+from .adapters import adapted, adapters, doubles
 from .layouts import UnknownLayout, parts_of
 from .parts import Part
 
@@ -29,6 +30,7 @@ class ForeignSite:
     kind: Literal["self", "cross"]
     module: nn.Module
     parts: Mapping[str, Part]
+    adapters: Mapping[str, Part] = field(default_factory=dict)  # the matrices of adapters, such as W_q/lora_A
 
     @property
     def heads(self) -> int:
@@ -59,8 +61,9 @@ def attach(model: nn.Module) -> Attached:
     sites: dict[str, ForeignSite] = {}
     skipped: dict[str, str] = {}
     modules = dict(model.named_modules())
+    known, apart = adapters(model), doubles(modules)
     for name, module in modules.items():
-        if isinstance(module, Attention):
+        if isinstance(module, Attention) or name in apart:
             continue
         try:
             parts = parts_of(module, modules.get(name.rpartition(".")[0]))
@@ -69,7 +72,8 @@ def attach(model: nn.Module) -> Attached:
             continue
         if parts is not None:
             called = name or ALONE
-            sites[called] = ForeignSite(called, _kind(name, module), module, parts)
+            parts, own = adapted(parts, known)
+            sites[called] = ForeignSite(called, _kind(name, module), module, parts, own)
     if not sites:
         why = "".join(f"; {name}: {reason}" for name, reason in skipped.items())
         raise ValueError(f"{type(model).__name__} has no attention that is known here{why}")
@@ -82,6 +86,16 @@ def attached(model: nn.Module) -> Mapping[str, ForeignSite]:
     """The sites that `attach` found in this model; none where it was not called."""
     found: Attached | None = model.__dict__.get(KEPT)
     return {} if found is None else found.sites
+
+
+def adapted_since(model: nn.Module) -> bool:
+    """Whether a layer has got an adapter after `attach`: what was found then is no longer what is applied."""
+    known = adapters(model)
+    return any(
+        part.adapter is None and id(part.parameter) in known
+        for site in attached(model).values()
+        for part in site.parts.values()
+    )
 
 
 def _kind(name: str, module: nn.Module) -> Literal["self", "cross"]:

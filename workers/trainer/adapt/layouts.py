@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from .adapters import unwrapped
 from .parts import Part, interleaved, stretch, whole
 
 SEPARATE = (
@@ -44,6 +45,8 @@ def parts_of(module: nn.Module, parent: nn.Module | None) -> dict[str, Part] | N
 def _multihead(module: nn.MultiheadAttention) -> dict[str, Part]:
     heads = module.num_heads
     own = dict(module.named_parameters())
+    if "out_proj.weight" not in own:
+        raise UnknownLayout("an adapter changes its matrices for the time of each call, so none of them can be read")
     output = {"W_o": whole(own["out_proj.weight"], heads, by_rows=False)}
     if "in_proj_weight" in own:
         return _thirds(own["in_proj_weight"], heads, heads, by_rows=True) | output
@@ -141,6 +144,7 @@ def _outputs(module: nn.Module, parent: nn.Module | None) -> Iterator[Any]:
 def matrix(layer: Any) -> tuple[nn.Parameter, bool] | None:
     """The weight of a linear layer, and whether its rows are what comes out: true of `Linear`, false of the
     `Conv1D` of GPT-2, which counts its outputs in `nf` and keeps [in, out]."""
+    layer = unwrapped(layer)
     weight = getattr(layer, "weight", None)
     if not isinstance(layer, nn.Module) or not isinstance(weight, nn.Parameter) or weight.ndim != 2:
         return None

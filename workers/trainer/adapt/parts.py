@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -12,36 +13,51 @@ from torch import Tensor, nn
 Pick = Callable[[Tensor], Tensor]
 
 
+class Effective(Protocol):
+    """A parameter that something adapts: what is applied in its place, and the gradient with respect to that."""
+
+    @property
+    def grad(self) -> Tensor | None: ...
+
+    def effective(self) -> Tensor: ...
+
+
 @dataclass(frozen=True)
 class Part:
     """One matrix: all of a parameter, or what `pick` takes of it. With `by_rows` a head owns rows (W_q of a
-    `Linear`, which keeps [out, in]), else columns (W_q of a `Conv1D`, W_o of a `Linear`)."""
+    `Linear`, which keeps [out, in]), else columns (W_q of a `Conv1D`, W_o of a `Linear`); `heads` is 0 where
+    no head owns anything. With an `adapter` it is the matrix that is applied, W + s·B·A of LoRA."""
 
     parameter: nn.Parameter
     heads: int
     by_rows: bool
     pick: Pick
+    adapter: Effective | None = None
 
     @property
     def grad(self) -> Tensor:
         """Its gradient. Zeros where there is none: no loss depends on the matrix."""
-        grad = self.parameter.grad
-        return torch.zeros_like(self.detach()) if grad is None else self.pick(grad)
+        grad = self._grad
+        return torch.zeros_like(self.pick(self.parameter.detach())) if grad is None else self.pick(grad)
 
     @property
     def has_grad(self) -> bool:
-        return self.parameter.grad is not None
+        return self._grad is not None
+
+    @property
+    def _grad(self) -> Tensor | None:
+        return self.adapter.grad if self.adapter else self.parameter.grad
 
     def scaled_with(self, parameters: set[int]) -> bool:
         """Whether an optimizer that owns these parameters, by identity, unscales its gradient."""
-        return id(self.parameter) in parameters
+        return self.adapter is None and id(self.parameter) in parameters
 
     @property
     def shape(self) -> torch.Size:
-        return self.detach().shape
+        return self.pick(self.parameter.detach()).shape
 
     def detach(self) -> Tensor:
-        return self.pick(self.parameter.detach())
+        return self.pick(self.adapter.effective() if self.adapter else self.parameter.detach())
 
     def head(self, tensor: Tensor, head: int) -> Tensor:
         """What head `head` owns of a tensor of this matrix's shape, such as `grad`."""

@@ -1,0 +1,174 @@
+"""Adapters around a linear layer (peft): the matrix that the layer applies, and the gradient with respect to it.
+
+A layer with an adapter keeps what it adapts as `base_layer`. What it applies is linear in its input, so one matrix
+W_eff says it all: W + s·B·A of LoRA, the rescaled one of DoRA, whatever a later library makes of it. Autograd knows
+∂L/∂A and ∂L/∂B only; ∂L/∂W_eff = dYᵀ·X is worked out in the backward pass from what goes in and what comes back. It
+costs a product and a matrix of W's size for each adapted layer, which is what training W would have cost.
+
+Shapes: N tokens, I columns in, O columns out; W is [O, I], of a Conv1D [I, O].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from workers.trainer.evaluating import evaluating
+
+from .parts import Part
+
+KEPT = "_attn_adapter"
+
+
+def unwrapped(layer: Any) -> Any:
+    """The layer that holds W: inside adapters, or the copy that is trained in place of the original."""
+    while True:
+        if _is_copied(layer):
+            copies = layer.modules_to_save
+            active = [name for name in _names(getattr(layer, "active_adapter", ())) if name in copies]
+            layer = copies[active[0]] if active and not _off(layer) else layer.original_module
+        elif isinstance(layer, nn.Module) and isinstance(getattr(layer, "base_layer", None), nn.Module):
+            layer = layer.base_layer
+        else:
+            return layer
+
+
+def _is_copied(layer: Any) -> bool:
+    """peft's `modules_to_save`: a copy is trained in place of the original."""
+    return isinstance(getattr(layer, "modules_to_save", None), nn.ModuleDict) and hasattr(layer, "original_module")
+
+
+def doubles(modules: Mapping[str, nn.Module]) -> set[str]:
+    """Names of what another module stands for: the originals, and the copies that are used in their place."""
+    found: set[str] = set()
+    for name, module in modules.items():
+        if _is_copied(module):
+            found |= {each for each in modules if f"{each}.".startswith(f"{name}.original_module.")}
+            found |= {f"{name}.modules_to_save.{copied}" for copied in module.modules_to_save}  # type: ignore[union-attr]
+    return found
+
+
+class Adapter:
+    """One adapted layer. `grad` is ∂L/∂W_eff, summed over backward passes as `.grad` is, and gone when the adapter's
+    own gradients are."""
+
+    def __init__(self, layer: Any) -> None:
+        self.layer = layer
+        base = unwrapped(layer)
+        self.weight: nn.Parameter = base.weight
+        self.by_rows = not isinstance(getattr(base, "nf", None), int)  # see layouts.matrix
+        self._sum: Tensor | None = None
+        self._pass = -1
+        layer.register_forward_hook(self._seen)
+
+    @property
+    def grad(self) -> Tensor | None:
+        return None if self._sum is None or not self._gradients() else self._sum
+
+    @property
+    def own(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """The adapter's parameters as `lora_A`, or `lora_A/<adapter>` where there are several adapters."""
+        inner = [(name.split("."), each) for name, each in self.layer.named_parameters() if "base_layer" not in name]
+        adapters = {path[1] for path, _ in inner if len(path) > 1}
+        for path, parameter in inner:
+            yield "/".join(path[: 2 if len(adapters) > 1 else 1]), parameter
+
+    @torch.no_grad()
+    def effective(self) -> Tensor:
+        """W_eff, laid out as W is."""
+        layer, weight = self.layer, self.weight.detach()
+        if getattr(layer, "merged", False) or _off(layer):
+            return weight
+        active = [name for name in _names(layer.active_adapters) if name in getattr(layer, "lora_A", ())]
+        variants = getattr(layer, "lora_variant", None) or {}
+        if hasattr(layer, "lora_A") and not any(name in variants for name in active):
+            return sum((layer.get_delta_weight(name).to(weight) for name in active), weight)
+        return self._applied()
+
+    def _applied(self) -> Tensor:
+        """Whatever the adapter does, from what comes out: f(1) − f(0)."""
+        weight = self.weight
+        size = weight.shape[1 if self.by_rows else 0]
+        one = torch.eye(size, device=weight.device, dtype=weight.dtype)
+        with evaluating(self.layer), torch.autocast(weight.device.type, enabled=False):
+            # Past the hooks of others, who would take this for a step of training.
+            applied: Tensor = self.layer.forward(one) - self.layer.forward(torch.zeros_like(one))  # IO
+        return applied.T if self.by_rows else applied
+
+    def _gradients(self) -> list[Tensor]:
+        return [each.grad for _, each in self.own if each.grad is not None]
+
+    def _seen(self, _layer: nn.Module, args: tuple[Any, ...], out: Any) -> None:
+        if not args or not isinstance(args[0], Tensor) or not isinstance(out, Tensor) or not out.requires_grad:
+            return
+        if not torch._C._functorch.is_functorch_wrapped_tensor(out):  # no training: a transform of torch.func
+            out.register_hook(partial(self._add, args[0].detach()))
+
+    @torch.no_grad()
+    def _add(self, x: Tensor, d_y: Tensor) -> None:
+        """Instruments never end a training: what cannot be worked out is not there."""
+        try:
+            ends = [each.flatten(0, -2) if each.ndim > 1 else each[None] for each in (x, d_y.detach())]  # NI, NO
+            wide = torch.float64 if d_y.dtype == torch.float64 else torch.float32
+            x_NI, d_NO = (each.to(wide) for each in ends)
+            with torch.autocast(d_y.device.type, enabled=False):
+                found = d_NO.T @ x_NI if self.by_rows else x_NI.T @ d_NO
+            self._sum = found if self._sum is None or self._begins() else self._sum + found
+        except (RuntimeError, IndexError, AttributeError):
+            self._sum = None
+        self._pass = torch._C._current_graph_task_id()
+
+    def _begins(self) -> bool:
+        """Whether gradients start anew with this backward pass: the adapter's own were dropped or zeroed."""
+        return self._pass != torch._C._current_graph_task_id() and not any(
+            bool(gradient.any()) for gradient in self._gradients()
+        )
+
+
+def _off(layer: Any) -> bool:
+    return bool(getattr(layer, "disable_adapters", False))
+
+
+def _names(active: Any) -> list[str]:
+    return [active] if isinstance(active, str) else list(active)
+
+
+def adapters(model: nn.Module) -> dict[int, Adapter]:
+    """Every adapted linear layer of a model, by the identity of its W."""
+    found: dict[int, Adapter] = {}
+    for module in model.modules():
+        base = getattr(module, "base_layer", None)
+        weight = getattr(base, "weight", None)
+        if isinstance(base, nn.Module) and isinstance(weight, nn.Parameter) and weight.ndim == 2:
+            found[id(weight)] = _of(module, weight)
+    return found
+
+
+def _of(layer: nn.Module, weight: nn.Parameter) -> Adapter:
+    """One a layer, however often a model is attached to."""
+    known: Adapter | None = layer.__dict__.get(KEPT)
+    if known is None or known.weight is not weight:
+        known = layer.__dict__[KEPT] = Adapter(layer)
+    return known
+
+
+def adapted(parts: dict[str, Part], known: dict[int, Adapter]) -> tuple[dict[str, Part], dict[str, Part]]:
+    """Parts whose layer has an adapter, as their effective matrices; and the adapters' own matrices, as
+    `W_q/lora_A`, or `W_qkv/lora_A` where the layer holds several."""
+    effective, own = dict(parts), dict[str, Part]()
+    for key in dict.fromkeys(id(part.parameter) for part in parts.values()):
+        if adapter := known.get(key):
+            names = [name for name, part in parts.items() if id(part.parameter) == key]
+            effective |= {name: replace(parts[name], adapter=adapter) for name in names}
+            layer = "W_" + "".join(name.removeprefix("W_") for name in names)
+            own |= {f"{layer}/{name}": Part(each, 0, True, _flat) for name, each in adapter.own}
+    return effective, own
+
+
+def _flat(tensor: Tensor) -> Tensor:
+    return tensor.flatten(1) if tensor.ndim > 1 else tensor[None]
