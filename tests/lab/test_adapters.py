@@ -317,3 +317,45 @@ def test_other_adapters_count_through_what_they_apply(config: str, tmp_path: Pat
     assert moved > 0
     assert found[f"update_ratio/{site}/W_q"][0] == pytest.approx(moved.item(), rel=1e-3)
     assert found[f"grad_norm/{site}/W_q"][0] > 0
+
+
+def test_a_pass_that_leaves_no_gradients_adds_none() -> None:
+    """A gradient penalty, or a look at what reaches the input."""
+    plain = base("llama")
+    model = with_adapter(plain, "llama")
+    attach(model)
+    name = f"grad_norm/base_model.model.{SITES['llama']}/W_q"
+    wanted = gradients(plain, applied(model, plain, "llama"))["layers.0.self_attn.q_proj.weight"].norm().item()
+    norm = dict(model.named_parameters())["base_model.model.norm.weight"].requires_grad_()
+    torch.autograd.grad(loss_of(model), norm)
+    q_out = dict(model.named_parameters())["base_model.model.embed_tokens.weight"].requires_grad_()
+    torch.autograd.grad(loss_of(model), q_out)
+    loss_of(model).backward()
+    torch.autograd.grad(loss_of(model), q_out)
+    assert measured(model)[name] == pytest.approx(wanted, rel=1e-5)
+
+
+def test_a_layer_that_is_used_twice_and_a_copy_of_a_model_have_their_own_sums() -> None:
+    plain = base("llama")
+    model = with_adapter(plain, "llama")
+    attach(model)
+    twin = copy.deepcopy(model)
+    (loss_of(twin) + loss_of(twin)).backward()
+    name = f"grad_norm/base_model.model.{SITES['llama']}/W_q"
+    wanted = gradients(plain, applied(model, plain, "llama"))["layers.0.self_attn.q_proj.weight"].norm().item()
+    assert measured(twin)[name] == pytest.approx(2 * wanted, rel=1e-5)
+    assert measured(model)[name] == 0
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_recomputed_layers_count_once(reentrant: bool) -> None:
+    plain = base("llama")
+    model = with_adapter(plain, "llama")
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": reentrant})
+    model.enable_input_require_grads()
+    model.train()
+    attach(model)
+    loss_of(model).backward()
+    name = f"grad_norm/base_model.model.{SITES['llama']}/W_q"
+    wanted = gradients(plain, applied(model, plain, "llama"))["layers.0.self_attn.q_proj.weight"].norm().item()
+    assert measured(model)[name] == pytest.approx(wanted, rel=1e-5)

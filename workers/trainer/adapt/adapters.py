@@ -63,7 +63,9 @@ class Adapter:
         self.weight: nn.Parameter = base.weight
         self.by_rows = not isinstance(getattr(base, "nf", None), int)  # see layouts.matrix
         self._sum: Tensor | None = None
-        self._pass = -1
+        self._found: Tensor | None = None  # of the pass that runs
+        self._pass, self._anew = -1, True
+        self._hooked: set[int] = set()
         layer.register_forward_hook(self._seen)
 
     @property
@@ -106,28 +108,41 @@ class Adapter:
     def _seen(self, _layer: nn.Module, args: tuple[Any, ...], out: Any) -> None:
         if not args or not isinstance(args[0], Tensor) or not isinstance(out, Tensor) or not out.requires_grad:
             return
-        if not torch._C._functorch.is_functorch_wrapped_tensor(out):  # no training: a transform of torch.func
-            out.register_hook(partial(self._add, args[0].detach()))
+        if torch._C._functorch.is_functorch_wrapped_tensor(out):  # no training: a transform of torch.func
+            return
+        for _, parameter in self.own:
+            if parameter.requires_grad and id(parameter) not in self._hooked:
+                self._hooked.add(id(parameter))
+                parameter.register_post_accumulate_grad_hook(self._accumulated)
+        out.register_hook(partial(self._add, args[0].detach()))
 
     @torch.no_grad()
     def _add(self, x: Tensor, d_y: Tensor) -> None:
-        """Instruments never end a training: what cannot be worked out is not there."""
+        """One call of the layer. Instruments never end a training: what cannot be worked out is not there."""
+        now = torch._C._current_graph_task_id()
+        if now != self._pass:
+            self._pass, self._found = now, None
+            self._anew = not any(bool(gradient.any()) for gradient in self._gradients())  # dropped, or zeroed
         try:
-            ends = [each.flatten(0, -2) if each.ndim > 1 else each[None] for each in (x, d_y.detach())]  # NI, NO
-            wide = torch.float64 if d_y.dtype == torch.float64 else torch.float32
-            x_NI, d_NO = (each.to(wide) for each in ends)
-            with torch.autocast(d_y.device.type, enabled=False):
-                found = d_NO.T @ x_NI if self.by_rows else x_NI.T @ d_NO
-            self._sum = found if self._sum is None or self._begins() else self._sum + found
+            found = self._product(x, d_y.detach())
+            self._found = found if self._found is None else self._found + found
         except (RuntimeError, IndexError, AttributeError):
-            self._sum = None
-        self._pass = torch._C._current_graph_task_id()
+            self._found = None
 
-    def _begins(self) -> bool:
-        """Whether gradients start anew with this backward pass: the adapter's own were dropped or zeroed."""
-        return self._pass != torch._C._current_graph_task_id() and not any(
-            bool(gradient.any()) for gradient in self._gradients()
-        )
+    def _product(self, x: Tensor, d_y: Tensor) -> Tensor:
+        wide = torch.float64 if d_y.dtype == torch.float64 else torch.float32
+        flat = [each.flatten(0, -2) if each.ndim > 1 else each[None] for each in (x, d_y)]
+        x_NI, d_NO = (each.to(wide) for each in flat)
+        with torch.autocast(d_y.device.type, enabled=False):
+            return d_NO.T @ x_NI if self.by_rows else x_NI.T @ d_NO
+
+    @torch.no_grad()
+    def _accumulated(self, _parameter: Tensor) -> None:
+        """A gradient of the adapter's own has been added to. A pass that adds to none, as `torch.autograd.grad` makes,
+        adds nothing here either."""
+        if self._found is not None and self._pass == torch._C._current_graph_task_id():
+            self._sum = self._found if self._sum is None or self._anew else self._sum + self._found
+            self._found = None
 
 
 def _off(layer: Any) -> bool:
