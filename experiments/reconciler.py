@@ -59,6 +59,7 @@ class Reconciler:
         if self._monotonic() >= self._seal_after:
             self._seal_after = self._monotonic() + SEAL_EVERY_S
             seal_leftovers()
+            digest_leftovers(self._monotonic)
             alarms.tell()
         if self._monotonic() >= self._retain_after and not retention.sweep() + shipping.sweep():
             self._retain_after = self._monotonic() + RETAIN_EVERY_S
@@ -104,6 +105,19 @@ def seal_leftovers(limit: int = 50) -> int:
     for run_id in runs:
         lifecycle.seal_finished(run_id)
     return len(runs)
+
+
+def digest_leftovers(monotonic: Callable[[], float] = time.monotonic, limit: int = 20) -> int:
+    """Digest the newest succeeded runs that have no digest: those of versions before digests, and those whose worker
+    died. Stops after a second, since other duties wait. Returns how many."""
+    undigested = Run.objects.filter(state=State.SUCCEEDED, series_digest="").order_by("-id")
+    began, done = monotonic(), 0
+    for run_id in undigested.values_list("pk", flat=True)[:limit]:
+        lifecycle.keep_digest(run_id)
+        done += 1
+        if monotonic() - began > 1:
+            break
+    return done
 
 
 def ring_for_ready() -> int:

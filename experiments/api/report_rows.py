@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from pydantic import BaseModel, Field
@@ -11,6 +12,7 @@ from experiments.verdicts.evidence import Pool
 from experiments.verdicts.judge import Finding, Values, Verdict, plain_interval
 from experiments.verdicts.report import Comparison, Report, Variant
 from experiments.verdicts.rules import Kind, Result, Term
+from experiments.verdicts.sameness import Alarm
 from experiments.verdicts.verdict import Judged
 
 
@@ -107,6 +109,16 @@ class VerdictAnswer(BaseModel):
     shown: list[ShownRow]
 
 
+class AlarmRow(BaseModel):
+    """Variants that are one: `same_training` where a varied field has no part in the training, `identical` where the
+    recorded series are equal to the bit although the specs differ."""
+
+    kind: str
+    fields: list[str]
+    variants: list[str]
+    text: str
+
+
 class ReportAnswer(BaseModel):
     """One series of an experiment: variants × seeds."""
 
@@ -117,9 +129,12 @@ class ReportAnswer(BaseModel):
     variants: list[VariantRow]
     tests: list[TestRow]
     verdict: VerdictAnswer | None
+    alarms: list[AlarmRow]
 
 
-def report_answer(experiment_id: int, found: Report, verdict: VerdictAnswer | None) -> ReportAnswer:
+def report_answer(
+    experiment_id: int, found: Report, verdict: VerdictAnswer | None, alarms: list[Alarm]
+) -> ReportAnswer:
     return ReportAnswer(
         experiment=experiment_id,
         metric=found.metric,
@@ -128,6 +143,7 @@ def report_answer(experiment_id: int, found: Report, verdict: VerdictAnswer | No
         variants=[_variant(one) for one in found.variants],
         tests=[_test(found, one) for one in found.tests],
         verdict=verdict,
+        alarms=[AlarmRow(**dataclasses.asdict(alarm)) for alarm in alarms],
     )
 
 

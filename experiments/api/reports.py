@@ -16,6 +16,7 @@ from experiments.states import State
 from experiments.submission import MAX_SEEDS, Seed
 from experiments.verdicts.judge import judge
 from experiments.verdicts.report import report
+from experiments.verdicts.sameness import alarms_of
 from experiments.verdicts.verdict import preset_verdict, rule_of
 
 from .access import editable_experiment, person, visible_experiment
@@ -44,7 +45,7 @@ class ExperimentReport(View[ReportQuery]):
         found, pool = report(experiment, request.user, self.params.metric)
         rule = rule_of(experiment)
         verdict = verdict_rows(judge(rule, pool.of(rule)), pool) if rule else None
-        return answer(report_answer(experiment.pk, found, verdict))
+        return answer(report_answer(experiment.pk, found, verdict, alarms_of(experiment)))
 
 
 class PresetVerdict(View[Query]):

@@ -3,7 +3,7 @@
 from .asking import param_text, request_cancel, retry, submit
 from .checkpoints import fall_back, publish_checkpoint, seal
 from .claims import Claim, Held
-from .expiry import expire, seal_finished
+from .expiry import expire, keep_digest, seal_finished
 from .forking import fork
 from .growing import TooMany, append_seeds
 from .holding import (
@@ -50,6 +50,7 @@ __all__ = [
     "fall_back",
     "fork",
     "idle_slots",
+    "keep_digest",
     "param_text",
     "publish_checkpoint",
     "register_worker",

@@ -33,6 +33,20 @@ def seal_finished(run_id: int) -> None:
     for group in Group.objects.filter(run_id=run_id, rows__gt=F("sealed")).defer("stats"):
         while _seal_one(run_id, group.pk):
             pass
+    keep_digest(run_id)
+
+
+def keep_digest(run_id: int) -> None:
+    """Store the digest of a succeeded run's series, where there is none yet; a later sweep tries again where its
+    points cannot be read."""
+    mine = Run.objects.filter(pk=run_id, state=State.SUCCEEDED, series_digest="")
+    if not mine.exists():
+        return
+    try:
+        found = store.digest(run_id)
+    except store.Unreadable:
+        return
+    mine.update(series_digest=found)
 
 
 def _seal_one(run_id: int, group_id: int) -> bool:

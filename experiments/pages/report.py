@@ -17,6 +17,7 @@ from experiments.models import Experiment
 from experiments.presets import presets
 from experiments.verdicts.judge import Verdict, judge
 from experiments.verdicts.report import Comparison, Report, Variant, report
+from experiments.verdicts.sameness import alarms_of
 from experiments.verdicts.verdict import rule_of
 
 from .access import experiment_or_404, may_edit, require_editor
@@ -44,6 +45,7 @@ def section(request: HttpRequest, experiment: Experiment) -> dict[str, Any]:
     tests = {one.variant: one for one in found.tests}
     return {
         "report": found,
+        "alarms": alarms_of(experiment),
         "rows": [_row(found, at, one, tests.get(at)) for at, one in enumerate(found.variants)],
         "verdict": verdict,
         "verdict_slug": _SLUG.get(verdict.result, verdict.result) if verdict else "",

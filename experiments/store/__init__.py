@@ -2,6 +2,7 @@
 
 from .catalogue import SeriesInfo, catalogue
 from .choice import Chosen, Thinned, choose
+from .digest import digest
 from .heatmap import Grid, grid
 from .latest import last_values
 from .objects import remove as remove_object
@@ -26,6 +27,7 @@ __all__ = [
     "append",
     "catalogue",
     "choose",
+    "digest",
     "drop_some",
     "forget_parcels",
     "grid",

@@ -31,7 +31,7 @@ class Variant:
     @property
     def label(self) -> str:
         """What tells it apart, as short as that goes."""
-        return ", ".join(_short(path, value) for path, value in self.params.items()) or "as it stands"
+        return label_of(self.params)
 
     @property
     def found(self) -> Sample | None:
@@ -126,6 +126,11 @@ def _usual(ruled: Sequence[str], recorded: Sequence[str]) -> str:
         if name in recorded:
             return name
     return ruled[0] if ruled else "loss/total"
+
+
+def label_of(params: Mapping[str, Any]) -> str:
+    """What tells a variant apart, as short as that goes."""
+    return ", ".join(_short(path, value) for path, value in params.items()) or "as it stands"
 
 
 def _short(path: str, value: Any) -> str:
