@@ -471,7 +471,7 @@ def test_a_broken_instrument_is_one_warning_and_the_training_goes_on(
     assert all(torch.equal(value, ends[1][name]) for name, value in ends[0].items())
     told = [str(one.message) for one in warned if "recording:" in str(one.message)]
     assert len(told) == 1
-    assert "from step" in told[0]
+    assert "from step 0 on there is no" in told[0]
     if broken != "sink":
         found = rows(tmp_path)
         assert found["step"] == [0, 1, 2, 3]
@@ -485,3 +485,32 @@ def test_wrong_use_is_refused_before_training_begins(tmp_path: Path) -> None:
         pass
     with pytest.raises(ValueError, match="not an optimizer"), recording(model(), tmp_path, "adam"):
         pass
+
+
+def test_nothing_is_raised_where_warnings_are_errors(tmp_path: Path) -> None:
+    net = model()
+    with warnings.catch_warnings(), recording(net, tmp_path, sgd(net.parameters())) as record:
+        warnings.simplefilter("error")
+        record(torch.ones(3))
+    assert "from step 0 on there is no loss/total" in (tmp_path / "log.txt").read_text()
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_record_after_the_step_is_told_once(late: bool, tmp_path: Path) -> None:
+    """Its update ratios would be those of the next step."""
+    net = model()
+    optimizer = sgd(net.parameters())
+    with warnings.catch_warnings(record=True) as warned, recording(net, tmp_path, optimizer) as record:
+        warnings.simplefilter("always")
+        for _ in range(4):
+            optimizer.zero_grad()
+            loss = net(torch.randn(2, 5, 16)).square().mean()
+            loss.backward()
+            if not late:
+                record(loss)
+            optimizer.step()
+            if late:
+                record(loss)
+    told = [str(one.message) for one in warned if "a backward pass ran" in str(one.message)]
+    assert len(told) == late
+    assert rows(tmp_path)["step"] == [0, 1, 2, 3]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -29,8 +30,8 @@ class Guarded:
             return instead
 
     def warn(self, text: str) -> None:
-        warnings.warn(f"recording: {text}", RuntimeWarning, stacklevel=2)
-        try:
+        """Also where warnings are errors, and where the folder itself is what is broken."""
+        with suppress(Exception):
             self.log(text)
-        except Exception:  # the folder itself may be what is broken
-            return
+        with suppress(Warning):
+            warnings.warn(f"recording: {text}", RuntimeWarning, stacklevel=2)

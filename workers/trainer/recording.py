@@ -39,6 +39,7 @@ class Waiting:
     norms: tuple[Tensor, Tensor]  # of the gradients that the optimizer owns, and of the others
     factor: Tensor | None
     unseen: tuple[str, ...]
+    passes: int  # backward passes before it
 
 
 class Record:
@@ -58,6 +59,7 @@ class Record:
         self.device = next(model.parameters()).device
         self._highest = start_step
         self._waiting: Waiting | None = None
+        self._told_late = False
         self._scale: Tensor | None = None  # that the last unscaled gradients had
         self._own = {id(each) for group in self.optimizer.param_groups for each in group["params"]}
         names = [*TRAIN, *self.gauges.names]
@@ -65,7 +67,9 @@ class Record:
         self._parts = dict(parts(model))
         self._columns = Columns(names, self._parts, self._own, self.device)
         self._stop = listen(Listener(self.optimizer, self._unscaled, self._completed))
-        self._hook = self.optimizer.register_step_post_hook(self._completed) if hooked(self.optimizer) else None
+        self._hook = self.optimizer.register_step_post_hook(self._stepped) if hooked(self.optimizer) else None
+        self._passes = 0  # backward passes that have reached the first parameter
+        self._counter = self._counted()
 
     def __call__(self, loss: Tensor | float, step: int | None = None, *, scaler: Any = None) -> None:
         with torch.no_grad():
@@ -74,8 +78,9 @@ class Record:
             self.guarded("row", lambda: self._take(loss, step, scaler or self.scaler), None)
 
     def close(self) -> None:
-        if self._hook is not None:
-            self._hook.remove()
+        for hook in (self._hook, self._counter):
+            if hook is not None:
+                hook.remove()
         self._stop()
         self._completed()
         self.guarded("row", self._end, None)
@@ -84,14 +89,14 @@ class Record:
         now = self.step if step is None else int(step)
         if now < self.step:
             self.guarded.warn(f"step {now} was told after step {self.step - 1}: rows stand in the order of the calls")
-        self.step = self.guarded.step = now + 1
+        self.step, self.guarded.step = now + 1, now
         nothing = torch.full((), math.nan, device=self.device)
         total = self.guarded("grad_norm/total", self._total, (nothing, nothing))
         self.guarded("norm of single matrices", self.gauges.before, None)
         told = self.guarded("loss/total", lambda: self._number(loss), nothing)
         lr = self.guarded("lr", lambda: self._number(self.optimizer.param_groups[0]["lr"]), nothing)
         unseen = tuple(name for name, part in self._parts.items() if not part.has_grad)
-        self._waiting = Waiting(now, told, lr, total, self._factor(scaler), unseen)
+        self._waiting = Waiting(now, told, lr, total, self._factor(scaler), unseen, self._passes)
 
     def _number(self, value: Tensor | float) -> Tensor:
         """A single number on the device, made there where it came from the host."""
@@ -122,7 +127,26 @@ class Record:
         if self._waiting is not None and self._waiting.factor is None:
             self._waiting.factor = 1 / scale
 
-    def _completed(self, *_: object) -> None:
+    def _counted(self) -> Any:
+        """Count backward passes at one parameter."""
+
+        def count(_parameter: Tensor) -> None:
+            self._passes += 1
+
+        owned = (each for group in self.optimizer.param_groups for each in group["params"])
+        first = next((each for each in owned if each.requires_grad and each.is_leaf), None)
+        return first.register_post_accumulate_grad_hook(count) if first is not None else None
+
+    def _stepped(self, *_: object) -> None:
+        if self._waiting is not None and self._waiting.passes != self._passes and not self._told_late:
+            self._told_late = True
+            self.guarded.warn(
+                f"a backward pass ran between record(loss) of step {self._waiting.step} and the optimizer's step: its "
+                "norms are of the gradients before, its update ratios of the step after; call record before the step"
+            )
+        self._completed()
+
+    def _completed(self) -> None:
         """The optimizer has stepped, or will not: the row that waits, if one does, is complete."""
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
@@ -130,6 +154,7 @@ class Record:
                 self.guarded("row", lambda: self._write(waiting), None)
 
     def _write(self, waiting: Waiting) -> None:
+        self.guarded.step = waiting.step
         empty = torch.full((len(self.gauges.names),), math.nan, device=self.device)
         matrices = self.guarded("norm of single matrices", self.gauges.after, empty).to(self.device)
         factor, outside = self._factors(waiting)
