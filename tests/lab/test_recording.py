@@ -514,3 +514,47 @@ def test_a_record_after_the_step_is_told_once(late: bool, tmp_path: Path) -> Non
     told = [str(one.message) for one in warned if "a backward pass ran" in str(one.message)]
     assert len(told) == late
     assert rows(tmp_path)["step"] == [0, 1, 2, 3]
+
+
+def test_lora_under_the_trainer_of_transformers_is_recorded(tmp_path: Path) -> None:
+    pytest.importorskip("accelerate")
+    library = transformers()
+    peft = pytest.importorskip("peft")
+    torch.manual_seed(0)
+    data = [{"input_ids": torch.randint(3, 40, (8,)), "labels": torch.randint(3, 40, (8,))} for _ in range(24)]
+    config = library.AutoConfig.for_model("gpt2", n_embd=32, n_layer=1, n_head=4, n_positions=16, **foreign.TOKENS)
+    plain = library.AutoModelForCausalLM.from_config(config)
+    options = library.TrainingArguments(
+        output_dir=str(tmp_path / "out"),
+        per_device_train_batch_size=2,
+        gradient_accumulation_steps=2,
+        max_grad_norm=0.05,
+        max_steps=4,
+        learning_rate=1e-2,
+        save_strategy="no",
+        report_to=[],
+        use_cpu=True,
+        disable_tqdm=True,
+    )
+    given = peft.LoraConfig(r=4, target_modules=["c_attn"], fan_in_fan_out=True)
+    tuned = peft.get_peft_model(plain, given)
+    trainer = library.Trainer(model=tuned, args=options, train_dataset=data)
+    clipped = trainer.accelerator.clip_grad_norm_
+    told: list[dict[str, float]] = []
+    site, matrices = "base_model.model.transformer.h.0.attn", ("lora_A", "lora_B")
+
+    def clip(*args: Any, **kwargs: Any) -> Any:
+        own = dict(tuned.named_parameters())
+        grads = {matrix: own[f"{site}.c_attn.{matrix}.default.weight"].grad.double() for matrix in matrices}
+        total = math.sqrt(sum(grad.square().sum().item() for grad in grads.values()))
+        norms = {f"grad_norm/{site}/W_qkv/{matrix}": grad.norm().item() for matrix, grad in grads.items()}
+        told.append({"grad_norm/total": total, **norms})
+        return clipped(*args, **kwargs)
+
+    trainer.accelerator.clip_grad_norm_ = clip
+    with recording_trainer(trainer, tmp_path / "rows"):
+        trainer.train()
+    found = rows(tmp_path / "rows")
+    same(found, told)
+    for series in ("grad_norm", "update_ratio"):
+        assert min(found[f"{series}/{site}/W_q"]) > 0
