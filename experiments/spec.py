@@ -174,6 +174,7 @@ TASKS: dict[str, type[Spec]] = {
 }
 _DATASETS = {"scenes", "digit-scenes", "coco", "digits", "pointer", "roles", "text"}
 _TAGS = {*_DATASETS, *TASKS}
+MOST_ERRORS = 100  # told of one spec
 HASHED = 1  # raised whenever a default changes its meaning: hashes leave defaults out
 
 
@@ -188,7 +189,7 @@ def parse_spec(raw: object, *, stored: bool = False) -> Spec:
     try:
         return TASKS.get(task, PluginSpec).model_validate(raw, context={"stored": stored})
     except ValidationError as error:
-        raise SpecError([_field_error(item, raw) for item in error.errors()]) from None
+        raise SpecError([_field_error(item, raw) for item in error.errors()[:MOST_ERRORS]]) from None
 
 
 def resolved(spec: Spec) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from .spec import FieldError, Spec, SpecError, content_hash, parse_spec, resolve
 
 MAX_SEEDS = 1000
 MAX_DIMENSIONS = 12
+MAX_OVERRIDES = 500  # more than a spec has fields
 
 
 class SubmissionError(ValueError):
@@ -46,7 +47,7 @@ class Submission(BaseModel):
     project: str | None = Field(None, max_length=64)
     preset: str | None = None
     spec: dict[str, Any] | None = None
-    overrides: dict[str, Any] = {}
+    overrides: dict[str, Any] = Field({}, max_length=MAX_OVERRIDES)
     matrix: dict[str, list[Any]] = Field({}, max_length=MAX_DIMENSIONS)
     seeds: list[Seed] = Field([], max_length=MAX_SEEDS)
     priority: Annotated[int, BeforeValidator(lambda value: scalar(value, int))] = Field(0, ge=-100, le=100)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import IO, Any
 
 import orjson
@@ -18,6 +19,7 @@ ARROW = "application/vnd.apache.arrow.stream"
 CSV = "text/csv"
 PARQUET = "application/vnd.apache.parquet"
 MAX_DEPTH = 32
+MAX_TWICE = 20  # names told that stand twice
 
 
 def to_json(data: Any) -> bytes:
@@ -72,7 +74,7 @@ class BoundedJson(JSONParser):
         except orjson.JSONDecodeError as error:
             raise ParseError(f"not valid JSON: {error}") from None
         _refuse_unstorable(data)
-        if errors := list(_named_twice(_pairs(body))):
+        if errors := list(islice(_named_twice(_pairs(body)), MAX_TWICE)):
             raise NamedTwice(errors)
         return data
 
@@ -87,7 +89,7 @@ class NamedTwice(ParseError):
 
     def __init__(self, errors: list[FieldError]) -> None:
         self.errors = errors
-        super().__init__("; ".join(error.message for error in errors[:20]))
+        super().__init__("; ".join(error.message for error in errors))
 
 
 class _Members(list[tuple[str, Any]]):

@@ -11,8 +11,11 @@ from django.db.models import Count, Q
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_POST, require_safe
+from pydantic import Field
 
 from experiments import lifecycle
+from experiments.api.problems import Invalid
+from experiments.api.query import Query
 from experiments.models import Experiment, Headline, Project, Run
 from experiments.presets import presets
 from experiments.states import State
@@ -24,17 +27,35 @@ PAGE_SIZE = 30
 SHOWN_METRICS = ("loss/total", "eval/mask_iou", "eval/box_iou", "eval/presence", "eval/accuracy")
 
 
+class ListView(Query):
+    """What the list takes from its address; anything else is refused, as REST does it."""
+
+    project: str | None = Field(None, max_length=64)
+    q: str | None = Field(None, max_length=200)
+    page: int | None = Field(None, ge=1)
+    part: str | None = None
+
+
 @require_safe
 def experiment_list(request: HttpRequest) -> HttpResponse:
-    wanted = Q()
-    if project := request.GET.get("project"):
-        wanted &= Q(project__name=project)
-    if text := request.GET.get("q"):
-        wanted &= Q(name__icontains=text[:200]) | Q(preset__icontains=text[:64])
+    wanted, problems = Q(), []
+    try:
+        view = ListView.read(request.GET)
+    except Invalid as error:
+        problems, wanted, view = error.errors, Q(pk__in=[]), ListView()
+    if view.project:
+        wanted &= Q(project__name=view.project)
+    if view.q:
+        wanted &= Q(name__icontains=view.q) | Q(preset__icontains=view.q[:64])
     rows = Experiment.objects.visible_to(request.user).filter(wanted).select_related("project", "created_by")
     page = Paginator(rows.defer("spec"), PAGE_SIZE).get_page(request.GET.get("page"))
     add_counts(page.object_list)
-    context = {"page": page, "view": request.GET, "projects": Project.objects.visible_to(request.user).distinct()}
+    context = {
+        "page": page,
+        "view": request.GET,
+        "problems": problems,
+        "projects": Project.objects.visible_to(request.user).distinct(),
+    }
     part = request.GET.get("part") == "rows"
     response = render(request, "pages/experiment_rows.html" if part else "pages/experiments.html", context)
     response["X-Next-Poll"] = "4"

@@ -153,3 +153,26 @@ def test_the_fork_page_starts_a_run_and_says_what_is_wrong(editor: Any, parent: 
     assert (done.status_code, child.state, child.spec["optimizer"]["lr"]) == (302, State.QUEUED, 0.002)
     assert f"#{child.pk}</a> at 5" in browser.get(f"/runs/{parent.pk}/").content.decode()
     assert f"#{parent.pk}</a> at step 5" in browser.get(f"/runs/{child.pk}/").content.decode()
+
+
+def test_a_run_whose_stored_spec_would_be_refused_today_can_be_seen_forked_and_given_seeds(
+    client: APIClient, editor: Any, parent: Run
+) -> None:
+    parent.spec["optimizer"]["warmup_steps"] = 100
+    parent.spec["model"]["attention"] |= {"variant": "no_q", "frozen": ["W_q"]}
+    parent.save(update_fields=["spec"])
+    reply = fork(client, parent, overrides={"optimizer.lr": 0.01})
+    assert reply.status_code == 201, reply.content
+    spec = Run.objects.get(pk=reply.json()["id"]).spec
+    assert spec["optimizer"] == {**parent.spec["optimizer"], "lr": 0.01}
+    assert spec["model"] == parent.spec["model"]
+    assert pointers(fork(client, parent, overrides={"train.steps": 30})) == [
+        "/spec/optimizer/warmup_steps", "/spec/model/attention/frozen",
+    ]  # fmt: skip
+    (added,) = lifecycle.append_seeds(parent.experiment_id, [7], editor, max_runs=100)
+    assert {**added.spec, "seed": parent.seed} == parent.spec
+    pages = Client()
+    pages.force_login(editor)
+    for address in (f"/runs/{parent.pk}/", f"/experiments/{parent.experiment_id}/", f"/runs/{parent.pk}/fork/"):
+        assert pages.get(address).status_code == 200, address
+    assert pages.get(f"/experiments/new/?from={parent.experiment_id}").status_code == 200

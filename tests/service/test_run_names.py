@@ -80,3 +80,12 @@ def test_the_filter_form_drops_no_comparison(client: Client, user: Any) -> None:
     client.force_login(user)
     where = client.get("/runs/", {"where": "tag", "sign": "ne", "value": "x"})
     assert where["Location"].endswith("?tag__ne=x")
+
+
+def test_the_list_of_experiments_refuses_what_it_does_not_know(client: Client, user: Any) -> None:
+    client.force_login(user)
+    html = client.get("/experiments/", {"prject": "mine"}).content.decode().replace("&#x27;", "'")
+    assert "unknown query parameter; did you mean 'project'?" in html
+    assert 'data-key="e' not in html
+    for query in ({}, {"q": "exp", "project": "mine", "page": "1"}, {"q": "", "project": ""}):
+        assert "notice-bad" not in client.get("/experiments/", query).content.decode()
