@@ -13,11 +13,13 @@ from .spec import FieldError, Spec, resolved
 
 Path = tuple[str, ...]
 MAX_DEPTH = 20
+OF_PRESET = "preset's matrix"  # stands in no submission, so nothing is told there
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One thing that a submission sets: at `place` (overrides, matrix or pool) a dotted `path` to some value."""
+    """One thing that a submission sets: a dotted `path` to some value. `place` is overrides, matrix, pool, or the
+    matrix that a preset brings."""
 
     place: str
     path: str
@@ -73,8 +75,8 @@ def combinations(matrix: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]
 
 
 def set_twice(settings: Iterable[Setting]) -> list[FieldError]:
-    """Pairs of settings that set one field, each told at the deeper of the two. Values of one matrix path are
-    alternatives and no pair."""
+    """Pairs of settings that set one field, each told at the deeper of the two that was sent. Values of one matrix
+    path are alternatives and no pair."""
     by_path: dict[str, list[Setting]] = {}
     for setting in settings:
         by_path.setdefault(setting.path, []).append(setting)
@@ -83,8 +85,9 @@ def set_twice(settings: Iterable[Setting]) -> list[FieldError]:
         for upper in (setting for above in _above(path) for setting in by_path.get(above, ())):
             lower = own[-1] if own[-1].at != upper.at else own[0]
             if upper.at != lower.at and _sets(upper, path) and (lower.at, upper.at) not in found:
-                words = f"sets a field that {upper.words} sets too: '{path}'; keep one of them"
-                found.setdefault((upper.at, lower.at), FieldError(lower.at, words))
+                told, other = (upper, lower) if lower.place == OF_PRESET else (lower, upper)
+                words = f"sets a field that {other.words} sets too: '{path}'; keep one of them"
+                found.setdefault((upper.at, lower.at), FieldError(told.at, words))
     return list(found.values())
 
 

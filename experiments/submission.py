@@ -17,7 +17,18 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from .matrix import Cell, Setting, Unreachable, applied, combinations, listed_twice, params_of, same_cells, set_twice
+from .matrix import (
+    OF_PRESET,
+    Cell,
+    Setting,
+    Unreachable,
+    applied,
+    combinations,
+    listed_twice,
+    params_of,
+    same_cells,
+    set_twice,
+)
 from .presets import Also, presets
 from .sections.base import scalar
 from .spec import FieldError, Spec, SpecError, content_hash, parse_spec, resolved
@@ -197,7 +208,8 @@ def _check_paths(submission: Submission, matrix: Mapping[str, list[Any]]) -> Non
     ]
     if len(set(submission.seeds)) < len(submission.seeds):
         errors.append(FieldError(("seeds",), "lists a seed twice"))
-    alternatives = [Setting("matrix", path, value) for path, values in matrix.items() for value in values]
+    place = "matrix" if "matrix" in submission.model_fields_set or submission.preset is None else OF_PRESET
+    alternatives = [Setting(place, path, value) for path, values in matrix.items() for value in values]
     errors += set_twice([*_fixed(submission), *alternatives])
     if errors:
         raise SubmissionError(errors)

@@ -93,6 +93,13 @@ def test_two_settings_of_one_field_are_refused_and_both_named(fields: dict[str, 
     assert words in found[at]
 
 
+def test_an_override_of_what_the_presets_own_matrix_varies_is_told_at_the_override() -> None:
+    for path, value in (("model.attention.variant", "no_q"), ("model.attention", {"variant": "no_q"})):
+        found = errors_of(spec=None, preset="token-roles", overrides={path: value})
+        assert list(found) == [f"overrides/{path}"]
+        assert "'model.attention.variant' in the preset's matrix" in found[f"overrides/{path}"]
+
+
 def test_an_override_below_a_section_of_the_matrix_is_used() -> None:
     done = planned(matrix={"model.attention": [{"init": "zeros"}, {}]}, overrides={"model.attention.init_std": 0.5})
     assert [run.spec.model.attention.init_std for run in done.runs] == [0.5, 0.5]
