@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-import yaml
-
+from experiments import spec_yaml
+from experiments.sections.base import spells_number
 from experiments.spec import TASKS
 
 # Shown elsewhere on the page: discriminators at the top, seeds in a field of their own.
@@ -193,13 +193,15 @@ def typed(field: Field, values: list[str]) -> Any:
 
 def _mapping(text: str) -> Any:
     try:
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError):
+        return spec_yaml.load(text)
+    except spec_yaml.YamlError:
         return text
 
 
 def number(text: str) -> int | float | str:
-    """A whole number, else a real one, else the text itself."""
+    """A whole number, else a real one, else the text itself, which the spec then refuses."""
+    if not spells_number(text):
+        return text
     for read in (int, float):
         try:
             return read(text)

@@ -55,10 +55,15 @@ def scalar(value: Any, kind: type | None) -> Any:
     if (kind is bool) != isinstance(value, bool):
         return Misfit(value)
     if isinstance(value, str):
-        if len(value) > 400 or not _NUMBER.fullmatch(value):
+        if not spells_number(value):
             return Misfit(value)
         value = _spelled(value)
     return _whole(value) if kind is int else value
+
+
+def spells_number(text: str) -> bool:
+    """Whether a text is a number by the rule above: no blanks, underscores, hexadecimals or foreign digits."""
+    return len(text) <= 400 and _NUMBER.fullmatch(text) is not None
 
 
 def _of_field(section: type[Section], name: str, value: Any) -> Any:
