@@ -84,7 +84,7 @@ def set_twice(settings: Iterable[Setting]) -> list[FieldError]:
     for path, own in by_path.items():
         for upper in (setting for above in _above(path) for setting in by_path.get(above, ())):
             lower = own[-1] if own[-1].at != upper.at else own[0]
-            if upper.at != lower.at and _sets(upper, path) and (lower.at, upper.at) not in found:
+            if upper.at != lower.at and says(upper, path) and (lower.at, upper.at) not in found:
                 told, other = (upper, lower) if lower.place == OF_PRESET else (lower, upper)
                 words = f"sets a field that {other.words} sets too: '{path}'; keep one of them"
                 found.setdefault((upper.at, lower.at), FieldError(told.at, words))
@@ -97,7 +97,7 @@ def _above(path: str) -> list[str]:
     return [] if len(parts) > MAX_DEPTH else [".".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
 
 
-def _sets(upper: Setting, path: str) -> bool:
+def says(upper: Setting, path: str) -> bool:
     """Whether `upper` says something about the field at `path`."""
     if path != upper.path and not path.startswith(f"{upper.path}."):
         return False

@@ -27,6 +27,7 @@ from .matrix import (
     listed_twice,
     params_of,
     same_cells,
+    says,
     set_twice,
 )
 from .presets import Also, presets
@@ -275,11 +276,24 @@ def _expand_also(one: Also, submission: Submission, main: Spec, seeds: list[int]
 def _resolve(raw: Mapping[str, Any], submission: Submission, written: Mapping[str, Any], *, stored: bool) -> Spec:
     settings = [*_fixed(submission), *(Setting("matrix", path, value) for path, value in written.items())]
     try:
-        return parse_spec(applied(raw, settings), stored=stored)
+        tree = applied(raw, settings)
+        if submission.preset is not None and not any(says(one, "optimizer.warmup_steps") for one in settings):
+            _shorten_warm_up(tree)
+        return parse_spec(tree, stored=stored)
     except Unreachable as error:
         raise SubmissionError([error.error]) from None
     except SpecError as error:
         raise SubmissionError([_attribute(item, submission, written) for item in error.errors]) from None
+
+
+def _shorten_warm_up(tree: dict[str, Any]) -> None:
+    """A preset that is made shorter than its warm-up warms up all the way, since nobody asked for another one."""
+    optimizer, train = tree.get("optimizer"), tree.get("train")
+    if not isinstance(optimizer, dict) or not isinstance(train, dict):
+        return
+    warm_up, steps = optimizer.get("warmup_steps"), scalar(train.get("steps"), int)
+    if isinstance(warm_up, int) and isinstance(steps, int) and warm_up > steps > 0:
+        optimizer["warmup_steps"] = steps
 
 
 def _attribute(error: FieldError, submission: Submission, params: Mapping[str, Any]) -> FieldError:

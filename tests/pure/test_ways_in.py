@@ -236,6 +236,14 @@ def test_a_warm_up_longer_than_the_run_is_refused_and_the_default_is_clamped() -
     )
 
 
+def test_a_preset_can_be_shortened_in_one_edit_below_its_warm_up() -> None:
+    for change in ({"overrides": {"train.steps": 40}}, {"matrix": {"train.steps": ["40"]}}):
+        (run,) = planned(spec=None, preset="learn-qkv", seeds=[0], **{"matrix": {}, **change}).runs  # type: ignore[arg-type]
+        assert (run.spec.train.steps, run.spec.optimizer.warmup_steps) == (40, 40)
+    asked = {"train.steps": 40, "optimizer.warmup_steps": 50}
+    assert list(errors_of(spec=None, preset="learn-qkv", overrides=asked)) == ["overrides/optimizer.warmup_steps"]
+
+
 def test_a_stored_spec_is_read_as_it_was_trained() -> None:
     old = resolved(parse_spec({**POINTER, "train": {"steps": 60}})) | {"optimizer": {"warmup_steps": 100}}
     spec = parse_spec(old, stored=True)
