@@ -61,13 +61,16 @@ class Ready(Message):
 
 class Started(Message):
     """Model and data stand; training begins. `sites` lists the attention modules, `notices` what a reader of this
-    run's numbers must know of: what was left out, and what no instrument sees."""
+    run's numbers must know of: what was left out, and what no instrument sees; `inputs` are the files that
+    were read."""
 
     type: Literal["started"] = "started"
     device: str
     parameters: int
     sites: list[SiteInfo]
     notices: list[Notice] = []
+    inputs: dict[str, str] = {}  # name, as the spec has it → SHA-256
+    data_digest: str = ""  # of all inputs; empty where nothing was read
 
 
 class Notice(Message):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import OrderedDict
 from pathlib import Path
 
@@ -11,7 +10,8 @@ from safetensors import safe_open
 
 from experiments.spec import Spec, content_hash, parse_spec
 from workers.explore_protocol import Put
-from workers.trainer.checkpoint import WEIGHT, CheckpointError
+from workers.trainer.checkpoint import WEIGHT, check_inputs, check_spec, facts_of
+from workers.trainer.data.digest import reading
 from workers.trainer.task import Task
 from workers.trainer.tasks import build_task
 
@@ -42,10 +42,12 @@ class Models:
 
 def _load(spec: Spec, path: Path) -> tuple[Task, int]:
     """The task on the CPU in evaluation mode, and the bytes of its weights. Leaves the optimizer's state unread."""
-    task = build_task(spec, torch.device("cpu"))
+    about = facts_of(path)
+    check_spec(path, about, spec)
+    with reading() as inputs:
+        task = build_task(spec, torch.device("cpu"))
+    check_inputs(about, inputs)
     with safe_open(path, framework="pt") as file:
-        if json.loads((file.metadata() or {}).get("attnservice", "{}")).get("spec") != content_hash(spec):
-            raise CheckpointError(f"{path.name} was written by a run with another spec")
         names = [name for name in file.keys() if name.startswith(WEIGHT)]  # noqa: SIM118 (not a dict)
         weights = {name.removeprefix(WEIGHT): file.get_tensor(name) for name in names}
     task.model.load_state_dict(weights)

@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from safetensors import safe_open
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from experiments.spec import Spec, content_hash
 from workers.protocol import Checkpoint
+from workers.trainer.data.digest import Inputs, differences
 
 WEIGHT, OPTIMIZER, RANDOM, KEPT = "weight/", "optimizer/", "random/", "kept/"
 
@@ -43,10 +44,12 @@ def save_checkpoint(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     keepers: Mapping[str, Keeper] = MappingProxyType({}),
+    inputs: Inputs = MappingProxyType({}),
 ) -> Checkpoint:
-    """Written beside, fsynced, renamed: `path` either does not exist or is whole."""
+    """Written beside, fsynced, renamed: `path` either does not exist or is whole. `inputs` is what the task read."""
     tensors = _tensors(model, optimizer) | _kept(keepers)
-    data = save(tensors, {"attnservice": json.dumps({"step": step, "spec": content_hash(spec)})})
+    facts = {"step": step, "spec": content_hash(spec), "inputs": dict(inputs)}
+    data = save(tensors, {"attnservice": json.dumps(facts)})
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_suffix(".part")
     with beside.open("wb") as file:
@@ -64,12 +67,14 @@ def load_checkpoint(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     keepers: Mapping[str, Keeper] = MappingProxyType({}),
+    inputs: Inputs = MappingProxyType({}),
 ) -> int:
-    """Put everything back; returns the number of completed steps."""
+    """Put everything back; returns the number of completed steps. Raises CheckpointError where the spec or what the
+    task read is another than when the file was written."""
+    about = facts_of(path)
+    check_spec(path, about, spec)
+    check_inputs(about, inputs)
     with safe_open(path, framework="pt") as file:
-        about = json.loads((file.metadata() or {}).get("attnservice", "{}"))
-        if about.get("spec") != content_hash(spec):
-            raise CheckpointError(f"{path.name} was written by a run with another spec")
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     model.load_state_dict(under(WEIGHT, tensors))
     restore_optimizer(optimizer, under(OPTIMIZER, tensors))
@@ -77,6 +82,25 @@ def load_checkpoint(
     for name, keeper in keepers.items():
         keeper.restore(under(f"{KEPT}{name}/", tensors))
     return int(about["step"])
+
+
+def facts_of(path: Path) -> dict[str, Any]:
+    """`step`, `spec` (its hash) and `inputs`, what the task had read; older files lack the last."""
+    with safe_open(path, framework="pt") as file:
+        facts: dict[str, Any] = json.loads((file.metadata() or {}).get("attnservice", "{}"))
+    return facts
+
+
+def check_spec(path: Path, about: Mapping[str, Any], spec: Spec) -> None:
+    """Raises CheckpointError where another spec was trained."""
+    if about.get("spec") != content_hash(spec):
+        raise CheckpointError(f"{path.name} was written by a run with another spec")
+
+
+def check_inputs(about: Mapping[str, Any], inputs: Inputs) -> None:
+    """Raises CheckpointError that names each file with other contents. A checkpoint that knows of none passes."""
+    if told := differences(about.get("inputs", inputs), inputs, "this run"):
+        raise CheckpointError(f"{'; '.join(told)}. Put the former back and retry, or submit the run again")
 
 
 def _tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -17,11 +17,13 @@ from torch import nn
 
 from experiments.spec import FieldError, HfModel, HfSpec, SpecError
 from workers.trainer.adapt import attach
+from workers.trainer.data import digest
 from workers.trainer.data.errors import DataError
 from workers.trainer.data.text import below_root
 from workers.trainer.hf_library import LibraryMissing, transformers
 
 ROOT = "ATTN_MODELS_ROOT"  # environment: the folder that specs may name weights in
+READ = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
 
 
 def build(spec: HfSpec, kind: str, sizes: Mapping[str, Any]) -> nn.Module:
@@ -74,6 +76,7 @@ def _of(library: Any, kind: str, config: Any) -> nn.Module:
 
 def _loaded(library: Any, asked: HfModel, kind: str, sizes: Mapping[str, Any]) -> nn.Module:
     folder = folder_of(asked)
+    _told(asked.path or "", folder)
     keep = {name: value for name, value in sizes.items() if name == "num_labels"}
     try:
         model: nn.Module = getattr(library, kind).from_pretrained(
@@ -88,6 +91,15 @@ def _loaded(library: Any, asked: HfModel, kind: str, sizes: Mapping[str, Any]) -
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise wrong(("model", "path"), f"{asked.path}: cannot be loaded as {kind}: {_line(error)}") from None
     return model.train()
+
+
+def _told(path: str, folder: Path) -> None:
+    """Weights, configuration and tokenizer, each by its name: whatever of the folder the library may read."""
+    try:
+        for file in sorted(each for pattern in READ for each in folder.glob(pattern) if each.is_file()):
+            digest.read_files(f"model.path {path}/{file.name}", [(file.name, file)])
+    except OSError as error:
+        raise wrong(("model", "path"), f"{path}: a file cannot be read ({error})") from None
 
 
 def folder_of(asked: HfModel) -> Path:

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
 from torch import nn
 
 from experiments.spec import Spec
+from workers.protocol import MAX_ITEMS, Notice
 from workers.trainer.checkpoint import (
     OPTIMIZER,
     RANDOM,
     WEIGHT,
     CheckpointError,
+    facts_of,
     restore_optimizer,
     restore_random,
     under,
 )
+from workers.trainer.data.digest import Inputs, differences
 
 
 def inherit(
@@ -29,7 +33,6 @@ def inherit(
     Raises CheckpointError where the weights do not fit the model that the spec describes.
     """
     with safe_open(path, framework="pt") as file:
-        about = json.loads((file.metadata() or {}).get("attnservice", "{}"))
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     try:
         model.load_state_dict(under(WEIGHT, tensors))
@@ -39,7 +42,7 @@ def inherit(
     kept = _keeps_state(spec, parent)
     if kept:
         restore_optimizer(optimizer, under(OPTIMIZER, tensors))
-    step = int(about["step"])
+    step = int(facts_of(path)["step"])
     state = "its optimizer state" if kept else "a fresh optimizer, since its state does not fit"
     return step, f"forked at step {step}: the parent's weights and {state}"
 
@@ -56,3 +59,14 @@ def _frozen(spec: Spec) -> object:
     """What decides which matrices are trained."""
     attention = getattr(spec.model, "attention", None)
     return attention and (sorted(attention.frozen), attention.variant, attention.by_kind)
+
+
+def start_notices(about: Mapping[str, Any], inputs: Inputs, forked: bool) -> list[Notice]:
+    """What the start from a checkpoint leaves open: a fork that reads other files than its parent, or a checkpoint
+    that does not say what its run had read."""
+    if "inputs" not in about:
+        text = "the checkpoint does not say what its run had read, so nobody can tell whether it is read again"
+        return [Notice(kind="unknown_data", text=text)] if inputs else []
+    told = differences(about["inputs"], inputs, "its parent") if forked else []
+    text = "the fork goes on over other data than its parent: " + "; ".join(told[:3])
+    return [Notice(kind="other_data", text=text, items=told[:MAX_ITEMS])] if told else []

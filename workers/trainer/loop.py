@@ -16,12 +16,13 @@ from workers.protocol import Artifact, Log, Notice, Started
 from workers.trainer import histograms, maps
 from workers.trainer.average import Average
 from workers.trainer.chain import ERRORS, Worst
-from workers.trainer.checkpoint import Keeper, load_checkpoint, save_checkpoint
+from workers.trainer.checkpoint import Keeper, facts_of, load_checkpoint, save_checkpoint
+from workers.trainer.data.digest import digest_of, reading
 from workers.trainer.device import device_name, pinned_device
 from workers.trainer.evaluating import evaluating
 from workers.trainer.forwards import Forwards
 from workers.trainer.gauges import Gauges, clip, total_norm
-from workers.trainer.inherit import inherit
+from workers.trainer.inherit import inherit, start_notices
 from workers.trainer.optimizer import build_optimizer, learning_rate, set_learning_rate
 from workers.trainer.precision import Precision
 from workers.trainer.probe import probe, probe_names
@@ -91,7 +92,9 @@ class Session:
     def __init__(self, spec: Spec, recorder: Recorder, scratch: Path) -> None:
         self.spec, self.recorder, self.scratch = spec, recorder, scratch
         self.device = pinned_device(spec)
-        self.task: Task = build_task(spec, self.device)
+        with reading() as self.inputs:
+            self.task: Task = build_task(spec, self.device)
+        self.found: list[Notice] = []  # what the start says
         self.parameters = trained(self.task.model)
         self.optimizer = build_optimizer(spec.optimizer, self.parameters)
         self.gauges = Gauges(self.task.model, spec.record)
@@ -120,20 +123,28 @@ class Session:
     def resume(self, checkpoint: Path | None, fork: Fork | None = None) -> int:
         if checkpoint is None:
             return 0
+        self.found += start_notices(facts_of(checkpoint), self.inputs, fork is not None)
         if fork is not None:
             step, words = inherit(checkpoint, self.spec, fork.parent, self.task.model, self.optimizer)
             self.recorder.say(Log(text=words))
             # An average begins at the weights that were taken over.
             self.keepers["average"] = self.average = Average(self.spec.train.ema, self.parameters)
             return step
-        return load_checkpoint(checkpoint, self.spec, self.task.model, self.optimizer, self.keepers)
+        return load_checkpoint(checkpoint, self.spec, self.task.model, self.optimizer, self.keepers, self.inputs)
 
     def open(self, start: int) -> None:
         model = self.task.model
         count = sum(parameter.numel() for parameter in model.parameters())
         notices = self.notices()
         self.recorder.say(
-            Started(device=device_name(self.device), parameters=count, sites=describe(model), notices=notices)
+            Started(
+                device=device_name(self.device),
+                parameters=count,
+                sites=describe(model),
+                notices=notices,
+                inputs=self.inputs,
+                data_digest=digest_of(self.inputs),
+            )
         )
         for notice in notices:
             self.recorder.log(notice.text)
@@ -149,7 +160,7 @@ class Session:
 
     def notices(self) -> list[Notice]:
         """What a reader of this run's numbers must know of."""
-        return list(getattr(self.task, "notices", ()))
+        return [*self.found, *getattr(self.task, "notices", ())]
 
     def schedule(self, step: int) -> float:
         lr = learning_rate(self.spec.optimizer, step, self.spec.train.steps)
@@ -208,7 +219,10 @@ class Session:
         if self.spec.train.on_nan == "fail" and not bool(loss.isfinite()):
             raise NonFiniteLoss(step)
         path = self.scratch / f"checkpoint-{step + 1:08d}.safetensors"
-        self.recorder.say(save_checkpoint(path, step + 1, self.spec, self.task.model, self.optimizer, self.keepers))
+        model, optimizer = self.task.model, self.optimizer
+        self.recorder.say(
+            save_checkpoint(path, step + 1, self.spec, model, optimizer, self.keepers, inputs=self.inputs)
+        )
 
     def _probe(self, step: int) -> None:
         values = probe(self.task, self.spec.record.per_head)

@@ -14,6 +14,7 @@ from typing import Literal
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from workers.trainer.data import digest
 from workers.trainer.data.errors import DataError
 from workers.trainer.data.text import below_root, data_root
 
@@ -101,7 +102,15 @@ def read(name: str) -> Folder:
             if (wanted := getattr(annotation, field)) not in known:
                 raise DataError(f"{told}: annotation {annotation.id}: {field} {wanted} is not listed")
     files = {image.id: _image(root, name, image) for image in listing.images}
+    _told(name, {image.file_name: files[image.id] for image in listing.images})
     return Folder(name, files, images, tuple(sorted(listing.annotations, key=lambda each: each.id)), categories)
+
+
+def _told(name: str, files: dict[str, Path]) -> None:
+    try:
+        digest.read_files(f"{name}/{IMAGES}", files.items())
+    except OSError as error:
+        raise DataError(f"{name}/{IMAGES}: an image cannot be read ({error})") from None
 
 
 def _listing(file: Path, told: str) -> Listing:
@@ -110,7 +119,9 @@ def _listing(file: Path, told: str) -> Listing:
     try:
         if file.stat().st_size > LARGEST:
             raise DataError(f"{told}: larger than {LARGEST // 2**20} MiB")
-        return Listing.model_validate_json(file.read_bytes())
+        content = file.read_bytes()
+        digest.read(told, content)
+        return Listing.model_validate_json(content)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         at = ".".join(map(str, first["loc"]))

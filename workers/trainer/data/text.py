@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.spec import RolesData, TextData
-from workers.trainer.data import roles
+from workers.trainer.data import digest, roles
 from workers.trainer.data.draws import Split, below, draws
 from workers.trainer.data.errors import DataError
 from workers.trainer.data.lookups import Ints
@@ -89,7 +89,9 @@ def _read(path: str) -> str:
     try:
         if file.stat().st_size > LARGEST:
             raise DataError(f"{path}: larger than {LARGEST // 2**20} MiB")
-        return file.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
+        content = file.read_bytes()
+        digest.read(path, content)
+        return content.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         byte = error.object[error.start]
         raise DataError(f"{path}: not UTF-8 (byte 0x{byte:02x} at position {error.start})") from None

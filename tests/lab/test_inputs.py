@@ -1,0 +1,197 @@
+"""A run goes on over the files that it began with, and over no others."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from experiments.spec import Spec, parse_spec
+from tests.lab import coco_folder
+from tests.lab.collected import Collected, tiny, train_collected
+from workers.explore_protocol import Put
+from workers.protocol import Checkpoint, Failure, Log, Notice, Orders, Started
+from workers.trainer.answer_models import Models
+from workers.trainer.checkpoint import CheckpointError
+from workers.trainer.hf_library import transformers
+from workers.trainer.loop import Fork
+from workers.trainer.orders import carry_out
+
+LETTERS = "the cat sat on the mat and saw the hat of the rat. " * 30
+GREEK = LETTERS.translate(str.maketrans("abcdefhmnorstw", "αβψδεφημνορστω"))
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    monkeypatch.setenv("ATTN_DATA_ROOT", str(folder))
+    monkeypatch.setenv("ATTN_MODELS_ROOT", str(folder))
+    return folder
+
+
+def of_text(**changes: dict[str, Any]) -> Spec:
+    return tiny("language", data={"path": "t.txt"}, **changes)
+
+
+def of_pictures() -> Spec:
+    coco = {"dataset": "coco", "path": "pictures", "canvas": 32, "val_share": 0.4}
+    raw = tiny("segment").model_dump(mode="json")
+    return parse_spec({**raw, "data": coco})
+
+
+def last(sink: Collected) -> Path:
+    return Path(sink.of(Checkpoint)[-1].path)
+
+
+def stopped(spec: Spec, scratch: Path) -> Path:
+    sink, _ = train_collected(spec, scratch, stop_after=3)
+    return last(sink)
+
+
+def refusal(spec: Spec, checkpoint: Path, scratch: Path) -> str:
+    with pytest.raises(CheckpointError) as told:
+        train_collected(spec, scratch, checkpoint=checkpoint)
+    return str(told.value)
+
+
+def test_a_resume_over_another_text_of_the_same_name_is_refused_and_goes_on_once_it_is_back(
+    root: Path, tmp_path: Path
+) -> None:
+    (root / "t.txt").write_text(LETTERS)
+    whole, _ = train_collected(of_text(), tmp_path / "whole")
+    checkpoint = stopped(of_text(), tmp_path / "first")
+    (root / "t.txt").write_text(GREEK)
+    assert refusal(of_text(), checkpoint, tmp_path / "second").startswith(
+        "t.txt is not the file that this run began with"
+    )
+    (root / "t.txt").write_text(LETTERS)
+    rest, _ = train_collected(of_text(), tmp_path / "third", checkpoint=checkpoint)
+    np.testing.assert_array_equal(rest.values("loss/total"), whole.values("loss/total")[3:])
+
+
+def test_an_order_over_another_text_fails_as_a_fault_of_the_spec(root: Path, tmp_path: Path) -> None:
+    (root / "t.txt").write_text(LETTERS)
+    checkpoint = stopped(of_text(), tmp_path / "first")
+    (root / "t.txt").write_text(LETTERS.replace("cat", "cow", 1))
+    sink = Collected()
+    orders = Orders(
+        run=1, fence=1, spec=of_text().model_dump(mode="json"), scratch=str(tmp_path), checkpoint=str(checkpoint)
+    )
+    assert not carry_out(orders, sink, lambda: None)
+    failure = sink.of(Failure)[0]
+    assert failure.reason == "spec"
+    assert "t.txt is not the file" in failure.message
+    assert not sink.of(Started)
+
+
+def test_the_digest_is_the_sum_of_the_file_as_the_system_tells_it(root: Path, tmp_path: Path) -> None:
+    (root / "t.txt").write_text(LETTERS)
+    started = train_collected(of_text(), tmp_path / "out")[0].of(Started)[0]
+    assert started.inputs == {"t.txt": hashlib.sha256((root / "t.txt").read_bytes()).hexdigest()}
+    assert len(started.data_digest) == 64
+
+
+def test_what_is_made_by_rule_has_no_digest(tmp_path: Path) -> None:
+    started = train_collected(tiny("language"), tmp_path)[0].of(Started)[0]
+    assert (started.inputs, started.data_digest) == ({}, "")
+
+
+def _moved_box(folder: Path) -> None:
+    listing = json.loads((folder / "annotations.json").read_text())
+    listing["annotations"][0]["segmentation"] = coco_folder.segmentation(4, 6, 18, 16, form=0)
+    (folder / "annotations.json").write_text(json.dumps(listing))
+
+
+def _painted(folder: Path) -> None:
+    with Image.open(folder / "images" / "007.png") as opened:
+        image = opened.convert("RGB")
+    image.putpixel((0, 0), (1, 2, 3))
+    image.save(folder / "images" / "007.png")
+
+
+def _exchanged(folder: Path) -> None:
+    one, other = folder / "images" / "000.png", folder / "images" / "006.png"
+    first, second = one.read_bytes(), other.read_bytes()
+    one.write_bytes(second)
+    other.write_bytes(first)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (_moved_box, "pictures/annotations.json is not the file"),
+        (_painted, "pictures/images is not"),
+        (_exchanged, "pictures/images is not"),
+    ],
+)
+def test_a_resume_over_a_changed_folder_is_refused(
+    root: Path, tmp_path: Path, change: Callable[[Path], None], named: str
+) -> None:
+    coco_folder.write(root / "pictures")
+    checkpoint = stopped(of_pictures(), tmp_path / "first")
+    change(root / "pictures")
+    assert named in refusal(of_pictures(), checkpoint, tmp_path / "second")
+
+
+def test_a_folder_that_moved_to_another_worker_goes_on(root: Path, tmp_path: Path) -> None:
+    """Neither the order of its files nor their times count, and what is not listed does not either."""
+    coco_folder.write(root / "pictures")
+    checkpoint = stopped(of_pictures(), tmp_path / "first")
+    for file in sorted((root / "pictures" / "images").iterdir(), reverse=True):
+        content = file.read_bytes()
+        file.unlink()
+        file.write_bytes(content)
+    (root / "pictures" / "images" / "thumbs.db").write_bytes(b"x")
+    _, done = train_collected(of_pictures(), tmp_path / "second", checkpoint=checkpoint)
+    assert done.stopped is None
+
+
+def test_a_resume_over_other_pretrained_weights_is_refused(root: Path, tmp_path: Path) -> None:
+    library = transformers()
+    sizes = {"vocab_size": 32, "n_embd": 8, "n_layer": 1, "n_head": 2, "n_positions": 32}
+    ends = {"bos_token_id": None, "eos_token_id": None}
+    config = library.AutoConfig.for_model("gpt2", **sizes, **ends)
+    library.AutoModelForCausalLM.from_config(config).save_pretrained(root / "small")
+    raw = tiny("language").model_dump(mode="json") | {"task": "hf", "model": {"path": "small"}}
+    spec = parse_spec(raw)
+    checkpoint = stopped(spec, tmp_path / "first")
+    weights = root / "small" / "model.safetensors"
+    tensors = {name: tensor + 1e-3 for name, tensor in load_file(weights).items()}
+    save_file(tensors, weights, {"format": "pt"})
+    assert "model.path small/model.safetensors is not the file" in refusal(spec, checkpoint, tmp_path / "second")
+
+
+def test_a_fork_over_another_text_is_made_and_says_so(root: Path, tmp_path: Path) -> None:
+    (root / "t.txt").write_text(LETTERS)
+    checkpoint = stopped(of_text(), tmp_path / "first")
+    (root / "t.txt").write_text(LETTERS + "A last word.")
+    sink, _ = train_collected(of_text(), tmp_path / "second", checkpoint=checkpoint, fork=Fork(of_text()))
+    notice: Notice = sink.of(Started)[0].notices[0]
+    assert notice.kind == "other_data"
+    assert "t.txt is not the file that its parent began with" in notice.text
+    assert notice.text in [line.text for line in sink.of(Log)]
+
+
+def test_a_fork_over_the_same_text_has_nothing_to_say(root: Path, tmp_path: Path) -> None:
+    (root / "t.txt").write_text(LETTERS)
+    checkpoint = stopped(of_text(), tmp_path / "first")
+    sink, _ = train_collected(of_text(), tmp_path / "second", checkpoint=checkpoint, fork=Fork(of_text()))
+    assert "other_data" not in [notice.kind for notice in sink.of(Started)[0].notices]
+
+
+def test_an_explorer_does_not_read_a_checkpoint_with_other_letters(root: Path, tmp_path: Path) -> None:
+    (root / "t.txt").write_text(LETTERS)
+    checkpoint = stopped(of_text(), tmp_path / "first")
+    (root / "t.txt").write_text(GREEK)
+    spec = of_text().model_dump(mode="json")
+    put = Put(question=1, spec=spec, checkpoint=str(checkpoint), sha256="x", ask={}, most_bytes=2**20)
+    with pytest.raises(CheckpointError, match=r"t\.txt is not the file that this run began with"):
+        Models().get(put)
