@@ -13,9 +13,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
-
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from typing import Any
 
 from .matrix import (
     OF_PRESET,
@@ -33,39 +31,19 @@ from .matrix import (
 from .presets import Also, presets
 from .sections.base import scalar
 from .spec import FieldError, Spec, SpecError, content_hash, parse_spec, resolved
+from .submission_body import MAX_DIMENSIONS, MAX_OVERRIDES, MAX_SEEDS, Seed, Submission, SubmissionError, parse
 
-MAX_SEEDS = 1000
-MAX_DIMENSIONS = 12
-MAX_OVERRIDES = 500  # more than a spec has fields
-
-
-class SubmissionError(ValueError):
-    """The submission is not valid; `errors` names every field that is wrong."""
-
-    def __init__(self, errors: list[FieldError]) -> None:
-        self.errors = errors
-        super().__init__("; ".join(f"{error.dotted}: {error.message}" for error in errors))
-
-
-Seed = Annotated[int, Field(strict=True, ge=0, lt=2**31)]  # strict: true and 1.0 are not seeds 1
-
-
-class Submission(BaseModel):
-    """The body of `POST /experiments/`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: str = Field(min_length=1, max_length=200)
-    project: str | None = Field(None, max_length=64)
-    preset: str | None = None
-    spec: dict[str, Any] | None = None
-    overrides: dict[str, Any] = Field({}, max_length=MAX_OVERRIDES)
-    matrix: dict[str, list[Any]] = Field({}, max_length=MAX_DIMENSIONS)
-    seeds: list[Seed] = Field([], max_length=MAX_SEEDS)
-    priority: Annotated[int, BeforeValidator(lambda value: scalar(value, int))] = Field(0, ge=-100, le=100)
-    pool: str | None = Field(None, pattern=r"^[a-z0-9][a-z0-9.-]{0,30}$")
-    tags: list[Annotated[str, Field(min_length=1, max_length=50)]] = Field([], max_length=20)
-    notes: str = Field("", max_length=20_000)
+__all__ = [
+    "MAX_DIMENSIONS",
+    "MAX_OVERRIDES",
+    "MAX_SEEDS",
+    "Plan",
+    "PlannedRun",
+    "Seed",
+    "Submission",
+    "SubmissionError",
+    "plan",
+]
 
 
 @dataclass(frozen=True)
@@ -92,6 +70,16 @@ class Plan:
     seeds: list[int]
     runs: list[PlannedRun]
     also: tuple[Also, ...] = ()
+    left_out: tuple[Also, ...] = ()  # what the preset brings besides, where this submission changes the preset
+
+    @property
+    def warning(self) -> str:
+        """What the submission leaves out of its preset, in a sentence; empty where that is nothing."""
+        parts = [f"{_count([one.matrix], self.seeds)} runs of task {one.spec['task']}" for one in self.left_out]
+        if not parts:
+            return ""
+        changed = "overrides change the preset" if self.submission.overrides else "the matrix is not the preset's"
+        return f"The preset's further part is left out ({', '.join(parts)}), because {changed}."
 
     @property
     def pool(self) -> str:
@@ -113,57 +101,44 @@ class Plan:
 def plan(raw: Mapping[str, Any], *, max_runs: int = 1000, stored: bool = False) -> Plan:
     """Validate a submission and expand it. Raises SubmissionError that names every bad field. `stored` says that its
     spec was accepted before and is read as it was trained."""
-    submission = _parse(raw)
+    submission = _parsed(raw)
     base, matrix, seeds = _starting_point(submission)
     _check_paths(submission, matrix)
-    also = _also(submission, matrix)
+    also, left_out = _further(submission, matrix)
     _check_size([matrix, *(one.matrix for one in also)], seeds, max_runs)
-    spec = _resolve(base, submission, {}, stored=stored)
-    cells = list(_cells(base, submission, matrix, stored=stored))
+    spec, wrong = _base(base, submission, stored=stored)
+    cells = list(_cells(base, submission, matrix, wrong, stored=stored))
+    if spec is None or wrong:
+        raise SubmissionError(wrong)
     runs = list(_runs(cells, seeds or [spec.seed]))
     for one in also:
         runs += _expand_also(one, submission, spec, seeds, len(runs))
-    return Plan(submission, spec, _values(cells, matrix), seeds or [spec.seed], runs, also)
+    return Plan(submission, spec, _values(cells, matrix), seeds or [spec.seed], runs, also, left_out)
 
 
-def _parse(raw: Mapping[str, Any]) -> Submission:
-    if errors := [FieldError(at, "holds the character U+0000, which cannot be stored") for at in _nuls(raw)]:
-        raise SubmissionError(errors)
+def _parsed(raw: Mapping[str, Any]) -> Submission:
+    """The body; where a part of it is wrong, the error tells what is wrong in the rest as well."""
     try:
-        submission = Submission.model_validate(raw)
-    except ValidationError as error:
-        raise SubmissionError([_plain(dict(item)) for item in error.errors()]) from None
-    if (submission.preset is None) == (submission.spec is None):
-        at = "preset" if submission.preset is None else "spec"
-        raise SubmissionError([FieldError((at,), "give either a preset or a spec")])
-    return submission
+        return parse(raw)
+    except SubmissionError as error:
+        bad = {item.path[0] for item in error.errors if item.path}
+        rest = {key: value for key, value in raw.items() if key not in bad} | {"name": "unnamed"}
+        given = [name for name in ("preset", "spec") if rest.get(name) is not None]
+        if len(given) != 1 or not bad or "\0" in str(raw):
+            raise
+        try:
+            plan(rest)
+        except SubmissionError as more:
+            raise SubmissionError([*error.errors, *more.errors]) from None
+        raise
 
 
-def _nuls(item: Any, at: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
-    """Where a text, or a field's name, holds a NUL: PostgreSQL takes none, and SQLite would cut the text there."""
-    if isinstance(item, str) and "\0" in item:
-        yield tuple(part.replace("\0", "�") if isinstance(part, str) else part for part in at)
-    elif isinstance(item, Mapping):
-        for name, part in item.items():
-            yield from _nuls(name, (*at, name))
-            yield from _nuls(part, (*at, name))
-    elif isinstance(item, list | tuple):
-        for place, part in enumerate(item):
-            yield from _nuls(part, (*at, place))
-
-
-def _plain(item: dict[str, Any]) -> FieldError:
-    message = item["msg"]
-    if item["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(str(item["loc"][-1]), list(Submission.model_fields), n=1)
-        message = f"unknown field '{item['loc'][-1]}'" + (f"; did you mean '{close[0]}'?" if close else "")
-    elif item["type"] == "missing":
-        message = "this field is required"
-    elif item["type"] == "string_too_short":
-        message = "must not be empty"
-    elif item["type"] == "int_type":
-        message = f"must be a whole number such as 0 or 7, not {json.dumps(item['input'], default=str)[:40]}"
-    return FieldError(tuple(item["loc"]), message)
+def _base(raw: Mapping[str, Any], submission: Submission, *, stored: bool) -> tuple[Spec | None, list[FieldError]]:
+    """The base spec, or what is wrong in it without any value of the matrix."""
+    try:
+        return _resolve(raw, submission, {}, stored=stored), []
+    except SubmissionError as error:
+        return None, error.errors
 
 
 def _starting_point(submission: Submission) -> tuple[dict[str, Any], dict[str, list[Any]], list[int]]:
@@ -182,12 +157,14 @@ def _starting_point(submission: Submission) -> tuple[dict[str, Any], dict[str, l
     return copy.deepcopy(preset.spec), matrix, submission.seeds or preset.seeds
 
 
-def _also(submission: Submission, matrix: Mapping[str, list[Any]]) -> tuple[Also, ...]:
-    """What a preset brings besides, as long as it is submitted as it stands; seeds and pool may differ."""
+def _further(submission: Submission, matrix: Mapping[str, list[Any]]) -> tuple[tuple[Also, ...], tuple[Also, ...]]:
+    """What a preset brings besides, and what of it is left out: it comes as long as the preset is submitted as it
+    stands; seeds and pool may differ."""
     preset = presets().get(submission.preset or "")
-    if preset is None or submission.overrides or matrix != preset.matrix:
-        return ()
-    return tuple(preset.also)
+    if preset is None:
+        return (), ()
+    further = tuple(preset.also)
+    return ((), further) if submission.overrides or matrix != preset.matrix else (further, ())
 
 
 def _check_paths(submission: Submission, matrix: Mapping[str, list[Any]]) -> None:
@@ -218,11 +195,15 @@ def _check_paths(submission: Submission, matrix: Mapping[str, list[Any]]) -> Non
 
 def _check_size(matrices: list[Mapping[str, list[Any]]], seeds: list[int], max_runs: int) -> None:
     """Counted before anything is expanded: a matrix of a million runs costs nothing."""
-    count = sum(math.prod(len(values) for values in matrix.values()) for matrix in matrices) * max(1, len(seeds))
+    count = _count(matrices, seeds)
     if count > max_runs:
         at = "matrix" if matrices[0] else "seeds"
         message = f"expands to {count:,} runs; at most {max_runs:,} are allowed in one experiment"
         raise SubmissionError([FieldError((at,), message)])
+
+
+def _count(matrices: list[Mapping[str, list[Any]]] | list[dict[str, list[Any]]], seeds: list[int]) -> int:
+    return sum(math.prod(len(values) for values in matrix.values()) for matrix in matrices) * max(1, len(seeds))
 
 
 def _fixed(submission: Submission) -> list[Setting]:
@@ -232,21 +213,44 @@ def _fixed(submission: Submission) -> list[Setting]:
 
 
 def _cells(
-    base: Mapping[str, Any], submission: Submission, matrix: Mapping[str, list[Any]], *, stored: bool = False
+    base: Mapping[str, Any],
+    submission: Submission,
+    matrix: Mapping[str, list[Any]],
+    wrong: list[FieldError],
+    *,
+    stored: bool = False,
 ) -> list[Cell]:
-    """Every combination of the matrix's values, resolved. Raises SubmissionError with what is wrong in any of them."""
+    """Every combination of the matrix's values, resolved. Raises SubmissionError with what is wrong in any of them,
+    after what is `wrong` in the base already."""
     cells: list[Cell] = []
-    errors: dict[tuple[str | int, ...], FieldError] = {}
+    errors = {item.path: item for item in wrong}
     for written in combinations(matrix):
         try:
             spec = _resolve(base, submission, written, stored=stored)
         except SubmissionError as error:
-            errors |= {item.path: item for item in reversed(error.errors) if item.path not in errors}
+            for item in error.errors:
+                if item.path not in errors:
+                    told = item if item.path[0] == "matrix" or wrong else _blamed(item, base, submission, written)
+                    errors.setdefault(told.path, told)
         else:
             cells.append(Cell(written, params_of(written, spec), spec))
     if found := list(errors.values()) or same_cells(cells):
         raise SubmissionError(found)
     return cells
+
+
+def _blamed(
+    error: FieldError, base: Mapping[str, Any], submission: Submission, written: Mapping[str, Any]
+) -> FieldError:
+    """An error in a field that the base alone does not have: at the path of the matrix whose value causes it, or at
+    the matrix where it takes several."""
+    for path, value in written.items():
+        try:
+            _resolve(base, submission, {path: value}, stored=False)
+        except SubmissionError as alone:
+            if any(item.path == error.path for item in alone.errors):
+                return FieldError(("matrix", path), f"{error.dotted}: {error.message} (value {value!r})")
+    return FieldError(("matrix",), f"{error.dotted}: {error.message} (at {dict(written)!r})")
 
 
 def _runs(cells: list[Cell], seeds: list[int]) -> Iterator[PlannedRun]:
@@ -268,7 +272,7 @@ def _values(cells: list[Cell], matrix: Mapping[str, list[Any]]) -> dict[str, lis
 
 def _expand_also(one: Also, submission: Submission, main: Spec, seeds: list[int], start: int) -> Iterator[PlannedRun]:
     """The second definition's runs, after `start` others; their parameters say which task they belong to."""
-    for run in _runs(_cells(one.spec, submission, one.matrix), seeds or [main.seed]):
+    for run in _runs(_cells(one.spec, submission, one.matrix, []), seeds or [main.seed]):
         task = {"task": run.spec.task} if run.spec.task != main.task else {}
         yield dataclasses.replace(run, index=start + run.index, params=task | run.params)
 

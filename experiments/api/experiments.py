@@ -49,6 +49,7 @@ class Validated(BaseModel):
     )
     pool: str
     project: str
+    warning: str = Field(description="what of the preset is left out, and why; empty where that is nothing")
     runs: list[PlannedRow]
 
 
@@ -62,10 +63,11 @@ class ShortRun(BaseModel):
 
 
 class Submitted(BaseModel):
-    """A stored experiment and its runs."""
+    """A stored experiment and its runs; `warning`, as validate has it, only where there is one."""
 
     id: int
     name: str
+    warning: str = ""
     runs: list[ShortRun]
 
 
@@ -138,8 +140,9 @@ class ExperimentList(View[ExperimentQuery]):
         project = project_for(person(request), planned.submission.project)
         experiment = lifecycle.submit(planned, project=project, user=person(request), idempotency_key=key)
         _refuse_other_use(experiment, planned, project.pk)
-        found = Submitted(id=experiment.pk, name=experiment.name, runs=_runs(experiment))
-        return answer(found, status=201, headers={"Location": request.build_absolute_uri(f"{experiment.pk}/")})
+        found = Submitted(id=experiment.pk, name=experiment.name, warning=planned.warning, runs=_runs(experiment))
+        told = found.model_dump(exclude=None if found.warning else {"warning"})
+        return Response(told, status=201, headers={"Location": request.build_absolute_uri(f"{experiment.pk}/")})
 
 
 class ExperimentDetail(View[Query]):
@@ -175,6 +178,7 @@ def _validated(planned: Plan, project: Project, visible: RunQuerySet) -> Validat
         seconds=estimates.seconds(specs, visible),
         pool=planned.pool,
         project=project.name,
+        warning=planned.warning,
         runs=[
             PlannedRow(index=r.index, seed=r.seed, params=r.params, parameters=estimates.parameters(r.spec))
             for r in planned.runs

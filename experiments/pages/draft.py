@@ -16,7 +16,7 @@ from experiments.presets import Preset, presets
 from experiments.spec import TASKS, FieldError, SpecError, flatten, parse_spec, resolved
 from experiments.submission import MAX_SEEDS
 
-from . import specform, yamltext
+from . import specform, starting, yamltext
 
 _RANGE = re.compile(r"(\d{1,10})\s*(?:-|\.\.)\s*(\d{1,10})")
 
@@ -50,6 +50,12 @@ class Draft:
         known = specform.datasets(self.task)
         return chosen if chosen in known else known[0]
 
+    def beyond_form(self) -> list[str]:
+        """What the spec says that the form could not show; a task of a package as a whole."""
+        if self.spec.get("task", self.task) not in TASKS:
+            return ["task"]
+        return starting.beyond(self.spec, self.task, self.dataset)
+
     def write_yaml(self) -> None:
         """What the form holds, as the text that the other editor shows."""
         if self.source == "form":
@@ -68,18 +74,37 @@ class Draft:
         return body | ({"project": self.project} if self.project else {}) | self._definition()
 
     def _definition(self) -> dict[str, Any]:
-        """A preset with what differs from it, as long as it is still that preset's shape; else the whole spec."""
-        known = presets().get(self.preset)
-        if self.preset and known is None:
+        """A preset with what differs from it, as long as it is still that preset's task and data; else what differs
+        from the task's defaults, or the YAML as it stands."""
+        if self.preset and self.preset not in presets():
             return {"preset": self.preset}  # refused there by its name
-        if known is None or self.wrong:
+        known = starting.preset_of(self.preset, self.task, self.dataset)
+        if self.source == "yaml":
+            if "seed" in self.spec:
+                self.wrong.append(FieldError(("spec", "seed"), "seeds have a field of their own: remove this line"))
+            return {"spec": self.spec} if known is None else self._beside_preset(known)
+        if self.spec.get("task") not in TASKS:
             return {"spec": self.spec}
-        base = dict(flatten(resolved(parse_spec(known.spec))))
-        mine = dict(flatten(self.spec))
-        mine.setdefault("seed", base["seed"])
+        start = starting.values(known.name if known else "", self.task, self.dataset)
+        mine = starting.of_fields(self.spec, self.task, self.dataset)
+        changed = {path: value for path, value in mine.items() if value != start[path]}
+        if known is not None:
+            return _changed_preset(known, changed)
+        spec: dict[str, Any] = {"task": self.task, "data": {"dataset": self.dataset}}
+        for path, value in changed.items():
+            put(spec, path, value)
+        return {"spec": spec}
+
+    def _beside_preset(self, preset: Preset) -> dict[str, Any]:
+        """YAML that means the preset but for some fields, whatever it leaves at its default; else the spec."""
+        try:
+            mine = dict(flatten(resolved(parse_spec(self.spec))))
+        except SpecError:
+            return {"spec": self.spec}
+        base = dict(flatten(resolved(parse_spec(preset.spec))))
         if set(base) != set(mine):
             return {"spec": self.spec}
-        return {"preset": known.name, "overrides": {path: mine[path] for path in base if mine[path] != base[path]}}
+        return _changed_preset(preset, {path: mine[path] for path in base if mine[path] != base[path]})
 
     def _matrix(self) -> dict[str, list[Any]]:
         found: dict[str, list[Any]] = {}
@@ -118,6 +143,12 @@ class Draft:
         return found
 
 
+def _changed_preset(preset: Preset, changed: dict[str, Any]) -> dict[str, Any]:
+    """The pool has a field of its own in REST, which leaves the preset as it stands."""
+    pool = {"pool": changed.pop("resources.pool")} if "resources.pool" in changed else {}
+    return {"preset": preset.name, "overrides": changed, **pool}
+
+
 def from_preset(preset: Preset) -> Draft:
     spec = _whole(preset.spec)
     pairs = [(path, values_text(values)) for path, values in preset.matrix.items()]
@@ -125,8 +156,8 @@ def from_preset(preset: Preset) -> Draft:
 
 
 def from_experiment(experiment: Experiment) -> Draft:
-    """The same definition again, to be changed."""
-    return Draft(
+    """The same definition again, to be changed. What the form has no fields for is shown as YAML."""
+    draft = Draft(
         name=experiment.name,
         project=experiment.project.name,
         preset=experiment.preset if experiment.preset in presets() else "",
@@ -137,6 +168,10 @@ def from_experiment(experiment: Experiment) -> Draft:
         tags=", ".join(experiment.tags),
         notes=experiment.notes,
     )
+    if draft.beyond_form():
+        draft.write_yaml()
+        draft.source = "yaml"
+    return draft
 
 
 def blank() -> Draft:
@@ -165,16 +200,30 @@ def from_post(post: QueryDict) -> Draft:
 
 
 def _typed_spec(post: QueryDict) -> dict[str, Any]:
+    """What was typed. After a change of task or data set the old fields are sent once more: what still stands at its
+    old start takes the new one's."""
     task = post.get("spec.task", "")
     if task not in TASKS:
         return {"task": task}
     known = specform.datasets(task)
     dataset = post.get("spec.data.dataset", "")
     spec: dict[str, Any] = {"task": task, "data": {"dataset": dataset if dataset in known else known[0]}}
-    for path, item in specform.fields(task, spec["data"]["dataset"]).items():
-        shown = f"spec.{path}" in post or f"has.{path}" in post
-        put(spec, path, specform.typed(item, post.getlist(f"spec.{path}")) if shown else item.default)
+    before = _shown(post, task, spec["data"]["dataset"])
+    old_fields, old = specform.fields(*before), starting.values(post.get("preset", ""), *before)
+    for path, value in starting.values(post.get("preset", ""), task, spec["data"]["dataset"]).items():
+        shown = path in old_fields and (f"spec.{path}" in post or f"has.{path}" in post)
+        typed = specform.typed(old_fields[path], post.getlist(f"spec.{path}")) if shown else value
+        put(spec, path, typed if shown and typed != old[path] else value)
     return spec
+
+
+def _shown(post: QueryDict, task: str, dataset: str) -> tuple[str, str]:
+    """The task and the data set whose fields were sent."""
+    shown = post.get("shown.task", task)
+    if shown not in TASKS:
+        return task, dataset
+    chosen, known = post.get("shown.dataset", dataset), specform.datasets(shown)
+    return shown, chosen if chosen in known else known[0]
 
 
 def put(tree: dict[str, Any], dotted: str, value: Any) -> None:

@@ -61,16 +61,21 @@ def input_of(error: FieldError) -> str:
 
 def judge(request: HttpRequest, draft: Draft) -> Verdict:
     """Plan the draft as REST would; nothing is stored."""
+    unreadable = any(error.path == ("yaml",) for error in draft.wrong)
     body = draft.submission()
-    if draft.wrong:
-        return Verdict(errors=draft.wrong)
+    errors = list(draft.wrong)
+    if unreadable:
+        return Verdict(errors=errors)
     try:
         found = plugins.check(plan(body, max_runs=settings.ATTN_MAX_RUNS))
     except SubmissionError as error:
-        lines = yamltext.lines_of(draft.yaml, error.errors) if draft.source == "yaml" else {}
-        return Verdict(errors=error.errors, lines=lines)
+        found, told = None, {input_of(item) for item in errors}
+        errors += [item for item in error.errors if input_of(item) not in told]
     if _project(request, draft) is None:
-        return Verdict(errors=[FieldError(("project",), "choose a project that you may submit to")])
+        errors.append(FieldError(("project",), "choose a project that you may submit to"))
+    if found is None or errors:
+        lines = yamltext.lines_of(draft.yaml, errors) if draft.source == "yaml" else {}
+        return Verdict(errors=errors, lines=lines)
     return Verdict(plan=found)
 
 
@@ -94,6 +99,8 @@ def new(request: HttpRequest) -> HttpResponse:
         return render(request, "pages/new.html", _context(request, draft, verdict), status=400)
     experiment = lifecycle.submit(verdict.plan, project=project, user=request.user)  # type: ignore[arg-type]
     messages.success(request, f"Submitted: {len(verdict.plan.runs)} runs are in the line for '{verdict.plan.pool}'.")
+    if verdict.plan.warning:
+        messages.warning(request, verdict.plan.warning)
     return redirect("experiment", experiment.pk)
 
 
@@ -111,7 +118,11 @@ def editor(request: HttpRequest) -> HttpResponse:
     draft = drafts.from_post(request.POST)
     if not draft.wrong and request.POST.get("to") in {"form", "yaml"}:
         draft.write_yaml()
-        draft.source = request.POST["to"]
+        if request.POST["to"] == "yaml" or not (lost := draft.beyond_form()):
+            draft.source = request.POST["to"]
+        else:
+            words = f"the form has no field for {', '.join(lost[:5])}: what stands there would be lost"
+            draft.wrong.append(FieldError(("yaml",), words))
     verdict = judge(request, draft)
     return render(request, "pages/new_editor.html", _context(request, draft, verdict))
 
@@ -149,6 +160,8 @@ def _context(request: HttpRequest, draft: Draft, verdict: Verdict) -> dict[str, 
 
 def _verdict_context(request: HttpRequest, draft: Draft, verdict: Verdict) -> dict[str, Any]:
     found = verdict.plan
+    runs = found.runs if found else []
+    columns = list(dict.fromkeys(path for run in runs for path in run.params))
     told = [(error, input_of(error), verdict.lines.get(error.dotted)) for error in verdict.errors]
     return {
         "draft": draft,
@@ -157,12 +170,18 @@ def _verdict_context(request: HttpRequest, draft: Draft, verdict: Verdict) -> di
         "errors": verdict.by_input,
         "errors_json": json.dumps(verdict.by_input),
         "bad_lines": sorted(set(verdict.lines.values())),
-        "shown": found.runs[:SHOWN_RUNS] if found else [],
-        "more": max(0, len(found.runs) - SHOWN_RUNS) if found else 0,
-        "columns": list(found.matrix) if found else [],
-        "variants": math.prod(len(values) for values in found.matrix.values()) if found else 0,
-        "total_steps": sum(run.spec.train.steps for run in found.runs) if found else 0,
+        "shown": [(run, [run.params.get(path) for path in columns]) for run in runs[:SHOWN_RUNS]],
+        "more": max(0, len(runs) - SHOWN_RUNS),
+        "columns": columns,
+        "parts": _parts(found) if found else [],
+        "total_steps": sum(run.spec.train.steps for run in runs),
     } | (_cost(request, found) if found else {})
+
+
+def _parts(found: Plan) -> list[tuple[int, str]]:
+    """How many variants each definition of the plan has, and the task of it."""
+    of_matrix = [(found.matrix, found.spec.task), *((one.matrix, one.spec["task"]) for one in found.also)]
+    return [(math.prod(len(values) for values in matrix.values()), task) for matrix, task in of_matrix]
 
 
 def _cost(request: HttpRequest, found: Plan) -> dict[str, Any]:
