@@ -83,7 +83,7 @@ class RolesData(Section):
 
 
 class TextData(Section):
-    """Characters of any UTF-8 file below the operator's data root; without a path, a text made by rule."""
+    """Characters of any UTF-8 file below the data root; without a path, a text made by rule."""
 
     dataset: Literal["text"]
     path: str | None = Field(None, max_length=400, description="file below the data root")
@@ -98,7 +98,7 @@ class CocoData(Section):
     """A folder in COCO's format below the operator's data root; category names become prompts."""
 
     dataset: Literal["coco"]
-    path: str = Field(max_length=400, description="folder below the data root, with annotations.json and images/")
+    path: str = Field(max_length=400, description="folder below the data root, or the annotations file in it")
     canvas: Literal[32, 64, 128, 256] = Field(64, description="side that images are brought to, in pixels")
     val_share: float = Field(0.2, gt=0, lt=0.9, description="share of the images kept for evaluation")
     absent: float = Field(0.2, ge=0, le=0.9, description="share of prompts that match nothing")

@@ -17,25 +17,16 @@ from tests.lab.coco_folder import COLOURS, HEIGHT, NAMES, WIDTH
 from tests.lab.collected import tiny, train_collected
 from workers.protocol import Failure, Orders
 from workers.trainer.average_precision import AveragePrecision
-from workers.trainer.data import coco, coco_masks
+from workers.trainer.data import coco, coco_images, coco_masks
 from workers.trainer.data.coco_file import read
 from workers.trainer.data.errors import DataError
 from workers.trainer.data.samples import Batch, Sample, Samples
-from workers.trainer.data.text import ROOT
 from workers.trainer.nets.segmenter import Found
 from workers.trainer.orders import carry_out
 from workers.trainer.segment import SegmentTask
 from workers.trainer.segment_data import splits
 
 Listing = dict[str, Any]
-
-
-@pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "root"
-    folder.mkdir()
-    monkeypatch.setenv(ROOT, str(folder))
-    return folder
 
 
 def data(path: str = "shapes", **changes: float) -> CocoData:
@@ -118,18 +109,23 @@ def test_an_image_is_in_one_split_and_absent_prompts_are_the_share_that_is_asked
     assert none.train.size + none.val.size + none.test.size == 18
 
 
-def test_crowds_and_things_too_many_to_name_are_not_asked_for(root: Path) -> None:
+def test_a_category_with_a_crowd_or_a_thing_without_a_mask_is_neither_asked_for_nor_absent(root: Path) -> None:
     listing = coco_folder.write(root / "shapes")
-    listing["annotations"][0]["iscrowd"] = 1
-    last = listing["annotations"][-1]
-    listing["annotations"] += [{**last, "id": 500 + more} for more in range(4)]
+    first, last = listing["annotations"][0], listing["annotations"][-1]
+    first["iscrowd"] = 1
+    last["segmentation"] = []
+    del listing["annotations"][-2]["segmentation"]
     coco_folder.save(root / "shapes", listing)
     folder = read("shapes")
     by_image = {each.image: each for each in coco.seen(folder)}
     assert by_image[0].asked == {}
-    assert listing["annotations"][0]["category_id"] not in by_image[0].absent
-    assert last["category_id"] not in by_image[11].asked
-    assert last["category_id"] not in by_image[11].absent
+    assert first["category_id"] not in by_image[0].absent
+    assert last["category_id"] not in [*by_image[11].asked, *by_image[11].absent]
+    crowd, maskless = splits(data()).notices
+    assert (crowd.kind, crowd.items) == ("left_out", ["000.png: traffic light, 1 annotations"])
+    assert crowd.text.startswith("1 annotations of 18 are left out")
+    assert maskless.text.startswith("2 annotations of 18 are left out")
+    assert "no mask" in maskless.text
 
 
 Break = Callable[[Path, Listing], None]
@@ -146,6 +142,11 @@ def _image(**changes: object) -> Break:
 
 def _write(name: str, content: bytes) -> Break:
     return lambda folder, listing: (folder / name).write_bytes(content) and None
+
+
+def _two_cats(folder: Path, listing: Listing) -> None:
+    listing["categories"].append({"id": 90, "name": "Cat "})
+    listing["annotations"][0].update(category_id=90)
 
 
 RUNS = {"size": [HEIGHT, WIDTH], "counts": [HEIGHT * WIDTH]}
@@ -175,7 +176,10 @@ BROKEN: dict[str, tuple[Break, str]] = {
     ),
     "packed runs cut off": (_annotation(segmentation={**RUNS, "counts": "PPo"}), "annotation 100: its run lengths"),
     "an empty mask": (_annotation(segmentation=RUNS), "annotation 100: its mask is empty"),
-    "no mask": (_annotation(segmentation=[]), "annotation 100: it has no mask"),
+    "no mask at all": (
+        lambda folder, listing: [each.pop("segmentation") for each in listing["annotations"]] and None,
+        "shapes/annotations.json: no annotation has a mask",
+    ),
     "half a point": (_annotation(segmentation=[[1, 2, 3, 4, 5, 6, 7]]), "annotation 100: a polygon of 7 numbers"),
     "a box outside": (_annotation(bbox=[40, 4, 20, 5]), "annotation 100: its box reaches outside 000.png"),
     "a box inside out": (_annotation(bbox=[9, 4, -3, 5]), "annotation 100: its box has a negative side"),
@@ -184,7 +188,7 @@ BROKEN: dict[str, tuple[Break, str]] = {
     "a field of another type": (_annotation(category_id="cat"), "shapes/annotations.json: annotations.0.category_id:"),
     "an id twice": (_annotation(id=101), "shapes/annotations.json: annotations: id 101 stands there 2 times"),
     "a name twice": (
-        lambda folder, listing: listing["categories"].append({"id": 90, "name": "Cat "}),
+        _two_cats,
         "shapes/annotations.json: the categories 20 and 90 (Cat ) are one prompt",
     ),
     "no annotations": (
@@ -238,10 +242,15 @@ def test_a_folder_that_is_not_below_the_root_is_the_fault_of_the_spec(root: Path
     assert failure.reason == "spec"
 
 
-def test_an_image_that_breaks_off_is_named_when_it_is_drawn(root: Path) -> None:
+def test_an_image_that_breaks_off_is_named_before_training_or_else_when_it_is_drawn(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     coco_folder.write(root / "shapes")
     for file in (root / "shapes" / "images").iterdir():
         file.write_bytes(file.read_bytes()[:-40])
+    with pytest.raises(DataError, match=r"(?s)12 problems.*images/000.png: cannot.*images/011.png: cannot be decoded"):
+        splits(data())
+    monkeypatch.setattr(coco_images, "DECODED", 0)
     found = splits(data())
     with pytest.raises(DataError, match=r"shapes/images/0\d\d.png: cannot be decoded"):
         found.train[0]

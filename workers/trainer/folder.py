@@ -46,7 +46,7 @@ class FolderSink:
                 self._line(f"{message.type} after {message.step} steps")
             case Failure():
                 self._close()
-                self._line(f"failed ({message.reason}): {message.message}\n{message.traceback}")
+                self._line(f"failed ({message.reason}): {message.message}\n{message.traceback}".strip())
 
     def _frames(self, flush: Flush, payload: bytes) -> None:
         start = 0

@@ -19,6 +19,7 @@ from workers.trainer.loop import Fork, Why, train
 from workers.trainer.recorder import NonFiniteLoss, Recorder
 from workers.trainer.sink import Say
 
+LONGEST = 8000  # characters of a refusal
 _FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 
@@ -38,10 +39,17 @@ def carry_out(orders: Orders, say: Say, should_stop: Callable[[], Why | None]) -
     except BrokenPipeError:
         raise  # nobody listens any more: there is no one to tell
     except Exception as error:  # every failure is reported, whatever it is
-        say(Failure(reason=reason_of(error), message=_one_line(error), traceback=traceback.format_exc()))
+        say(failure(error))
         return False
     say(Stopped(why=outcome.stopped, step=outcome.step) if outcome.stopped else Result(step=outcome.step))
     return True
+
+
+def failure(error: Exception) -> Failure:
+    """A user's mistake is told in sentences, one a line where there are several; anything else with its traceback."""
+    if isinstance(error, DataError | SpecError | CheckpointError):
+        return Failure(reason=reason_of(error), message=str(error)[:LONGEST])
+    return Failure(reason=reason_of(error), message=_one_line(error), traceback=traceback.format_exc())
 
 
 def reason_of(error: BaseException) -> Literal["error", "out_of_memory", "nan", "spec", "storage"]:

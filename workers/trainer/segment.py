@@ -35,7 +35,8 @@ class SegmentTask:
     def __init__(self, spec: SegmentSpec, device: torch.device) -> None:
         self.spec, self.device = spec, device
         self.parts = parts(spec.loss)
-        self.splits = splits(spec.data)
+        self.splits = splits(spec.data, spec.model.queries)
+        self.notices = self.splits.notices
         self.training, self.validation = self.splits.train, self.splits.val
         self.finals = final_names(spec)
         self.metrics = (*METRICS, *AP_METRICS) if isinstance(spec.data, CocoData) else METRICS

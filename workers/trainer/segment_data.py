@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from experiments.spec import CocoData, DigitScenesData, ScenesData
+from workers.protocol import Notice
 from workers.trainer.data import coco
 from workers.trainer.data.digit_scenes import digit_scene
 from workers.trainer.data.samples import Samples, drawn
@@ -23,13 +24,15 @@ class Splits:
     test: Samples
     compositional: Samples | None = None
     lexicon: Lexicon = OURS
+    notices: tuple[Notice, ...] = ()
 
 
-def splits(data: ScenesData | DigitScenesData | CocoData) -> Splits:
-    """Raises DataError where a folder cannot be used."""
+def splits(data: ScenesData | DigitScenesData | CocoData, queries: int | None = None) -> Splits:
+    """`queries` of the model tell how much of a crowded image it can find. Raises DataError where a folder cannot be
+    used."""
     if isinstance(data, CocoData):
-        folder = coco.load(data)
-        return Splits(folder.train, folder.val, folder.test, lexicon=folder.lexicon)
+        folder = coco.load(data, queries)
+        return Splits(folder.train, folder.val, folder.test, lexicon=folder.lexicon, notices=folder.notices)
     if isinstance(data, DigitScenesData):
         training, held_out = digit_scene(data, held_out=False), digit_scene(data, held_out=True)
         return Splits(

@@ -37,7 +37,8 @@ def edges(look: Look, patch: int) -> Edges:
     around = padded[..., :-2, 1:-1] & padded[..., 2:, 1:-1] & padded[..., 1:-1, :-2] & padded[..., 1:-1, 2:]
     things = torch.zeros(cover.shape[:2], dtype=torch.bool, device=cover.device)
     for row, sample in enumerate(look.samples):
-        things[row, : len(sample.hits)] = torch.tensor([hit < ROAD for hit in sample.hits])
+        drawn = sample.packed is None  # sky and road are known in scenes alone
+        things[row, : len(sample.hits)] = torch.tensor([hit < ROAD or not drawn for hit in sample.hits])
     rows, targets, patches = ((own & ~around).flatten(2) & things.unsqueeze(-1)).nonzero(as_tuple=True)
     return Edges(rows, targets, patches, cover[rows, targets])
 

@@ -1,7 +1,8 @@
 """A folder in COCO's format as prompted samples: each category that an image shows is asked for once.
 
 Deterministic by (split, index). An image belongs to one split, by its id alone. A category is not asked for where it
-is marked as a crowd, or where more things of it are seen than a prompt can name.
+is marked as a crowd, or where one of its things has no mask: neither is it absent there. What that leaves out is
+counted.
 """
 
 from __future__ import annotations
@@ -15,10 +16,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from experiments.spec import CocoData
-from workers.trainer.data import coco_masks
-from workers.trainer.data.coco_file import FILE, Annotation, Folder, read
+from workers.protocol import Notice
+from workers.trainer.data import coco_layout, coco_masks, images
+from workers.trainer.data.coco_entries import Annotation
+from workers.trainer.data.coco_file import Folder, read
 from workers.trainer.data.errors import DataError
-from workers.trainer.data.samples import MAX_TARGETS, Sample, Samples
+from workers.trainer.data.notices import notice
+from workers.trainer.data.samples import Sample, Samples
 from workers.trainer.data.words import LENGTH, Lexicon
 
 FEWEST = 3  # images that show something to ask for: one a split
@@ -32,6 +36,8 @@ class Seen:
     image: int
     asked: dict[int, list[Annotation]]  # what a prompt may ask for
     absent: list[int]
+    crowds: dict[int, list[Annotation]]  # what no prompt asks for: part of it is a crowd,
+    maskless: dict[int, list[Annotation]]  # or has no mask
 
 
 @dataclass(frozen=True)
@@ -46,23 +52,21 @@ class CocoSplits:
     val: Samples
     test: Samples
     lexicon: Lexicon
+    notices: tuple[Notice, ...]
 
 
-def load(data: CocoData) -> CocoSplits:
-    """Half of the held-out images are for validation, half for the last score. Raises DataError that names the file."""
+def load(data: CocoData, queries: int | None = None) -> CocoSplits:
+    """Half of the held-out images are for validation, half for the last score. `queries` is how many things the model
+    can find at once, of which a notice tells. Raises DataError that names the file."""
     folder = read(data.path)
-    for annotation in folder.annotations:
-        try:
-            coco_masks.check(annotation, folder.images[annotation.image_id])
-        except ValueError as error:
-            raise DataError(f"{folder.listing}: annotation {annotation.id}: {error}") from None
-    lexicon = lexicon_of(folder)
-    parts = _parts(folder, seen(folder), data)
+    lexicon, everything = lexicon_of(folder), seen(folder)
+    parts = _parts(folder, everything, data)
     made = {
         split: _samples(Maker(folder, lexicon, data.canvas), ask(part, data.absent, SEEDS[split]))
         for split, part in parts.items()
     }
-    return CocoSplits(made["train"], made["val"], made["test"], lexicon)
+    notices = (*folder.notices, *left_out(folder, everything, data.absent), *crowded(folder, everything, queries))
+    return CocoSplits(made["train"], made["val"], made["test"], lexicon, notices)
 
 
 def lexicon_of(folder: Folder) -> Lexicon:
@@ -86,14 +90,52 @@ def seen(folder: Folder) -> list[Seen]:
     there: dict[int, dict[int, list[Annotation]]] = {image: {} for image in sorted(folder.images)}
     for annotation in folder.annotations:
         there[annotation.image_id].setdefault(annotation.category_id, []).append(annotation)
-    return [
-        Seen(
-            image,
-            {category: found[category] for category in sorted(found) if _askable(found[category])},
-            [category for category in folder.categories if category not in found],
+    return [_seen(image, found, folder.categories) for image, found in there.items()]
+
+
+def _seen(image: int, found: dict[int, list[Annotation]], categories: dict[int, str]) -> Seen:
+    ordered = {category: found[category] for category in sorted(found)}
+    crowds = {category: own for category, own in ordered.items() if any(each.iscrowd for each in own)}
+    maskless = {
+        category: own
+        for category, own in ordered.items()
+        if category not in crowds and not all(each.masked for each in own)
+    }
+    asked = {category: own for category, own in ordered.items() if category not in crowds and category not in maskless}
+    return Seen(image, asked, [category for category in categories if category not in found], crowds, maskless)
+
+
+def left_out(folder: Folder, everything: list[Seen], absent: float) -> list[Notice]:
+    """What no prompt asks for, and why."""
+    found: list[Notice] = []
+    for field, why in (("crowds", "one of them is marked as a crowd"), ("maskless", "one of them has no mask")):
+        groups = [(each.image, own) for each in everything for own in getattr(each, field).values()]
+        text = (
+            f"{sum(len(own) for _, own in groups)} annotations of {len(folder.annotations)} are left out, in "
+            f"{len(groups)} pairs of an image and a category that no prompt asks for: {why}"
         )
-        for image, found in there.items()
+        found += notice("left_out", text, [_pair(folder, image, own) for image, own in groups])
+    unseen = [folder.images[each.image].file_name for each in everything if not each.asked] if not absent else []
+    text = f"{len(unseen)} images of {len(everything)} are left out: they show nothing to ask for, and absent is 0"
+    return found + notice("left_out", text, unseen)
+
+
+def crowded(folder: Folder, everything: list[Seen], queries: int | None) -> list[Notice]:
+    """Where a prompt names more things than the model has queries."""
+    pairs = [
+        (each.image, own) for each in everything for own in each.asked.values() if len(own) > (queries or len(own))
     ]
+    over, most = sum(len(own) - (queries or 0) for _, own in pairs), max((len(own) for _, own in pairs), default=0)
+    text = (
+        f"{len(pairs)} prompts name more objects than the model has queries ({queries}): a training step matches at "
+        f"most {queries} of an image, so {over} objects go without a query each time; scores count all of them. "
+        f"With model.queries = {most} every object can be matched"
+    )
+    return notice("left_out", text, [_pair(folder, image, own) for image, own in pairs])
+
+
+def _pair(folder: Folder, image: int, own: list[Annotation]) -> str:
+    return f"{folder.images[image].file_name}: {folder.categories[own[0].category_id]}, {len(own)} annotations"
 
 
 def ask(part: list[Seen], absent: float, seed: int) -> list[Question]:
@@ -118,38 +160,45 @@ class Maker:
     def sample(self, question: Question) -> Sample:
         seen, names = question.seen, self.folder.categories
         asked = seen.asked.get(question.category, [])
-        labels, hits = self._labels(seen.image, asked)
+        masks = self._masks(seen.image, asked)
         others = [category for category in seen.asked if category != question.category] if asked else []
         return Sample(
             self._image(seen.image),
-            labels,
-            hits,
+            _labels(masks),
+            tuple(range(1, len(masks) + 1)),
             names[question.category],
             names[others[0]] if others else "",
             category=question.category,
             lexicon=self.lexicon,
+            packed=np.packbits(masks.reshape(len(masks), self.side**2), axis=1),
         )
 
-    def _labels(self, image: int, asked: Iterable[Annotation]) -> tuple[NDArray[np.uint8], tuple[int, ...]]:
-        """Where things of one category overlap, the smaller is seen."""
-        masks = [coco_masks.shrunk(coco_masks.decode(each, self.folder.images[image]), self.side) for each in asked]
-        labels = np.zeros((self.side, self.side), np.uint8)
-        for label, mask in enumerate(sorted(masks, key=lambda mask: -int(mask.sum())), 1):
-            labels[mask] = label
-        return labels, tuple(int(label) for label in np.unique(labels) if label)
+    def _masks(self, image: int, asked: Iterable[Annotation]) -> NDArray[np.bool_]:
+        """things, side, side: the largest first."""
+        entry = self.folder.images[image]
+        masks = [coco_masks.shrunk(coco_masks.decode(each, entry), self.side) for each in asked]
+        ordered = sorted(masks, key=lambda mask: -int(mask.sum()))
+        return np.array(ordered, np.bool_).reshape(len(ordered), self.side, self.side)
 
     def _image(self, image: int) -> NDArray[np.uint8]:
-        name = f"{self.folder.name}/images/{self.folder.images[image].file_name}"
+        entry = self.folder.images[image]
+        told = f"{self.folder.name}/{coco_layout.IMAGES}/{entry.file_name}"
         try:
-            with Image.open(self.folder.files[image]) as opened:
-                whole = opened.convert("RGB").resize((self.side, self.side), Image.Resampling.BILINEAR)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise DataError(f"{name}: cannot be decoded ({error})") from None
+            pixels = images.rgb(self.folder.files[image], self.folder.float_top)
+        except images.ImageProblem as error:
+            raise DataError(f"{told}: {error}") from None
+        if pixels.shape[:2] != (entry.height, entry.width):
+            raise DataError(f"{told}: decoded it has {pixels.shape[1]} × {pixels.shape[0]} pixels, not those listed")
+        whole = Image.fromarray(pixels).resize((self.side, self.side), Image.Resampling.BILINEAR)
         return np.asarray(whole)
 
 
-def _askable(found: list[Annotation]) -> bool:
-    return len(found) <= MAX_TARGETS and not any(annotation.iscrowd for annotation in found)
+def _labels(masks: NDArray[np.bool_]) -> NDArray[np.uint16]:
+    """Number of the thing seen at each pixel: where things of one category overlap, the smaller."""
+    labels = np.zeros(masks.shape[1:], np.uint16)
+    for label, mask in enumerate(masks, 1):
+        labels[mask] = label
+    return labels
 
 
 def _samples(maker: Maker, questions: list[Question]) -> Samples:
@@ -164,7 +213,7 @@ def _parts(folder: Folder, images: list[Seen], data: CocoData) -> dict[str, list
             f"{folder.listing}: {len(full)} images show something that a prompt can ask for, and {FEWEST} are needed"
         )
     if data.absent and not any(each.absent for each in images):
-        raise DataError(f"{folder.name}: every image shows every category of {FILE}; set data.absent to 0", "spec")
+        raise DataError(f"{folder.listing}: every image shows every category; set data.absent to 0", "spec")
     held = min(max(2, round(len(full) * data.val_share)), len(full) - 1)
     val, test, train = full[: held // 2], full[held // 2 : held], full[held:]
     return {"train": train + [each for each in images if not each.asked], "val": val, "test": test}

@@ -1,153 +1,153 @@
-"""annotations.json of a folder in COCO's format: read, and held against its images before a run trains on it.
+"""A folder in COCO's format: read, and held against its images before a run trains on it.
 
-The format is that of https://cocodataset.org/#format-data, object detection.
+Whatever is wrong with it is told in one report. What can be read in one way only is read; what that leaves out of the
+training, or changes, stands in `notices`.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
-from workers.trainer.data import digest
-from workers.trainer.data.errors import DataError
+from workers.protocol import Notice
+from workers.trainer.data import coco_masks, digest
+from workers.trainer.data.coco_entries import Annotation, Category, ImageEntry, Listing
+from workers.trainer.data.coco_images import Pictures
+from workers.trainer.data.coco_layout import IMAGES, listing_of
+from workers.trainer.data.decoding import decoded
+from workers.trainer.data.errors import DataError, Problems
+from workers.trainer.data.notices import notice
 from workers.trainer.data.text import below_root, data_root
 
-FILE, IMAGES = "annotations.json", "images"
-LARGEST = 2**30  # bytes of annotations.json
-LONGEST = 2**14  # pixels of an image's side
-SLACK = 1.0  # pixels that a polygon or a box may stand over the edge, as rounding makes them
-
-
-class Entry(BaseModel):
-    """What this reader does not use is let be."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
-
-
-class ImageEntry(Entry):
-    id: int
-    file_name: str = Field(min_length=1)
-    width: int = Field(ge=1, le=LONGEST)
-    height: int = Field(ge=1, le=LONGEST)
-
-
-class Rle(Entry):
-    """Lengths of runs of 0 and 1 in turn, column by column; as text in COCO's own packing."""
-
-    size: tuple[int, int]  # height, width
-    counts: list[int] | str
-
-
-class Annotation(Entry):
-    id: int
-    image_id: int
-    category_id: int
-    segmentation: list[list[float]] | Rle  # polygons x, y, x, y, …, in pixels
-    bbox: tuple[float, float, float, float] | None = None  # left, top, width, height
-    iscrowd: Literal[0, 1] = 0
-
-
-class Category(Entry):
-    id: int
-    name: str = Field(min_length=1)
-
-
-class Listing(Entry):
-    images: list[ImageEntry]
-    annotations: list[Annotation]
-    categories: list[Category]
+LARGEST = 2**30  # bytes of the annotations file
 
 
 @dataclass(frozen=True)
 class Folder:
     """A folder whose every entry points at something that is there."""
 
-    name: str  # as the spec has it
+    name: str  # the folder of the images, below the root
+    listing: str  # the annotations file
     files: dict[int, Path]  # by image id
     images: dict[int, ImageEntry]
     annotations: tuple[Annotation, ...]  # by id
     categories: dict[int, str]  # by id, in order
-
-    @property
-    def listing(self) -> str:
-        return f"{self.name}/{FILE}"
+    float_top: float | None  # what is white in floating-point images
+    notices: tuple[Notice, ...]
 
 
 def read(name: str) -> Folder:
     """Raises DataError that names the file: outside the root, missing, not JSON, or at odds with itself."""
     root = data_root(name)
-    folder = below_root(root, name)
-    if not folder.is_dir():
-        raise DataError(f"{name}: there is no such folder below the data root", "spec")
-    told = f"{name}/{FILE}"
+    folder, told = listing_of(root, name)
     listing = _listing(below_root(root, told), told)
+    problems = Problems(told)
     if not listing.annotations:
         raise DataError(f"{told}: it has no annotations")
-    for kind, ids in (
-        ("images", [image.id for image in listing.images]),
-        ("annotations", [annotation.id for annotation in listing.annotations]),
-        ("categories", [category.id for category in listing.categories]),
-    ):
-        _once(told, kind, ids)
+    _once(problems, listing)
     images = {image.id: image for image in listing.images}
-    categories = {category.id: category.name for category in sorted(listing.categories, key=lambda each: each.id)}
-    for annotation in listing.annotations:
-        for field, known in (("image_id", images), ("category_id", categories)):
-            if (wanted := getattr(annotation, field)) not in known:
-                raise DataError(f"{told}: annotation {annotation.id}: {field} {wanted} is not listed")
-    files = {image.id: _image(root, name, image) for image in listing.images}
-    _told(name, {image.file_name: files[image.id] for image in listing.images})
-    return Folder(name, files, images, tuple(sorted(listing.annotations, key=lambda each: each.id)), categories)
-
-
-def _told(name: str, files: dict[str, Path]) -> None:
-    try:
-        digest.read_files(f"{name}/{IMAGES}", files.items())
-    except OSError as error:
-        raise DataError(f"{name}/{IMAGES}: an image cannot be read ({error})") from None
+    over = _annotations(problems, listing, images)
+    pictures = Pictures(root, folder, told, problems)
+    pictures.look(images)
+    categories, unused = _categories(listing)
+    if not any(annotation.masked for annotation in listing.annotations):
+        problems.add(f"{told}: no annotation has a mask: the task finds masks, and boxes alone do not give them")
+    problems.end()
+    _read_images(folder, {image.file_name: pictures.files[image.id] for image in listing.images})
+    kept = sorted(listing.annotations, key=lambda each: each.id)
+    found = [*pictures.notices(), *_clipped(over, images), *unused]
+    return Folder(folder, told, pictures.files, images, tuple(kept), categories, pictures.float_top, tuple(found))
 
 
 def _listing(file: Path, told: str) -> Listing:
-    if not file.is_file():
-        raise DataError(f"{told}: there is no such file below the data root", "spec")
     try:
         if file.stat().st_size > LARGEST:
             raise DataError(f"{told}: larger than {LARGEST // 2**20} MiB")
         content = file.read_bytes()
         digest.read(told, content)
-        return Listing.model_validate_json(content)
+        return Listing.model_validate_json(decoded(content))
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        at = ".".join(map(str, first["loc"]))
-        raise DataError(f"{told}: {at + ': ' if at else ''}{first['msg']}") from None
+        problems = Problems(told)
+        for each in error.errors(include_url=False, include_input=False, include_context=False):
+            at = ".".join(map(str, each["loc"]))
+            problems.add(f"{told}: {at + ': ' if at else ''}{each['msg']}")
+        problems.end()
+        raise
     except OSError as error:
         raise DataError(f"{told}: cannot be read ({error.strerror})") from None
+    except DataError:
+        raise
+    except ValueError as error:
+        raise DataError(f"{told}: {error}") from None
 
 
-def _once(told: str, kind: str, ids: Iterable[int]) -> None:
-    (number, count), *_ = Counter(ids).most_common(1) or [(0, 0)]
-    if count > 1:
-        raise DataError(f"{told}: {kind}: id {number} stands there {count} times")
-
-
-def _image(root: Path, name: str, image: ImageEntry) -> Path:
-    """The file of an image, once its head agrees with the entry."""
-    told = f"{name}/{IMAGES}/{image.file_name}"
-    file = below_root(root, told)
-    if not file.is_file():
-        raise DataError(f"{told}: there is no such file, though {FILE} lists it")
+def _read_images(folder: str, files: dict[str, Path]) -> None:
     try:
-        with Image.open(file) as opened:
-            width, height = opened.size
-    except (OSError, ValueError, Image.DecompressionBombError):
-        raise DataError(f"{told}: not an image that can be opened") from None
-    if (width, height) != (image.width, image.height):
-        listed = f"{image.width} × {image.height}"
-        raise DataError(f"{told}: it has {width} × {height} pixels, and {FILE} says {listed}")
-    return file
+        digest.read_files(f"{folder}/{IMAGES}", files.items())
+    except OSError as error:
+        raise DataError(f"{folder}/{IMAGES}: an image cannot be read ({error})") from None
+
+
+def _once(problems: Problems, listing: Listing) -> None:
+    for kind, entries in (
+        ("images", listing.images),
+        ("annotations", listing.annotations),
+        ("categories", listing.categories),
+    ):
+        for number, count in Counter(entry.id for entry in entries).items():
+            if count > 1:
+                problems.add(f"{problems.about}: {kind}: id {number} stands there {count} times")
+
+
+def _annotations(problems: Problems, listing: Listing, images: dict[int, ImageEntry]) -> list[tuple[Annotation, float]]:
+    """Checks each; returns those that reach over the edge of their image, and by how many pixels."""
+    categories = {category.id for category in listing.categories}
+    over: list[tuple[Annotation, float]] = []
+    for annotation in listing.annotations:
+        about = f"{problems.about}: annotation {annotation.id}"
+        if annotation.category_id not in categories:
+            problems.add(f"{about}: category_id {annotation.category_id} is not listed")
+        if (image := images.get(annotation.image_id)) is None:
+            problems.add(f"{about}: image_id {annotation.image_id} is not listed")
+            continue
+        try:
+            reach = coco_masks.check(annotation, image)
+        except ValueError as error:
+            problems.add(f"{about}: {error}")
+            continue
+        if reach > coco_masks.SLACK:
+            over.append((annotation, reach))
+    return over
+
+
+def _clipped(over: list[tuple[Annotation, float]], images: dict[int, ImageEntry]) -> list[Notice]:
+    farthest = max((reach for _, reach in over), default=0.0)
+    text = (
+        f"{len(over)} annotations reach up to {farthest:.3g} pixels over the edge of their image; "
+        "what lies outside is cut off"
+    )
+    items = [f"{images[each.image_id].file_name}: annotation {each.id}, {reach:.3g} pixels" for each, reach in over]
+    return notice("clipped", text, items)
+
+
+def _categories(listing: Listing) -> tuple[dict[int, str], list[Notice]]:
+    """Names by id. A category without annotations is never a prompt where its things may well be seen: it shares its
+    name with another one, or is what another one calls its supercategory, as exports of Roboflow have it."""
+    used = {annotation.category_id for annotation in listing.annotations}
+    found = sorted(listing.categories, key=lambda each: each.id)
+    left_out = [each for each in found if each.id not in used and _shadowed(each, found)]
+    text = (
+        f"{len(left_out)} categories without annotations are no prompts: another category has the same name, or calls "
+        "it its supercategory, so images may show it without saying so"
+    )
+    names = {each.id: each.name for each in found if each not in left_out}
+    return names, notice("left_out", text, [f"category {each.id}: {each.name}" for each in left_out])
+
+
+def _shadowed(category: Category, all_of_them: list[Category]) -> bool:
+    words = category.name.lower().split()
+    others = [each for each in all_of_them if each.id != category.id]
+    return any(words in (each.name.lower().split(), (each.supercategory or "").lower().split()) for each in others)

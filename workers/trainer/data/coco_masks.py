@@ -9,23 +9,27 @@ from numpy.typing import NDArray
 from PIL import Image
 from pycocotools import mask as rle
 
-from workers.trainer.data.coco_file import SLACK, Annotation, ImageEntry, Rle
+from workers.trainer.data.coco_entries import Annotation, ImageEntry, Rle
 
 Mask = NDArray[np.bool_]
+SLACK = 1.0  # pixels that a polygon or a box may stand over the edge without a word, as rounding makes them
+FEW, FEW_SHARE = 8.0, 0.02  # pixels, or share of the longer side, over the edge that are cut off; more is a mistake
 
 
-def check(annotation: Annotation, image: ImageEntry) -> None:
-    """Raises ValueError, in words, where the mask or the box is no part of the image."""
+def check(annotation: Annotation, image: ImageEntry) -> float:
+    """How many pixels the mask or the box reaches over the edge of the image, 0 where it does not. Raises ValueError,
+    in words, where it reaches far over it, or is no mask or box at all."""
+    reach = 0.0
     if isinstance(annotation.segmentation, Rle):
         _check_runs(annotation.segmentation, image)
     else:
-        _check_polygons(annotation.segmentation, image)
+        reach = max((_check_polygon(each, image) for each in annotation.segmentation), default=0.0)
     if annotation.bbox is not None:
         left, top, width, height = annotation.bbox
         if width < 0 or height < 0:
             raise ValueError("its box has a negative side")
-        if not _inside(np.array([[left, top], [left + width, top + height]]), image):
-            raise ValueError(f"its box reaches outside {_size(image)}")
+        reach = max(reach, _reach("box", np.array([[left, top], [left + width, top + height]]), image))
+    return reach
 
 
 def decode(annotation: Annotation, image: ImageEntry) -> Mask:
@@ -85,19 +89,23 @@ def _check_runs(shape: Rle, image: ImageEntry) -> None:
         raise ValueError("its mask is empty")
 
 
-def _check_polygons(polygons: list[list[float]], image: ImageEntry) -> None:
-    if not polygons:
-        raise ValueError("it has no mask")
-    for polygon in polygons:
-        if len(polygon) < 6 or len(polygon) % 2:
-            raise ValueError(f"a polygon of {len(polygon)} numbers: x, y of three points or more make one")
-        if not _inside(np.array(polygon).reshape(-1, 2), image):
-            raise ValueError(f"its mask reaches outside {_size(image)}")
+def _check_polygon(polygon: list[float], image: ImageEntry) -> float:
+    if len(polygon) < 6 or len(polygon) % 2:
+        raise ValueError(f"a polygon of {len(polygon)} numbers: x, y of three points or more make one")
+    points = np.array(polygon).reshape(-1, 2)
+    reach = _reach("mask", points, image)
+    if (points.max(0) < 0).any() or (points.min(0) > np.array([image.width, image.height])).any():
+        raise ValueError(f"a polygon lies wholly outside {_size(image)}")
+    return reach
 
 
-def _inside(points: NDArray[np.float64], image: ImageEntry) -> bool:
-    """Points x, y [N, 2]."""
-    return bool((points >= -SLACK).all() and (points <= np.array([image.width, image.height]) + SLACK).all())
+def _reach(what: str, points: NDArray[np.float64], image: ImageEntry) -> float:
+    """Pixels that points x, y [N, 2] lie over the edge at most."""
+    over = np.maximum(-points, points - np.array([image.width, image.height]))
+    reach = max(0.0, float(over.max()))
+    if reach > max(FEW, FEW_SHARE * max(image.width, image.height)):
+        raise ValueError(f"its {what} reaches outside {_size(image)} by {reach:.4g} pixels")
+    return reach
 
 
 def _size(image: ImageEntry) -> str:

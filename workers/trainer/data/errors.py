@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
+SHOWN = 20  # problems that one report names
+
+Reason = Literal["error", "spec"]
+
 
 class DataError(ValueError):
     """The data cannot be used; the message names the file as the spec does.
@@ -12,6 +16,30 @@ class DataError(ValueError):
     there, "error" where the file is there and its content is at fault.
     """
 
-    def __init__(self, message: str, reason: Literal["error", "spec"] = "error") -> None:
+    def __init__(self, message: str, reason: Reason = "error") -> None:
         super().__init__(message)
-        self.reason = reason
+        self.reason: Reason = reason
+
+
+class Problems:
+    """Everything that is wrong with the data, told in one DataError: a line each, the first SHOWN of them."""
+
+    def __init__(self, about: str) -> None:
+        self.about, self.count = about, 0
+        self._shown: list[str] = []
+        self._reason: Reason = "error"
+
+    def add(self, message: str, reason: Reason = "error") -> None:
+        self.count += 1
+        if len(self._shown) < SHOWN:
+            self._shown.append(message)
+        if reason == "spec":
+            self._reason = reason
+
+    def end(self) -> None:
+        """Raises DataError where there are problems."""
+        if self.count == 1:
+            raise DataError(self._shown[0], self._reason)
+        if self.count:
+            shown = f"; the first {SHOWN}" if self.count > SHOWN else ""
+            raise DataError("\n".join([f"{self.about}: {self.count} problems{shown}:", *self._shown]), self._reason)

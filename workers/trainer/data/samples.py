@@ -12,8 +12,10 @@ from torch import Tensor
 
 from workers.trainer.data.words import LENGTH, OURS, PAD, Lexicon
 
-MAX_TARGETS = 4  # things a prompt can name at once
 CACHE_BYTES = 256 * 2**20
+Labels = NDArray[np.uint8] | NDArray[np.uint16]
+NARROWEST = 4  # targets that a batch has room for at least: batches of scenes are of one shape
+NONE = -1  # no label: the place of a target that is padding
 
 
 @dataclass(frozen=True)
@@ -21,10 +23,10 @@ class Sample:
     """One image with a prompt. `labels` numbers the visible thing at each pixel (0: none); `hits` are those the
     prompt names, and an empty `hits` means that nothing in the image is meant. `other` is the same prompt for another
     thing that is seen, such as the class in another colour; empty where there is none. Parts, kinds and colours are
-    known in scenes alone."""
+    known in scenes alone. `packed` has masks that may overlap, where labels alone would lose what lies under others."""
 
     image: NDArray[np.uint8]  # H, W, 3
-    labels: NDArray[np.uint8]  # H, W
+    labels: Labels  # H, W
     hits: tuple[int, ...]
     prompt: str
     other: str = ""
@@ -33,15 +35,21 @@ class Sample:
     colours: Mapping[int, int] = field(default_factory=dict)  # by label: a place in words.COLOURS
     category: int = 0  # what kind of thing the prompt names, where that is told apart
     lexicon: Lexicon = OURS  # by which prompts are read
+    packed: NDArray[np.uint8] | None = None  # hits, bytes: bits of H, W
 
     @property
     def masks(self) -> NDArray[np.bool_]:
-        return self.labels == np.array(self.hits, np.uint8)[:, None, None]  # hits, H, W
+        """hits, H, W."""
+        if self.packed is None:
+            return self.labels == np.array(self.hits, self.labels.dtype)[:, None, None]
+        bits = np.unpackbits(self.packed[: len(self.hits)], axis=1, count=self.labels.size)
+        return bits.astype(np.bool_).reshape(-1, *self.labels.shape)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Tensors of B samples; targets are padded to G, `valid` says which are real."""
+    """Tensors of B samples; targets are padded to G, the most that one of them has and at least NARROWEST;
+    `valid` says which are real."""
 
     images: Tensor  # B, 3, H, W
     tokens: Tensor  # B, S
@@ -78,7 +86,8 @@ class Samples:
             return kept
         sample = self.make(index)
         made = sample, boxes_of(sample.masks)
-        self._room -= sample.image.nbytes + sample.labels.nbytes + (0 if sample.parts is None else sample.parts.nbytes)
+        arrays = (sample.image, sample.labels, sample.parts, sample.packed)
+        self._room -= sum(array.nbytes for array in arrays if array is not None)
         if self._room > 0:
             self._kept[index] = made
         return made
@@ -103,8 +112,9 @@ def collate(samples: Sequence[Sample], boxes: Sequence[NDArray[np.float32]], pro
     """Samples of one size and the boxes of their hits as a batch; `prompts` in place of their own, where given."""
     count, side = len(samples), samples[0].labels.shape[0]
     tokens = np.full((count, LENGTH), PAD, np.int64)
-    hits = np.full((count, MAX_TARGETS), 255, np.uint8)
-    padded = np.full((count, MAX_TARGETS, 4), 0.5, np.float32)
+    most = max(NARROWEST, *(len(sample.hits) for sample in samples))
+    hits = np.full((count, most), NONE, np.int32)
+    padded = np.full((count, most, 4), 0.5, np.float32)
     said_by = prompts or [sample.prompt for sample in samples]
     for row, (sample, box, prompt) in enumerate(zip(samples, boxes, said_by, strict=True)):
         ids = sample.lexicon.encode(prompt)
@@ -112,9 +122,12 @@ def collate(samples: Sequence[Sample], boxes: Sequence[NDArray[np.float32]], pro
         hits[row, : len(sample.hits)] = sample.hits
         padded[row, : len(box)] = box
     images = torch.from_numpy(np.stack([sample.image for sample in samples])).permute(0, 3, 1, 2)
-    labels = torch.from_numpy(np.stack([sample.labels for sample in samples]))
+    labels = torch.from_numpy(np.stack([sample.labels for sample in samples]).astype(np.int32))
     wanted = torch.from_numpy(hits)
-    valid = wanted != 255
-    masks = (labels.view(count, 1, side, side) == wanted[:, :, None, None]) & valid[:, :, None, None]
+    valid = wanted != NONE
+    masks = labels.view(count, 1, side, side) == wanted[:, :, None, None]
+    for row, sample in enumerate(samples):
+        if sample.packed is not None:
+            masks[row, : len(sample.hits)] = torch.from_numpy(sample.masks)
     said = torch.from_numpy(tokens) != PAD
     return Batch(images.float() / 128 - 1, torch.from_numpy(tokens), said, masks, torch.from_numpy(padded), valid)

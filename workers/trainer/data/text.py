@@ -1,4 +1,4 @@
-"""Characters of a text: any UTF-8 file below the operator's data root, or sentences made by rule.
+"""Characters of a text: any UTF-8 file (or one with a byte order mark) below the data root, or sentences made by rule.
 
 The text is cut in three: what is trained on, then the held-out share's first half (validation) and second (test).
 """
@@ -15,6 +15,7 @@ import numpy as np
 
 from experiments.spec import RolesData, TextData
 from workers.trainer.data import digest, roles
+from workers.trainer.data.decoding import decoded
 from workers.trainer.data.draws import Split, below, draws
 from workers.trainer.data.errors import DataError
 from workers.trainer.data.lookups import Ints
@@ -91,10 +92,11 @@ def _read(path: str) -> str:
             raise DataError(f"{path}: larger than {LARGEST // 2**20} MiB")
         content = file.read_bytes()
         digest.read(path, content)
-        return content.decode("utf-8-sig").replace("\r\n", "\n")
-    except UnicodeDecodeError as error:
-        byte = error.object[error.start]
-        raise DataError(f"{path}: not UTF-8 (byte 0x{byte:02x} at position {error.start})") from None
+        return decoded(content).replace("\r\n", "\n")
+    except DataError:
+        raise
+    except ValueError as error:
+        raise DataError(f"{path}: {error}") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
 

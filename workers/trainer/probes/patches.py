@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.trainer.data.samples import Sample
+from workers.trainer.data.samples import Labels, Sample
 from workers.trainer.data.scenes import ROAD, SKY
 from workers.trainer.data.words import COLOURS, THINGS
 
@@ -17,29 +17,29 @@ BLOCKS = 4  # rows and columns of places that are told apart
 CLASSES = {"edge": 2, "colour": len(COLOURS), "class": len(THINGS) + 2, "position": BLOCKS**2}
 
 
-def _edge(sample: Sample, pixels: NDArray[np.uint8]) -> Ints:
+def _edge(sample: Sample, pixels: Labels) -> Ints:
     """Does more than one thing (or a thing and the ground, or sky and road) show in it?"""
     return (pixels.min(1) != pixels.max(1)).astype(np.int64)
 
 
-def _colour(sample: Sample, pixels: NDArray[np.uint8]) -> Ints:
+def _colour(sample: Sample, pixels: Labels) -> Ints:
     """The colour of the thing that fills at least half of it."""
     return _of_most(pixels, sample.colours)
 
 
-def _class(sample: Sample, pixels: NDArray[np.uint8]) -> Ints:
+def _class(sample: Sample, pixels: Labels) -> Ints:
     """Car, tree, house, sky or road: what fills at least half of it."""
     return _of_most(pixels, {**sample.kinds, SKY: len(THINGS), ROAD: len(THINGS) + 1})
 
 
-def _position(sample: Sample, pixels: NDArray[np.uint8]) -> Ints:
+def _position(sample: Sample, pixels: Labels) -> Ints:
     """Which of the 4 × 4 blocks of the image it lies in."""
     grid = round(len(pixels) ** 0.5)
     block = np.arange(grid) * BLOCKS // grid
     return (block[:, None] * BLOCKS + block[None, :]).ravel().astype(np.int64)
 
 
-TARGETS: Mapping[str, Callable[[Sample, NDArray[np.uint8]], Ints]] = {
+TARGETS: Mapping[str, Callable[[Sample, Labels], Ints]] = {
     "edge": _edge,
     "colour": _colour,
     "class": _class,
@@ -54,7 +54,7 @@ def truth(sample: Sample, patch: int) -> dict[str, Ints]:
     return {name: target(sample, pixels) for name, target in TARGETS.items()}
 
 
-def _of_most(pixels: NDArray[np.uint8], of_label: Mapping[int, int]) -> Ints:
+def _of_most(pixels: Labels, of_label: Mapping[int, int]) -> Ints:
     found = np.full(len(pixels), NONE, np.int64)
     for label, value in of_label.items():
         found[(pixels == label).mean(1) >= 0.5] = value

@@ -1,0 +1,73 @@
+"""What an annotations file in COCO's format says (https://cocodataset.org/#format-data, object detection)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator
+
+LONGEST = 2**14  # pixels of an image's side
+
+
+class Entry(BaseModel):
+    """What this reader does not use is let be."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
+
+
+class ImageEntry(Entry):
+    id: int
+    file_name: str = Field(min_length=1)
+    width: int = Field(ge=1, le=LONGEST)
+    height: int = Field(ge=1, le=LONGEST)
+
+
+class Rle(Entry):
+    """Lengths of runs of 0 and 1 in turn, column by column; as text in COCO's own packing."""
+
+    size: tuple[int, int]  # height, width
+    counts: list[int] | str
+
+
+def _form(segmentation: Any) -> str:
+    return "polygons" if isinstance(segmentation, list) else "run lengths"
+
+
+Polygons = list[list[float]]  # x, y, x, y, …, in pixels
+Segmentation = Annotated[
+    Annotated[Polygons, Tag("polygons")] | Annotated[Rle, Tag("run lengths")], Discriminator(_form)
+]
+
+
+class Annotation(Entry):
+    """`segmentation` is empty where a tool has exported a box alone."""
+
+    id: int
+    image_id: int
+    category_id: int
+    segmentation: Segmentation = []
+    bbox: tuple[float, float, float, float] | None = None  # left, top, width, height
+    iscrowd: bool = False
+
+    @field_validator("segmentation", mode="before")
+    @classmethod
+    def _without_empty_polygons(cls, segmentation: Any) -> Any:
+        if segmentation is None:
+            return []
+        return [each for each in segmentation if each != []] if isinstance(segmentation, list) else segmentation
+
+    @property
+    def masked(self) -> bool:
+        return self.segmentation != []
+
+
+class Category(Entry):
+    id: int
+    name: str = Field(min_length=1)
+    supercategory: str | None = None
+
+
+class Listing(Entry):
+    images: list[ImageEntry]
+    annotations: list[Annotation]
+    categories: list[Category]

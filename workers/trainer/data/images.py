@@ -1,0 +1,145 @@
+"""The one reader of image files: any mode that has a known range, as 8-bit RGB, turned as viewers show it.
+
+- 8 bits, palettes, 1 bit, CMYK, YCbCr: as Pillow converts them; colour profiles are not applied.
+- 16-bit grey: 0 … 65535 becomes 0 … 255. Pillow keeps the high byte of 16-bit colours, which is the same scale.
+- Floating point: 0 … 1 or 0 … 255, which the caller decides for a whole folder (`float_top`).
+- Transparency: on white.
+- EXIF orientation: applied. Several frames or pages: the first.
+Everything else is an ImageProblem.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+GREY_16 = ("I;16", "I;16L", "I;16B", "I;16N")
+GREY_16_AS_32 = ("PNG", "PPM")  # formats whose 16 bits some versions of Pillow open as 32
+TOP_16 = 65535.0
+TRANSPARENT = ("RGBA", "LA", "PA", "RGBa", "La")
+PLAIN = ("1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "HSV")
+PHOTOMETRIC, WHITE_IS_ZERO = 262, 0  # a TIFF's tag and a value of it
+WHITE = (255, 255, 255, 255)
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # by EXIF orientation: what brings the stored picture to how it is shown
+SIDEWAYS = 5  # orientations from here on swap width and height
+
+
+class ImageProblem(ValueError):
+    """The file cannot be read as an image; the message does not name it."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """What a file says of itself before its pixels are decoded. Sizes are width, height."""
+
+    stored: tuple[int, int]
+    shown: tuple[int, int]  # once the EXIF orientation is applied
+    orientation: int  # 1 to 8; 1 where there is none
+    depth: str  # "grey16" or "float" where the values need a scale, else ""
+    transparent: bool
+    frames: bool  # more than one, as in animations and TIFFs of several pages
+
+
+def head(file: Path) -> Head:
+    """Raises ImageProblem: no image, too large, or a mode whose range of values is not known."""
+    with _opened(file) as image:
+        orientation, size = _orientation(image), image.size
+        swapped = (size[1], size[0]) if orientation >= SIDEWAYS else size
+        stored, shown = (swapped, size) if image.format == "TIFF" else (size, swapped)  # Pillow turns a TIFF itself
+        frames = bool(getattr(image, "is_animated", False)) and image.format != "MPO"  # there, previews
+        return Head(stored, shown, orientation, _depth(image), _transparent(image), frames)
+
+
+def extent(file: Path) -> tuple[float, float]:
+    """The smallest and the largest value of a 16-bit or floating-point image. Raises ImageProblem."""
+    with _opened(file) as image:
+        values = np.asarray(image)
+    if not np.isfinite(values).all():
+        raise ImageProblem("it has values that are not finite")
+    return float(values.min()), float(values.max())
+
+
+def rgb(file: Path, float_top: float | None = None) -> NDArray[np.uint8]:
+    """[height, width, 3] as shown. `float_top` is white in floating-point images. Raises ImageProblem."""
+    with _opened(file) as image:
+        image.load()
+        depth = _depth(image)
+        orientation = _orientation(image)  # of a TIFF 1 by now
+        plain = _scaled(image, TOP_16 if depth == "grey16" else float_top) if depth else _converted(image)
+    turned = plain.transpose(TURNS[orientation]) if orientation in TURNS else plain
+    return np.array(turned.convert("RGB"))
+
+
+def _converted(image: Image.Image) -> Image.Image:
+    if not _transparent(image):
+        return image.convert("RGB")
+    full = image if image.mode != "La" else image.convert("LA")
+    layer = full.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", layer.size, WHITE), layer)
+
+
+def _scaled(image: Image.Image, top: float | None) -> Image.Image:
+    if top is None:
+        raise ImageProblem(f"mode {image.mode}: the range of its values is not known")
+    values = np.asarray(image).astype(np.float64) * (255 / top)
+    return Image.fromarray(np.clip(np.rint(values), 0, 255).astype(np.uint8))
+
+
+def _depth(image: Image.Image) -> str:
+    mode = image.mode
+    if mode in (*GREY_16, "I", "F") and image.format == "TIFF" and image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO:  # type: ignore[attr-defined]
+        raise ImageProblem(f"mode {mode}: in this TIFF 0 is white, and Pillow does not turn its values round")
+    if mode in GREY_16 or (mode == "I" and image.format in GREY_16_AS_32):
+        return "grey16"
+    if mode == "F":
+        return "float"
+    if mode not in PLAIN and mode not in TRANSPARENT:
+        kind = "32-bit whole numbers have no known range" if mode == "I" else "not a mode that is read"
+        raise ImageProblem(f"mode {mode}: {kind}; save it as 8-bit RGB or grey")
+    return ""
+
+
+def _transparent(image: Image.Image) -> bool:
+    return image.mode in TRANSPARENT or "transparency" in image.info
+
+
+def _orientation(image: Image.Image) -> int:
+    """1 where the tag is missing or senseless, as viewers take it."""
+    try:
+        found = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)  # a PNG's own would decode it first
+    except (OSError, SyntaxError, ValueError, KeyError, TypeError, struct.error):
+        return 1
+    return found if isinstance(found, int) and 1 <= found <= 8 else 1
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[Image.Image]:
+    """What Pillow says of a file that is none, in our words."""
+    try:
+        with Image.open(file) as image:
+            yield image
+    except ImageProblem:
+        raise
+    except Image.DecompressionBombError:
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        raise ImageProblem(f"it has more than {most:,} pixels, which may be a decompression bomb") from None
+    except UnidentifiedImageError:
+        empty = file.stat().st_size == 0
+        raise ImageProblem("an empty file" if empty else "not an image that can be opened") from None
+    except (OSError, ValueError, SyntaxError, EOFError, struct.error) as error:
+        raise ImageProblem(f"cannot be decoded ({error})") from None
