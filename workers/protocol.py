@@ -71,6 +71,8 @@ class Started(Message):
     notices: list[Notice] = []
     inputs: dict[str, str] = {}  # name, as the spec has it → SHA-256
     data_digest: str = ""  # of all inputs; empty where nothing was read
+    revision: int | None = None  # of the training code
+    device_kind: str = ""  # cpu or cuda
 
 
 class Notice(Message):

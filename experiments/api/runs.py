@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pydantic import BaseModel, ConfigDict, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -12,6 +13,7 @@ from . import run_rows
 from .access import editable_run, person, visible_run
 from .base import View
 from .paging import Page, link
+from .problems import Invalid
 from .query import Query
 from .run_filters import RunQuery
 from .run_paging import page
@@ -68,11 +70,24 @@ class RunCancel(View[Query]):
         return Response(run_rows.row(lifecycle.request_cancel(run.pk, person(request))))
 
 
-class RunRetry(View[Query]):
-    """Queue a failed or cancelled run again, from its newest checkpoint. 409 in any other state."""
+class Retry(BaseModel):
+    """How to go on; without fields, from the newest checkpoint."""
 
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    from_start: bool = False
+
+
+class RunRetry(View[Query]):
+    """Queue a failed or cancelled run again, from its newest checkpoint. `from_start` trains it anew: its checkpoints
+    and series go. 409 in any other state."""
+
+    body = Retry
     answers = {"POST": (200, RunRow)}
 
     def post(self, request: Request, run_id: int) -> Response:
         run = editable_run(request, run_id)
-        return Response(run_rows.row(lifecycle.retry(run.pk, person(request))))
+        try:
+            asked = Retry.model_validate(self.sent)
+        except ValidationError as error:
+            raise Invalid.from_pydantic(error) from None
+        return Response(run_rows.row(lifecycle.retry(run.pk, person(request), from_start=asked.from_start)))

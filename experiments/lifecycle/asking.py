@@ -10,7 +10,7 @@ from django.db import IntegrityError, transaction
 from django.db.models.functions import Now
 
 from experiments.doorbell import ring_on_commit
-from experiments.models import Event, Experiment, Param, Project, Run
+from experiments.models import Event, Experiment, Leftover, Param, Project, Run
 from experiments.spec import flatten, resolved
 from experiments.states import ENDED, Actor, Desired, Reason, State, sources
 from experiments.submission import Plan
@@ -116,8 +116,9 @@ def request_cancel(run_id: int, user: AbstractBaseUser | None) -> Run:
         return Run.objects.get(pk=run_id)
 
 
-def retry(run_id: int, user: AbstractBaseUser | None) -> Run:
-    """Queue an ended run again, from its newest checkpoint. Raises NotAllowed on any other."""
+def retry(run_id: int, user: AbstractBaseUser | None, *, from_start: bool = False) -> Run:
+    """Queue an ended run again, from its newest checkpoint, or from where it first began: its checkpoints and, once
+    a worker claims it, its series go. Raises NotAllowed on any other."""
     with transaction.atomic():
         run = locked(run_id)
         if run.state not in sources(State.QUEUED, Actor.USER):
@@ -132,10 +133,24 @@ def retry(run_id: int, user: AbstractBaseUser | None) -> Run:
             "finished": None,
             "next_at": None,
         }
-        message = f"retry from step {run.checkpoint_step}"
+        if from_start:
+            fresh |= _begin_again(run)
+        message = f"retry from step {fresh.get('checkpoint_step', run.checkpoint_step)}"
         move(run, State.QUEUED, Actor.USER, who=name_of(user), message=message, **fresh)
         ring_on_commit(run.pool, [run_id], 1)
         return Run.objects.get(pk=run_id)
+
+
+def _begin_again(run: Run) -> dict[str, Any]:
+    """Forget the run's own checkpoints; a fork keeps the one it was made from. Returns fields of the move."""
+    own = run.checkpoints.exclude(fence=0)
+    start = run.parent_step or 0
+    if start and not run.checkpoints.filter(fence=0).exists():
+        raise NotAllowed(f"the checkpoint that run {run.pk} began with is gone; fork the parent again")
+    paths = own.values_list("path", flat=True)
+    Leftover.objects.bulk_create([Leftover(path=path) for path in sorted(set(paths))], ignore_conflicts=True)
+    own.delete()
+    return {"checkpoint_step": start, "started": None}
 
 
 def _pk(user: AbstractBaseUser | None) -> int | None:

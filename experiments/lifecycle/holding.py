@@ -15,6 +15,7 @@ from django.db.models.functions import Now
 from experiments import line, store
 from experiments.clock import db_in, db_now
 from experiments.fairness import Candidate, best
+from experiments.identity import Identity
 from experiments.models import Artifact, Attempt, Group, LogChunk, Project, Run, Worker
 from experiments.models.runs import RunQuerySet
 from experiments.states import HELD, Actor, Desired, Reason, State
@@ -105,7 +106,17 @@ def start(held: Held, *, pid: int, device: str, info: dict[str, Any]) -> None:
         run = row_of(held, State.CLAIMED)
         move(run, State.RUNNING, Actor.SUPERVISOR, message=f"training on {device}")
         Run.objects.filter(pk=run.pk, started=None).update(started=Now())
-        Attempt.objects.filter(run=run, fence=held.fence).update(pid=pid, device=device, info=info, started=Now())
+        attempt = Attempt.objects.filter(run=run, fence=held.fence)
+        attempt.update(pid=pid, device=device, info=info, started=Now())
+        told = Identity.told({"device": device, **info})
+        if _goes_on(run, attempt.values_list("start_step", flat=True).get()):
+            told = told.after(run.identity)
+        Run.objects.filter(pk=run.pk).update(**told.fields)
+
+
+def _goes_on(run: Run, start: int) -> bool:
+    """Whether an attempt of this very run has trained what this one goes on from."""
+    return start > (run.parent_step or 0)
 
 
 def renew(held: Held) -> Desired:

@@ -6,6 +6,7 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
+from experiments.identity import Identity
 from experiments.states import ENDED, HELD, Desired, Reason, State
 
 from .definitions import AnyUser, Experiment, Project
@@ -79,6 +80,12 @@ class Run(models.Model):
         max_length=64, blank=True, db_default="", help_text="of what a succeeded run recorded; see store.digest"
     )
 
+    # The evidence key besides the spec hash (experiments.identity): of the newest attempt that began to train.
+    data_digest = models.CharField(max_length=64, blank=True, db_default="", help_text="of the files that were read")
+    revision = models.IntegerField(null=True, help_text="of the training code")
+    torch = models.CharField(max_length=32, blank=True, db_default="", help_text="major.minor")
+    device_kind = models.CharField(max_length=32, blank=True, db_default="", help_text="cpu or cuda")
+
     objects = RunQuerySet.as_manager()
 
     class Meta:
@@ -112,6 +119,10 @@ class Run(models.Model):
     @property
     def ended(self) -> bool:
         return self.state in ENDED
+
+    @property
+    def identity(self) -> Identity:
+        return Identity(self.data_digest, self.revision, self.torch, self.device_kind)
 
 
 class Attempt(models.Model):

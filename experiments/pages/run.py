@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from django.contrib import messages
@@ -105,7 +106,8 @@ def run_cancel(request: HttpRequest, pk: int) -> HttpResponse:
 
 @require_POST
 def run_retry(request: HttpRequest, pk: int) -> HttpResponse:
-    return _ask(request, pk, lifecycle.retry, "Back in the line.")
+    again = partial(lifecycle.retry, from_start=request.POST.get("from") == "start")
+    return _ask(request, pk, again, "Back in the line.")
 
 
 @require_POST

@@ -16,6 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from experiments.revision import FIRST, REVISION
 from experiments.spec import Spec, content_hash
 from workers.protocol import Checkpoint
 from workers.trainer.data.digest import Inputs, differences
@@ -48,7 +49,7 @@ def save_checkpoint(
 ) -> Checkpoint:
     """Written beside, fsynced, renamed: `path` either does not exist or is whole. `inputs` is what the task read."""
     tensors = _tensors(model, optimizer) | _kept(keepers)
-    facts = {"step": step, "spec": content_hash(spec), "inputs": dict(inputs)}
+    facts = {"step": step, "spec": content_hash(spec), "revision": REVISION, "inputs": dict(inputs)}
     data = save(tensors, {"attnservice": json.dumps(facts)})
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_suffix(".part")
@@ -69,10 +70,11 @@ def load_checkpoint(
     keepers: Mapping[str, Keeper] = MappingProxyType({}),
     inputs: Inputs = MappingProxyType({}),
 ) -> int:
-    """Put everything back; returns the number of completed steps. Raises CheckpointError where the spec or what the
-    task read is another than when the file was written."""
+    """Put everything back; returns the number of completed steps. Raises CheckpointError where the spec, the
+    revision of the training code or what the task read is another than when the file was written."""
     about = facts_of(path)
     check_spec(path, about, spec)
+    check_revision(path, about)
     check_inputs(about, inputs)
     with safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
@@ -85,7 +87,7 @@ def load_checkpoint(
 
 
 def facts_of(path: Path) -> dict[str, Any]:
-    """`step`, `spec` (its hash) and `inputs`, what the task had read; older files lack the last."""
+    """`step`, `spec` (its hash), `revision` and `inputs`, what the task had read; older files lack the last two."""
     with safe_open(path, framework="pt") as file:
         facts: dict[str, Any] = json.loads((file.metadata() or {}).get("attnservice", "{}"))
     return facts
@@ -95,6 +97,16 @@ def check_spec(path: Path, about: Mapping[str, Any], spec: Spec) -> None:
     """Raises CheckpointError where another spec was trained."""
     if about.get("spec") != content_hash(spec):
         raise CheckpointError(f"{path.name} was written by a run with another spec")
+
+
+def check_revision(path: Path, about: Mapping[str, Any]) -> None:
+    """Raises CheckpointError where other training code wrote the file."""
+    revision = about.get("revision", FIRST)
+    if revision != REVISION:
+        raise CheckpointError(
+            f"{path.name} was written at training revision {revision}, and this is revision {REVISION}: the rest of "
+            "the run would be another training. Retry it from the start, or fork it"
+        )
 
 
 def check_inputs(about: Mapping[str, Any], inputs: Inputs) -> None:

@@ -10,6 +10,7 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
+from experiments.revision import FIRST, REVISION
 from experiments.spec import Spec
 from workers.protocol import MAX_ITEMS, Notice
 from workers.trainer.checkpoint import (
@@ -62,8 +63,18 @@ def _frozen(spec: Spec) -> object:
 
 
 def start_notices(about: Mapping[str, Any], inputs: Inputs, forked: bool) -> list[Notice]:
-    """What the start from a checkpoint leaves open: a fork that reads other files than its parent, or a checkpoint
-    that does not say what its run had read."""
+    """What the start from a checkpoint leaves open: a fork that reads other files than its parent or trains by other
+    code, or a checkpoint that does not say what its run had read."""
+    return [*_code_notices(about, forked), *_data_notices(about, inputs, forked)]
+
+
+def _code_notices(about: Mapping[str, Any], forked: bool) -> list[Notice]:
+    revision = about.get("revision", FIRST)
+    text = f"the fork's parent was trained at training revision {revision}, and this is revision {REVISION}"
+    return [Notice(kind="other_revision", text=text)] if forked and revision != REVISION else []
+
+
+def _data_notices(about: Mapping[str, Any], inputs: Inputs, forked: bool) -> list[Notice]:
     if "inputs" not in about:
         text = "the checkpoint does not say what its run had read, so nobody can tell whether it is read again"
         return [Notice(kind="unknown_data", text=text)] if inputs else []

@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from experiments.revision import REVISION
 from experiments.spec import Spec
 from workers.protocol import Artifact, Log, Notice, Started
 from workers.trainer import histograms, maps
@@ -144,6 +145,8 @@ class Session:
                 notices=notices,
                 inputs=self.inputs,
                 data_digest=digest_of(self.inputs),
+                revision=REVISION,
+                device_kind=self.device.type,
             )
         )
         for notice in notices:

@@ -1,0 +1,52 @@
+"""What a run was trained with besides its spec: the parts of the evidence key. Pure.
+
+Verdicts and reports pool runs of one spec hash only where these agree: a digest of the files that were read, the
+revision of the training code, torch's major.minor and the kind of device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+UNKNOWN = "unknown"  # the data digest of a run that read files before digests were kept
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Names of the fields are those of the columns of a run. Empty and None: no trainer has told it."""
+
+    data_digest: str = ""
+    revision: int | None = None
+    torch: str = ""
+    device_kind: str = ""
+
+    @classmethod
+    def told(cls, info: Mapping[str, Any]) -> Identity:
+        """From an attempt's `info`, as its trainer said it."""
+        device = str(info.get("device", ""))
+        return cls(
+            data_digest=str(info.get("data_digest", "")),
+            revision=info.get("revision"),
+            torch=".".join(str(info.get("torch", "")).split("+")[0].split(".")[:2])[:32],
+            device_kind=str(info.get("device_kind") or (device and ("cpu" if device == "cpu" else "cuda")))[:32],
+        )
+
+    def after(self, former: Identity) -> Identity:
+        """Of a run that goes on where an attempt with `former` stopped: what changed on the way has both, such as
+        "cpu+cuda", so that such a run stands apart."""
+        return Identity(
+            self.data_digest,
+            self.revision,
+            _both(former.torch, self.torch),
+            _both(former.device_kind, self.device_kind),
+        )
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def _both(former: str, now: str) -> str:
+    return "+".join(sorted({*former.split("+"), *now.split("+")} - {""}))[:32]

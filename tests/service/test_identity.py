@@ -1,0 +1,113 @@
+"""What a run was trained with is kept, and a run may begin again from its start."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from experiments import lifecycle
+from experiments.identity import Identity
+from experiments.lifecycle import NotAllowed
+from experiments.models import Checkpoint, Leftover, Run
+from experiments.states import Reason, State
+from experiments.submission import plan
+
+from .api_client import API, client_of
+from .factories import make_project, make_run, make_user, make_worker
+
+pytestmark = [pytest.mark.db, pytest.mark.django_db]
+
+CPU = {"device": "cpu", "device_kind": "cpu", "torch": "2.9.1+cpu", "revision": 2, "data_digest": "a" * 64}
+GPU = {**CPU, "device": "NVIDIA H100", "device_kind": "cuda", "torch": "2.9.1+cu128"}
+
+
+def started(run: Run, info: dict[str, Any]) -> lifecycle.Held:
+    taken = lifecycle.claim([run.pool], make_worker())
+    assert taken is not None
+    assert taken.held.run_id == run.pk
+    lifecycle.start(taken.held, pid=1, device=info["device"], info=info)
+    return taken.held
+
+
+def saved(run: Run, held: lifecycle.Held, step: int) -> None:
+    run.refresh_from_db()
+    lifecycle.commit(held, run.committed_step, step, [])
+    lifecycle.publish_checkpoint(held, step=step, path=f"{held.fence}-{step}", sha256="0" * 64, size=1)
+
+
+def identity(run: Run) -> Identity:
+    run.refresh_from_db()
+    return run.identity
+
+
+def test_a_run_keeps_what_its_trainer_was_and_read() -> None:
+    started(run := make_run(), CPU)
+    assert identity(run) == Identity("a" * 64, 2, "2.9", "cpu")
+
+
+def test_a_run_that_went_on_elsewhere_was_trained_on_both() -> None:
+    held = started(run := make_run(), CPU)
+    saved(run, held, 10)
+    lifecycle.fail(held, Reason.ERROR, "x")
+    lifecycle.retry(run.pk, None)
+    started(run, GPU)
+    assert identity(run) == Identity("a" * 64, 2, "2.9", "cpu+cuda")
+
+
+def test_a_run_that_began_again_was_trained_where_it_is_now() -> None:
+    held = started(run := make_run(), CPU)
+    lifecycle.fail(held, Reason.ERROR, "x")
+    lifecycle.retry(run.pk, None)
+    started(run, GPU)
+    assert identity(run).device_kind == "cuda"
+
+
+def failed(run: Run) -> Run:
+    held = started(run, CPU)
+    saved(run, held, 10)
+    lifecycle.fail(held, Reason.SPEC, "written at training revision 1")
+    run.refresh_from_db()
+    return run
+
+
+def test_a_retry_from_the_start_leaves_no_checkpoint_behind() -> None:
+    run = failed(make_run())
+    lifecycle.retry(run.pk, None, from_start=True)
+    assert not run.checkpoints.exists()
+    assert Leftover.objects.filter(path__endswith="-10").count() == 1
+    taken = lifecycle.claim([run.pool], make_worker())
+    assert taken is not None
+    assert (taken.start_step, taken.checkpoint, taken.time_offset) == (0, None, 0.0)
+    run.refresh_from_db()
+    assert (run.committed_step, run.checkpoint_step) == (0, 0)
+
+
+def test_a_fork_that_begins_again_begins_with_its_parents_checkpoint() -> None:
+    parent = failed(make_run())
+    fork = lifecycle.fork(parent, 10, plan({"name": "fork", "spec": parent.spec}), None)
+    held = started(fork, GPU)
+    assert identity(fork).device_kind == "cuda"
+    saved(fork, held, 15)
+    lifecycle.fail(held, Reason.SPEC, "x")
+    lifecycle.retry(fork.pk, None, from_start=True)
+    taken = lifecycle.claim([fork.pool], make_worker())
+    assert taken is not None
+    assert (taken.start_step, taken.forked) == (10, True)
+    assert Checkpoint.objects.filter(run=parent).count() == 1
+
+
+def test_only_what_failed_or_was_cancelled_begins_again() -> None:
+    run = make_run()
+    with pytest.raises(NotAllowed):
+        lifecycle.retry(run.pk, None, from_start=True)
+
+
+def test_rest_retries_from_the_start_and_refuses_what_it_does_not_know() -> None:
+    user = make_user()
+    client, run = client_of(user), failed(make_run(make_project(editor=user)))
+    url = f"{API}/runs/{run.pk}/retry/"
+    for sent in ({"from_start": "yes"}, {"from_strat": True}):
+        assert client.post(url, sent, format="json").status_code == 400
+    answer = client.post(url, {"from_start": True}, format="json").json()
+    assert (answer["state"], Checkpoint.objects.filter(run=run).exists()) == (State.QUEUED, False)
