@@ -122,9 +122,9 @@ def test_a_category_with_a_crowd_or_a_thing_without_a_mask_is_neither_asked_for_
     assert first["category_id"] not in by_image[0].absent
     assert last["category_id"] not in [*by_image[11].asked, *by_image[11].absent]
     crowd, maskless = splits(data()).notices
-    assert (crowd.kind, crowd.items) == ("left_out", ["000.png: traffic light, 1 annotations"])
-    assert crowd.text.startswith("1 annotations of 18 are left out")
-    assert maskless.text.startswith("2 annotations of 18 are left out")
+    assert (crowd.kind, crowd.items) == ("left_out", ["000.png: traffic light, 1 annotation"])
+    assert crowd.text.startswith("1 of 18 annotations left out, in 1 pair of")
+    assert maskless.text.startswith("2 of 18 annotations left out")
     assert "no mask" in maskless.text
 
 

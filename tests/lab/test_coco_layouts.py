@@ -197,7 +197,7 @@ def test_what_lies_a_few_pixels_outside_is_cut_off_with_one_notice(root: Path, o
     folder = read("shapes")
     (notice,) = folder.notices
     assert notice.kind == "clipped"
-    assert notice.text.startswith(f"2 annotations reach up to {over:.3g} pixels over the edge")
+    assert notice.text.startswith(f"2 annotations over the edge of the image by up to {over:.3g} pixels")
     assert notice.items[0] == f"000.png: annotation 100, {over:.3g} pixels"
     mask = coco_masks.decode(folder.annotations[0], folder.images[0])
     assert (mask != inside(polygon)).mean() < 0.02
@@ -329,7 +329,7 @@ def test_photos_of_a_camera_held_in_any_way_train_as_they_are_shown(root: Path) 
     assert whole() == wanted
     (notice,) = splits(data()).notices
     assert notice.kind == "read_as"
-    assert notice.text.startswith("10 images are turned as their EXIF orientation says")
+    assert notice.text.startswith("10 images turned as the EXIF orientation says")
 
 
 def test_annotations_on_the_stored_picture_of_a_turned_photo_are_refused_by_the_tag(root: Path) -> None:

@@ -88,8 +88,8 @@ def test_photos_are_trained_on_and_what_is_left_out_is_counted(
     ]
     crowd, crowded = sink.of(Started)[0].notices
     assert crowd.text.startswith(
-        f"{len(lost)} annotations of {len(tiles['annotations'])} are left out, in {len(pairs)} pairs"
+        f"{len(lost)} of {len(tiles['annotations'])} annotations left out, in {len(pairs)} pairs"
     )
     assert sorted(item.split(":")[0] for item in crowd.items) == sorted(name for name, _ in pairs)
     assert crowded.items == [f"{MOST_BOATS}: boat, {len(boats)} annotations"]
-    assert f"so {len(boats) - 8} objects go without a query" in crowded.text
+    assert f"leaves {len(boats) - 8} objects without" in crowded.text

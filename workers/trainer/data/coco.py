@@ -21,7 +21,7 @@ from workers.trainer.data import coco_layout, coco_masks, images
 from workers.trainer.data.coco_entries import Annotation
 from workers.trainer.data.coco_file import Folder, read
 from workers.trainer.data.errors import DataError
-from workers.trainer.data.notices import notice
+from workers.trainer.data.notices import counted, notice
 from workers.trainer.data.samples import Sample, Samples
 from workers.trainer.data.words import LENGTH, Lexicon
 
@@ -111,12 +111,12 @@ def left_out(folder: Folder, everything: list[Seen], absent: float) -> list[Noti
     for field, why in (("crowds", "one of them is marked as a crowd"), ("maskless", "one of them has no mask")):
         groups = [(each.image, own) for each in everything for own in getattr(each, field).values()]
         text = (
-            f"{sum(len(own) for _, own in groups)} annotations of {len(folder.annotations)} are left out, in "
-            f"{len(groups)} pairs of an image and a category that no prompt asks for: {why}"
+            f"{sum(len(own) for _, own in groups)} of {counted(len(folder.annotations), 'annotation')} left out, in "
+            f"{counted(len(groups), 'pair')} of an image and a category that no prompt asks for: {why}"
         )
         found += notice("left_out", text, [_pair(folder, image, own) for image, own in groups])
     unseen = [folder.images[each.image].file_name for each in everything if not each.asked] if not absent else []
-    text = f"{len(unseen)} images of {len(everything)} are left out: they show nothing to ask for, and absent is 0"
+    text = f"{len(unseen)} of {counted(len(everything), 'image')} left out: nothing to ask for, and data.absent is 0"
     return found + notice("left_out", text, unseen)
 
 
@@ -127,15 +127,17 @@ def crowded(folder: Folder, everything: list[Seen], queries: int | None) -> list
     ]
     over, most = sum(len(own) - (queries or 0) for _, own in pairs), max((len(own) for _, own in pairs), default=0)
     text = (
-        f"{len(pairs)} prompts name more objects than the model has queries ({queries}): a training step matches at "
-        f"most {queries} of an image, so {over} objects go without a query each time; scores count all of them. "
+        f"{counted(len(pairs), 'prompt')} with more objects than the model has queries ({queries}): a training step "
+        f"matches at most {queries} of them and leaves {counted(over, 'object')} without; scores count all. "
         f"With model.queries = {most} every object can be matched"
     )
     return notice("left_out", text, [_pair(folder, image, own) for image, own in pairs])
 
 
 def _pair(folder: Folder, image: int, own: list[Annotation]) -> str:
-    return f"{folder.images[image].file_name}: {folder.categories[own[0].category_id]}, {len(own)} annotations"
+    return (
+        f"{folder.images[image].file_name}: {folder.categories[own[0].category_id]}, {counted(len(own), 'annotation')}"
+    )
 
 
 def ask(part: list[Seen], absent: float, seed: int) -> list[Question]:

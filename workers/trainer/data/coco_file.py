@@ -19,7 +19,7 @@ from workers.trainer.data.coco_images import Pictures
 from workers.trainer.data.coco_layout import IMAGES, listing_of
 from workers.trainer.data.decoding import decoded
 from workers.trainer.data.errors import DataError, Problems
-from workers.trainer.data.notices import notice
+from workers.trainer.data.notices import counted, notice
 from workers.trainer.data.text import below_root, data_root
 
 LARGEST = 2**30  # bytes of the annotations file
@@ -126,7 +126,7 @@ def _annotations(problems: Problems, listing: Listing, images: dict[int, ImageEn
 def _clipped(over: list[tuple[Annotation, float]], images: dict[int, ImageEntry]) -> list[Notice]:
     farthest = max((reach for _, reach in over), default=0.0)
     text = (
-        f"{len(over)} annotations reach up to {farthest:.3g} pixels over the edge of their image; "
+        f"{counted(len(over), 'annotation')} over the edge of the image by up to {farthest:.3g} pixels: "
         "what lies outside is cut off"
     )
     items = [f"{images[each.image_id].file_name}: annotation {each.id}, {reach:.3g} pixels" for each, reach in over]
@@ -140,8 +140,8 @@ def _categories(listing: Listing) -> tuple[dict[int, str], list[Notice]]:
     found = sorted(listing.categories, key=lambda each: each.id)
     left_out = [each for each in found if each.id not in used and _shadowed(each, found)]
     text = (
-        f"{len(left_out)} categories without annotations are no prompts: another category has the same name, or calls "
-        "it its supercategory, so images may show it without saying so"
+        f"Left out as prompts, {len(left_out)} of {len(found)} categories: they have no annotations, and another one "
+        "has the same name or calls it its supercategory, so images may show such things without saying so"
     )
     names = {each.id: each.name for each in found if each not in left_out}
     return names, notice("left_out", text, [f"category {each.id}: {each.name}" for each in left_out])

@@ -10,7 +10,7 @@ from workers.trainer.data import images
 from workers.trainer.data.coco_entries import ImageEntry
 from workers.trainer.data.coco_layout import Places
 from workers.trainer.data.errors import DataError, Problems
-from workers.trainer.data.notices import notice
+from workers.trainer.data.notices import counted, notice
 
 DECODED = 2**28  # pixels that are decoded before training: some seconds. Images past them are when they are drawn
 DARK_16 = 4096  # 16-bit grey that stays below this is 10 or 12 bits of a camera, of unknown scale
@@ -27,7 +27,7 @@ class Pictures:
         self.files: dict[int, Path] = {}
         self._places = Places(root, folder)
         self._heads: dict[int, images.Head] = {}
-        self._flat: list[str] = []
+        self._flat: list[int] = []
         self._names: dict[int, str] = {}
 
     def look(self, entries: Mapping[int, ImageEntry]) -> None:
@@ -43,20 +43,27 @@ class Pictures:
         turned = [number for number, head in self._heads.items() if head.orientation > 1]
         frames = [number for number, head in self._heads.items() if head.frames]
         clear = [number for number, head in self._heads.items() if head.transparent]
-        return [
-            *notice(
+        groups = (
+            (
                 "read_as",
-                f"{len(turned)} images are turned as their EXIF orientation says; their annotations are taken to lie "
-                "on the image as viewers show it",
-                [f"{self._names[each]}: orientation {self._heads[each].orientation}" for each in turned],
+                turned,
+                "turned as the EXIF orientation says; annotations are taken to lie on the image as viewers show it",
             ),
-            *notice("read_as", f"{len(frames)} images have more than one frame or page: the first is read",
-                    [self._names[each] for each in frames]),
-            *notice("read_as", f"{len(clear)} images may be transparent: they are laid on white",
-                    [self._names[each] for each in clear]),
-            *notice("flat", f"{len(self._flat)} images show next to nothing: their darkest and brightest values differ "
-                    f"by less than {FLAT} of 255", self._flat),
-        ]  # fmt: skip
+            ("read_as", frames, "with more than one frame or page: the first is read"),
+            ("read_as", clear, "with transparency: laid on white"),
+            (
+                "flat",
+                self._flat,
+                f"with next to nothing to see: darkest and brightest value differ by less than {FLAT} of 255",
+            ),
+        )
+        return [
+            each
+            for kind, numbers, text in groups
+            for each in notice(
+                kind, f"{counted(len(numbers), 'image')} {text}", [self._names[number] for number in numbers]
+            )
+        ]
 
     def _told(self, number: int) -> str:
         return f"{self.folder}/images/{self._names[number]}"
@@ -126,7 +133,7 @@ class Pictures:
                 self.problems.add(f"{self._told(number)}: {error}")
                 continue
             if int(pixels.max()) - int(pixels.min()) < FLAT:
-                self._flat.append(entry.file_name)
+                self._flat.append(number)
 
 
 def _other_size(head: images.Head, entry: ImageEntry, listing: str) -> str:
