@@ -7,9 +7,11 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
+from experiments.identity import Identity
 from experiments.presets import Words
 from experiments.verdicts.evidence import Pool
 from experiments.verdicts.judge import Finding, Values, Verdict, plain_interval
+from experiments.verdicts.keys import Choice, LeftOut
 from experiments.verdicts.report import Comparison, Report, Variant
 from experiments.verdicts.rules import Kind, Result, Term
 from experiments.verdicts.sameness import Alarm
@@ -96,6 +98,31 @@ class ShownRow(BaseModel):
     term: TermRow
 
 
+class PartRow(BaseModel):
+    theirs: str
+    used: str
+
+
+class LeftOutRow(BaseModel):
+    """Succeeded runs of the same specs that do not count, and the parts of the evidence key in which they differ."""
+
+    runs: int
+    differs: dict[str, PartRow]
+    text: str
+
+
+class EvidenceRow(BaseModel):
+    """What the runs that count have in common besides their specs: the revision of the training code, torch's
+    major.minor, the kind of device, and the digests of the files that were read (one for each source of data)."""
+
+    revision: int | None
+    torch: str
+    device_kind: str
+    data_digests: list[str]
+    unknown_data: bool = Field(description="they read files of which no digest was kept")
+    left_out: list[LeftOutRow]
+
+
 class VerdictAnswer(BaseModel):
     """What a preset comes to, computed from runs when asked."""
 
@@ -107,6 +134,7 @@ class VerdictAnswer(BaseModel):
     differs: list[Words]
     comparisons: list[FindingRow]
     shown: list[ShownRow]
+    evidence: EvidenceRow
 
 
 class AlarmRow(BaseModel):
@@ -130,10 +158,11 @@ class ReportAnswer(BaseModel):
     tests: list[TestRow]
     verdict: VerdictAnswer | None
     alarms: list[AlarmRow]
+    evidence: EvidenceRow
 
 
 def report_answer(
-    experiment_id: int, found: Report, verdict: VerdictAnswer | None, alarms: list[Alarm]
+    experiment_id: int, found: Report, verdict: VerdictAnswer | None, alarms: list[Alarm], pool: Pool
 ) -> ReportAnswer:
     return ReportAnswer(
         experiment=experiment_id,
@@ -144,6 +173,7 @@ def report_answer(
         tests=[_test(found, one) for one in found.tests],
         verdict=verdict,
         alarms=[AlarmRow(**dataclasses.asdict(alarm)) for alarm in alarms],
+        evidence=_evidence(pool.choice),
     )
 
 
@@ -162,7 +192,25 @@ def verdict_rows(verdict: Verdict, pool: Pool) -> VerdictAnswer:
         differs=rule.differs,
         comparisons=[_finding(one) for one in verdict.findings],
         shown=[ShownRow(label=one.label, term=_term(one.term, pool.term(one.term))) for one in rule.shown],
+        evidence=_evidence(pool.choice),
     )
+
+
+def _evidence(choice: Choice) -> EvidenceRow:
+    key = choice.identities[0] if choice.identities else Identity()
+    return EvidenceRow(
+        revision=key.revision,
+        torch=key.torch,
+        device_kind=key.device_kind,
+        data_digests=[one.data_digest for one in choice.identities if one.data_digest],
+        unknown_data=choice.unknown_data,
+        left_out=[_left_out(one) for one in choice.left_out],
+    )
+
+
+def _left_out(one: LeftOut) -> LeftOutRow:
+    differs = {part: PartRow(theirs=theirs, used=used) for part, (theirs, used) in one.differs.items()}
+    return LeftOutRow(runs=one.runs, differs=differs, text=one.text)
 
 
 def _spread(values: Values) -> dict[str, Any]:

@@ -35,7 +35,8 @@ class ReportQuery(Query):
 
 class ExperimentReport(View[ReportQuery]):
     """Variants × seeds of one series: means, intervals and paired tests; and the verdict of the experiment's preset,
-    from its own seeds. Runs of others with the same spec that the reader may see count as its own."""
+    from its own seeds. Runs of others with the same evidence key that the reader may see count as its own;
+    `evidence` says what that key is, and how many runs of the same specs have another one."""
 
     query = ReportQuery
     answers = {"GET": (200, ReportAnswer)}
@@ -45,7 +46,7 @@ class ExperimentReport(View[ReportQuery]):
         found, pool = report(experiment, request.user, self.params.metric)
         rule = rule_of(experiment)
         verdict = verdict_rows(judge(rule, pool.of(rule)), pool) if rule else None
-        return answer(report_answer(experiment.pk, found, verdict, alarms_of(experiment)))
+        return answer(report_answer(experiment.pk, found, verdict, alarms_of(experiment), pool))
 
 
 class PresetVerdict(View[Query]):

@@ -45,6 +45,7 @@ def section(request: HttpRequest, experiment: Experiment) -> dict[str, Any]:
     tests = {one.variant: one for one in found.tests}
     return {
         "report": found,
+        "evidence": pool.choice,
         "alarms": alarms_of(experiment),
         "rows": [_row(found, at, one, tests.get(at)) for at, one in enumerate(found.variants)],
         "verdict": verdict,

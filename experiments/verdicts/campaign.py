@@ -5,16 +5,21 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 
 from django.contrib.auth.models import AbstractBaseUser
 from django.db.models import Count
 
+from experiments.identity import Identity
 from experiments.lifecycle import submit
 from experiments.models import Project, Run
 from experiments.presets import presets
-from experiments.states import ENDED, State
+from experiments.revision import REVISION
+from experiments.states import ENDED
 from experiments.submission import Plan, plan
 
+from .evidence import candidates
+from .keys import choose
 from .rules import rules
 
 QUICK_SEEDS = [0, 1, 2]
@@ -23,7 +28,7 @@ QUICK_TASKS = ("pointer", "roles")
 
 @dataclass(frozen=True)
 class Progress:
-    """Distinct specs: how many are wanted, have succeeded, and are given up; the rest is on its way."""
+    """Distinct specs: how many are wanted, have succeeded at today's key, and are given up; the rest is on its way."""
 
     wanted: int
     succeeded: int
@@ -45,8 +50,8 @@ class Campaign:
         return {run.spec_hash for planned in self.plans for run in planned.runs}
 
     def submit_missing(self, project: Project, user: AbstractBaseUser | None) -> int:
-        """Submit what nobody has trained or queued, preset by preset; a spec that two presets share only once.
-        Returns how many runs that made. What failed before is tried again."""
+        """Submit what nobody has queued, or trained by today's code and torch, preset by preset; a spec that two
+        presets share only once. Returns how many runs that made. What failed before is tried again."""
         there, count = _there(self.hashes), 0
         for planned in self.plans:
             new = {run.spec_hash: run for run in planned.runs if run.spec_hash not in there}
@@ -58,7 +63,7 @@ class Campaign:
 
     def progress(self) -> Progress:
         hashes = self.hashes
-        succeeded, alive = _in_state(hashes, [State.SUCCEEDED]), _alive(hashes)
+        succeeded, alive = _trained(hashes), _alive(hashes)
         return Progress(len(hashes), len(succeeded), len(hashes - succeeded - alive))
 
 
@@ -80,13 +85,27 @@ def _plans(quick: bool) -> Iterator[Plan]:
 
 
 def _there(hashes: Collection[str]) -> set[str]:
-    return _in_state(hashes, [State.SUCCEEDED]) | _alive(hashes)
+    return _trained(hashes) | _alive(hashes)
+
+
+def _trained(hashes: Collection[str]) -> set[str]:
+    """What a run of this revision and this torch stands for, all on one kind of device: verdicts pool no others."""
+    found = [one for one in candidates(hashes, Run.objects.all()) if _is_todays(one.identity)]
+    return set(choose(dict.fromkeys(hashes, ""), found).runs)
+
+
+def _is_todays(identity: Identity) -> bool:
+    return identity.revision == REVISION and identity.torch in {"", torch_here()}
+
+
+def torch_here() -> str:
+    """Major.minor of the torch that is installed here, without importing it; empty where there is none."""
+    try:
+        return ".".join(version("torch").split("+")[0].split(".")[:2])
+    except PackageNotFoundError:
+        return ""
 
 
 def _alive(hashes: Collection[str]) -> set[str]:
-    return _in_state(hashes, [state for state in State if state not in ENDED])
-
-
-def _in_state(hashes: Collection[str], states: list[State]) -> set[str]:
-    found = Run.objects.filter(spec_hash__in=hashes, state__in=states).order_by()
+    found = Run.objects.filter(spec_hash__in=hashes, parent_step=None).exclude(state__in=ENDED).order_by()
     return {spec_hash for spec_hash, _ in found.values_list("spec_hash").annotate(n=Count("pk"))}

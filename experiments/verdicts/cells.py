@@ -1,7 +1,7 @@
 """The cells of a definition: what a preset or an experiment trains, apart from the seed. Pure.
 
-A cell and a seed give a spec hash, and any succeeded run with that hash is evidence, whoever submitted it and for
-whatever preset: equal hashes mean the same training.
+A cell and a seed give a spec hash, and succeeded runs with that hash are evidence, whoever submitted them and for
+whatever preset, as far as the rest of their keys agrees (keys.py): then they are the same training.
 """
 
 from __future__ import annotations
@@ -28,6 +28,14 @@ class Cell:
 
     def hash_at(self, seed: int) -> str:
         return _hash_at(self, seed)
+
+    @property
+    def source(self) -> tuple[Any, ...]:
+        """Where its data come from: cells of one source read the same files."""
+        paths = self.leaves.get("data.path"), self.leaves.get("model.path")
+        if any(paths):
+            return paths
+        return tuple((path, repr(value)) for path, value in self.leaves.items() if path.startswith("data."))
 
 
 @lru_cache(maxsize=10_000)

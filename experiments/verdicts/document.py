@@ -95,7 +95,9 @@ def _circumstances(judged: dict[str, Judged]) -> str:
     if worker and (memory := worker.info.get("memory")):
         machine += f", {memory / 2**30:.0f} GiB"
     date = timezone.now().strftime("%Y-%m-%d")
-    return f"{date}; {len(runs)} distinct runs, {_time(spent)} of training in sum; {machine}."
+    keys = sorted({one.pool.choice.text for one in judged.values()} - {""})
+    spent_on = f"{date}; {len(runs)} distinct runs, {_time(spent)} of training in sum; {machine}"
+    return ". ".join([spent_on, *keys]) + "."
 
 
 def _time(spent: timedelta) -> str:

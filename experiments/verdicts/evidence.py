@@ -1,16 +1,18 @@
-"""What was measured: the stored series of succeeded runs that the reader may see, matched by spec hash."""
+"""What was measured: the stored series of succeeded runs that the reader may see, matched by evidence key."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from experiments import store
+from experiments.identity import Identity
 from experiments.models.runs import RunQuerySet
 from experiments.states import State
 
 from .cells import Cell, chosen
 from .judge import Values
+from .keys import Candidate, Choice, choose
 from .rules import Rule, Term
 
 
@@ -23,6 +25,7 @@ class Pool:
     hashes: dict[tuple[int, int], str]  # (position of the cell, seed)
     runs: dict[str, int]  # spec hash → run
     values: dict[int, dict[str, float]]
+    choice: Choice = field(default_factory=Choice)  # the key of the runs, and what other keys were left out
 
     def values_of(self, at: int, metrics: Sequence[str]) -> Values:
         """The mean of the series for each seed at which the cell's run has all of them."""
@@ -57,28 +60,29 @@ def gather(
     visible: RunQuerySet,
     prefer: Iterable[int] = (),
 ) -> Pool:
-    """The runs that stand for these cells at these seeds, and what they measured, in three queries."""
-    wanted = set(seeds)
-    runs, values = found_runs({cell.hash_at(seed) for cell in cells for seed in wanted}, metrics, visible, prefer)
-    return pool_of(cells, wanted, runs, values)
+    """The runs that stand for these cells at these seeds, and what they measured, in three queries. `prefer`: the
+    experiment's own runs."""
+    wanted = sorted(set(seeds))
+    choice = choice_of(cells, wanted, candidates({cell.hash_at(s) for cell in cells for s in wanted}, visible), prefer)
+    return pool_of(cells, wanted, choice, store.last_values(sorted(choice.runs.values()), metrics))
 
 
-def pool_of(
-    cells: Sequence[Cell], seeds: Iterable[int], runs: dict[str, int], values: dict[int, dict[str, float]]
-) -> Pool:
+def choice_of(
+    cells: Iterable[Cell], seeds: Collection[int], found: Iterable[Candidate], prefer: Iterable[int] = ()
+) -> Choice:
+    """Of the found runs those of one key."""
+    return choose({cell.hash_at(seed): cell.source for cell in cells for seed in seeds}, found, set(prefer))
+
+
+def pool_of(cells: Sequence[Cell], seeds: Iterable[int], choice: Choice, values: dict[int, dict[str, float]]) -> Pool:
     ordered = sorted(seeds)
     hashes = {(at, seed): cell.hash_at(seed) for at, cell in enumerate(cells) for seed in ordered}
-    return Pool(list(cells), ordered, hashes, runs, values)
+    return Pool(list(cells), ordered, hashes, choice.runs, values, choice)
 
 
-def found_runs(
-    hashes: Collection[str], metrics: Collection[str], visible: RunQuerySet, prefer: Iterable[int] = ()
-) -> tuple[dict[str, int], dict[int, dict[str, float]]]:
-    """Spec hash → run, and run → series → last value. Of several runs with one hash, which trained to the same
-    result, the experiment's own (`prefer`) stands for all, else the first."""
+def candidates(hashes: Collection[str], visible: RunQuerySet) -> list[Candidate]:
+    """The succeeded runs of these specs, oldest first, whatever the rest of their keys."""
     ended = visible.filter(spec_hash__in=hashes, state=State.SUCCEEDED).order_by("id")
-    own, runs = set(prefer), dict[str, int]()
-    for pk, spec_hash in ended.values_list("pk", "spec_hash"):
-        if spec_hash not in runs or (pk in own and runs[spec_hash] not in own):
-            runs[spec_hash] = pk
-    return runs, store.last_values(sorted(runs.values()), metrics)
+    parts = Identity.__dataclass_fields__
+    rows = ended.values_list("pk", "spec_hash", "parent_step", *parts)
+    return [Candidate(pk, key, Identity(*told), forked=step is not None) for pk, key, step, *told in rows]

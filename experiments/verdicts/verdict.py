@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from experiments import store
 from experiments.models import Experiment, Run
 from experiments.models.definitions import AnyUser
 from experiments.models.runs import RunQuerySet
 from experiments.presets import presets
 from experiments.spec import Spec, SpecError, parse_spec
-from experiments.states import State
 
 from .cells import Cell, cells_of, preset_cells
-from .evidence import Pool, found_runs, gather, pool_of
+from .evidence import Pool, candidates, choice_of, gather, pool_of
 from .judge import Verdict, judge
 from .rules import Rule, rules
 
@@ -45,11 +45,11 @@ def all_verdicts(reader: AnyUser) -> dict[str, Verdict]:
         seeds[name].update(more)
     every = [(cell, seed) for name, mine in seeds.items() for cell in preset_cells(name) for seed in mine]
     metrics = {metric for rule in known for metric in rule.metrics}
-    runs, values = found_runs({cell.hash_at(seed) for cell, seed in every}, metrics, Run.objects.visible_to(reader))
-    return {
-        rule.preset: judge(rule, pool_of(preset_cells(rule.preset), seeds[rule.preset], runs, values).of(rule))
-        for rule in known
-    }
+    found = candidates({cell.hash_at(seed) for cell, seed in every}, Run.objects.visible_to(reader))
+    choices = {rule.preset: choice_of(preset_cells(rule.preset), seeds[rule.preset], found) for rule in known}
+    values = store.last_values(sorted({run for one in choices.values() for run in one.runs.values()}), metrics)
+    pools = {name: pool_of(preset_cells(name), seeds[name], choice, values) for name, choice in choices.items()}
+    return {rule.preset: judge(rule, pools[rule.preset].of(rule)) for rule in known}
 
 
 def experiment_cells(experiment: Experiment) -> list[Cell]:
@@ -71,21 +71,21 @@ def _parsed(spec: dict[str, object]) -> Spec | None:
 
 def experiment_pool(experiment: Experiment, reader: AnyUser, metrics: list[str]) -> Pool:
     """The experiment's cells at its own seeds; runs of others with the same hash count too."""
-    own = experiment.runs.values_list("pk", flat=True)
+    own = set(experiment.runs.values_list("pk", flat=True))
     visible = Run.objects.visible_to(reader)
-    cells = _whole(experiment, experiment_cells(experiment), visible)
+    cells = _whole(experiment, experiment_cells(experiment), visible, own)
     return gather(cells, experiment.seeds, metrics, visible, prefer=own)
 
 
-def _whole(experiment: Experiment, own: list[Cell], visible: RunQuerySet) -> list[Cell]:
+def _whole(experiment: Experiment, own: list[Cell], visible: RunQuerySet, runs: set[int]) -> list[Cell]:
     """The preset's cells, where this experiment trained some of them and others have trained all the rest at its seeds
-    (as `make verdicts` shares runs among presets); else its own."""
+    with the same key (as `make verdicts` shares runs among presets); else its own."""
     every = preset_cells(experiment.preset) if experiment.preset in rules() else []
     if not {cell.hash_at(0) for cell in own} < {cell.hash_at(0) for cell in every}:
         return own
     hashes = {cell.hash_at(seed) for cell in every for seed in experiment.seeds}
-    there = visible.filter(spec_hash__in=hashes, state=State.SUCCEEDED).order_by().values("spec_hash").distinct()
-    return every if there.count() == len(hashes) else own
+    choice = choice_of(every, experiment.seeds, candidates(hashes, visible), runs)
+    return every if choice.runs.keys() == hashes else own
 
 
 def rule_of(experiment: Experiment) -> Rule | None:

@@ -6,14 +6,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from django.test import Client
 from scipy import stats
 
 from experiments.models import Event, Experiment, Param, Project, Run
+from experiments.revision import REVISION
 from experiments.states import State
 
 from .api_client import API, client_of, get, needs_database, pointers, problem
-from .factories import make_experiment, make_project, make_user
-from .verdict_runs import ONE_HEAD, accuracies, finished, submit
+from .factories import make_experiment, make_project, make_user, make_worker
+from .verdict_runs import INFO, ONE_HEAD, accuracies, finish, finished, submit
 
 pytestmark = needs_database
 
@@ -153,3 +155,26 @@ def test_only_editors_add_seeds(project: Project) -> None:
     experiment = submit(make_project(viewer=viewer), seeds=[0], **ONE_HEAD)
     problem(seeds(viewer, experiment, 1), 403)
     problem(seeds(make_user(), experiment, 1), 404)
+
+
+def test_the_report_says_which_runs_of_the_same_specs_are_left_out(user: Any, project: Project) -> None:
+    experiment = submit(project, **ONE_HEAD)
+    worker = make_worker()
+    for at, run in enumerate(experiment.runs.order_by("pk")):
+        finish(run, accuracies(run), worker, {**INFO, "revision": 1} if at < 2 else INFO)
+    body = get(client_of(user), f"/experiments/{experiment.pk}/report/")
+    assert (body["evidence"]["revision"], body["evidence"]["device_kind"]) == (REVISION, "cpu")
+    (left,) = body["evidence"]["left_out"]
+    assert (left["runs"], left["differs"]) == (2, {"revision": {"theirs": "1", "used": str(REVISION)}})
+    assert body["verdict"]["evidence"] == body["evidence"]
+
+
+def test_the_page_says_it_too(user: Any, project: Project) -> None:
+    experiment = submit(project, **ONE_HEAD)
+    worker = make_worker()
+    for at, run in enumerate(experiment.runs.order_by("pk")):
+        finish(run, accuracies(run), worker, {**INFO, "torch": "1.9.0"} if at < 2 else INFO)
+    client = Client()
+    client.force_login(user)
+    page = client.get(f"/experiments/{experiment.pk}/report/").content.decode()
+    assert f"2 runs of the same specs are left out: torch 1.9 (used: {INFO['torch']})" in page

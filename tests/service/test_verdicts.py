@@ -16,7 +16,7 @@ from experiments.verdicts.verdict import Judged, experiment_pool, preset_verdict
 from experiments.verdicts.wording import estimate, needs
 
 from .factories import claim, make_project, make_user, make_worker
-from .verdict_runs import ONE_HEAD, accuracies, finals, finish, finished, submit
+from .verdict_runs import INFO, ONE_HEAD, accuracies, finals, finish, finished, submit
 
 pytestmark = [pytest.mark.django_db, pytest.mark.db]
 
@@ -184,3 +184,27 @@ def test_a_bound_and_a_floor_hold_at_every_seed_or_not_at_all(
     (one,) = judge(rule, {"a": [Values(dict(enumerate(values)))]}).findings
     assert (one.result, estimate(one), one.corrected) == (result, worst, None)
     assert needs(one) == ("≤ 0 at every seed" if kind == "bound" else "> 0 at every seed")
+
+
+def test_runs_of_another_revision_torch_or_device_are_never_mixed_in(reader: Any) -> None:
+    experiment = submit(**ONE_HEAD)
+    others = [{**INFO, "revision": 1}, {**INFO, "torch": "1.0.0"}, {**INFO, "device_kind": "cuda"}]
+    worker = make_worker()
+    for at, run in enumerate(experiment.runs.order_by("pk")):
+        finish(run, accuracies(run), worker, INFO if at >= len(others) else others[at])
+    pool = judged(reader).pool
+    assert len({Run.objects.get(pk=run).identity for run in pool.runs.values()}) == 1
+    assert len(pool.runs) == experiment.runs.count() - 3
+    assert sorted((set(left.differs), left.runs) for left in pool.choice.left_out) == sorted(
+        ({part}, 1) for part in ("revision", "torch", "device_kind")
+    )
+
+
+def test_a_fork_with_the_spec_of_a_preset_is_no_evidence_for_it(reader: Any) -> None:
+    experiment = finished(accuracies, **ONE_HEAD)
+    before = judged(reader).pool.runs
+    first = experiment.runs.earliest("pk")
+    Run.objects.filter(pk=first.pk).update(parent_step=5)
+    after = judged(reader).pool
+    assert after.runs == {spec_hash: run for spec_hash, run in before.items() if run != first.pk}
+    assert [set(left.differs) for left in after.choice.left_out] == [{"start"}]

@@ -9,11 +9,14 @@ import numpy as np
 
 from experiments import lifecycle, store
 from experiments.models import Experiment, Project, Run, Worker
+from experiments.revision import REVISION
 from experiments.submission import plan
+from experiments.verdicts.campaign import torch_here
 
 from .factories import make_project, make_worker
 
 Finals = Callable[[Run], Mapping[str, float]]
+INFO = {"revision": REVISION, "torch": torch_here(), "device_kind": "cpu"}
 ACCURACY = {"full": 0.99, "no_q": 0.992, "tied_qk": 0.55, "no_qk": 0.1, "const_q": 0.4, "uniform": 0.21}
 
 
@@ -23,12 +26,12 @@ def finals(steps: int, values: Mapping[str, float]) -> store.Incoming:
     return store.Incoming("test", list(values), np.array([steps - 1]), np.array([1.0]), row)
 
 
-def finish(run: Run, values: Mapping[str, float], worker: Worker) -> None:
-    """Claim it, commit all its steps at once with its finals, and succeed."""
+def finish(run: Run, values: Mapping[str, float], worker: Worker, info: Mapping[str, Any] | None = None) -> None:
+    """Claim it, commit all its steps at once with its finals, and succeed; `info` is what its trainer told."""
     taken = lifecycle.claim([run.pool], worker)
     assert taken is not None
     assert taken.held.run_id == run.pk
-    lifecycle.start(taken.held, pid=1, device="cpu", info={})
+    lifecycle.start(taken.held, pid=1, device="cpu", info=dict(info or INFO))
     lifecycle.commit(taken.held, 0, run.steps, [finals(run.steps, values)])
     lifecycle.succeed(taken.held)
 
