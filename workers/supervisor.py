@@ -203,6 +203,7 @@ class Supervision:
             **message.model_dump(exclude={"type"}),
             BIRTH: birth(self.trainer.pid),
             "ordered": self._ordered,
+            "source": self.trainer.source,
         }
         call = partial(lifecycle.start, self.held, pid=self.trainer.pid, device=message.device, info=info)
         self.duties.database.persist(call)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from django.conf import settings
 
-from workers import limits
+from workers import limits, source
 from workers.inbox import Inbox, fill
 from workers.journal import Journal, copy_output
 from workers.protocol import PARENT_PID, PIPE_FD, Orders, Stop, tell
@@ -34,6 +34,7 @@ class Trainer:
         self.journal = Journal(settings.ATTN_MAX_LOG_BYTES)
         self.inbox = Inbox(limits.INBOX_BYTES, Spool(settings.ATTN_SCRATCH, limits.SPOOL_MB * 2**20))
         self.born = time.monotonic()
+        self.source = source.facts()  # the code as it is now, when the trainer reads it
         self._arrival = threading.Event()
         read, write = os.pipe()
         try:

@@ -14,14 +14,15 @@ from experiments.line import waits
 from experiments.models import Headline, Run
 from experiments.notices import notices_of
 from experiments.states import Desired, State
+from experiments.trained_with import trained_with
 
 Field = Literal[
     "id", "experiment", "name", "project", "state", "desired", "reason", "detail", "step", "steps", "attempt",
     "params", "seed", "pool", "priority", "worker", "spec", "spec_hash", "summary", "waiting", "notices",
-    "created", "started", "finished", "parent", "parent_step",
+    "trained_with", "created", "started", "finished", "parent", "parent_step",
 ]  # fmt: skip
 FIELDS: tuple[Field, ...] = get_args(Field)
-HEAVY: frozenset[Field] = frozenset({"spec", "summary", "detail", "waiting", "notices"})
+HEAVY: frozenset[Field] = frozenset({"spec", "summary", "detail", "waiting", "notices", "trained_with"})
 
 
 class Head(BaseModel):
@@ -52,8 +53,24 @@ class Notice(BaseModel):
     items: list[str] = []
 
 
+class TrainedWith(BaseModel):
+    """Besides the spec, by the newest attempt that began to train. The first four and `spec_hash` are the key by which
+    reports and verdicts pool runs; of a run that went on elsewhere they name both, as "cpu+cuda"."""
+
+    data_digest: str = PField("", description='of all files that were read; empty: none, "unknown": nobody kept it')
+    revision: int | None = PField(None, description="of the training code")
+    torch: str = PField("", description="major.minor")
+    device_kind: str = ""
+    device: str = ""
+    inputs: dict[str, str] = PField({}, description="each file that was read, and its SHA-256")
+    commit: str = ""
+    dirty: bool | None = PField(None, description="files differed from the commit; null where nobody can tell")
+    lock: str = PField("", description="SHA-256 of requirements.lock")
+
+
 class RunRow(BaseModel):
-    """A run. Lists leave out `spec`, `summary`, `detail`, `waiting` and `notices` unless `fields=` asks."""
+    """A run. Lists leave out `spec`, `summary`, `detail`, `waiting`, `notices` and `trained_with` unless `fields=`
+    asks."""
 
     id: int
     experiment: int = 0
@@ -76,6 +93,7 @@ class RunRow(BaseModel):
     summary: dict[str, Head] = {}
     waiting: Waiting | None = None
     notices: list[Notice] = []
+    trained_with: TrainedWith | None = None
     created: datetime | None = None
     started: datetime | None = None
     finished: datetime | None = None
@@ -98,8 +116,10 @@ def rows(runs: Iterable[Run], fields: Iterable[Field]) -> list[dict[str, Any]]:
     summaries = _summaries(found) if "summary" in wanted else {}
     waiting = waits(found) if "waiting" in wanted else {}
     notices = notices_of([run.pk for run in found]) if "notices" in wanted else {}
+    told = trained_with(found) if "trained_with" in wanted else {}
     elsewhere: dict[Any, Callable[[Run], Any]] = {
         "summary": lambda run: summaries.get(run.pk, {}),
+        "trained_with": lambda run: told.get(run.pk),
         "notices": lambda run: notices.get(run.pk, []),
         "waiting": lambda run: asdict(waiting[run.pk]) if run.pk in waiting else None,
     }

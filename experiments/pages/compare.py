@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from django.views.decorators.http import require_safe
 
 from experiments.models import Headline, Param, Run
 from experiments.store.choice import matches
+from experiments.trained_with import shown, trained_with
 
 from .matrixgrid import MATRICES, MAX_SITES, sites_of
 from .panels import names_by_run
@@ -95,7 +97,16 @@ def _config(runs: list[Run]) -> list[Row]:
     for path, by_run in cells.items():
         values = [by_run.get(run.pk) for run in runs]
         found.append(Row(path, values, len(set(values)) > 1))
-    return found
+    return [*found, *_circumstances(runs)]
+
+
+def _circumstances(runs: list[Run]) -> Iterator[Row]:
+    """What the runs were trained with besides their specs."""
+    told = trained_with(runs)
+    lines = [shown(told.get(run.pk)) for run in runs]
+    for name in dict.fromkeys(name for line in lines for name in line):
+        values = [line.get(name) for line in lines]
+        yield Row(f"trained with: {name}", values, len(set(values)) > 1)
 
 
 def _entries(runs: list[Run], differing: list[Row], by: str) -> list[dict[str, Any]]:

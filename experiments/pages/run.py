@@ -16,6 +16,7 @@ from experiments.line import waits
 from experiments.models import Artifact, Attempt, LogChunk, Run
 from experiments.notices import notices_of
 from experiments.spec import SpecError, flatten, parse_spec, resolved
+from experiments.trained_with import shown, trained_with
 
 from .access import may_edit, require_editor, run_or_404
 from .explore import attention
@@ -205,7 +206,8 @@ def _config(request: HttpRequest, run: Run) -> dict[str, Any]:
         }
         for path, value in sorted(flatten(run.spec), key=lambda leaf: _ORDER.get(leaf[0].partition(".")[0], 99))
     ]
-    return {"rows": rows, "only": request.GET.get("only") == "differing"}
+    told = shown(trained_with([run]).get(run.pk))
+    return {"rows": rows, "only": request.GET.get("only") == "differing", "trained_with": told}
 
 
 def _defaults(run: Run) -> dict[str, Any]:

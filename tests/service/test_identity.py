@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from django.test import Client
 
 from experiments import lifecycle
 from experiments.identity import Identity
@@ -13,7 +14,7 @@ from experiments.models import Checkpoint, Leftover, Run
 from experiments.states import Reason, State
 from experiments.submission import plan
 
-from .api_client import API, client_of
+from .api_client import API, client_of, get
 from .factories import make_project, make_run, make_user, make_worker
 
 pytestmark = [pytest.mark.db, pytest.mark.django_db]
@@ -111,3 +112,42 @@ def test_rest_retries_from_the_start_and_refuses_what_it_does_not_know() -> None
         assert client.post(url, sent, format="json").status_code == 400
     answer = client.post(url, {"from_start": True}, format="json").json()
     assert (answer["state"], Checkpoint.objects.filter(run=run).exists()) == (State.QUEUED, False)
+
+
+CODE = {"inputs": {"t.txt": "b" * 64}, "source": {"commit": "c" * 40, "dirty": True, "lock": "d" * 64}}
+
+
+def test_rest_tells_what_a_run_was_trained_with() -> None:
+    user = make_user()
+    client, run = client_of(user), make_run(make_project(editor=user))
+    assert get(client, f"/runs/{run.pk}/")["trained_with"] is None
+    started(run, {**CPU, **CODE})
+    assert get(client, f"/runs/{run.pk}/")["trained_with"] == {
+        "data_digest": "a" * 64,
+        "revision": 2,
+        "torch": "2.9",
+        "device_kind": "cpu",
+        "device": "cpu",
+        "inputs": {"t.txt": "b" * 64},
+        "commit": "c" * 40,
+        "dirty": True,
+        "lock": "d" * 64,
+    }
+    assert "trained_with" not in get(client, "/runs/")["results"][0]
+
+
+def test_pages_tell_it_and_the_comparison_shows_what_differs() -> None:
+    user = make_user()
+    project = make_project(editor=user)
+    first, second = make_run(project), make_run(project)
+    started(first, {**CPU, **CODE})
+    started(second, {**CPU, **CODE, "data_digest": "e" * 64, "inputs": {"t.txt": "e" * 64}, "revision": 1})
+    client = Client()
+    client.force_login(user)
+    config = client.get(f"/runs/{first.pk}/?tab=config").content.decode()
+    assert f"{'c' * 12} with changes" in config
+    differing = client.get(f"/compare/?runs={first.pk},{second.pk}").content.decode()
+    for line in ("data", "file t.txt", "training revision"):
+        assert f"trained with: {line}" in differing
+    assert "trained with: commit" not in differing
+    assert "trained with: commit" in client.get(f"/compare/?runs={first.pk},{second.pk}&diff=all").content.decode()

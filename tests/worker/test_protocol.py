@@ -27,6 +27,7 @@ def test_a_run_succeeds_with_one_value_per_series_and_step(worker: fleet.Worker)
     assert story(run) == ["queued", "claimed", "running", "succeeded"]
     attempt = run.attempts.get()
     assert attempt.info["torch"] == "none"
+    assert attempt.info["source"].keys() == {"commit", "dirty", "lock"}
     assert attempt.device == "scripted"
     assert run.checkpoint_step == 23
 
