@@ -17,6 +17,8 @@ from experiments.models import Experiment, Project, Run
 from experiments.models.runs import RunQuerySet
 from experiments.states import ENDED, State
 from experiments.submission import Plan, Submission, plan
+from experiments.verdicts.keys import Candidate
+from experiments.verdicts.today import trained_already
 
 from .access import editable_experiment, person, project_for, visible_experiment
 from .base import View, answer
@@ -26,6 +28,17 @@ from .query import Moment, Paged, Query
 from .tags import HasTag
 
 MAX_KEY = 200
+
+
+class TrainedRow(BaseModel):
+    """A succeeded run of the same spec and training revision as the planned run at `index`. Where `data_digest` is not
+    empty it read files, and is the same training if those are still the same."""
+
+    index: int
+    run: int
+    torch: str
+    device_kind: str
+    data_digest: str
 
 
 class PlannedRow(BaseModel):
@@ -51,6 +64,7 @@ class Validated(BaseModel):
     project: str
     warning: str = Field(description="what of the preset is left out, and why; empty where that is nothing")
     runs: list[PlannedRow]
+    trained: list[TrainedRow] = Field(description="what need not be trained again, of the runs that you may see")
 
 
 class ShortRun(BaseModel):
@@ -171,6 +185,7 @@ class ExperimentCancel(View[Query]):
 
 def _validated(planned: Plan, project: Project, visible: RunQuerySet) -> Validated:
     specs = [run.spec for run in planned.runs]
+    there = trained_already({run.spec_hash for run in planned.runs}, visible)
     return Validated(
         count=len(specs),
         steps=sum(spec.train.steps for spec in specs),
@@ -183,7 +198,14 @@ def _validated(planned: Plan, project: Project, visible: RunQuerySet) -> Validat
             PlannedRow(index=r.index, seed=r.seed, params=r.params, parameters=estimates.parameters(r.spec))
             for r in planned.runs
         ],
+        trained=[_trained(r.index, there[r.spec_hash]) for r in planned.runs if r.spec_hash in there],
     )
+
+
+def _trained(index: int, found: Candidate) -> TrainedRow:
+    key = found.identity
+    told = {"torch": key.torch, "device_kind": key.device_kind, "data_digest": key.data_digest}
+    return TrainedRow(index=index, run=found.run, **told)
 
 
 def _cancel_unless_ended(run_id: int, request: Request) -> None:

@@ -19,6 +19,7 @@ from experiments.models import Project, Run
 from experiments.presets import presets
 from experiments.spec import TASKS, FieldError, flatten
 from experiments.submission import Plan, SubmissionError, plan
+from experiments.verdicts.today import trained_already
 
 from . import draft as drafts
 from . import specform, yamltext
@@ -175,7 +176,18 @@ def _verdict_context(request: HttpRequest, draft: Draft, verdict: Verdict) -> di
         "columns": columns,
         "parts": _parts(found) if found else [],
         "total_steps": sum(run.spec.train.steps for run in runs),
-    } | (_cost(request, found) if found else {})
+    } | (_cost(request, found) | _trained(request, found) if found else {})
+
+
+def _trained(request: HttpRequest, found: Plan) -> dict[str, Any]:
+    """Runs that are trained already, to be looked at instead."""
+    hashes = dict.fromkeys(run.spec_hash for run in found.runs)
+    known = trained_already(hashes.keys(), Run.objects.visible_to(request.user))
+    there = [known[key] for key in hashes if key in known]
+    compared = ",".join(str(one.run) for one in there[: settings.ATTN_MAX_SERIES_RUNS])
+    ways = sorted({f"torch {one.identity.torch} on {one.identity.device_kind}" for one in there})
+    files = any(one.identity.data_digest for one in there)
+    return {"trained": there, "trained_ids": compared, "trained_by": " or ".join(ways), "trained_on_files": files}
 
 
 def _parts(found: Plan) -> list[tuple[int, str]]:

@@ -5,22 +5,19 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 
 from django.contrib.auth.models import AbstractBaseUser
 from django.db.models import Count
 
-from experiments.identity import Identity
 from experiments.lifecycle import submit
 from experiments.models import Project, Run
 from experiments.presets import presets
-from experiments.revision import REVISION
 from experiments.states import ENDED
 from experiments.submission import Plan, plan
 
-from .evidence import candidates
 from .keys import choose
 from .rules import rules
+from .today import todays
 
 QUICK_SEEDS = [0, 1, 2]
 QUICK_TASKS = ("pointer", "roles")
@@ -90,20 +87,7 @@ def _there(hashes: Collection[str]) -> set[str]:
 
 def _trained(hashes: Collection[str]) -> set[str]:
     """What a run of this revision and this torch stands for, all on one kind of device: verdicts pool no others."""
-    found = [one for one in candidates(hashes, Run.objects.all()) if _is_todays(one.identity)]
-    return set(choose(dict.fromkeys(hashes, ""), found).runs)
-
-
-def _is_todays(identity: Identity) -> bool:
-    return identity.revision == REVISION and identity.torch in {"", torch_here()}
-
-
-def torch_here() -> str:
-    """Major.minor of the torch that is installed here, without importing it; empty where there is none."""
-    try:
-        return ".".join(version("torch").split("+")[0].split(".")[:2])
-    except PackageNotFoundError:
-        return ""
+    return set(choose(dict.fromkeys(hashes, ""), todays(hashes, Run.objects.all())).runs)
 
 
 def _alive(hashes: Collection[str]) -> set[str]:

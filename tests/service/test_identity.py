@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import yaml
 from django.test import Client
 
 from experiments import lifecycle
@@ -15,7 +16,8 @@ from experiments.states import Reason, State
 from experiments.submission import plan
 
 from .api_client import API, client_of, get
-from .factories import make_project, make_run, make_user, make_worker
+from .factories import SPEC, make_project, make_run, make_user, make_worker
+from .verdict_runs import finished
 
 pytestmark = [pytest.mark.db, pytest.mark.django_db]
 
@@ -151,3 +153,37 @@ def test_pages_tell_it_and_the_comparison_shows_what_differs() -> None:
         assert f"trained with: {line}" in differing
     assert "trained with: commit" not in differing
     assert "trained with: commit" in client.get(f"/compare/?runs={first.pk},{second.pk}&diff=all").content.decode()
+
+
+def test_a_check_offers_what_is_trained_already() -> None:
+    user = make_user()
+    project = make_project(editor=user)
+    client, page = client_of(user), Client()
+    page.force_login(user)
+    experiment = finished(lambda run: {"test/accuracy": 1.0}, project, spec=SPEC, seeds=[0, 1])
+    body = {"spec": SPEC, "seeds": [0, 1, 2], "project": project.name}
+    answer = client.post(f"{API}/experiments/validate/", body, format="json").json()
+    runs = list(experiment.runs.order_by("index").values_list("pk", flat=True))
+    assert [(row["index"], row["run"]) for row in answer["trained"]] == list(enumerate(runs))
+    form = {"source": "yaml", "yaml": yaml.safe_dump(SPEC), "seeds": "0-2", "name": "again", "project": project.name}
+    assert "2 of these runs are trained already" in page.post("/experiments/new/check/", form).content.decode()
+
+
+@pytest.mark.parametrize("change", [{"revision": 1}, {"torch": "0.1"}, {"parent_step": 3}, {"state": "failed"}])
+def test_a_check_does_not_offer_what_would_be_another_training(change: dict[str, Any]) -> None:
+    user = make_user()
+    project = make_project(editor=user)
+    finished(lambda run: {"test/accuracy": 1.0}, project, spec=SPEC)
+    Run.objects.update(**change)
+    answer = client_of(user).post(
+        f"{API}/experiments/validate/", {"spec": SPEC, "project": project.name}, format="json"
+    )
+    assert answer.json()["trained"] == []
+
+
+def test_a_check_does_not_offer_what_one_may_not_see() -> None:
+    user = make_user()
+    finished(lambda run: {"test/accuracy": 1.0}, make_project(), spec=SPEC)
+    body = {"spec": SPEC, "project": make_project(editor=user).name}
+    answer = client_of(user).post(f"{API}/experiments/validate/", body, format="json")
+    assert answer.json()["trained"] == []

@@ -11,7 +11,7 @@ from experiments import lifecycle, store
 from experiments.models import Experiment, Project, Run, Worker
 from experiments.revision import REVISION
 from experiments.submission import plan
-from experiments.verdicts.campaign import torch_here
+from experiments.verdicts.today import torch_here
 
 from .factories import make_project, make_worker
 
