@@ -115,6 +115,8 @@ def _preset(name: str, judged: Judged, pictures: Path) -> Iterator[str]:
         yield "No run of it has been trained yet.\n" if preset else "The preset is not there yet.\n"
     else:
         yield from _measured(name, judged, pictures)
+    if left_out := judged.pool.choice.left_out:
+        yield "\n".join(f"- {one.text}." for one in left_out) + "\n"
     yield f"*What it does not show.* {verdict.rule.shows_not.en}"
     if verdict.rule.differs:
         yield "\nWhere the model differs from the notes' sketch:\n"

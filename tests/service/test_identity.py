@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 import pytest
 import yaml
+from django.apps import apps
 from django.test import Client
+from django.utils.timezone import now
 
 from experiments import lifecycle
-from experiments.identity import Identity
+from experiments.identity import UNKNOWN, Identity
 from experiments.lifecycle import NotAllowed
 from experiments.models import Checkpoint, Leftover, Run
 from experiments.states import Reason, State
@@ -187,3 +190,27 @@ def test_a_check_does_not_offer_what_one_may_not_see() -> None:
     body = {"spec": SPEC, "project": make_project(editor=user).name}
     answer = client_of(user).post(f"{API}/experiments/validate/", body, format="json")
     assert answer.json()["trained"] == []
+
+
+def _stored_before(run: Run, *attempts: tuple[int, str, str]) -> None:
+    """Attempts (first step, device, torch) of a version that kept no identity."""
+    for fence, (step, device, torch) in enumerate(attempts, start=1):
+        run.attempts.create(
+            fence=fence, start_step=step, device=device, claimed=now(), started=now(), info={"torch": torch}
+        )
+    Run.objects.filter(pk=run.pk).update(started=now())
+
+
+def test_runs_stored_before_get_what_their_attempts_had_told() -> None:
+    text = {"task": "language", "data": {"dataset": "text", "path": "t.txt"}}
+    plain, moved, begun_again, reads, waits = (make_run(), make_run(), make_run(), make_run(spec=text), make_run())
+    _stored_before(plain, (0, "cpu", "2.9.1+cpu"))
+    _stored_before(moved, (0, "cpu", "2.8.0"), (10, "NVIDIA H100", "2.9.1+cu128"))
+    _stored_before(begun_again, (0, "cpu", "2.8.0"), (0, "NVIDIA H100", "2.9.1+cu128"))
+    _stored_before(reads, (0, "cpu", "2.9.1"))
+    import_module("experiments.migrations.0015_identity").fill(apps, None)
+    assert identity(plain) == Identity("", 1, "2.9", "cpu")
+    assert identity(moved) == Identity("", 1, "2.8+2.9", "cpu+cuda")
+    assert identity(begun_again) == Identity("", 1, "2.9", "cuda")
+    assert identity(reads) == Identity(UNKNOWN, 1, "2.9", "cpu")
+    assert identity(waits) == Identity()

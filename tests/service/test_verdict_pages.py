@@ -12,13 +12,15 @@ from pytest_django.asserts import assertContains, assertNotContains
 
 from experiments import lifecycle
 from experiments.models import Run
+from experiments.revision import REVISION
 from experiments.states import Reason
 from experiments.verdicts.campaign import campaign
 from experiments.verdicts.document import write
+from experiments.verdicts.today import torch_here
 from experiments.verdicts.verdict import all_verdicts
 
 from .factories import claim, make_project, make_user, make_worker
-from .verdict_runs import ONE_HEAD, accuracies, finish, finished
+from .verdict_runs import INFO, ONE_HEAD, accuracies, finish, finished
 
 pytestmark = [pytest.mark.django_db, pytest.mark.db]
 
@@ -134,3 +136,21 @@ def test_a_presets_card_shows_its_verdict(reader: Any, django_assert_max_num_que
     assertContains(page, "from 8 of 8 seeds")
     with django_assert_max_num_queries(6):
         assert all_verdicts(reader)["why-q"].result == "mixed"
+
+
+def test_the_page_names_the_key_of_its_runs_and_what_is_left_out(reader: Any, tmp_path: Path) -> None:
+    experiment = finished(accuracies, **ONE_HEAD)
+    experiment.runs.filter(seed=0).update(device_kind="cuda")
+    text = write(tmp_path, reader, quick=False).read_text("utf-8")
+    assert f"training revision {REVISION}, torch {torch_here()}, cpu." in text
+    assert "6 runs of the same specs are left out: device cuda (used: cpu)." in text
+    assert "| [`why-q`](#why-q) | **inconclusive** | 7 of 8 |" in text
+
+
+def test_a_campaign_trains_again_what_another_revision_trained(reader: Any) -> None:
+    wanted = campaign(quick=True)
+    wanted.submit_missing(make_project(owner=reader), reader)
+    first = Run.objects.earliest("pk")
+    finish(first, {"test/accuracy": 1.0}, make_worker(), {**INFO, "revision": REVISION - 1})
+    assert wanted.progress().succeeded == 0
+    assert wanted.submit_missing(make_project(), reader) == 1
