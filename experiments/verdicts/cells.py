@@ -12,6 +12,7 @@ from functools import cache, lru_cache
 from typing import Any
 
 from experiments.presets import presets
+from experiments.sections.plugins import needs
 from experiments.spec import Spec, content_hash, flatten, resolved
 from experiments.submission import plan
 
@@ -31,10 +32,10 @@ class Cell:
 
     @property
     def source(self) -> tuple[Any, ...]:
-        """Where its data come from: cells of one source read the same files."""
-        paths = self.leaves.get("data.path"), self.leaves.get("model.path")
-        if any(paths):
-            return paths
+        """Where its data and the code of packages come from: cells of one source read the same files."""
+        read = self.leaves.get("data.path"), self.leaves.get("model.path"), *sorted(needs(resolved(self.spec)))
+        if any(read):
+            return read
         return tuple((path, repr(value)) for path, value in self.leaves.items() if path.startswith("data."))
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -13,14 +15,17 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from experiments.revision import REVISION
 from experiments.spec import Spec, parse_spec
 from tests.lab import coco_folder
 from tests.lab.collected import Collected, tiny, train_collected
 from workers.explore_protocol import Put
 from workers.protocol import Checkpoint, Failure, Log, Notice, Orders, Started
 from workers.trainer.answer_models import Models
-from workers.trainer.checkpoint import CheckpointError
+from workers.trainer.checkpoint import CheckpointError, check_inputs
+from workers.trainer.data.digest import Inputs, digest_of, read_package, reading
 from workers.trainer.hf_library import transformers
+from workers.trainer.inherit import start_notices
 from workers.trainer.loop import Fork
 from workers.trainer.orders import carry_out
 
@@ -195,3 +200,39 @@ def test_an_explorer_does_not_read_a_checkpoint_with_other_letters(root: Path, t
     put = Put(question=1, spec=spec, checkpoint=str(checkpoint), sha256="x", ask={}, most_bytes=2**20)
     with pytest.raises(CheckpointError, match=r"t\.txt is not the file that this run began with"):
         Models().get(put)
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A module of one's own, already imported."""
+    folder = tmp_path / "own_code"
+    (folder / "parts").mkdir(parents=True)
+    for file in (folder / "__init__.py", folder / "parts" / "mixing.py"):
+        file.write_text("HEADS = 2\n")
+    module = ModuleType("own_code")
+    module.__path__ = [str(folder)]
+    monkeypatch.setitem(sys.modules, "own_code", module)
+    return folder
+
+
+def _source() -> Inputs:
+    with reading() as inputs:
+        read_package("own_code.parts.mixing")
+    return inputs
+
+
+def test_an_edit_anywhere_in_a_package_makes_it_another(package: Path) -> None:
+    before = _source()
+    assert list(before) == ["package own_code"]
+    (package / "notes.txt").write_text("x")
+    assert _source() == before
+    (package / "parts" / "mixing.py").write_text("HEADS = 4\n")
+    assert digest_of(_source()) != digest_of(before)
+
+
+def test_a_run_goes_on_over_edited_code_and_says_so(package: Path) -> None:
+    before = {"inputs": _source()}
+    (package / "parts" / "mixing.py").write_text("HEADS = 4\n")
+    check_inputs(before, _source())
+    (notice,) = start_notices(before | {"revision": REVISION}, _source(), forked=False)
+    assert "the code of package own_code is not what this run began with" in notice.text

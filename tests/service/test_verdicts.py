@@ -208,3 +208,16 @@ def test_a_fork_with_the_spec_of_a_preset_is_no_evidence_for_it(reader: Any) -> 
     after = judged(reader).pool
     assert after.runs == {spec_hash: run for spec_hash, run in before.items() if run != first.pk}
     assert [set(left.differs) for left in after.choice.left_out] == [{"start"}]
+
+
+def test_a_variant_of_ones_own_stands_beside_ours_and_two_sources_of_it_do_not(reader: Any) -> None:
+    spec = {"task": "pointer", "data": {"dataset": "pointer"}}
+    matrix = {"model.attention.variant": ["full", "mine.linear"]}
+    experiment, worker = submit(spec=spec, matrix=matrix, seeds=[0, 1, 2]), make_worker()
+    for run in experiment.runs.order_by("pk"):
+        own = run.params["model.attention.variant"] != "full"
+        digest = ("e" if run.seed == 0 else "c") * 64 if own else ""  # the source was edited after the first seed
+        finish(run, {"test/accuracy": 1.0}, worker, {**INFO, "data_digest": digest})
+    pool = experiment_pool(experiment, reader, ["test/accuracy"])
+    assert [sorted(pool.values_of(at, ["test/accuracy"]).values) for at in range(2)] == [[0, 1, 2], [1, 2]]
+    assert [(left.runs, set(left.differs)) for left in pool.choice.left_out] == [(1, {"data_digest"})]

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from experiments.revision import FIRST, REVISION
 from experiments.spec import Spec, content_hash
 from workers.protocol import Checkpoint
-from workers.trainer.data.digest import Inputs, differences
+from workers.trainer.data.digest import Inputs, differences, files_of
 
 WEIGHT, OPTIMIZER, RANDOM, KEPT = "weight/", "optimizer/", "random/", "kept/"
 
@@ -110,8 +110,9 @@ def check_revision(path: Path, about: Mapping[str, Any]) -> None:
 
 
 def check_inputs(about: Mapping[str, Any], inputs: Inputs) -> None:
-    """Raises CheckpointError that names each file with other contents. A checkpoint that knows of none passes."""
-    if told := differences(about.get("inputs", inputs), inputs, "this run"):
+    """Raises CheckpointError that names each file with other contents. A checkpoint that knows of none passes. A change
+    of a package's code is only told (inherit.start_notices): most of them mend something."""
+    if told := differences(files_of(about.get("inputs", inputs)), files_of(inputs), "this run"):
         raise CheckpointError(f"{'; '.join(told)}. Put the former back and retry, or submit the run again")
 
 

@@ -78,6 +78,7 @@ def _data_notices(about: Mapping[str, Any], inputs: Inputs, forked: bool) -> lis
     if "inputs" not in about:
         text = "the checkpoint does not say what its run had read, so nobody can tell whether it is read again"
         return [Notice(kind="unknown_data", text=text)] if inputs else []
-    told = differences(about["inputs"], inputs, "its parent") if forked else []
-    text = "the fork goes on over other data than its parent: " + "; ".join(told[:3])
+    told = differences(about["inputs"], inputs, "its parent" if forked else "this run")
+    begins = "the fork goes on over other data than its parent" if forked else "the run goes on with other code"
+    text = f"{begins}: {'; '.join(told[:3])}"
     return [Notice(kind="other_data", text=text, items=told[:MAX_ITEMS])] if told else []

@@ -7,6 +7,7 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from experiments.spec import FieldError, SpecError
+from workers.trainer.data import digest
 
 _FIELDS = {"variants": "model.attention.variant", "tasks": "task", "models": "model.name", "datasets": "data.dataset"}
 
@@ -19,7 +20,9 @@ def load(group: str, name: str) -> Any:
         known = f"it has {', '.join(sorted(found))}" if found else "it has none of any package"
         raise SpecError([FieldError(path, f"this worker has no '{name}' among its {group}; {known}")])
     try:
-        return found[name].load()
+        loaded = found[name].load()
+        digest.read_package(found[name].module)
+        return loaded
     except Exception as error:  # a package's import may raise whatever it likes
         message = f"'{name}' of {found[name].value} cannot be imported: {type(error).__name__}: {error}"
         raise SpecError([FieldError(path, message)]) from error

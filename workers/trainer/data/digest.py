@@ -2,17 +2,19 @@
 
 A loader calls `read` with each file's bytes, or `read_files` with many files under one name; whoever builds a task
 stands in `reading()` and has them all. Elsewhere the calls only cost the hash. A file that a task of one's own reads
-is told by the same calls.
+is told by the same calls. The code of packages that a spec names counts as read, too.
 """
 
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
+PACKAGE = "package "  # begins the name of code that a spec names
 Inputs = Mapping[str, str]  # name, as the spec has it → SHA-256, hexadecimal
 _open: ContextVar[dict[str, str] | None] = ContextVar("inputs", default=None)
 
@@ -42,6 +44,17 @@ def read_files(name: str, files: Iterable[tuple[str, Path]]) -> None:
     _note(name, hashlib.sha256("".join(lines).encode("utf-8", "surrogatepass")).hexdigest())
 
 
+def read_package(module: str) -> None:
+    """The source of the package that an imported module belongs to: every .py file of it, installed or edited."""
+    name = module.partition(".")[0]
+    top = sys.modules[name]
+    folders = [Path(folder) for folder in getattr(top, "__path__", [])]
+    files = [(str(file.relative_to(folder)), file) for folder in folders for file in folder.rglob("*.py")]
+    if not files and top.__file__:
+        files = [(Path(top.__file__).name, Path(top.__file__))]
+    read_files(PACKAGE + name, files)
+
+
 def digest_of(inputs: Inputs) -> str:
     """One digest of all inputs; empty where nothing was read from disk."""
     lines = [f"{sha256}  {name}\n" for name, sha256 in sorted(inputs.items())]
@@ -50,18 +63,23 @@ def digest_of(inputs: Inputs) -> str:
 
 def differences(then: Inputs, now: Inputs, began: str) -> list[str]:
     """A sentence for each input that is not what it was. `began` names what read the former ones: "this run"."""
-    told = []
-    for name in sorted(then.keys() | now.keys()):
-        if name not in now:
-            told.append(f"{name} was read when {began} began and is not read now")
-        elif name not in then:
-            told.append(f"{name} was not there when {began} began")
-        elif then[name] != now[name]:
-            told.append(
-                f"{name} is not the file that {began} began with "
-                f"(SHA-256 is {now[name][:12]}… and was {then[name][:12]}…)"
-            )
-    return told
+    names = sorted(name for name in then.keys() | now.keys() if then.get(name) != now.get(name))
+    return [_difference(name, then.get(name), now.get(name), began) for name in names]
+
+
+def _difference(name: str, then: str | None, now: str | None, began: str) -> str:
+    if name.startswith(PACKAGE):
+        return f"the code of {name} is not what {began} began with"
+    if now is None:
+        return f"{name} was read when {began} began and is not read now"
+    if then is None:
+        return f"{name} was not there when {began} began"
+    return f"{name} is not the file that {began} began with (SHA-256 is {now[:12]}… and was {then[:12]}…)"
+
+
+def files_of(inputs: Inputs) -> dict[str, str]:
+    """Without the code of packages."""
+    return {name: sha256 for name, sha256 in inputs.items() if not name.startswith(PACKAGE)}
 
 
 def _note(name: str, sha256: str) -> None:
