@@ -214,3 +214,16 @@ def test_runs_stored_before_get_what_their_attempts_had_told() -> None:
     assert identity(begun_again) == Identity("", 1, "2.9", "cuda")
     assert identity(reads) == Identity(UNKNOWN, 1, "2.9", "cpu")
     assert identity(waits) == Identity()
+
+
+def test_the_page_retries_from_the_start_where_there_is_a_checkpoint_to_forget() -> None:
+    user = make_user()
+    run = failed(make_run(make_project(editor=user)))
+    client = Client()
+    client.force_login(user)
+    assert "Retry from the start" in client.get(f"/runs/{run.pk}/").content.decode()
+    client.post(f"/runs/{run.pk}/retry/", {"from": "start"})
+    run.refresh_from_db()
+    assert (run.state, run.checkpoint_step) == (State.QUEUED, 0)
+    lifecycle.request_cancel(run.pk, None)
+    assert "Retry from the start" not in client.get(f"/runs/{run.pk}/").content.decode()
