@@ -31,6 +31,7 @@ from workers.trainer.recorder import NonFiniteLoss, Recorder
 from workers.trainer.sites import describe, still, trained
 from workers.trainer.task import Task
 from workers.trainer.tasks import build_task
+from workers.trainer.unreached import unreached, unreached_notices
 
 Why = Literal["cancel", "preempt"]
 WAITING_CHECKPOINTS = 8  # the supervisor removes a file when it has stored it
@@ -107,8 +108,13 @@ class Session:
         self.keepers: dict[str, Keeper] = {"precision": self.precision, "average": self.average}
         if self.worst:
             self.keepers["chain"] = self.worst
-        for parameter in self.task.model.parameters():  # kept and zeroed, so that every one has a norm at every step
-            if parameter.requires_grad:
+        self.unreached = unreached(self.task, self.parameters)
+        self.found += unreached_notices(list(self.unreached))
+        # Gradients are kept and zeroed, so that every one has a norm at every step. Without a gradient an optimizer
+        # leaves a parameter out, its weight decay included.
+        left_out = {id(parameter) for parameter in self.unreached.values()}
+        for parameter in self.task.model.parameters():
+            if parameter.requires_grad and id(parameter) not in left_out:
                 parameter.grad = torch.zeros_like(parameter)
         torch.manual_seed(spec.seed)
 
@@ -131,7 +137,11 @@ class Session:
             # An average begins at the weights that were taken over.
             self.keepers["average"] = self.average = Average(self.spec.train.ema, self.parameters)
             return step
-        return load_checkpoint(checkpoint, self.spec, self.task.model, self.optimizer, self.keepers, self.inputs)
+        step = load_checkpoint(checkpoint, self.spec, self.task.model, self.optimizer, self.keepers, self.inputs)
+        for parameter in self.unreached.values():  # one that a later batch reached after all is trained since then
+            if parameter in self.optimizer.state:
+                parameter.grad = torch.zeros_like(parameter)
+        return step
 
     def open(self, start: int) -> None:
         model = self.task.model
