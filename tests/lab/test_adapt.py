@@ -176,9 +176,18 @@ def test_every_site_of_sam3_is_found_and_named() -> None:
 
 
 def test_a_module_that_cannot_be_read_is_named_with_the_reason() -> None:
-    model, _ = foreign.hugging_face("falcon", **foreign.SIZES, **foreign.TOKENS)
-    with pytest.raises(ValueError, match=r"h\.0\.self_attention: query_key_value is"):
-        attach(model)
+    class Gate(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.num_heads = 4
+            for name in ("q_proj", "k_proj", "v_proj"):
+                setattr(self, name, nn.Linear(8, 8))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.sigmoid(self.q_proj(x)) * self.k_proj(x) + self.v_proj(x)  # type: ignore[no-any-return]
+
+    with pytest.raises(ValueError, match=r"0: computes no attention that can be seen"):
+        attach(nn.Sequential(Gate()))
     with pytest.raises(ValueError, match="Linear has no attention"):
         attach(nn.Linear(4, 4))
 

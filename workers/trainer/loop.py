@@ -15,6 +15,7 @@ from experiments.revision import REVISION
 from experiments.spec import Spec
 from workers.protocol import Artifact, Log, Notice, Started
 from workers.trainer import histograms, maps
+from workers.trainer.adapt import attention_notices
 from workers.trainer.average import Average
 from workers.trainer.chain import ERRORS, Worst
 from workers.trainer.checkpoint import Keeper, facts_of, load_checkpoint, save_checkpoint
@@ -173,7 +174,7 @@ class Session:
 
     def notices(self) -> list[Notice]:
         """What a reader of this run's numbers must know of."""
-        return [*self.found, *getattr(self.task, "notices", ())]
+        return [*self.found, *attention_notices(self.task.model), *getattr(self.task, "notices", ())]
 
     def schedule(self, step: int) -> float:
         lr = learning_rate(self.spec.optimizer, step, self.spec.train.steps)

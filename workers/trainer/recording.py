@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from experiments.spec import Record as RecordSpec
 from workers.protocol import Notice, Result, Started
-from workers.trainer.adapt import attach
+from workers.trainer.adapt import attach, attention_notices
 from workers.trainer.adapt.found import adapted_since
 from workers.trainer.columns import Columns
 from workers.trainer.folder import FolderSink
@@ -205,7 +205,7 @@ def recording(
     began = time.monotonic()
     recorder = Recorder(FolderSink(folder), lambda: time.monotonic() - began, fail_on_nan=False)
     count = sum(parameter.numel() for parameter in model.parameters())
-    device, notices = str(next(model.parameters()).device), _notices(inner)
+    device, notices = str(next(model.parameters()).device), [*attention_notices(model), *_notices(inner)]
     recorder.say(Started(device=device, parameters=count, sites=describe(model), notices=notices))
     for notice in notices:
         recorder.log(notice.text)

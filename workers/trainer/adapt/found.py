@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -13,8 +13,9 @@ from workers.protocol import SiteInfo
 from workers.trainer.attention import Attention
 
 from .adapters import adapted, adapters, doubles
-from .layouts import UnknownLayout, parts_of
+from .layouts import UnknownLayout, output_of, parts_of
 from .parts import Part
+from .probing.verifying import verified
 
 CROSS = re.compile(r"cross|encoder_attn|encdec|_to_|multihead_attn", re.IGNORECASE)
 ALONE = "attention"  # the site's name where the model is nothing but attention
@@ -48,20 +49,46 @@ class ForeignSite:
 
 @dataclass(frozen=True)
 class Attached:
-    """What `attach` found. `skipped` says of each module that looks like attention and could not be read, why."""
+    """What `attach` found. `skipped` says of each module that looks like attention, or computes some, and is no site,
+    why; `unchecked` of each site that no batch could be sent through, so that only its names speak for it, why."""
 
     model: nn.Module
     sites: Mapping[str, ForeignSite]
     skipped: Mapping[str, str]
+    unchecked: Mapping[str, str] = field(default_factory=dict)
 
 
-def attach(model: nn.Module) -> Attached:
+def attach(model: nn.Module, run: Callable[[], object] | None = None) -> Attached:
     """Find and name every attention module of a Hugging Face, timm or torch.nn model. From then on our gauges and
-    probes see them. Raises ValueError where there is none."""
-    sites: dict[str, ForeignSite] = {}
-    skipped: dict[str, str] = {}
+    probes see them. What names say is held against what the model computes on one batch: `run` calls it once, as
+    training will; without it a batch is made up. Raises ValueError where there is no attention that can be read."""
     modules = dict(model.named_modules())
-    known, apart = adapters(model), doubles(modules)
+    claims, skipped = _claimed(modules)
+    seen = verified(model, claims, run)
+    skipped |= seen.left_out
+    sites = {}
+    known = adapters(model)
+    for name, module in modules.items():
+        parts = seen.parts.get(name) or claims.get(name)
+        if parts is None or name in seen.left_out:
+            continue
+        if name in seen.parts:
+            parts = {**parts, **output_of(module, modules.get(name.rpartition(".")[0]), parts)}
+        called = name or ALONE
+        whole, own = adapted(dict(parts), known)
+        sites[called] = ForeignSite(called, _kind(name, module), module, whole, own)
+    if not sites:
+        why = "".join(f"; {name}: {reason}" for name, reason in skipped.items())
+        raise ValueError(f"{type(model).__name__} has no attention that is known here{why}")
+    skipped = {name: why for name, why in skipped.items() if (name or ALONE) not in sites}
+    found = Attached(model, sites, skipped, {name or ALONE: why for name, why in seen.unchecked.items()})
+    model.__dict__[KEPT] = found
+    return found
+
+
+def _claimed(modules: Mapping[str, nn.Module]) -> tuple[dict[str, dict[str, Part]], dict[str, str]]:
+    """The matrices of each module by its names, and why some cannot be told apart."""
+    claims, skipped, apart = {}, {}, doubles(modules)
     for name, module in modules.items():
         if isinstance(module, Attention) or name in apart:
             continue
@@ -71,20 +98,19 @@ def attach(model: nn.Module) -> Attached:
             skipped[name] = str(error)
             continue
         if parts is not None:
-            called = name or ALONE
-            parts, own = adapted(parts, known)
-            sites[called] = ForeignSite(called, _kind(name, module), module, parts, own)
-    if not sites:
-        why = "".join(f"; {name}: {reason}" for name, reason in skipped.items())
-        raise ValueError(f"{type(model).__name__} has no attention that is known here{why}")
-    found = Attached(model, sites, skipped)
-    model.__dict__[KEPT] = found
+            claims[name] = parts
+    return claims, skipped
+
+
+def attachment(model: nn.Module) -> Attached | None:
+    """What the last `attach` of this model found; None where it was not called."""
+    found: Attached | None = model.__dict__.get(KEPT)
     return found
 
 
 def attached(model: nn.Module) -> Mapping[str, ForeignSite]:
     """The sites that `attach` found in this model; none where it was not called."""
-    found: Attached | None = model.__dict__.get(KEPT)
+    found = attachment(model)
     return {} if found is None else found.sites
 
 

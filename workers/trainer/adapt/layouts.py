@@ -3,7 +3,7 @@ that nothing has to be installed to be recognised; `torch.nn.MultiheadAttention`
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from torch import nn
@@ -38,7 +38,7 @@ def parts_of(module: nn.Module, parent: nn.Module | None) -> dict[str, Part] | N
     for reader in (_separate, _beside, _fused, _by_head):
         found = reader(module)
         if found:
-            return found | _output(module, parent, found)
+            return found | output_of(module, parent, found)
     return None
 
 
@@ -124,7 +124,7 @@ def _by_head(module: nn.Module) -> dict[str, Part] | None:
     return None
 
 
-def _output(module: nn.Module, parent: nn.Module | None, found: dict[str, Part]) -> dict[str, Part]:
+def output_of(module: nn.Module, parent: nn.Module | None, found: Mapping[str, Part]) -> dict[str, Part]:
     """W_o takes as many columns as the heads' values have; it may stand beside (BERT's `output.dense`)."""
     value = found["W_v"]
     told = value.shape[0 if value.by_rows else 1] // value.heads * found["W_q"].heads

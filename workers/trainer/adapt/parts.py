@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -88,3 +88,20 @@ def _narrow(tensor: Tensor, *, dim: int, start: int, length: int) -> Tensor:
 
 def _every_third(tensor: Tensor, *, heads: int, place: int) -> Tensor:
     return tensor.unflatten(0, (heads, 3, -1))[:, place].flatten(0, 1)
+
+
+def indexed(parameter: nn.Parameter, heads: Sequence[Sequence[int]], dim: int) -> Part:
+    """Entries along `dim` that heads own wherever they lie, head after head; further axes are folded into columns."""
+    places = torch.tensor([place for head in heads for place in head], device=parameter.device)
+    return Part(parameter, len(heads), True, partial(_chosen, places=places, dim=dim))
+
+
+def _chosen(tensor: Tensor, *, places: Tensor, dim: int) -> Tensor:
+    return tensor.movedim(dim, 0).index_select(0, places.to(tensor.device)).flatten(1)
+
+
+def entries(part: Part) -> list[tuple[int, ...]]:
+    """The flat places in the parameter that each head owns, sorted."""
+    every = torch.arange(part.parameter.numel()).view(part.parameter.shape)
+    picked = part.pick(every)
+    return [tuple(sorted(part.head(picked, head).flatten().tolist())) for head in range(part.heads)]

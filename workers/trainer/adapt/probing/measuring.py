@@ -1,0 +1,116 @@
+"""Which entries of which weight each head depends on: derivatives of what reaches the softmax."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .products import Operand
+from .tracing import Event
+
+MOST_SLOTS = 256  # heads × samples of one operand that are asked one by one
+Rows = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Owned:
+    """A weight in which every head owns entries along `dim` that no other head depends on: `heads` lists them, in
+    the order of the heads; heads of queries that share keys and values stand there once."""
+
+    weight: nn.Parameter
+    dim: int
+    heads: tuple[Rows, ...]
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """A weight on which every head depends through all of its entries: a shared latent, or a norm across heads.
+    `own` says whether each head depends most on the entries of one equal share, in order."""
+
+    weight: nn.Parameter
+
+
+@dataclass(frozen=True)
+class Measured:
+    owned: tuple[Owned, ...]
+    mixed: tuple[Mixed, ...]
+
+
+def measured(operand: Operand, other: Operand, weights: Mapping[str, nn.Parameter]) -> Measured:
+    """What the heads of `operand` depend on, of these weights. `other` is the factor that it is multiplied with: the
+    axes that both have lie heads, and samples, along."""
+    slots = _slots(operand, other)
+    if not operand.tensor.requires_grad or not 0 < len(slots) <= MOST_SLOTS:
+        return Measured((), ())
+    names = list(weights)
+    touched: dict[str, list[Tensor]] = {name: [] for name in names}
+    noise = torch.randn_like(operand.tensor)
+    for slot in slots:
+        asked = torch.zeros_like(operand.tensor)
+        asked[slot] = noise[slot]
+        found = torch.autograd.grad(
+            operand.tensor, [weights[name] for name in names], asked, retain_graph=True, allow_unused=True
+        )
+        for name, gradient in zip(names, found, strict=True):
+            if gradient is not None and bool((gradient != 0).any()):
+                touched[name].append(gradient.to_dense() != 0 if gradient.is_sparse else gradient != 0)
+    reached = {name: masks for name, masks in touched.items() if masks}
+    one_head = len(slots) == 1 or all(torch.equal(operand.tensor[slot], operand.tensor[slots[0]]) for slot in slots)
+    owned = [each for name in reached if (each := _owned(weights[name], reached[name], one_head=one_head))]
+    apart = {id(each.weight) for each in owned}
+    mixed = [Mixed(weights[name]) for name in reached if id(weights[name]) not in apart]
+    return Measured(tuple(owned), tuple(mixed))
+
+
+def _slots(operand: Operand, other: Operand) -> list[tuple[int | slice, ...]]:
+    """An index for each head, of every sample where samples cannot be told from heads."""
+    shared = [axis for axis, label in enumerate(operand.labels) if label in other.labels and label.startswith("batch")]
+    shared += [
+        axis
+        for axis, label in enumerate(operand.labels)
+        if axis not in shared and label in other.labels and not label.startswith(("k", "m", "d")) and len(label) == 1
+    ]
+    places: list[tuple[int | slice, ...]] = [()]
+    for axis in range(operand.tensor.ndim):
+        steps: list[int | slice] = list(range(operand.tensor.shape[axis])) if axis in shared else [slice(None)]
+        if len(shared) > 1 and axis == shared[0]:
+            steps = [slice(None)]  # samples, or windows: all at once
+        places = [(*place, step) for place in places for step in steps]
+        if len(places) > MOST_SLOTS:
+            return []
+    return places
+
+
+def _owned(weight: nn.Parameter, masks: list[Tensor], *, one_head: bool) -> Owned | None:
+    """The axis along which the heads' entries are apart, and of equal number. All depending on the same entries is
+    ownership where there is one head, or one that all share; else the heads are mixed, and the answer is None."""
+    candidates: list[Owned] = []
+    for dim in range(weight.ndim):
+        others = [axis for axis in range(weight.ndim) if axis != dim]
+        sets = [tuple(mask.any(dim=others).nonzero().flatten().tolist()) for mask in masks]
+        distinct = list(dict.fromkeys(sets))
+        entries = [row for rows in distinct for row in rows]
+        if len({len(rows) for rows in distinct}) == 1 and len(entries) == len(set(entries)):
+            candidates.append(Owned(weight, dim, tuple(distinct)))
+    apart = [each for each in candidates if len(each.heads) > 1]
+    if apart or not one_head:
+        return apart[0] if apart else None
+    parts = [each for each in candidates if len(each.heads[0]) < weight.shape[each.dim]]
+    return next(iter(parts or candidates), None)
+
+
+def owners(events: list[Event], model: nn.Module, sites: Mapping[str, nn.Module]) -> dict[str, list[Event]]:
+    """Each event by the module that it belongs to: the innermost known site, else the innermost module that owns
+    weights; under `""` where there is none."""
+    modules = dict(model.named_modules())
+    found: dict[str, list[Event]] = {}
+    for event in events:
+        inside = [name for name in reversed(event.path) if name in modules]
+        known = next((name for name in inside if name in sites), None)
+        if known is None:
+            known = next((name for name in inside if any(each.ndim > 1 for each in modules[name].parameters())), "")
+        found.setdefault(known, []).append(event)
+    return found

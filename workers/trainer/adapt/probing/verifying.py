@@ -1,0 +1,200 @@
+"""Holds what names say about W_q, W_k and W_v against what the model computes, and names what no site covers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from workers.trainer.adapt.parts import Part, entries, indexed
+from workers.trainer.evaluating import evaluating
+
+from . import inputs
+from .measuring import Measured, Owned, measured, owners
+from .products import Operand
+from .tracing import Event, tracing
+
+Parts = Mapping[str, Part]
+ROLES = ("W_q", "W_k", "W_v")
+
+
+@dataclass
+class Verified:
+    """By module name: the parts as they were measured; why a module is left out; what could not be checked, and
+    why; attention outside every site, with its count of calls."""
+
+    parts: dict[str, Parts] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+    unchecked: dict[str, str] = field(default_factory=dict)
+
+
+def verified(model: nn.Module, claims: Mapping[str, Parts], run: Callable[[], object] | None) -> Verified:
+    """Run the model once to see where attention happens and once to measure what it depends on. Weights, gradients,
+    modes and random state are as before."""
+    modules = dict(model.named_modules())
+    found = Verified()
+    with evaluating(model), _kept_still(model):
+        run, events = _first(model, run)
+        if run is None:
+            found.unchecked = dict.fromkeys(claims, "no batch was given, and none could be made up")
+            return found
+        mine = owners(events, model, {name: modules[name] for name in claims})
+        with torch.enable_grad(), tracing(model, frozenset(name for name in mine if name)) as tracer:
+            run()
+        seen = owners(tracer.events, model, {name: modules[name] for name in claims})
+        for name, calls in seen.items():
+            weights = _weights(modules[name], tracer.weights)
+            _judge(found, name, modules[name], weights, claims.get(name), calls)
+    for name in claims:
+        if name not in seen:
+            ran = _ran(model, run, name)
+            if ran:
+                found.left_out[name] = "computes no attention that can be seen: no softmax over products ran in it"
+            else:
+                found.unchecked[name] = "did not run on the batch"
+    return found
+
+
+def _first(model: nn.Module, run: Callable[[], object] | None) -> tuple[Callable[[], object] | None, list[Event]]:
+    """The way to call the model, and the attention that ran."""
+    for each in [run] if run is not None else inputs.runs(model):
+        with torch.no_grad(), tracing(model) as tracer:
+            try:
+                each()
+            except Exception:  # a made-up batch may be refused in any way; a given one is the caller's
+                if run is not None:
+                    raise
+                continue
+        return each, tracer.events
+    return None, []
+
+
+class _kept_still:
+    """Every parameter takes part in the graph; gradients and flags are as before."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.flags = [(each, each.requires_grad) for each in model.parameters() if each.is_floating_point()]
+        self.buffers = [(each, each.detach().clone()) for each in model.buffers()]
+
+    def __enter__(self) -> None:
+        for each, _ in self.flags:
+            each.requires_grad_(True)
+
+    def __exit__(self, *_: object) -> None:
+        for each, flag in self.flags:
+            each.requires_grad_(flag)
+        with torch.no_grad():
+            for buffer, before in self.buffers:
+                if buffer.shape == before.shape:
+                    buffer.copy_(before)
+
+
+def _ran(model: nn.Module, run: Callable[[], object], name: str) -> bool:
+    calls: list[int] = []
+    module = dict(model.named_modules())[name]
+    hook = module.register_forward_pre_hook(lambda *_: calls.append(1))
+    try:
+        with torch.no_grad(), evaluating(model):
+            run()
+    finally:
+        hook.remove()
+    return bool(calls)
+
+
+def _judge(
+    found: Verified,
+    name: str,
+    module: nn.Module,
+    weights: Mapping[str, nn.Parameter],
+    claim: Parts | None,
+    calls: list[Event],
+) -> None:
+    """One module's attention: as claimed, laid out otherwise, or left out with the reason."""
+    if any(call.torchs_own for call in calls):
+        if claim is None:
+            found.left_out[name or "(the model)"] = (
+                "computes torch's multi_head_attention_forward outside a module of torch"
+            )
+        return
+    where = name or "(the model)"
+    reading = _read(weights, calls[0])
+    if isinstance(reading, str):
+        if claim is not None and reading == MIXED and _as_claimed_but_mixed(module, weights, claim, calls[0]):
+            return
+        found.left_out[where] = reading
+        return
+    if claim is not None and all(_equal(claim[role], reading[role]) for role in ROLES):
+        return
+    found.parts[name] = {role: indexed(one.weight, one.heads, one.dim) for role, one in reading.items()}
+
+
+MIXED = "every head depends on whole matrices: a norm across heads, or a latent that heads share"
+
+
+def _weights(module: nn.Module, multiplied: set[int]) -> dict[str, nn.Parameter]:
+    """The module's parameters that an input is multiplied with: no learned queries, no biases of heads. What adapts
+    a layer (peft) belongs to the layer's own weight."""
+    named = dict(module.named_parameters())
+    adapted = {name.partition("base_layer.")[0] for name in named if "base_layer." in name}
+    own = {
+        name: each
+        for name, each in named.items()
+        if "base_layer." in name or not any(name.startswith(layer) for layer in adapted)
+    }
+    return {name: each for name, each in own.items() if each.ndim > 1 and id(each) in multiplied}
+
+
+def _read(weights: Mapping[str, nn.Parameter], call: Event) -> dict[str, Owned] | str:
+    """What each role is laid out like; else why it cannot be told."""
+    if call.query is None or call.key is None or call.value is None:
+        return "computes attention whose values cannot be followed"
+    reading = {}
+    sides: dict[str, tuple[Operand, Operand]] = {
+        "W_q": (call.query, call.key), "W_k": (call.key, call.query), "W_v": (call.value, call.key)
+    }  # fmt: skip
+    for role, (operand, other) in sides.items():
+        told = measured(operand, other, weights)
+        if not told.owned and told.mixed:
+            return MIXED
+        if len(told.owned) != 1:
+            return _why(role, told)
+        reading[role] = told.owned[0]
+    return reading
+
+
+def _why(role: str, told: Measured) -> str:
+    what = {"W_q": "queries", "W_k": "keys", "W_v": "values"}[role]
+    if not told.owned:
+        return f"its {what} come from no weight of this module"
+    return f"its {what} come from {len(told.owned)} weights side by side"
+
+
+def _equal(claim: Part, owned: Owned) -> bool:
+    """Whether the claimed entries of each head are the measured ones; heads that share may be listed once."""
+    if claim.parameter is not owned.weight:
+        return False
+    heads = [set(each) for each in entries(claim)]
+    alone = list(dict.fromkeys(frozenset(head) for head in heads))
+    wanted = [frozenset(each) for each in indexed_entries(owned)]
+    return alone == wanted
+
+
+def indexed_entries(owned: Owned) -> list[tuple[int, ...]]:
+    return entries(indexed(owned.weight, owned.heads, owned.dim))
+
+
+def _as_claimed_but_mixed(module: nn.Module, weights: Mapping[str, nn.Parameter], claim: Parts, call: Event) -> bool:
+    """A declared exception: a norm over the whole width of queries and keys makes each head depend on all of them.
+    The parameter still has to be the one, and the values to be as claimed."""
+    if not any("norm" in name.lower() for name, _ in module.named_children()):
+        return False
+    if call.query is None or call.key is None or call.value is None:
+        return False
+    for role, operand, other in (("W_q", call.query, call.key), ("W_k", call.key, call.query)):
+        told = measured(operand, other, weights)
+        if [each.weight for each in told.mixed] != [claim[role].parameter] or told.owned:
+            return False
+    values = measured(call.value, call.key, weights).owned
+    return len(values) == 1 and _equal(claim["W_v"], values[0])

@@ -1,0 +1,45 @@
+"""What `attach` left out or could not check, as notices for whoever reads a run's numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import nn
+
+from workers.protocol import MAX_ITEMS, Notice
+
+from .found import Attached, attachment
+
+
+def attention_notices(model: nn.Module) -> list[Notice]:
+    """Attention that has no series, with the reason for each module; and sites that only their names speak for."""
+    found = attachment(model)
+    return [] if found is None else [*_left_out(found), *_unchecked(found)]
+
+
+def _left_out(found: Attached) -> list[Notice]:
+    if not found.skipped:
+        return []
+    text = (
+        f"{_modules(found.skipped)} like attention have no series; {len(found.sites)} attention sites are recorded. "
+        "The list says why."
+    )
+    return [Notice(kind="unseen_attention", text=text, items=_items(found.skipped))]
+
+
+def _unchecked(found: Attached) -> list[Notice]:
+    if not found.unchecked:
+        return []
+    text = (
+        f"What is called W_q, W_k and W_v in {_modules(found.unchecked)} could not be checked: only the names of its "
+        "layers speak for it. Pass `attach` a call of the model on a real batch."
+    )
+    return [Notice(kind="unchecked_attention", text=text, items=_items(found.unchecked))]
+
+
+def _modules(reasons: Mapping[str, str]) -> str:
+    return f"{len(reasons)} module{'' if len(reasons) == 1 else 's'}"
+
+
+def _items(reasons: Mapping[str, str]) -> list[str]:
+    return [f"{name}: {why}" for name, why in list(reasons.items())[:MAX_ITEMS]]
