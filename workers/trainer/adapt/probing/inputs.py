@@ -65,7 +65,7 @@ def _vision(config: Any) -> dict[str, Tensor]:
 
 def _sound(config: Any, named: str) -> dict[str, Tensor]:
     if named == "input_features":
-        bins = int(getattr(config, "num_mel_bins", None) or getattr(config, "feature_size", 80))
+        bins = int(getattr(config, "num_mel_bins", None) or getattr(config, "feature_size", None) or 80)
         return {"input_features": torch.randn(SAMPLES, bins, 2 * getattr(config, "max_source_positions", 16))}
     return {"input_values": torch.randn(SAMPLES, 4000)} if named == "input_values" else {}
 
