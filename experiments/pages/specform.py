@@ -96,13 +96,18 @@ def fields(task: str, dataset: str) -> dict[str, Field]:
 
 def mappings(spec: Mapping[str, Any], task: str, dataset: str) -> dict[str, Any]:
     """Values of the fields that hold a whole mapping, by dotted path."""
-    found: dict[str, Any] = {}
-    for path in (path for path, field in fields(task, dataset).items() if field.kind == "mapping"):
-        here: Any = spec
-        for part in path.split("."):
-            here = here.get(part) if isinstance(here, Mapping) else None
-        found[path] = here
-    return found
+    own = (path for path, field in fields(task, dataset).items() if field.kind == "mapping")
+    return {path: value_at(spec, path, None) for path in own}
+
+
+def value_at(spec: Mapping[str, Any], path: str, otherwise: Any) -> Any:
+    """What stands at a dotted path; `otherwise` where the spec says nothing there."""
+    here: Any = spec
+    for part in path.split("."):
+        if not isinstance(here, Mapping) or part not in here:
+            return otherwise
+        here = here[part]
+    return here
 
 
 def _sections(path: str, node: Mapping[str, Any], defs: Mapping[str, Any], dataset: str) -> Iterator[Section]:

@@ -16,7 +16,7 @@ from . import specform
 
 def of_fields(spec: Mapping[str, Any], task: str, dataset: str) -> dict[str, Any]:
     """The spec's values by the paths of the form's fields; a field that it lacks stands at its default."""
-    return {path: _at(spec, path, item.default) for path, item in specform.fields(task, dataset).items()}
+    return {path: specform.value_at(spec, path, item.default) for path, item in specform.fields(task, dataset).items()}
 
 
 def preset_of(name: str, task: str, dataset: str) -> Preset | None:
@@ -44,12 +44,3 @@ def beyond(spec: Mapping[str, Any], task: str, dataset: str) -> list[str]:
     known = {*fields, "task", "data.dataset", "seed", *whole}
     paths = [path for path, _ in flatten(spec) if path not in known]
     return [path for path in paths if not any(path.startswith(f"{mapping}.") for mapping in whole)]
-
-
-def _at(spec: Mapping[str, Any], path: str, otherwise: Any) -> Any:
-    here: Any = spec
-    for part in path.split("."):
-        if not isinstance(here, Mapping) or part not in here:
-            return otherwise
-        here = here[part]
-    return here

@@ -25,10 +25,10 @@ from workers.trainer.evaluating import evaluating
 
 from .allowed import Masks, allowed_keys, two_valued
 from .found import ForeignSite, attached
+from .probing.tracing import SDPA, SOFTMAX, no_fast_path
 
 LARGEST = 2**26  # elements of a map that are looked at together: 256 MiB in fp32
-SDPA, F_SOFTMAX = F.scaled_dot_product_attention, F.softmax
-SOFTMAX = (F_SOFTMAX, torch.softmax, Tensor.softmax)
+F_SOFTMAX = F.softmax
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def watched(model: nn.Module, *, maps: Collection[str] = (), as_is: bool = False
             reader = _Reader(seen, maps)
             for site in sites.values():
                 _follow(stack, site, reader)
-            stack.enter_context(_no_fast_path())
+            stack.enter_context(no_fast_path())
             stack.enter_context(reader)
         yield seen
 
@@ -75,17 +75,6 @@ def _follow(stack: ExitStack, site: ForeignSite, reader: _Reader) -> None:
 
     stack.callback(site.module.register_forward_pre_hook(enter).remove)
     stack.callback(site.module.register_forward_hook(leave, always_call=True).remove)
-
-
-@contextmanager
-def _no_fast_path() -> Iterator[None]:
-    """torch's own attention takes, in inference, a kernel that shows nothing."""
-    was = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(was)
 
 
 class _Reader(TorchFunctionMode):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -26,17 +26,12 @@ class Owned:
 
 
 @dataclass(frozen=True)
-class Mixed:
-    """A weight on which every head depends through all of its entries: a shared latent, or a norm across heads.
-    `own` says whether each head depends most on the entries of one equal share, in order."""
-
-    weight: nn.Parameter
-
-
-@dataclass(frozen=True)
 class Measured:
+    """The weights that heads depend on: with entries of each head's own, and `mixed` with none, such as a latent that
+    heads share or a weight before a norm across heads."""
+
     owned: tuple[Owned, ...]
-    mixed: tuple[Mixed, ...]
+    mixed: tuple[nn.Parameter, ...]
 
 
 def measured(operand: Operand, other: Operand, weights: Mapping[str, nn.Parameter]) -> Measured:
@@ -61,7 +56,7 @@ def measured(operand: Operand, other: Operand, weights: Mapping[str, nn.Paramete
     one_head = len(slots) == 1 or all(torch.equal(operand.tensor[slot], operand.tensor[slots[0]]) for slot in slots)
     owned = [each for name in reached if (each := _owned(weights[name], reached[name], one_head=one_head))]
     apart = {id(each.weight) for each in owned}
-    mixed = [Mixed(weights[name]) for name in reached if id(weights[name]) not in apart]
+    mixed = [weights[name] for name in reached if id(weights[name]) not in apart]
     return Measured(tuple(owned), tuple(mixed))
 
 
@@ -102,14 +97,13 @@ def _owned(weight: nn.Parameter, masks: list[Tensor], *, one_head: bool) -> Owne
     return next(iter(parts or candidates), None)
 
 
-def owners(events: list[Event], model: nn.Module, sites: Mapping[str, nn.Module]) -> dict[str, list[Event]]:
-    """Each event by the module that it belongs to: the innermost known site, else the innermost module that owns
-    weights; under `""` where there is none."""
-    modules = dict(model.named_modules())
+def owners(events: list[Event], modules: Mapping[str, nn.Module], claims: Collection[str]) -> dict[str, list[Event]]:
+    """Each event by the module that it belongs to: the innermost that is claimed to be a site, else the innermost that
+    owns weights; under `""` where there is none."""
     found: dict[str, list[Event]] = {}
     for event in events:
         inside = [name for name in reversed(event.path) if name in modules]
-        known = next((name for name in inside if name in sites), None)
+        known = next((name for name in inside if name in claims), None)
         if known is None:
             known = next((name for name in inside if any(each.ndim > 1 for each in modules[name].parameters())), "")
         found.setdefault(known, []).append(event)

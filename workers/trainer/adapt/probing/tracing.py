@@ -15,25 +15,21 @@ from torch.overrides import TorchFunctionMode
 from .products import Operand, Product, product_of
 
 SDPA = F.scaled_dot_product_attention
-SOFTMAX = {F.softmax, torch.softmax, Tensor.softmax, torch.nn.functional.softmax}
+SOFTMAX = (F.softmax, torch.softmax, Tensor.softmax)
 KNOWN = F.multi_head_attention_forward  # torch's own: its layout is documented, and inside it calls pass no mode
 SMALLEST = 0.4  # of a tagged tensor that a result must have to be taken for the same thing, moved or masked
 
 
 @dataclass
 class Event:
-    """One attention. `path` names the modules that ran, the innermost last. Of `query`, `key` and `value` the last two
-    axes may hold anything; `slots` are the axes along which heads, and perhaps samples, lie side by side."""
+    """One attention. `path` names the modules that ran, the innermost last. What torch's own function computes is not
+    taken apart."""
 
     path: tuple[str, ...]
     query: Operand | None = None
     key: Operand | None = None
     value: Operand | None = None
     torchs_own: bool = False
-
-    @property
-    def complete(self) -> bool:
-        return self.query is not None and self.key is not None and self.value is not None
 
 
 @dataclass(frozen=True)
@@ -48,6 +44,7 @@ class Tracer(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self.path: list[str] = []
+        self.ran: set[str] = set()
         self.events: list[Event] = []
         self.weights: set[int] = set()  # ids of the parameters that an input was multiplied with
         self._tags: dict[int, tuple[Tensor, _Scores | Event]] = {}  # the tensor is kept, so that its id stays its own
@@ -144,14 +141,23 @@ def _parameter(tensor: Tensor) -> Tensor:
 
 
 @contextmanager
+def no_fast_path() -> Iterator[None]:
+    """torch's own attention takes, in inference, a kernel that shows nothing."""
+    was = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(was)
+
+
+@contextmanager
 def tracing(model: nn.Module, cut: frozenset[str] = frozenset()) -> Iterator[Tracer]:
     """Trace what runs inside. Modules named in `cut` get inputs that no gradient passes, so that what they compute
     depends on their own weights alone."""
     tracer = Tracer()
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
     with ExitStack() as stack:
-        stack.callback(torch.backends.mha.set_fastpath_enabled, fast)
+        stack.enter_context(no_fast_path())
         for name, module in model.named_modules():
             _hook(stack, tracer, name, module, name in cut)
         stack.enter_context(tracer)
@@ -161,6 +167,7 @@ def tracing(model: nn.Module, cut: frozenset[str] = frozenset()) -> Iterator[Tra
 def _hook(stack: ExitStack, tracer: Tracer, name: str, module: nn.Module, cut: bool) -> None:
     def enter(_module: nn.Module, args: tuple[Any, ...], given: dict[str, Any]) -> Any:
         tracer.path.append(name)
+        tracer.ran.add(name)
         return (_detached(args), _detached(given)) if cut else None
 
     def leave(*_: Any) -> None:

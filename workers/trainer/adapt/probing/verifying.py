@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -22,8 +23,8 @@ ROLES = ("W_q", "W_k", "W_v")
 
 @dataclass
 class Verified:
-    """By module name: the parts as they were measured; why a module is left out; what could not be checked, and
-    why; attention outside every site, with its count of calls."""
+    """By module name: the parts where they were measured to be others than claimed; why a module is left out; why a
+    claim could not be checked."""
 
     parts: dict[str, Parts] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
@@ -40,20 +41,18 @@ def verified(model: nn.Module, claims: Mapping[str, Parts], run: Callable[[], ob
         if run is None:
             found.unchecked = dict.fromkeys(claims, "no batch was given, and none could be made up")
             return found
-        mine = owners(events, model, {name: modules[name] for name in claims})
+        mine = owners(events, modules, claims)
         with torch.enable_grad(), tracing(model, frozenset(name for name in mine if name)) as tracer:
             run()
-        seen = owners(tracer.events, model, {name: modules[name] for name in claims})
+        seen = owners(tracer.events, modules, claims)
         for name, calls in seen.items():
             weights = _weights(modules[name], tracer.weights)
             _judge(found, name, modules[name], weights, claims.get(name), calls)
-    for name in claims:
-        if name not in seen:
-            ran = _ran(model, run, name)
-            if ran:
-                found.left_out[name] = "computes no attention that can be seen: no softmax over products ran in it"
-            else:
-                found.unchecked[name] = "did not run on the batch"
+    for name in (each for each in claims if each not in seen):
+        if name in tracer.ran:
+            found.left_out[name] = "computes no attention that can be seen: no softmax over products ran in it"
+        else:
+            found.unchecked[name] = "did not run on the batch"
     return found
 
 
@@ -71,36 +70,22 @@ def _first(model: nn.Module, run: Callable[[], object] | None) -> tuple[Callable
     return None, []
 
 
-class _kept_still:
-    """Every parameter takes part in the graph; gradients and flags are as before."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self.flags = [(each, each.requires_grad) for each in model.parameters() if each.is_floating_point()]
-        self.buffers = [(each, each.detach().clone()) for each in model.buffers()]
-
-    def __enter__(self) -> None:
-        for each, _ in self.flags:
+@contextmanager
+def _kept_still(model: nn.Module) -> Iterator[None]:
+    """Every parameter takes part in the graph inside; flags and buffers are as before outside."""
+    flags = [(each, each.requires_grad) for each in model.parameters() if each.is_floating_point()]
+    buffers = [(each, each.detach().clone()) for each in model.buffers()]
+    try:
+        for each, _ in flags:
             each.requires_grad_(True)
-
-    def __exit__(self, *_: object) -> None:
-        for each, flag in self.flags:
+        yield
+    finally:
+        for each, flag in flags:
             each.requires_grad_(flag)
         with torch.no_grad():
-            for buffer, before in self.buffers:
+            for buffer, before in buffers:
                 if buffer.shape == before.shape:
                     buffer.copy_(before)
-
-
-def _ran(model: nn.Module, run: Callable[[], object], name: str) -> bool:
-    calls: list[int] = []
-    module = dict(model.named_modules())[name]
-    hook = module.register_forward_pre_hook(lambda *_: calls.append(1))
-    try:
-        with torch.no_grad(), evaluating(model):
-            run()
-    finally:
-        hook.remove()
-    return bool(calls)
 
 
 def _judge(
@@ -112,13 +97,11 @@ def _judge(
     calls: list[Event],
 ) -> None:
     """One module's attention: as claimed, laid out otherwise, or left out with the reason."""
+    where = name or "(the model)"
     if any(call.torchs_own for call in calls):
         if claim is None:
-            found.left_out[name or "(the model)"] = (
-                "computes torch's multi_head_attention_forward outside a module of torch"
-            )
+            found.left_out[where] = "computes torch's multi_head_attention_forward outside a module of torch"
         return
-    where = name or "(the model)"
     reading = _read(weights, calls[0])
     if isinstance(reading, str):
         if claim is not None and reading == MIXED and _as_claimed_but_mixed(module, weights, claim, calls[0]):
@@ -127,7 +110,7 @@ def _judge(
         return
     if claim is not None and all(_equal(claim[role], reading[role]) for role in ROLES):
         return
-    found.parts[name] = {role: indexed(one.weight, one.heads, one.dim) for role, one in reading.items()}
+    found.parts[name] = {role: _part(owned) for role, owned in reading.items()}
 
 
 MIXED = "every head depends on whole matrices: a norm across heads, or a latent that heads share"
@@ -175,14 +158,11 @@ def _equal(claim: Part, owned: Owned) -> bool:
     """Whether the claimed entries of each head are the measured ones; heads that share may be listed once."""
     if claim.parameter is not owned.weight:
         return False
-    heads = [set(each) for each in entries(claim)]
-    alone = list(dict.fromkeys(frozenset(head) for head in heads))
-    wanted = [frozenset(each) for each in indexed_entries(owned)]
-    return alone == wanted
+    return list(dict.fromkeys(entries(claim))) == entries(_part(owned))
 
 
-def indexed_entries(owned: Owned) -> list[tuple[int, ...]]:
-    return entries(indexed(owned.weight, owned.heads, owned.dim))
+def _part(owned: Owned) -> Part:
+    return indexed(owned.weight, owned.heads, owned.dim)
 
 
 def _as_claimed_but_mixed(module: nn.Module, weights: Mapping[str, nn.Parameter], claim: Parts, call: Event) -> bool:
@@ -194,7 +174,7 @@ def _as_claimed_but_mixed(module: nn.Module, weights: Mapping[str, nn.Parameter]
         return False
     for role, operand, other in (("W_q", call.query, call.key), ("W_k", call.key, call.query)):
         told = measured(operand, other, weights)
-        if [each.weight for each in told.mixed] != [claim[role].parameter] or told.owned:
+        if [id(each) for each in told.mixed] != [id(claim[role].parameter)] or told.owned:
             return False
     values = measured(call.value, call.key, weights).owned
     return len(values) == 1 and _equal(claim["W_v"], values[0])
