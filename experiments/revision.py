@@ -1,7 +1,8 @@
 """The revision of the training code: raised by hand whenever the same spec on the same data trains to other numbers.
 
 1   everything before revisions were kept
-2   parameters that no loss reaches are left alone; probes and maps look at the model in evaluation mode
+2   parameters that no loss reaches are left alone; loss terms of accumulated micro-batches share one denominator;
+    probes and maps look at the model in evaluation mode
 
 `tests/lab/test_revision.py` fails when seeded curves change without a raise, and says what to do. Pure.
 """

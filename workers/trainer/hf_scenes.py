@@ -49,11 +49,15 @@ class HfScenesTask:
         self.mass_sites = tuple(name for name in attached(self.model) if name.endswith(".vision_cross_attn"))
         self.measures = tuple(f"attn/object_mass/{site}" for site in self.mass_sites)
 
-    def losses(self, micro_step: int) -> dict[str, Tensor]:
+    def losses(self, micro_step: int, step: range | None = None) -> dict[str, Tensor]:
+        found, batch = self._find(self.training, self._rows(micro_step))
+        targets = step and [self.training.targets(row) for each in step for row in self._rows(each)]
+        return segment_losses(found, batch, self.spec.loss, targets)[0]
+
+    def _rows(self, micro_step: int) -> list[int]:
         size = self.spec.train.batch_size
-        rows = batch_indices(self.spec.seed, micro_step * size, size, self.training.size)
-        found, batch = self._find(self.training, rows.tolist())
-        return segment_losses(found, batch, self.spec.loss)[0]
+        rows: list[int] = batch_indices(self.spec.seed, micro_step * size, size, self.training.size).tolist()
+        return rows
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:

@@ -69,6 +69,7 @@ class LookupTask(ABC):
         self.measures = tuple(
             f"attn/{measure}/{site}" for site in sites(self.model) for measure in ("object_mass", "pointing")
         )
+        self._step: dict[int, Lookups] = {}  # micro-batches of the step that is under way
         self._val = self.lookups("val", np.arange(spec.data.val_size))
 
     @abstractmethod
@@ -85,11 +86,16 @@ class LookupTask(ABC):
         start_weights(model, self.spec.seed)
         return model
 
-    def losses(self, micro_step: int) -> dict[str, Tensor]:
-        size = self.spec.train.batch_size
-        drawn = Batch.of(self.lookups("train", stream(self.spec.seed, micro_step * size, size)), self.device)
-        loss = cross_entropy(self.model(drawn.fields, drawn.mask), drawn)
+    def losses(self, micro_step: int, step: range | None = None) -> dict[str, Tensor]:
+        self._step = {each: self._step.get(each) or self._training(each) for each in step or (micro_step,)}
+        drawn = Batch.of(self._step[micro_step], self.device)
+        whole = sum(int(lookups.present.sum()) for lookups in self._step.values()) if step else None
+        loss = cross_entropy(self.model(drawn.fields, drawn.mask), drawn, whole)
         return {"cross_entropy": loss, "total": loss}
+
+    def _training(self, micro_step: int) -> Lookups:
+        size = self.spec.train.batch_size
+        return self.lookups("train", stream(self.spec.seed, micro_step * size, size))
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
@@ -200,8 +206,12 @@ def over_tokens(values_BHT: Tensor, drawn: Batch) -> Tensor:
     return (values_BHT * drawn.present[:, None]).sum((0, 2)) / drawn.present.sum()
 
 
-def cross_entropy(logits_BTC: Tensor, drawn: Batch) -> Tensor:
-    return F.cross_entropy(logits_BTC.flatten(0, 1), drawn.answers.flatten(), ignore_index=NOBODY)
+def cross_entropy(logits_BTC: Tensor, drawn: Batch, whole: int | None = None) -> Tensor:
+    """Mean over the tokens, padding left out. With `whole`, the tokens of a step: the batch's part of that mean."""
+    found, wanted = logits_BTC.flatten(0, 1), drawn.answers.flatten()
+    if whole is None:
+        return F.cross_entropy(found, wanted, ignore_index=NOBODY)
+    return F.cross_entropy(found, wanted, ignore_index=NOBODY, reduction="sum") / whole
 
 
 def _accuracy(logits_BTC: Tensor, drawn: Batch) -> float:

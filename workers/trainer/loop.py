@@ -15,6 +15,7 @@ from experiments.revision import REVISION
 from experiments.spec import Spec
 from workers.protocol import Artifact, Log, Notice, Started
 from workers.trainer import histograms, maps
+from workers.trainer.accumulate import accumulated
 from workers.trainer.adapt import attention_notices
 from workers.trainer.average import Average
 from workers.trainer.chain import ERRORS, Worst
@@ -182,16 +183,17 @@ class Session:
         return lr
 
     def backward(self, step: int) -> Mapping[str, Tensor]:
-        """Gradients of the mean over the step's micro-batches; returns the mean loss terms."""
+        """Gradients of the mean over the step, however many micro-batches it has; returns its mean loss terms."""
         self.task.model.zero_grad(set_to_none=False)
         count = self.spec.train.accumulate
+        micro_steps = range(step * count, (step + 1) * count)
         sums: dict[str, Tensor] = {}
-        for micro_step in range(step * count, (step + 1) * count):
+        for micro_step in micro_steps:
             with self.forwards.taken():
                 with self.precision.cast():
-                    losses = self.task.losses(micro_step)
-                self.precision.backward(losses["total"] / count)
-            sums = {name: sums.get(name, 0) + value.detach() / count for name, value in losses.items()}
+                    losses = accumulated(self.task, micro_step, micro_steps)
+                self.precision.backward(losses["total"])
+            sums = {name: sums.get(name, 0) + value.detach() for name, value in losses.items()}
         self.precision.unscale()
         return sums
 

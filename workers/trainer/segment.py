@@ -51,12 +51,17 @@ class SegmentTask:
         start_weights(model, self.spec.seed)
         return model.to(self.device)
 
-    def losses(self, micro_step: int) -> dict[str, Tensor]:
-        size = self.spec.train.batch_size
-        batch = self.training.batch(batch_indices(self.spec.seed, micro_step * size, size, self.training.size))
-        batch = batch.to(self.device)
-        terms, _ = segment_losses(self.model(batch.images, batch.tokens, batch.said), batch, self.spec.loss)
+    def losses(self, micro_step: int, step: range | None = None) -> dict[str, Tensor]:
+        batch = self.training.batch(self._rows(micro_step)).to(self.device)
+        found = self.model(batch.images, batch.tokens, batch.said)
+        targets = step and [self.training.targets(row) for each in step for row in self._rows(each)]
+        terms, _ = segment_losses(found, batch, self.spec.loss, targets)
         return terms
+
+    def _rows(self, micro_step: int) -> list[int]:
+        size = self.spec.train.batch_size
+        rows: list[int] = batch_indices(self.spec.seed, micro_step * size, size, self.training.size).tolist()
+        return rows
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:

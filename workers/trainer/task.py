@@ -33,7 +33,12 @@ class Task(Protocol):
     finals: tuple[str, ...]  # names that `final` returns
 
     def losses(self, micro_step: int) -> Mapping[str, Tensor]:
-        """Loss terms of one micro-batch and their weighted sum as `total`; differentiable."""
+        """Loss terms of one micro-batch and their weighted sum as `total`; differentiable.
+
+        A task whose terms are means over numbers that vary from batch to batch (boxes, tokens that are not padding)
+        takes a second argument, `step: range | None = None`. Where a step has several micro-batches the loop gives it
+        their numbers, and each term is then the batch's sum divided by the count of the whole step: terms add up over
+        the step, so that accumulation is a larger batch. From a task without it the loop takes the mean of means."""
 
     def evaluate(self) -> Mapping[str, float]:
         """Measures on the validation split."""

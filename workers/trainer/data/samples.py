@@ -72,6 +72,7 @@ class Samples:
     def __init__(self, make: Callable[[int], Sample], size: int) -> None:
         self.make, self.size = make, size
         self._kept: dict[int, tuple[Sample, NDArray[np.float32]]] = {}
+        self._targets: dict[int, int] = {}
         self._room = CACHE_BYTES
 
     def __getitem__(self, index: int) -> Sample:
@@ -81,10 +82,17 @@ class Samples:
         samples, boxes = zip(*(self._get(int(index)) for index in indices), strict=True)
         return collate(samples, boxes)
 
+    def targets(self, index: int) -> int:
+        """How many things the prompt names. Costs making the sample where it was never made."""
+        if index not in self._targets:
+            self._get(index)
+        return self._targets[index]
+
     def _get(self, index: int) -> tuple[Sample, NDArray[np.float32]]:
         if (kept := self._kept.get(index)) is not None:
             return kept
         sample = self.make(index)
+        self._targets[index] = len(sample.hits)
         made = sample, boxes_of(sample.masks)
         arrays = (sample.image, sample.labels, sample.parts, sample.packed)
         self._room -= sum(array.nbytes for array in arrays if array is not None)
