@@ -24,10 +24,12 @@ from workers.protocol import Checkpoint, Failure, Log, Notice, Orders, Started
 from workers.trainer.answer_models import Models
 from workers.trainer.checkpoint import CheckpointError, check_inputs
 from workers.trainer.data.digest import Inputs, digest_of, read_package, reading
+from workers.trainer.data.errors import DataError
 from workers.trainer.hf_library import transformers
 from workers.trainer.inherit import start_notices
-from workers.trainer.loop import Fork
+from workers.trainer.loop import Fork, Session
 from workers.trainer.orders import carry_out
+from workers.trainer.recorder import Recorder
 
 LETTERS = "the cat sat on the mat and saw the hat of the rat. " * 30
 GREEK = LETTERS.translate(str.maketrans("abcdefhmnorstw", "αβψδεφημνορστω"))
@@ -157,6 +159,39 @@ def test_a_folder_that_moved_to_another_worker_goes_on(root: Path, tmp_path: Pat
     (root / "pictures" / "images" / "thumbs.db").write_bytes(b"x")
     _, done = train_collected(of_pictures(), tmp_path / "second", checkpoint=checkpoint)
     assert done.stopped is None
+
+
+def _changed_on_the_way(root: Path, tmp_path: Path, change: Callable[[Path], None]) -> None:
+    """Every image is changed between the loading of the folder and step 1; those of step 0 are in memory by then."""
+    recorder = Recorder(Collected(), lambda: 0.0)
+    session = Session(of_pictures(), recorder, tmp_path)
+    for file in (root / "pictures" / "images").iterdir():
+        change(file)
+    session.backward(1)
+
+
+def _inverted(file: Path) -> None:
+    with Image.open(file) as opened:
+        other = np.asarray(opened.convert("RGB"))
+    Image.fromarray(255 - other).save(file)
+
+
+def _written_again(file: Path) -> None:
+    content = file.read_bytes()
+    file.unlink()
+    file.write_bytes(content)
+
+
+def test_images_that_change_while_a_run_trains_end_it_by_name(root: Path, tmp_path: Path) -> None:
+    """They are decoded when they are shown, long after their digest was told."""
+    coco_folder.write(root / "pictures")
+    with pytest.raises(DataError, match=r"pictures/images/\d+\.png: it is not the file any more"):
+        _changed_on_the_way(root, tmp_path, _inverted)
+
+
+def test_images_that_are_written_again_with_the_same_contents_are_trained_on(root: Path, tmp_path: Path) -> None:
+    coco_folder.write(root / "pictures")
+    _changed_on_the_way(root, tmp_path, _written_again)
 
 
 def test_a_resume_over_other_pretrained_weights_is_refused(root: Path, tmp_path: Path) -> None:

@@ -189,6 +189,8 @@ class Maker:
             pixels = images.rgb(self.folder.files[image], self.folder.float_top)
         except images.ImageProblem as error:
             raise DataError(f"{told}: {error}") from None
+        if (hashed := self.folder.hashed.get(entry.file_name)) and not hashed.unchanged():
+            raise DataError(f"{told}: it is not the file any more that this attempt began with; put the former back")
         if pixels.shape[:2] != (entry.height, entry.width):
             raise DataError(f"{told}: decoded it has {pixels.shape[1]} × {pixels.shape[0]} pixels, not those listed")
         whole = Image.fromarray(pixels).resize((self.side, self.side), Image.Resampling.BILINEAR)

@@ -37,6 +37,7 @@ class Folder:
     categories: dict[int, str]  # by id, in order
     float_top: float | None  # what is white in floating-point images
     notices: tuple[Notice, ...]
+    hashed: dict[str, digest.Hashed]  # by file name; images are opened again whenever one is shown
 
 
 def read(name: str) -> Folder:
@@ -56,10 +57,12 @@ def read(name: str) -> Folder:
     if not any(annotation.masked for annotation in listing.annotations):
         problems.add(f"{told}: no annotation has a mask: the task finds masks, and boxes alone do not give them")
     problems.end()
-    _read_images(folder, {image.file_name: pictures.files[image.id] for image in listing.images})
+    hashed = _read_images(folder, {image.file_name: pictures.files[image.id] for image in listing.images})
     kept = sorted(listing.annotations, key=lambda each: each.id)
     found = [*pictures.notices(), *_clipped(over, images), *unused]
-    return Folder(folder, told, pictures.files, images, tuple(kept), categories, pictures.float_top, tuple(found))
+    return Folder(
+        folder, told, pictures.files, images, tuple(kept), categories, pictures.float_top, tuple(found), hashed
+    )
 
 
 def _listing(file: Path, told: str) -> Listing:
@@ -84,9 +87,9 @@ def _listing(file: Path, told: str) -> Listing:
         raise DataError(f"{told}: {error}") from None
 
 
-def _read_images(folder: str, files: dict[str, Path]) -> None:
+def _read_images(folder: str, files: dict[str, Path]) -> dict[str, digest.Hashed]:
     try:
-        digest.read_files(f"{folder}/{IMAGES}", files.items())
+        return digest.read_files(f"{folder}/{IMAGES}", files.items())
     except OSError as error:
         raise DataError(f"{folder}/{IMAGES}: an image cannot be read ({error})") from None
 

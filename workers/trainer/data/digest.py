@@ -12,11 +12,34 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
 
 PACKAGE = "package "  # begins the name of code that a spec names
 Inputs = Mapping[str, str]  # name, as the spec has it → SHA-256, hexadecimal
 _open: ContextVar[dict[str, str] | None] = ContextVar("inputs", default=None)
+
+
+@dataclass(frozen=True)
+class Hashed:
+    """A file whose contents are in a digest, and that is opened again later."""
+
+    file: Path
+    stamp: tuple[int, ...]
+    sha256: str
+
+    @classmethod
+    def of(cls, file: Path) -> Hashed:
+        """Raises OSError. The stamp is the older of the two, so that a change in between is noticed."""
+        stamp = _stamp(file)
+        return cls(file, stamp, _sha256(file))
+
+    def unchanged(self) -> bool:
+        """Whether the same still stands in it. Costs a stat, and the hash where the file was written again."""
+        try:
+            return _stamp(self.file) == self.stamp or _sha256(self.file) == self.sha256
+        except OSError:
+            return False
 
 
 @contextmanager
@@ -35,13 +58,16 @@ def read(name: str, content: bytes) -> None:
     _note(name, hashlib.sha256(content).hexdigest())
 
 
-def read_files(name: str, files: Iterable[tuple[str, Path]]) -> None:
+def read_files(name: str, files: Iterable[tuple[str, Path]]) -> dict[str, Hashed]:
     """Many files under one name, each with a name of its own; their order does not matter. Reads every one of them
-    once more, a GB in one or two seconds. Raises OSError."""
+    once more, a GB in one or two seconds. Returns them by their own names, for a loader that opens them again while
+    a run trains; nothing outside `reading()`. Raises OSError."""
     if _open.get() is None:
-        return
-    lines = sorted(f"{_sha256(file)}  {own}\n" for own, file in files)
+        return {}
+    hashed = {own: Hashed.of(file) for own, file in files}
+    lines = sorted(f"{each.sha256}  {own}\n" for own, each in hashed.items())
     _note(name, hashlib.sha256("".join(lines).encode("utf-8", "surrogatepass")).hexdigest())
+    return hashed
 
 
 def read_package(module: str) -> None:
@@ -86,6 +112,11 @@ def _note(name: str, sha256: str) -> None:
     inputs = _open.get()
     if inputs is not None:
         inputs[name] = sha256
+
+
+def _stamp(file: Path) -> tuple[int, ...]:
+    status = file.stat()
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _sha256(file: Path) -> str:
