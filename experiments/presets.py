@@ -42,7 +42,7 @@ class Preset(BaseModel):
     demo: bool = False
     spec: dict[str, Any]
     matrix: dict[str, list[Any]] = {}
-    also: list[Also] = []  # submitted with it as long as neither spec nor matrix is changed
+    also: list[Also] = []  # submitted with it; overrides apply here, too, and `Plan.left_out` says what cannot come
     seeds: list[int] = [0]
 
 

@@ -69,7 +69,7 @@ class BaseSpec(Section):
 
     seed: int = Field(0, ge=0, lt=2**31, description="seeds weights, data order and every other draw")
     optimizer: Optimizer = Optimizer()
-    train: Train = Train()
+    train: Train = Field(Train(), validate_default=True)  # a warm-up may be longer than the default's steps
     record: Record = Record()
     resources: Resources = Resources()
 

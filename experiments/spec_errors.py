@@ -39,6 +39,7 @@ _KINDS = {
     "float_type": "a number",
     "bool_parsing": "true or false",
     "bool_type": "true or false",
+    "tuple_type": "a list",
 }
 
 

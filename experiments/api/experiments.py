@@ -62,7 +62,7 @@ class Validated(BaseModel):
     )
     pool: str
     project: str
-    warning: str = Field(description="what of the preset is left out, and why; empty where that is nothing")
+    left_out: list[str] = Field(description="runs of the preset that this leaves out, and why")
     runs: list[PlannedRow]
     trained: list[TrainedRow] = Field(description="what need not be trained again, of the runs that you may see")
 
@@ -77,11 +77,11 @@ class ShortRun(BaseModel):
 
 
 class Submitted(BaseModel):
-    """A stored experiment and its runs; `warning`, as validate has it, only where there is one."""
+    """A stored experiment and its runs; `left_out`, as validate has it, only where that is anything."""
 
     id: int
     name: str
-    warning: str = ""
+    left_out: list[str] = []
     runs: list[ShortRun]
 
 
@@ -154,8 +154,9 @@ class ExperimentList(View[ExperimentQuery]):
         project = project_for(person(request), planned.submission.project)
         experiment = lifecycle.submit(planned, project=project, user=person(request), idempotency_key=key)
         _refuse_other_use(experiment, planned, project.pk)
-        found = Submitted(id=experiment.pk, name=experiment.name, warning=planned.warning, runs=_runs(experiment))
-        told = found.model_dump(exclude=None if found.warning else {"warning"})
+        left_out = [part.text for part in planned.left_out]
+        found = Submitted(id=experiment.pk, name=experiment.name, left_out=left_out, runs=_runs(experiment))
+        told = found.model_dump(exclude=None if left_out else {"left_out"})
         return Response(told, status=201, headers={"Location": request.build_absolute_uri(f"{experiment.pk}/")})
 
 
@@ -193,7 +194,7 @@ def _validated(planned: Plan, project: Project, visible: RunQuerySet) -> Validat
         seconds=estimates.seconds(specs, visible),
         pool=planned.pool,
         project=project.name,
-        warning=planned.warning,
+        left_out=[part.text for part in planned.left_out],
         runs=[
             PlannedRow(index=r.index, seed=r.seed, params=r.params, parameters=estimates.parameters(r.spec))
             for r in planned.runs

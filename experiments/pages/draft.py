@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import yaml
 from django.http import QueryDict
 
 from experiments.models import Experiment
@@ -16,7 +14,7 @@ from experiments.presets import Preset, presets
 from experiments.spec import TASKS, FieldError, SpecError, flatten, parse_spec, resolved
 from experiments.submission import MAX_SEEDS
 
-from . import specform, starting, yamltext
+from . import specform, starting, tag_text, yamltext
 
 _RANGE = re.compile(r"(\d{1,10})\s*(?:-|\.\.)\s*(\d{1,10})")
 
@@ -68,7 +66,7 @@ class Draft:
             "matrix": self._matrix(),
             "seeds": self._seeds(),
             "priority": specform.number(self.priority.strip() or "0"),
-            "tags": [tag.strip() for tag in self.tags.split(",") if tag.strip()],
+            "tags": tag_text.load(self.tags),
             "notes": self.notes,
         }
         return body | ({"project": self.project} if self.project else {}) | self._definition()
@@ -151,7 +149,7 @@ def _changed_preset(preset: Preset, changed: dict[str, Any]) -> dict[str, Any]:
 
 def from_preset(preset: Preset) -> Draft:
     spec = _whole(preset.spec)
-    pairs = [(path, values_text(values)) for path, values in preset.matrix.items()]
+    pairs = [(path, yamltext.values_text(values)) for path, values in preset.matrix.items()]
     return Draft(name=preset.title.en, preset=preset.name, spec=spec, matrix=pairs, seeds=seeds_text(preset.seeds))
 
 
@@ -162,10 +160,10 @@ def from_experiment(experiment: Experiment) -> Draft:
         project=experiment.project.name,
         preset=experiment.preset if experiment.preset in presets() else "",
         spec=_whole(experiment.spec),
-        matrix=[(path, values_text(values)) for path, values in experiment.matrix.items()],
+        matrix=[(path, yamltext.values_text(values)) for path, values in experiment.matrix.items()],
         seeds=seeds_text(experiment.seeds),
         priority=str(experiment.priority),
-        tags=", ".join(experiment.tags),
+        tags=tag_text.dump(experiment.tags),
         notes=experiment.notes,
     )
     if draft.beyond_form():
@@ -241,10 +239,6 @@ def _whole(raw: Mapping[str, Any]) -> dict[str, Any]:
         spec = dict(raw)  # a definition of an older version: shown as it is, its errors at the fields
     spec.pop("seed", None)
     return spec
-
-
-def values_text(values: list[Any]) -> str:
-    return yaml.safe_dump(values, default_flow_style=True, width=math.inf, allow_unicode=True).strip()[1:-1]
 
 
 def seeds_text(seeds: list[int]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -48,7 +47,8 @@ class Verdict:
 
 def input_of(error: FieldError) -> str:
     """The name of the input that an error belongs to."""
-    head, *rest = (str(part) for part in error.path) if error.path else ("",)
+    path = [str(part) for part in error.path if error.path[0] != "spec" or isinstance(part, str)]  # a list is one input
+    head, *rest = path or [""]
     if head == "spec" and rest:
         return ".".join(["spec", *rest])
     if head == "overrides" and rest:
@@ -100,8 +100,8 @@ def new(request: HttpRequest) -> HttpResponse:
         return render(request, "pages/new.html", _context(request, draft, verdict), status=400)
     experiment = lifecycle.submit(verdict.plan, project=project, user=request.user)  # type: ignore[arg-type]
     messages.success(request, f"Submitted: {len(verdict.plan.runs)} runs are in the line for '{verdict.plan.pool}'.")
-    if verdict.plan.warning:
-        messages.warning(request, verdict.plan.warning)
+    for part in verdict.plan.left_out:
+        messages.warning(request, f"{part.text}.")
     return redirect("experiment", experiment.pk)
 
 
@@ -174,7 +174,6 @@ def _verdict_context(request: HttpRequest, draft: Draft, verdict: Verdict) -> di
         "shown": [(run, [run.params.get(path) for path in columns]) for run in runs[:SHOWN_RUNS]],
         "more": max(0, len(runs) - SHOWN_RUNS),
         "columns": columns,
-        "parts": _parts(found) if found else [],
         "total_steps": sum(run.spec.train.steps for run in runs),
     } | (_cost(request, found) | _trained(request, found) if found else {})
 
@@ -188,12 +187,6 @@ def _trained(request: HttpRequest, found: Plan) -> dict[str, Any]:
     ways = sorted({f"torch {one.identity.torch} on {one.identity.device_kind}" for one in there})
     files = any(one.identity.data_digest for one in there)
     return {"trained": there, "trained_ids": compared, "trained_by": " or ".join(ways), "trained_on_files": files}
-
-
-def _parts(found: Plan) -> list[tuple[int, str]]:
-    """How many variants each definition of the plan has, and the task of it."""
-    of_matrix = [(found.matrix, found.spec.task), *((one.matrix, one.spec["task"]) for one in found.also)]
-    return [(math.prod(len(values) for values in matrix.values()), task) for matrix, task in of_matrix]
 
 
 def _cost(request: HttpRequest, found: Plan) -> dict[str, Any]:

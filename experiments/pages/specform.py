@@ -11,6 +11,8 @@ from experiments import spec_yaml
 from experiments.sections.base import spells_number
 from experiments.spec import TASKS
 
+from . import yamltext
+
 # Shown elsewhere on the page: discriminators at the top, seeds in a field of their own.
 _ELSEWHERE = {"task", "seed", "data.dataset"}
 TASK_TITLES = {
@@ -33,7 +35,7 @@ _TITLES = {
 
 @dataclass(frozen=True)
 class Field:
-    """One input: `kind` is int, float, text, flag, choice, many, or mapping (typed as JSON or YAML)."""
+    """One input: `kind` is int, float, text, flag, choice, many of them, or as YAML list or mapping."""
 
     path: str
     kind: str
@@ -171,7 +173,8 @@ def _kind(node: Mapping[str, Any]) -> tuple[str, tuple[Any, ...]]:
     if "const" in node:
         return "choice", (node["const"],)
     if node.get("type") == "array":
-        return "many", tuple(node["items"].get("enum", ()))
+        choices = tuple(node["items"].get("enum", ()))
+        return ("many" if choices else "list"), choices
     names = {"integer": "int", "number": "float", "boolean": "flag", "object": "mapping"}
     return names.get(str(node.get("type")), "text"), ()
 
@@ -193,6 +196,8 @@ def typed(field: Field, values: list[str]) -> Any:
         return next((choice for choice in field.choices if str(choice) == text), text)
     if field.kind == "mapping":
         return _mapping(text)
+    if field.kind == "list":
+        return _list(text)
     return number(text) if field.kind in {"int", "float"} else text
 
 
@@ -201,6 +206,15 @@ def _mapping(text: str) -> Any:
         return spec_yaml.load(text)
     except spec_yaml.YamlError:
         return text
+
+
+def _list(text: str) -> Any:
+    """Values separated by commas, in brackets or without them."""
+    try:
+        listed = yamltext.values(text)
+    except yamltext.YamlError:
+        return text
+    return listed[0] if len(listed) == 1 and isinstance(listed[0], list) else listed
 
 
 def number(text: str) -> int | float | str:

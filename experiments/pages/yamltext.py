@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -11,7 +12,7 @@ from experiments import spec_yaml
 from experiments.spec import FieldError
 from experiments.spec_yaml import YamlError
 
-__all__ = ["MAX_TEXT", "YamlError", "dump", "lines_of", "load", "values"]
+__all__ = ["MAX_TEXT", "YamlError", "dump", "lines_of", "load", "values", "values_text"]
 
 MAX_TEXT = 64 * 1024
 
@@ -39,6 +40,11 @@ def values(text: str) -> list[Any]:
             raise
         raise YamlError("separate the values by commas, for example: full, no_q") from None
     return list(found)
+
+
+def values_text(listed: Sequence[Any]) -> str:
+    """The text that `values` reads as these again."""
+    return spec_yaml.dump(list(listed), default_flow_style=True, width=math.inf).strip()[1:-1]
 
 
 def lines_of(text: str, errors: list[FieldError]) -> dict[str, int]:

@@ -81,7 +81,7 @@ class Transformer(Section):
         return ("self",)
 
     heads: int = Field(4, ge=1, le=64, description="attention heads per site")
-    d_model: int = Field(64, ge=8, le=4096, description="width of a token; a multiple of heads")
+    d_model: int = Field(64, ge=8, le=4096, validate_default=True, description="width of a token; a multiple of heads")
     ffn: int = Field(128, ge=8, le=16384, description="hidden width of the feed-forward layers")
     attention: Attention = Attention()
 
@@ -100,9 +100,10 @@ class Transformer(Section):
 
     @field_validator("d_model")
     @classmethod
-    def _divides_by_heads(cls, d_model: int, info: Any) -> int:
+    def _divides_by_heads(cls, d_model: int, info: ValidationInfo) -> int:
+        """The default's width, too; a spec that was stored may have been accepted with that one unchecked."""
         heads = info.data.get("heads")
-        if heads and d_model % heads:
+        if heads and d_model % heads and not is_stored(info):
             raise PydanticCustomError(
                 "not_divisible",
                 "d_model ({d_model}) must be divisible by heads ({heads}): each head gets d_model / heads columns",

@@ -13,6 +13,7 @@ from django.utils import timezone
 from django.utils.html import conditional_escape
 from django.utils.safestring import SafeString, mark_safe
 
+from experiments.pages import yamltext
 from experiments.spec import flatten
 
 register = template.Library()
@@ -40,6 +41,12 @@ def matrices(text: str) -> SafeString:
 def typed(value: object) -> str:
     """A leaf of a spec as one would type it into a form: parsing it again gives the same value."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+@register.filter
+def listed(value: object) -> str:
+    """A list as one would type it into a form, without its brackets; what is no list stays as it was typed."""
+    return yamltext.values_text(value) if isinstance(value, list | tuple) else str(value or "")
 
 
 @register.filter

@@ -110,11 +110,86 @@ def test_a_second_definition_of_a_preset_follows_the_first() -> None:
     assert {run.spec.resources.pool for run in done.runs} == {"lab"}
 
 
-@pytest.mark.usefixtures("with_also")
-def test_a_changed_preset_is_one_definition_and_not_two() -> None:
-    changed: list[dict[str, Any]] = [{"overrides": {"train.steps": 60}}, {"matrix": {"model.heads": [1]}}]
-    for change in changed:
-        assert {run.spec.task for run in plan({"name": "x", "preset": "why-q", **change}).runs} == {"pointer"}
+COUNTS = {"why-q": 152, "image-self-attention": 15, "self-vs-cross": 25, "what-qkv-learn": 10, "gradient-chain": 10}
+
+
+@pytest.mark.parametrize("overrides", [{}, {"resources.pool": "lab"}, {"optimizer.lr": 0.003, "train.batch_size": 32}])
+@pytest.mark.parametrize(("name", "count"), COUNTS.items())
+def test_an_override_applies_to_every_part_of_a_preset(name: str, count: int, overrides: dict[str, Any]) -> None:
+    done = plan({"name": "x", "preset": name, "overrides": overrides})
+    announced = sum(part.variants for part in done.parts) * len(done.seeds)
+    assert (len(done.runs), announced, done.left_out) == (count, count, ())
+    assert [run.index for run in done.runs] == list(range(count))
+    for path, value in overrides.items():
+        assert {reached(run.spec, path) for run in done.runs} == {value}
+
+
+def reached(spec: Any, path: str) -> Any:
+    for part in path.split("."):
+        spec = getattr(spec, part)
+    return spec
+
+
+LEFT_OUT: list[tuple[str, dict[str, Any], int, int, str]] = [
+    ("why-q", {"overrides": {"data.tokens": 8}}, 128, 24, "cannot take data.tokens: 'tokens' is a field of"),
+    ("why-q", {"matrix": {"model.heads": [1]}}, 8, 24, "values to vary are not the preset's own"),
+    ("image-self-attention", {"overrides": {"model.attention.variant": "no_k"}}, 5, 10, "it varies model.attention"),
+    ("self-vs-cross", {"overrides": {"model.attention.by_kind.self.variant": "full"}}, 5, 20, "it varies model"),
+    ("image-self-attention", {"overrides": {"train.steps": 70}}, 10, 5, "equal runs of another part"),
+]
+
+
+@pytest.mark.parametrize(("name", "change", "kept", "lost", "words"), LEFT_OUT)
+def test_what_a_preset_loses_is_said(name: str, change: dict[str, Any], kept: int, lost: int, words: str) -> None:
+    done = plan({"name": "x", "preset": name, **change})
+    assert len(done.runs) == len({run.spec_hash for run in done.runs}) == kept
+    assert [one.runs for one in done.left_out] == [lost]
+    assert words in done.left_out[0].text
+
+
+def test_an_override_of_one_part_alone_is_another_definition() -> None:
+    """600 steps are what the first part of why-q has; the second trains 400 of its own accord."""
+    overrides: list[dict[str, Any]] = [{"train.steps": steps} for steps in (600, "600", 601)]
+    same, text, other = (plan({"name": "x", "preset": "why-q", "overrides": one}) for one in overrides)
+    assert same.spec_hash == text.spec_hash
+    assert {run.spec.train.steps for run in same.runs} == {600}
+    assert len({plan({"name": "x", "preset": "why-q"}).spec_hash, same.spec_hash, other.spec_hash}) == 3
+
+
+ALL_AT_ONCE: list[tuple[dict[str, Any], set[str]]] = [
+    (
+        {"name": "", "spec": {**SPEC, "model": {"d_model": 65, "heads": 0}, "train": {"stpes": 3}}, "seeds": [1, 1]},
+        {"name", "spec/model/heads", "spec/train/stpes", "seeds"},
+    ),
+    (
+        {"priority": 1000, "overrides": {"train.steps": 0}, "matrix": {"model.layerz": [1]}, "seeds": ["a"]},
+        {"priority", "seeds/0", "overrides/train.steps", "matrix/model.layerz"},
+    ),
+    ({"name": "", "spec": None, "preset": "why-r"}, {"name", "preset"}),
+]
+
+
+@pytest.mark.parametrize(("fields", "at"), ALL_AT_ONCE)
+def test_all_that_is_wrong_is_told_at_once(fields: dict[str, Any], at: set[str]) -> None:
+    assert set(errors_of(**fields)) == at
+
+
+BLAMED: list[tuple[dict[str, Any], str]] = [
+    ({"matrix": {"model.heads": [1, 3]}}, "matrix/model.heads"),
+    ({"matrix": {"train.steps": [50, 200]}, "overrides": {"optimizer.warmup_steps": 60}}, "matrix/train.steps"),
+    ({"matrix": {"optimizer.lr": [0.1], "model.heads": [1, 3]}}, "matrix/model.heads"),
+    ({"overrides": {"model.heads": 3, "optimizer.lr": 0.1}}, "overrides/model.heads"),
+    ({"spec": None, "preset": "learn-qkv", "overrides": {"model.heads": 3}}, "overrides/model.heads"),
+    ({"overrides": {"optimizer.warmup_steps": 1001}}, "overrides/optimizer.warmup_steps"),
+    ({"spec": {**SPEC, "optimizer": {"warmup_steps": 1001}}}, "spec/optimizer/warmup_steps"),
+    ({"matrix": {"model.d_model": [48, 64], "model.heads": [4, 6]}}, "matrix/model.d_model"),
+    ({"spec": {**SPEC, "model": {"heads": 3}}, "matrix": {"optimizer.lr": [0.1, 0.2]}}, "spec/model/d_model"),
+]
+
+
+@pytest.mark.parametrize(("fields", "at"), BLAMED)
+def test_an_error_is_told_at_the_setting_that_brings_it(fields: dict[str, Any], at: str) -> None:
+    assert list(errors_of(**fields)) == [at]
 
 
 @pytest.mark.usefixtures("with_also")

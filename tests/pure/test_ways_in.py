@@ -252,6 +252,23 @@ def test_a_stored_spec_is_read_as_it_was_trained() -> None:
 
 
 @pytest.mark.parametrize(
+    ("raw", "at"),
+    [
+        ({**POINTER, "model": {"heads": 3}}, "model.d_model"),
+        ({**SEGMENT, "model": {"heads": 3, "ffn": 32}}, "model.d_model"),
+        ({"task": "classify", "data": {"dataset": "digits"}, "model": {"heads": 6}}, "model.d_model"),
+        ({**POINTER, "optimizer": {"warmup_steps": 1001}}, "optimizer.warmup_steps"),
+    ],
+)
+def test_a_field_at_its_default_is_checked_against_the_others(raw: dict[str, Any], at: str) -> None:
+    """It means the same as with the default written out; a stored one is read as it was accepted."""
+    assert list(spec_errors(raw)) == [at]
+    stored = parse_spec(raw, stored=True)
+    assert list(spec_errors(resolved(stored))) == [at]
+    assert content_hash(parse_spec(resolved(stored), stored=True)) == content_hash(stored)
+
+
+@pytest.mark.parametrize(
     ("task", "attention", "refused"),
     [
         (POINTER, {"variant": "no_q", "frozen": ["W_q"]}, True),

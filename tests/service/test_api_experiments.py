@@ -288,3 +288,12 @@ def test_a_cancel_takes_no_fields() -> None:
     assert pointers(client_of(user).post(f"{API}/runs/{run.pk}/cancel/", {"force": True})) == ["/force"]
     run.refresh_from_db()
     assert run.state == State.QUEUED
+
+
+def test_what_an_override_leaves_out_of_a_preset_is_answered(client: APIClient) -> None:
+    body = {"name": "short", "preset": "why-q", "overrides": {"data.tokens": 8}, "seeds": [0]}
+    checked = client.post(f"{API}/experiments/validate/", body).json()
+    stored = client.post(f"{API}/experiments/", body).json()
+    assert checked["count"] == len(stored["runs"]) == 16
+    assert checked["left_out"] == stored["left_out"]
+    assert "3 runs of task segment, a further part of the preset, are left out" in stored["left_out"][0]

@@ -136,18 +136,66 @@ def test_variants_chosen_in_the_form_train_different_models(ed: Client) -> None:
 
 
 def test_what_a_changed_preset_leaves_out_is_said_before_and_after(ed: Client, user: Any) -> None:
-    form = opened(ed, f"{NEW}?preset=why-q") | {"spec.train.steps": "50", "spec.optimizer.warmup_steps": "5"}
+    form = opened(ed, f"{NEW}?preset=why-q") | {"spec.data.tokens": "8"}
     told = ed.post(f"{NEW}check/", form).content.decode()
     assert "24 runs of task segment" in told
     assert "Submit 128 runs" in told
-    overrides = {"train.steps": 50, "optimizer.warmup_steps": 5}
     reply = client_of(user).post(
         f"{API}/experiments/",
-        {"name": "x", "project": "lab", "preset": "why-q", "overrides": overrides},
+        {"name": "x", "project": "lab", "preset": "why-q", "overrides": {"data.tokens": 8}},
         format="json",
     )
-    assert "24 runs of task segment" in reply.json()["warning"]
+    assert "24 runs of task segment" in reply.json()["left_out"][0]
     assert trained(send(ed, form)) == trained(Experiment.objects.get(pk=reply.json()["id"]))
+    assert "24 runs of task segment" in ed.get("/experiments/").content.decode()
+
+
+@pytest.mark.parametrize(
+    ("typed", "overrides"),
+    [
+        ({"spec.optimizer.lr": "0.003"}, {"optimizer.lr": 0.003}),
+        ({"spec.train.steps": "50"}, {"train.steps": 50}),
+        (
+            {"spec.train.steps": "50", "spec.optimizer.warmup_steps": "5"},
+            {"train.steps": 50, "optimizer.warmup_steps": 5},
+        ),
+    ],
+)
+def test_a_change_that_every_part_can_take_keeps_them_all(
+    ed: Client, user: Any, typed: dict[str, str], overrides: dict[str, Any]
+) -> None:
+    """Both parts of why-q are given it: of 600 steps and 400, each becomes one of 50, and their warm-ups follow."""
+    form = opened(ed, f"{NEW}?preset=why-q") | typed
+    told = ed.post(f"{NEW}check/", form).content.decode()
+    assert ("Submit 152 runs" in told, "left out" in told) == (True, False)
+    rows = trained(by_rest(user, preset="why-q", overrides=overrides))
+    assert trained(send(ed, form)) == rows
+    for path, value in overrides.items():
+        section, name = path.split(".")
+        assert {spec[section][name] for _, _, _, spec, _ in rows} == {value}
+
+
+def test_tags_with_commas_and_quotes_stay_what_they_are_in_a_template(ed: Client, user: Any) -> None:
+    tags = ["plain", "a, b", '"quoted"', 'half "a', "  blanks ", "x,", 'say "a, b"']
+    first = by_rest(user, spec={"task": "pointer", "data": {"dataset": "pointer"}}, tags=tags)
+    assert send(ed, opened(ed, f"{NEW}?from={first.pk}")).tags == tags
+
+
+def test_frozen_modules_of_a_model_of_transformers_can_be_typed(ed: Client, user: Any) -> None:
+    spec = {"task": "hf", "data": {"dataset": "text"}, "model": {"config": GPT2, "frozen": ["wte", "h.0, x"]}}
+    form = edited(ed, opened(ed, NEW) | {"spec.task": "hf"})
+    form = edited(ed, {**form, "spec.data.dataset": "text"}) | {"spec.model.config": str(GPT2)}
+    for text in ("wte, 'h.0, x'", '["wte", "h.0, x"]'):
+        assert trained(send(ed, {**form, "spec.model.frozen": text})) == trained(by_rest(user, spec=spec))
+
+
+@pytest.mark.parametrize(("text", "words"), [("wte, [", "must be a list"), ("wte, 3", "string")])
+def test_frozen_modules_that_are_no_list_of_names_are_refused_at_their_field(ed: Client, text: str, words: str) -> None:
+    form = edited(ed, opened(ed, NEW) | {"spec.task": "hf"})
+    form |= {"spec.model.config": str(GPT2), "spec.model.frozen": text, "name": "x", "project": "lab"}
+    html = ed.post(NEW, form).content.decode()
+    assert words in html.split('data-error-for="spec.model.frozen">')[1].split("<")[0]
+    assert f'value="{text}"' in html
 
 
 def test_the_whole_count_is_announced(ed: Client) -> None:
@@ -186,7 +234,9 @@ def some_value(item: specform.Field) -> st.SearchStrategy[Any]:
     if item.kind == "choice":
         return st.one_of(st.sampled_from(item.choices), *absent)
     if item.kind == "many":
-        return st.lists(st.sampled_from(item.choices), max_size=2, unique=True) if item.choices else st.just([])
+        return st.lists(st.sampled_from(item.choices), max_size=2, unique=True)
+    if item.kind == "list":
+        return st.lists(st.sampled_from(["vision_encoder", "a, b", "1e-4", "yes", "x: y", "[z", "0o7", ""]), max_size=3)
     if item.kind == "flag":
         return st.booleans()
     if item.kind == "int":
