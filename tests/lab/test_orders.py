@@ -35,6 +35,15 @@ def test_a_spec_this_worker_cannot_run_is_a_failure_with_its_reason(tmp_path: Pa
     assert failure.traceback == ""
 
 
+def test_a_stored_spec_whose_heads_do_not_divide_its_width_is_refused_by_name(tmp_path: Path) -> None:
+    spec = resolved(tiny())
+    spec["model"] |= {"heads": 3, "d_model": 64}
+    [*_, failure] = _carried_out(spec, tmp_path).messages
+    assert isinstance(failure, Failure)
+    assert (failure.reason, failure.traceback) == ("spec", "")
+    assert "model.d_model: d_model (64) must be divisible by heads (3)" in failure.message
+
+
 def test_a_device_that_is_not_there_is_said_in_words(tmp_path: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has a CUDA device")

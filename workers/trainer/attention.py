@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from experiments.spec import Attention as AttentionSpec
+from experiments.spec import FieldError, SpecError
 
 MATRICES = ("W_q", "W_k", "W_v", "W_o")
 
@@ -64,6 +65,15 @@ def fused_attention(q_BHTD: Tensor, k_BHSD: Tensor, v_BHSE: Tensor, mask: Tensor
     return F.scaled_dot_product_attention(q_BHTD, k_BHSD, v_BHSE, attn_mask=mask, scale=scale)
 
 
+def _width(d_model: int, heads: int) -> int:
+    """Columns of a head. Raises SpecError where they are no whole number, as an old version accepted (heads 3 with
+    d_model at its default 64): a head of 21 would train another model than the one that was asked for."""
+    if d_model % heads:
+        message = f"d_model ({d_model}) must be divisible by heads ({heads}): each head gets d_model / heads columns"
+        raise SpecError([FieldError(("model", "d_model"), message)])
+    return d_model // heads
+
+
 class Attention(nn.Module):
     """Base of every variant: owns the matrices in `owned`, projects, compares, mixes.
 
@@ -83,7 +93,7 @@ class Attention(nn.Module):
     def __init__(self, d_model: int, heads: int, spec: AttentionSpec) -> None:
         super().__init__()
         self.heads, self.spec = heads, spec
-        self.d_k, self.d_v = spec.d_k or d_model // heads, spec.d_v or d_model // heads
+        self.d_k, self.d_v = spec.d_k or _width(d_model, heads), spec.d_v or _width(d_model, heads)
         self.scale = 1.0 if spec.scale == "none" else 1.0 / math.sqrt(self.d_k)
         self.attend = fused_attention
         self.tap: Callable[[Tap], None] | None = None
