@@ -8,6 +8,7 @@ DEMO ?= 1
 JOBS ?= 2
 ARGS ?= help
 SEED ?= 1
+DEVICE ?= cuda
 QUICK ?= 0
 BENCH ?= $(filter-out __init__,$(basename $(notdir $(wildcard benchmarks/*.py))))
 
@@ -15,7 +16,7 @@ py := .venv/bin/python
 pytest := $(py) -m pytest -n $(JOBS)
 
 .DEFAULT_GOAL := help
-.PHONY: help run verdicts test lint fmt bench bench-peers chaos e2e manage secrets lock install
+.PHONY: help run verdicts test lint fmt bench bench-peers gpu-smoke chaos e2e manage secrets lock install
 
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | while IFS="$$(printf '\t')" read -r name text; \
@@ -51,6 +52,11 @@ bench: install  ## the benchmarks (BENCH="latency run_table"); see benchmarks/re
 
 bench-peers: install  ## environments of other trackers below .peers; `make bench BENCH=peers` then measures them beside ours
 	@$(py) -m benchmarks.peers --install
+
+# A Python that is named and has torch is taken as it is, with what is installed there; else the checkout's own.
+named := $(filter command environment,$(firstword $(origin PYTHON)))
+gpu-smoke: $(if $(named),,install)  ## try the trainer on this machine's GPU: norms, variants, kernels, a resume (DEVICE=cuda PYTHON=python3)
+	@$(if $(named),$(PYTHON),$(py)) -m benchmarks.smoke --device $(DEVICE)
 
 chaos: install  ## kill and freeze everything at random, on SQLite and on PostgreSQL, a simulated day, the long outages; fails on any violation (SEED=1)
 	@for database in sqlite postgres; do echo "== $$database"; \

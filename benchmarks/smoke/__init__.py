@@ -1,0 +1,1 @@
+"""`make gpu-smoke`: does the trainer say the same on this machine's device as plain torch and the CPU do?"""

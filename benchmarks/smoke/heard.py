@@ -1,0 +1,70 @@
+"""What a trainer says, read as its supervisor reads it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from experiments.spec import Spec
+from workers.frames import decode
+from workers.protocol import Flush, Message, Schema
+from workers.trainer.loop import train
+from workers.trainer.recorder import Recorder
+
+M = TypeVar("M", bound=Message)
+Points = dict[str, dict[int, float]]  # by series, by step
+
+
+class Heard:
+    """Takes messages with their payloads; `points` has every series of every group."""
+
+    def __init__(self) -> None:
+        self.messages: list[Message] = []
+        self.points: Points = {}
+        self._names: dict[str, list[str]] = {}
+
+    def __call__(self, message: Message, payload: bytes = b"") -> None:
+        self.messages.append(message)
+        if isinstance(message, Schema):
+            self._names[message.group] = message.names
+        elif isinstance(message, Flush):
+            self._take(message, payload)
+
+    def of(self, kind: type[M]) -> list[M]:
+        return [message for message in self.messages if isinstance(message, kind)]
+
+    def _take(self, flush: Flush, payload: bytes) -> None:
+        start = 0
+        for group in flush.groups:
+            frame = decode(payload[start : start + group.size])
+            start += group.size
+            for column, name in enumerate(self._names[group.group]):
+                values: NDArray[Any] = frame.values[:, column]
+                self.points.setdefault(name, {}).update(zip(frame.steps.tolist(), values.tolist(), strict=True))
+
+
+def trained(run: Spec, folder: Path, checkpoint: Path | None = None) -> Heard:
+    """Train in this process, from the start or from a checkpoint."""
+    heard = Heard()
+    train(run, Recorder(heard, lambda: 0.0), lambda: None, scratch=folder, checkpoint=checkpoint)
+    return heard
+
+
+def differences(one: Points, other: Points, since: int = 0) -> dict[str, float]:
+    """The largest |a − b| ÷ max |a| of each series of a run, from a step on, where values are not the same bits.
+    Times and the machine's load are no results."""
+    found: dict[str, float] = {}
+    for name in sorted(one.keys() | other.keys()):
+        if name.startswith(("time/", "system/")):
+            continue
+        mine, theirs = ({s: v for s, v in each.get(name, {}).items() if s >= since} for each in (one, other))
+        if mine.keys() != theirs.keys():
+            found[name] = float("inf")
+            continue
+        a, b = (np.array([each[step] for step in sorted(mine)]) for each in (mine, theirs))
+        if not np.array_equal(a, b, equal_nan=True):
+            found[name] = float(np.abs(a - b).max() / max(np.abs(a).max(), 1e-12))
+    return found

@@ -1,0 +1,122 @@
+"""The trainer as a worker runs it: a process with orders, a kill and a resume, every variant, the CPU beside it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from safetensors.numpy import load_file
+
+from benchmarks.smoke.heard import Heard, differences, trained
+from benchmarks.smoke.process import ordered
+from benchmarks.smoke.report import Line, Skip
+from benchmarks.smoke.specs import spec
+from experiments.spec import Spec
+from workers.protocol import Checkpoint, Result, Started
+from workers.trainer.attention import STARTS
+from workers.trainer.variants import VARIANTS
+
+SAME_AS_CPU = 1e-3  # of the first step, whose gradients differ by rounding alone
+RESUMED = 1e-3  # where the run says that its kernels do not repeat themselves
+LOOKS = {"eval_every": 6, "checkpoint_every": 6, "predictions": 2}
+
+
+def processes(device: str, names: tuple[str, ...], folder: Path) -> Iterator[Line]:
+    """Each task in a process of its own with everything that a run does: evaluation, probes, maps, final scores."""
+    for name in names:
+        record = {"probe_every": 6, "finals": True, "maps_every": 6, "histograms": True}
+        run = spec(name, device, train={"steps": 12, **LOOKS}, record=record)
+        heard = ordered(run, folder / name)
+        started, losses = heard.of(Started)[0], heard.points["loss/total"]
+        wanted = torch.cuda.get_device_name() if device == "cuda" else "cpu"
+        faults = [
+            *([f"trained on {started.device}"] if (started.device, started.device_kind) != (wanted, device) else []),
+            *([] if [each.step for each in heard.of(Result)] == [12] else ["no result"]),
+            *(f"{name} is not finite" for name in _broken(heard)),
+            *(f"no {group}" for group in ("eval/", "attn/", "test/") if not _any(heard, group)),
+        ]
+        figure = f"12 steps on {started.device}, loss {losses[0]:.4g} → {losses[11]:.4g}, {len(heard.points)} series"
+        yield Line(f"trainer process: {name}", "; ".join([figure, *faults]), not faults)
+
+
+def _broken(heard: Heard) -> list[str]:
+    """Losses and norms that are not finite at some step, or do not stand at every step."""
+    watched = {name: points for name, points in heard.points.items() if name.startswith(("loss/", "grad_norm/"))}
+    return [n for n, p in watched.items() if sorted(p) != list(range(12)) or not all(map(math.isfinite, p.values()))]
+
+
+def _any(heard: Heard, group: str) -> bool:
+    return any(name.startswith(group) for name in heard.points)
+
+
+def resumed(device: str, cases: tuple[tuple[str, str], ...], folder: Path) -> Iterator[Line]:
+    """A run, and the same one killed in a process of its own after its checkpoint of six steps, then resumed: all
+    values and weights."""
+    for name, precision in cases:
+        run = spec(name, device, train={"steps": 12, **LOOKS, "precision": precision}, record={"probe_every": 6})
+        place = folder / f"{name}-{precision}"
+        whole = trained(run, place / "whole")
+        killed = ordered(run, place / "killed", kill_at=lambda said: isinstance(said, Checkpoint))
+        saved = killed.of(Checkpoint)[0]
+        second = trained(run, place / "second", Path(saved.path))
+        found = differences(whole.points, second.points, saved.step) | _weights(whole, second)
+        yield _resumed(f"killed and resumed at step {saved.step}: {name} {precision}", whole, found)
+
+
+def _resumed(check: str, whole: Heard, found: dict[str, float]) -> Line:
+    if not found:
+        return Line(check, "every value and weight is identical to the bit", True)
+    worst = max(found, key=lambda name: found[name])
+    told = [notice.text for notice in whole.of(Started)[0].notices if notice.kind == "not_deterministic"]
+    figure = f"{len(found)} series and weights differ, {worst} by {found[worst]:.2g} of its largest value"
+    if told:
+        return Line(check, f"{figure} (limit {RESUMED}: {told[0]})", found[worst] <= RESUMED)
+    return Line(check, f"{figure}; the run says that it is deterministic", False)
+
+
+def _weights(one: Heard, other: Heard) -> dict[str, float]:
+    mine, theirs = (load_file(heard.of(Checkpoint)[-1].path) for heard in (one, other))
+    points = (
+        {f"file {k}": dict(enumerate(v.ravel().astype(float))) for k, v in each.items()} for each in (mine, theirs)
+    )
+    return differences(next(points), next(points))
+
+
+def variants(device: str, names: tuple[str, ...], starts: tuple[str, ...], folder: Path) -> Iterator[Line]:
+    """Each variant of attention with each initializer: three steps, losses and norms finite."""
+    for name in names:
+        for variant in VARIANTS:
+            losses, faults = [], []
+            for start in starts:
+                model = {"attention": {"variant": variant, "init": start}}
+                heard = trained(spec(name, device, train={"steps": 3}, model=model), folder)
+                losses.append(heard.points["loss/total"][2])
+                values = [
+                    v for n, p in heard.points.items() if n.startswith(("loss/", "grad_norm/")) for v in p.values()
+                ]
+                faults += [] if all(map(math.isfinite, values)) else [start]
+            figure = "loss " + ", ".join(f"{loss:.4g} ({start})" for loss, start in zip(losses, starts, strict=True))
+            yield Line(
+                f"variant {variant}: {name}", f"{figure}{'; not finite: ' if faults else ''}{faults or ''}", not faults
+            )
+
+
+def same_as_cpu(device: str, names: tuple[str, ...], folder: Path) -> Iterator[Line]:
+    """Losses and norms of the first step, and probes after it, beside those of the CPU."""
+    if device == "cpu":
+        raise Skip("this is the CPU")
+    for name in names:
+        runs: list[Spec] = [spec(name, place, train={"steps": 1}, optimizer={"lr": 1e-6}) for place in (device, "cpu")]
+        mine, cpu = (trained(run, folder).points for run in runs)
+        compared = [n for n in cpu if not n.startswith(("update_ratio/", "time/", "system/", "chain_error/"))]
+        found = differences({n: mine.get(n, {}) for n in compared}, {n: cpu[n] for n in compared}) or {"any": 0.0}
+        worst = max(found, key=lambda n: found[n])
+        figure = (
+            f"{len(compared)} series, largest relative difference {found[worst]:.2g} ({worst}; limit {SAME_AS_CPU})"
+        )
+        yield Line(f"as on the CPU: {name}", figure, found[worst] <= SAME_AS_CPU)
+
+
+INITS = tuple(STARTS)
