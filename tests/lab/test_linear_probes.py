@@ -70,3 +70,11 @@ def test_the_truth_of_patches_is_that_of_their_pixels() -> None:
                 assert found["colour"][patch] == NONE
                 assert found["class"][patch] >= len(THINGS)
         assert all((values < CLASSES[name]).all() for name, values in found.items())
+
+
+def test_a_probe_that_cannot_be_trained_or_scored_has_no_value() -> None:
+    features, none = np.ones((6, 2), np.float32), np.ones((0, 2), np.float32)
+    two, one = np.array([0, 1, 0, 1, 0, 1]), np.zeros(6, np.int64)
+    assert np.isnan(classify(Fold(features, one), Fold(features, two)))
+    assert np.isnan(classify(Fold(features, two), Fold(none, two[:0])))
+    assert np.isnan(regress(Fold(none, none), Fold(features, features)))

@@ -204,5 +204,5 @@ def test_what_is_tallied_under_shuffled_prompts_keeps_what_was_wanted() -> None:
     own, other = Tally(), Tally()
     for tally, prompts in ((own, []), (other, [sample.prompt for sample in samples])):
         for look in _view(task).looks(task.model, samples, prompts):
-            tally.add(look.found, look.batch, look.matches, look.loss)
+            tally.add(look.found, look.batch, look.matches)
     assert own.means() == other.means()

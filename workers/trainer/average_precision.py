@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,7 +27,8 @@ AP_METRICS = ("ap", "ap50", "box_ap", "box_ap50")  # mean over IoU .50:.05:.95, 
 
 
 class AveragePrecision:
-    """Collects batches; `values` has AP_METRICS in [0, 1], 0 where nothing was there to be found."""
+    """Collects batches; `values` has AP_METRICS in [0, 1], NaN where nothing was there to be found: precision is not
+    defined without a truth. Of a mean over categories, those without one are no part."""
 
     def __init__(self) -> None:
         self.images, self.side = 0, 0
@@ -53,7 +55,7 @@ class AveragePrecision:
 
     def values(self) -> dict[str, float]:
         if not self.truth:
-            return dict.fromkeys(AP_METRICS, 0.0)
+            return dict.fromkeys(AP_METRICS, math.nan)
         with contextlib.redirect_stdout(io.StringIO()):  # it prints its progress
             truth, found = self._index(self.truth), self._index(self.found)
             both = [_evaluated(truth, found, kind) for kind in ("segm", "bbox")]
@@ -84,5 +86,5 @@ def _evaluated(truth: COCO, found: COCO, kind: str) -> tuple[float, float]:
     evaluation.evaluate()
     evaluation.accumulate()
     evaluation.summarize()
-    ap, ap50 = (max(0.0, float(value)) for value in evaluation.stats[:2])  # −1 where nothing was there
+    ap, ap50 = map(float, evaluation.stats[:2])
     return ap, ap50

@@ -61,13 +61,14 @@ class HfScenesTask:
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
-        tally = Tally()
+        tally, loss, targets = Tally(), 0.0, self.validation.all_targets()
         for start in range(0, self.validation.size, EVAL_BATCH):
             rows = range(start, min(start + EVAL_BATCH, self.validation.size))
             found, batch = self._find(self.validation, rows)
-            terms, matches = segment_losses(found, batch, self.spec.loss)
-            tally.add(found, batch, matches, terms["total"])
-        return tally.means()
+            terms, matches = segment_losses(found, batch, self.spec.loss, targets)
+            tally.add(found, batch, matches)
+            loss += terms["total"].item()
+        return tally.means() | {"loss": loss}
 
     @torch.no_grad()
     def draw(self, count: int) -> Iterator[Picture]:

@@ -45,7 +45,7 @@ def segment_losses(
     found: Found, batch: Batch, spec: SegmentLoss, step_targets: Sequence[int] | None = None
 ) -> tuple[dict[str, Tensor], Matches]:
     """Every term, unweighted, and `total`, their weighted sum; besides, the matches of the last layer. `step_targets`
-    is given where the batch is a part of a step: the number of targets of every image of that step."""
+    is given where the batch is a part of a step, or of an evaluation: the number of targets of every image of it."""
     first = 0 if spec.aux else len(found.scores) - 1
     scores, boxes = found.scores[first:], found.boxes[first:]
     layers, whole = len(scores), None if step_targets is None else Whole.of(step_targets, found.scores[-1].shape[-1])

@@ -13,21 +13,22 @@ from workers.trainer.data.samples import Batch
 from workers.trainer.matcher import Matches
 from workers.trainer.nets.segmenter import Found
 
-METRICS = ("prompt_iou", "mask_iou", "box_iou", "presence_accuracy", "loss")
+SCORES = ("prompt_iou", "mask_iou", "box_iou", "presence_accuracy")
+METRICS = (*SCORES, "loss")
 
 
 @dataclass
 class Tally:
-    """Collects values over batches; means are over all of them.
+    """Collects values over batches; means are over all of them, NaN over nothing.
 
     prompt_iou: union of the masks of all queries that score over ½ (else of the best one) against the union of all
     that the prompt names, over prompts that name something. mask_iou and box_iou: over Hungarian-matched pairs, so
     they grade shape and place, not choice. presence_accuracy: over all prompts.
     """
 
-    values: dict[str, list[Tensor]] = field(default_factory=lambda: {name: [] for name in METRICS})
+    values: dict[str, list[Tensor]] = field(default_factory=lambda: {name: [] for name in SCORES})
 
-    def add(self, found: Found, batch: Batch, matches: Matches, loss: Tensor) -> None:
+    def add(self, found: Found, batch: Batch, matches: Matches) -> None:
         masks = found.all_masks() > 0  # B, Q, H, W
         chosen = union_of_chosen(masks, found.scores[-1])
         present = batch.present
@@ -37,7 +38,6 @@ class Tally:
         boxes = found.boxes[-1][matches.rows, matches.queries]
         self._keep("box_iou", iou_and_giou(boxes, batch.boxes[matches.rows, matches.targets])[0])
         self._keep("presence_accuracy", ((found.presence[-1] > 0) == present).float())
-        self._keep("loss", loss.expand(len(present)))
 
     def means(self) -> dict[str, float]:
         whole = {name: torch.cat(values) for name, values in self.values.items()}

@@ -66,16 +66,18 @@ class SegmentTask:
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
         """On data in COCO's format its average precision, too."""
-        tally, precision = Tally(), AveragePrecision()
+        tally, precision, loss = Tally(), AveragePrecision(), 0.0
+        targets = self.validation.all_targets()
         for start in range(0, self.validation.size, EVAL_BATCH):
             rows = range(start, min(start + EVAL_BATCH, self.validation.size))
             batch = self.validation.batch(rows).to(self.device)
             found = self.model(batch.images, batch.tokens, batch.said)
-            terms, matches = segment_losses(found, batch, self.spec.loss)
-            tally.add(found, batch, matches, terms["total"])
+            terms, matches = segment_losses(found, batch, self.spec.loss, targets)
+            tally.add(found, batch, matches)
+            loss += terms["total"].item()
             if isinstance(self.spec.data, CocoData):
                 precision.add(found, batch, [self.validation[row].category for row in rows])
-        values = tally.means() | precision.values()
+        values = tally.means() | precision.values() | {"loss": loss}
         return {name: values[name] for name in self.metrics}
 
     @torch.no_grad()

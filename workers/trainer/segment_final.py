@@ -6,6 +6,7 @@ prompts and the area share stand beside.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -15,7 +16,7 @@ from experiments.spec import CocoData, ScenesData, SegmentSpec
 from workers.trainer.average_precision import AP_METRICS, AveragePrecision
 from workers.trainer.data.samples import Sample
 from workers.trainer.losses import segment_losses
-from workers.trainer.measures import Tally
+from workers.trainer.measures import SCORES, Tally
 from workers.trainer.nets.segmenter import Segmenter
 from workers.trainer.probes.scenes import EDGE_NAMES, PROBE_NAMES, Folds, edge_values, probe_values
 from workers.trainer.segment_data import Splits
@@ -26,7 +27,6 @@ from workers.trainer.segment_looks import Head, Viewer, asked_apart, first, quer
 # Scenes at most: to choose heads with; whose attention is scored; that probes train on, and as many to score. They keep
 # the last score of a model of 64² pixels under a minute on two cores.
 CHOOSING, LOOKED_AT, PROBED = 128, 256, 128
-SCORES = ("prompt_iou", "mask_iou", "box_iou", "presence_accuracy")
 BASELINES = ("shuffled/prompt_iou", "untrained/prompt_iou", "always_yes/presence_accuracy")
 WORDS = ("text_mass", "text_pointing", "untrained/text_mass", "swapped/text_mass")
 EDGES = ("same_object", "same_object_chance", "untrained/same_object", "untrained/same_object_chance")
@@ -68,11 +68,10 @@ class Final:
     def _scores(self, model: Segmenter) -> dict[str, float]:
         tally, precision = Tally(), AveragePrecision()
         for look in self.view.looks(model, self.test):
-            tally.add(look.found, look.batch, look.matches, look.loss)
+            tally.add(look.found, look.batch, look.matches)
             precision.add(look.found, look.batch, [sample.category for sample in look.samples])
-        means = tally.means()
         found = {f"mask_{name}" if name[0] == "a" else name: value for name, value in precision.values().items()}
-        return found | {name: means[name] for name in SCORES}
+        return found | tally.means()
 
     def _baselines(self, model: Segmenter, untrained: Segmenter) -> dict[str, float]:
         """Prompts shuffled: each that names something is answered for the next one's image."""
@@ -87,7 +86,7 @@ class Final:
     def _prompt_iou(self, model: Segmenter, samples: Sequence[Sample], prompts: Sequence[str] = ()) -> float:
         tally = Tally()
         for look in self.view.looks(model, samples, prompts):
-            tally.add(look.found, look.batch, look.matches, look.loss)
+            tally.add(look.found, look.batch, look.matches)
         return tally.means()["prompt_iou"]
 
     def _attention(self, model: Segmenter, untrained: Segmenter) -> dict[str, float]:
@@ -153,7 +152,7 @@ def _keep(kept: dict[str, dict[Head, list[Tensor]]], name: str, found: Mapping[H
 
 def _mean(values: Sequence[Tensor]) -> float:
     whole = torch.cat(list(values))
-    return float(whole.detach().mean()) if len(whole) else 0.0
+    return float(whole.detach().mean()) if len(whole) else math.nan
 
 
 def _best(found: Mapping[Head, float]) -> Head:

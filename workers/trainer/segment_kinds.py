@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -104,4 +105,4 @@ def _by_kind(name: str, values: Mapping[str, float]) -> dict[str, float]:
 
 def _mean(found: list[Tensor]) -> float:
     whole = torch.cat(found)
-    return float(whole.detach().mean()) if len(whole) else 0.0
+    return float(whole.detach().mean()) if len(whole) else math.nan

@@ -33,7 +33,6 @@ class Look:
     batch: Batch
     found: Found
     matches: Matches
-    loss: Tensor
     seen: Mapping[str, Tap]
 
     def cover(self, patch: int) -> Tensor:
@@ -58,8 +57,8 @@ class Viewer:
             batch = batch.to(self.device)
             with taps(model) as seen:
                 found = model(batch.images, batch.tokens, batch.said)
-            terms, matches = segment_losses(found, batch, self.loss)
-            yield Look(chosen, batch, found, matches, terms["total"], seen)
+            _, matches = segment_losses(found, batch, self.loss)
+            yield Look(chosen, batch, found, matches, seen)
 
 
 def first(samples: Samples, count: int) -> list[Sample]:

@@ -8,6 +8,7 @@ Shapes: N sequences, T places, M = d_model.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -50,10 +51,11 @@ def predicted(lookups: Lookups, order: Ints, role: str) -> Ints:
 
 
 def following(lookups: Lookups, answers: Ints, order: Ints, role: str) -> float:
-    """Share of the places whose answer ought to change that give exactly the answer the swap predicts."""
+    """Share of the places whose answer ought to change that give exactly the answer the swap predicts; NaN where
+    none ought to."""
     wanted = predicted(lookups, order, role)
     cases: Bools = wanted != lookups.answers()
-    return float((answers == wanted)[cases].mean()) if cases.any() else 0.0
+    return float((answers == wanted)[cases].mean()) if cases.any() else math.nan
 
 
 @contextmanager

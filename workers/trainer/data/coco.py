@@ -45,6 +45,11 @@ class Question:
     seen: Seen
     category: int
 
+    @property
+    def asked(self) -> list[Annotation]:
+        """What the category names in the image; nothing where the prompt is absent."""
+        return self.seen.asked.get(self.category, [])
+
 
 @dataclass(frozen=True)
 class CocoSplits:
@@ -161,7 +166,7 @@ class Maker:
 
     def sample(self, question: Question) -> Sample:
         seen, names = question.seen, self.folder.categories
-        asked = seen.asked.get(question.category, [])
+        asked = question.asked
         masks = self._masks(seen.image, asked)
         others = [category for category in seen.asked if category != question.category] if asked else []
         return Sample(
@@ -206,7 +211,9 @@ def _labels(masks: NDArray[np.bool_]) -> NDArray[np.uint16]:
 
 
 def _samples(maker: Maker, questions: list[Question]) -> Samples:
-    return Samples(lambda index: maker.sample(questions[index]), len(questions))
+    return Samples(
+        lambda index: maker.sample(questions[index]), len(questions), lambda index: len(questions[index].asked)
+    )
 
 
 def _parts(folder: Folder, images: list[Seen], data: CocoData) -> dict[str, list[Seen]]:

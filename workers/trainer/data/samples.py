@@ -67,10 +67,11 @@ class Batch:
 
 
 class Samples:
-    """`size` samples of a split, made by index when first asked for and kept while they fit into CACHE_BYTES."""
+    """`size` samples of a split, made by index when first asked for and kept while they fit into CACHE_BYTES. `count`,
+    where it is known, tells how many things a prompt names without making the sample."""
 
-    def __init__(self, make: Callable[[int], Sample], size: int) -> None:
-        self.make, self.size = make, size
+    def __init__(self, make: Callable[[int], Sample], size: int, count: Callable[[int], int] | None = None) -> None:
+        self.make, self.size, self.count = make, size, count
         self._kept: dict[int, tuple[Sample, NDArray[np.float32]]] = {}
         self._targets: dict[int, int] = {}
         self._room = CACHE_BYTES
@@ -83,10 +84,16 @@ class Samples:
         return collate(samples, boxes)
 
     def targets(self, index: int) -> int:
-        """How many things the prompt names. Costs making the sample where it was never made."""
+        """How many things the prompt names. Without `count`, costs making the sample where it was never made."""
+        if self.count:
+            return self.count(index)
         if index not in self._targets:
             self._get(index)
         return self._targets[index]
+
+    def all_targets(self) -> list[int]:
+        """`targets` of every sample."""
+        return [self.targets(index) for index in range(self.size)]
 
     def _get(self, index: int) -> tuple[Sample, NDArray[np.float32]]:
         if (kept := self._kept.get(index)) is not None:

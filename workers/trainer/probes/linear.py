@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,14 +22,14 @@ class Fold:
 
 def classify(train: Fold, test: Fold) -> float:
     """Balanced accuracy on `test`: the mean over classes of their recall. The probe is a linear discriminant (Fisher's;
-    one shared covariance, every class equally likely before it is seen), which has a closed form. 0 where training has
-    fewer than two classes."""
+    one shared covariance, every class equally likely before it is seen), which has a closed form. NaN where training
+    has fewer than two classes or nothing is there to be scored."""
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
     from sklearn.metrics import recall_score
 
     count = len(np.unique(train.truth))
     if count < 2 or not len(test.truth):
-        return 0.0
+        return math.nan
     centre, width = _standard(train.features)
     model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=1e-3, priors=np.full(count, 1 / count))
     model.fit((train.features - centre) / width, train.truth)
@@ -38,12 +39,13 @@ def classify(train: Fold, test: Fold) -> float:
 
 
 def regress(train: Fold, test: Fold) -> float:
-    """R² on `test`, mean over the K numbers, of a ridge regression on standardised features."""
+    """R² on `test`, mean over the K numbers, of a ridge regression on standardised features; NaN where either has
+    fewer than two rows."""
     from sklearn.linear_model import Ridge
     from sklearn.metrics import r2_score
 
     if len(train.truth) < 2 or len(test.truth) < 2:
-        return 0.0
+        return math.nan
     centre, width = _standard(train.features)
     model = Ridge(alpha=1.0).fit((train.features - centre) / width, train.truth)
     return float(r2_score(test.truth, model.predict((test.features - centre) / width)))
