@@ -189,7 +189,7 @@ def verdict_rows(verdict: Verdict, pool: Pool) -> VerdictAnswer:
         seeds_needed=rule.seeds,
         why=verdict.why,
         shows_not=rule.shows_not,
-        differs=rule.differs,
+        differs=rule.differences,
         comparisons=[_finding(one) for one in verdict.findings],
         shown=[ShownRow(label=one.label, term=_term(one.term, pool.term(one.term))) for one in rule.shown],
         evidence=_evidence(pool.choice),

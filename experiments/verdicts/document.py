@@ -119,8 +119,10 @@ def _preset(name: str, judged: Judged, pictures: Path) -> Iterator[str]:
         yield "\n".join(f"- {one.text}." for one in left_out) + "\n"
     yield f"*What it does not show.* {verdict.rule.shows_not.en}"
     if verdict.rule.differs:
-        yield "\nWhere the model differs from the notes' sketch:\n"
+        yield "\nWhere the model differs from the notes' sketch and from SAM 3:\n"
         yield "\n".join(f"- {one.en}" for one in verdict.rule.differs)
+    if other := verdict.rule.differs_as:
+        yield f"\nOn scenes the model is that of [`{other}`](#{other}): what is said there of differences holds here, too."
 
 
 def _measured(name: str, judged: Judged, pictures: Path) -> Iterator[str]:

@@ -103,7 +103,8 @@ class Rule(_Part):
     claims: list[SubClaim] = Field(min_length=1)
     why: list[Saying]
     shows_not: Words
-    differs: list[Words] = []  # where our model differs from the notes' sketch
+    differs: list[Words] = []  # where our model differs from the notes' sketch and from SAM 3
+    differs_as: str | None = None  # the preset whose `differs` holds for this one's runs of the task segment
     shown: list[Shown] = []
 
     @model_validator(mode="after")
@@ -114,6 +115,11 @@ class Rule(_Part):
         if strange := {name for saying in self.why for name in saying.when} - set(known):
             raise ValueError(f"{self.preset}: `why` names {sorted(strange)}, which are no comparisons")
         return self
+
+    @property
+    def differences(self) -> list[Words]:
+        """Its own, then those of the preset that it refers to."""
+        return self.differs + (rules()[self.differs_as].differs if self.differs_as else [])
 
     @property
     def metrics(self) -> list[str]:

@@ -88,3 +88,13 @@ def test_a_difference_needs_something_to_differ_from() -> None:
         Rule.model_validate(
             {**rule, "claims": both[:1], "why": [{"when": {"b": "supported"}, "say": {"en": "", "zh": ""}}]}
         )
+
+
+@pytest.mark.parametrize("name", NINE)
+def test_a_preset_with_runs_on_scenes_says_how_its_model_differs_from_sam3(name: str) -> None:
+    own = presets()[name]
+    specs = [own.spec, *(part.spec for part in own.also)]
+    differences = rules()[name].differences
+    assert bool(differences) == any(spec["task"] == "segment" for spec in specs)
+    if differences:
+        assert differences == rules()["sam3-lite"].differs

@@ -58,6 +58,8 @@ def test_the_page_tells_what_was_measured(reader: Any, tmp_path: Path) -> None:
     finished(accuracies, **ONE_HEAD)
     text = write(tmp_path, reader, quick=False).read_text("utf-8")
     assert "| [`why-q`](#why-q) | **mixed** | 8 of 8 |" in text
+    assert "On scenes the model is that of [`sam3-lite`](#sam3-lite)" in text
+    assert text.count("- The score's matching cost is") == 1
     row = next(line for line in text.splitlines() if line.startswith("| Asking matters. With one query"))
     assert "0.590 [0.5" in row
     assert row.endswith("| supported |")
