@@ -13,7 +13,7 @@ from experiments.presets import presets
 from experiments.spec import SpecError, content_hash, parse_spec, resolved
 from experiments.spec_yaml import YamlError, dump, load
 from experiments.submission import Plan, SubmissionError, plan
-from tests.pure.preset_hashes import HASHES
+from tests.pure.preset_hashes import HASHES, SEEDS
 
 POINTER: dict[str, Any] = {"task": "pointer", "data": {"dataset": "pointer"}}
 SEGMENT: dict[str, Any] = {"task": "segment", "data": {"dataset": "scenes"}}
@@ -37,7 +37,7 @@ def spec_errors(raw: dict[str, Any]) -> dict[str, str]:
 
 @pytest.mark.parametrize("name", HASHES)
 def test_the_hash_of_every_run_of_every_preset_stays(name: str) -> None:
-    runs = plan({"name": name, "preset": name}).runs
+    runs = plan({"name": name, "preset": name, "seeds": SEEDS[name]}).runs
     digest = hashlib.sha256("\n".join(run.spec_hash for run in runs).encode()).hexdigest()
     assert (len(runs), digest) == HASHES[name]
     assert set(HASHES) == set(presets())
