@@ -16,6 +16,7 @@ from experiments.verdicts.report import Comparison, Report, Variant
 from experiments.verdicts.rules import Kind, Result, Term
 from experiments.verdicts.sameness import Alarm
 from experiments.verdicts.verdict import Judged
+from experiments.verdicts.wording import hypothesis
 
 
 class SeedValue(BaseModel):
@@ -44,8 +45,8 @@ class VariantRow(Spread):
 
 
 class TestRow(BaseModel):
-    """Paired t over shared seeds, variant − reference; Holm over all tests of the answer. `low` and `high` are the
-    interval at the level 1 − `alpha` that Holm held the test against."""
+    """Paired t over shared seeds, reference − variant, the sign of a verdict's differences; Holm over all tests of the
+    answer. `low` and `high` are the interval at the level 1 − `alpha` that Holm held the test against."""
 
     variant: str
     reference: str
@@ -54,17 +55,20 @@ class TestRow(BaseModel):
     low: float | None
     high: float | None
     alpha: float
-    p: float
-    p_adjusted: float
+    p: float | None = Field(description="of no difference; null of one seed, which is no test")
+    p_adjusted: float | None
     effect: float | None = Field(description="Cohen's d_z; null where nothing varies")
-    conclusion: str = Field(description="larger, smaller or inconclusive")
-    more_seeds: int | None = Field(description="how many more would decide; null where decided, or where none would")
+    conclusion: str = Field(description="the variant is larger, smaller, inconclusive, or untested")
+    more_seeds: int | None = Field(description="as many again, where it is open")
+    chance: float | None = Field(description="the probability that these decide, as far as the spread tells it")
 
 
 class TermRow(Spread):
     """A measured quantity of a comparison."""
 
     metrics: list[str]
+    minus: list[str] = Field(description="the mean of these series is taken off")
+    below: float | None = Field(description="if given, the value is the first step at which the series lies below it")
     where: dict[str, Any]
     problem: str
 
@@ -85,10 +89,13 @@ class FindingRow(BaseModel):
     low: float | None
     high: float | None
     alpha: float | None
+    hypothesis: str = Field(description="what a small p speaks against")
     p: float | None
     p_adjusted: float | None
     effect: float | None = Field(description="Cohen's d_z, of differences alone")
-    more_seeds: int | None = Field(description="how many more would decide, if mean and spread stay what they are")
+    look: int = Field(description="the look that this is from: 1 at the seeds fixed beforehand, 2 at twice as many")
+    more_seeds: int | None = Field(description="how many the next look takes besides; null where there is none")
+    chance: float | None = Field(description="the probability that the next look decides")
     value: TermRow
     against: TermRow | None
 
@@ -129,6 +136,8 @@ class VerdictAnswer(BaseModel):
     preset: str
     verdict: Result
     seeds_needed: int
+    test_seeds: list[int] = Field(description="fixed beforehand; the first look takes these")
+    pilot_seeds: list[int] = Field(description="the margins were chosen on these: they never count")
     why: Words | None = Field(description="null where no sentence of the rule fits the results")
     shows_not: Words
     differs: list[Words]
@@ -154,6 +163,7 @@ class ReportAnswer(BaseModel):
     metric: str
     metrics: list[str]
     seeds: list[int]
+    looks: int = Field(description="how often seeds were chosen; each time costs a share of alpha")
     variants: list[VariantRow]
     tests: list[TestRow]
     verdict: VerdictAnswer | None
@@ -169,6 +179,7 @@ def report_answer(
         metric=found.metric,
         metrics=found.metrics,
         seeds=list(found.seeds),
+        looks=found.looks,
         variants=[_variant(one) for one in found.variants],
         tests=[_test(found, one) for one in found.tests],
         verdict=verdict,
@@ -187,6 +198,8 @@ def verdict_rows(verdict: Verdict, pool: Pool) -> VerdictAnswer:
         preset=rule.preset,
         verdict=verdict.result,
         seeds_needed=rule.seeds,
+        test_seeds=rule.test_seeds,
+        pilot_seeds=rule.pilot_seeds,
         why=verdict.why,
         shows_not=rule.shows_not,
         differs=rule.differences,
@@ -241,20 +254,29 @@ def _test(report: Report, one: Comparison) -> TestRow:
         low=low,
         high=high,
         alpha=one.corrected.alpha,
-        p=one.corrected.p,
-        p_adjusted=one.corrected.adjusted,
+        p=one.corrected.p if one.tested else None,
+        p_adjusted=one.corrected.adjusted if one.tested else None,
         effect=one.found.effect if one.found else None,
         conclusion=one.conclusion,
         more_seeds=one.more_seeds,
+        chance=one.chance,
     )
 
 
 def _term(term: Term, values: Values) -> TermRow:
-    return TermRow(metrics=term.metrics, where=term.where, problem=values.problem, **_spread(values))
+    return TermRow(
+        metrics=term.metrics,
+        minus=term.minus,
+        below=term.below,
+        where=term.where,
+        problem=values.problem,
+        **_spread(values),
+    )
 
 
 def _finding(one: Finding) -> FindingRow:
-    claim, found, corrected = one.claim, one.found, one.corrected if one.found else None
+    claim, found = one.claim, one.found
+    corrected = one.corrected if found and found.std is not None else None
     against = _term(claim.against, one.against) if claim.against and one.against else None
     return FindingRow(
         id=claim.id,
@@ -270,10 +292,13 @@ def _finding(one: Finding) -> FindingRow:
         low=one.low,
         high=one.high,
         alpha=corrected.alpha if corrected else None,
+        hypothesis=hypothesis(one),
         p=corrected.p if corrected else None,
         p_adjusted=corrected.adjusted if corrected else None,
         effect=one.effect,
+        look=one.look,
         more_seeds=one.more_seeds,
+        chance=one.chance,
         value=_term(claim.value, one.value),
         against=against,
     )

@@ -45,7 +45,7 @@ class ExperimentReport(View[ReportQuery]):
         experiment = visible_experiment(request, experiment_id)
         found, pool = report(experiment, request.user, self.params.metric)
         rule = rule_of(experiment)
-        verdict = verdict_rows(judge(rule, pool.of(rule)), pool) if rule else None
+        verdict = verdict_rows(judge(rule, pool.of(rule), experiment.seeds), pool) if rule else None
         return answer(report_answer(experiment.pk, found, verdict, alarms_of(experiment), pool))
 
 

@@ -14,9 +14,9 @@ from django.views.decorators.http import require_POST, require_safe
 
 from experiments import lifecycle
 from experiments.models import Experiment
-from experiments.presets import presets
 from experiments.verdicts.judge import Verdict, judge
 from experiments.verdicts.report import Comparison, Report, Variant, report
+from experiments.verdicts.rules import Rule
 from experiments.verdicts.sameness import alarms_of
 from experiments.verdicts.verdict import rule_of
 
@@ -41,7 +41,7 @@ def section(request: HttpRequest, experiment: Experiment) -> dict[str, Any]:
     """What the section shows, of the series that `?metric=` names."""
     found, pool = report(experiment, request.user, request.GET.get("metric", "")[:200] or None)
     rule = rule_of(experiment)
-    verdict = judge(rule, pool.of(rule)) if rule else None
+    verdict = judge(rule, pool.of(rule), experiment.seeds) if rule else None
     tests = {one.variant: one for one in found.tests}
     return {
         "report": found,
@@ -62,7 +62,7 @@ def _row(found: Report, at: int, one: Variant, test: Comparison | None) -> dict[
 
 
 def suggested(experiment: Experiment, verdict: Verdict | None, found: Report) -> int:
-    """How many more seeds would decide all that is open, as far as that is known; 0 where nothing is."""
+    """How many more seeds the next look of what is open takes; 0 where nothing is."""
     wanting = [one.more_seeds for one in verdict.findings if one.more_seeds and not one.problem] if verdict else []
     if not wanting:
         return 0
@@ -72,7 +72,7 @@ def suggested(experiment: Experiment, verdict: Verdict | None, found: Report) ->
 
 @require_POST
 def experiment_seeds(request: HttpRequest, pk: int) -> HttpResponse:
-    """Add as many seeds as the form says: those of the preset first, then the next whole numbers."""
+    """Add as many seeds as the form says: those of the rule first, then the next whole numbers."""
     experiment = experiment_or_404(request, pk)
     require_editor(request, experiment.project)
     text = request.POST.get("more", "")
@@ -92,8 +92,11 @@ def experiment_seeds(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 def _next_seeds(experiment: Experiment) -> Iterator[int]:
-    preset = presets().get(experiment.preset)
-    usual = preset.seeds if preset else []
-    there = set(experiment.seeds)
+    rule, there = rule_of(experiment), set(experiment.seeds)
+    usual = [*rule.test_seeds, *rule.further_seeds] if rule else []
     yield from (seed for seed in usual if seed not in there)
-    yield from (seed for seed in count() if seed not in there and seed not in usual)
+    yield from (seed for seed in count() if seed not in there and seed not in usual and not _of_pilot(rule, seed))
+
+
+def _of_pilot(rule: Rule | None, seed: int) -> bool:
+    return rule is not None and seed in rule.pilot_seeds

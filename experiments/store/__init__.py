@@ -2,6 +2,7 @@
 
 from .catalogue import SeriesInfo, catalogue
 from .choice import Chosen, Thinned, choose
+from .crossing import first_below
 from .digest import digest
 from .heatmap import Grid, grid
 from .latest import last_values
@@ -29,6 +30,7 @@ __all__ = [
     "choose",
     "digest",
     "drop_some",
+    "first_below",
     "forget_parcels",
     "grid",
     "last_values",

@@ -12,6 +12,7 @@ register = template.Library()
 register.filter("needs", wording.needs)
 register.filter("estimate_name", wording.estimate_name)
 register.filter("open_because", wording.open_because)
+register.filter("p_of", wording.p_of)
 register.filter("mean_and_interval", wording.mean_and_interval)
 
 
@@ -28,9 +29,21 @@ def bounds(one: Finding | Variant | Comparison) -> str:
 
 
 @register.filter
-def p(one: Finding | Comparison) -> str:
-    """Holm's adjusted p; a dash where nothing was tested."""
-    return wording.p_value(one.corrected.adjusted if one.corrected and one.found else None)
+def p(one: Comparison) -> str:
+    """Holm's adjusted p."""
+    return wording.p_value(one.corrected.adjusted) if one.tested else "one seed: no test" if one.found else "–"
+
+
+@register.filter
+def conclusion(one: Comparison) -> str:
+    """What the test says of the variant, and where it is open, how likely more seeds decide."""
+    match one.conclusion:
+        case "untested":
+            return "not tested"
+        case "inconclusive":
+            more = f"; {one.more_seeds} more seeds would decide with probability {wording.percent(one.chance)}"
+            return f"not told apart{more if one.more_seeds else ''}"
+    return f"the latter is {one.conclusion}"
 
 
 @register.filter

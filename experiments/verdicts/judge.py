@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import operator
 from collections.abc import Mapping, Sequence
@@ -9,8 +10,11 @@ from dataclasses import dataclass, field
 
 from experiments.presets import Words
 
+from .prediction import chance
 from .rules import UNTESTED, Result, Rule, Saying, SubClaim
-from .statistics import ALPHA, Corrected, Question, Sample, differences, holm, sample
+from .statistics import ALPHA, Corrected, Question, Sample, differences, holm, level, sample
+
+LOOKS = 2  # a comparison that the last of them leaves open stays open
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,12 @@ class Values:
     runs: Mapping[int, int] = field(default_factory=dict)
     missing: Sequence[int] = ()
     problem: str = ""
+
+    def at(self, seeds: Sequence[int]) -> Values:
+        """Those of these seeds alone."""
+        kept = {seed: self.values[seed] for seed in seeds if seed in self.values}
+        missing = [seed for seed in seeds if seed in self.missing]
+        return Values(kept, {seed: self.runs[seed] for seed in kept if seed in self.runs}, missing, self.problem)
 
     @property
     def sample(self) -> Sample | None:
@@ -41,7 +51,9 @@ class Finding:
     low: float | None
     high: float | None
     corrected: Corrected | None
-    more_seeds: int | None  # how many more would decide; None where it is decided, or where none would
+    look: int  # the one that this is from
+    more_seeds: int | None  # how many the next look takes besides; None where it is decided or was the last
+    chance: float | None  # that the next look decides, as far as that is known
     seeds: int  # fewer cannot conclude
     value: Values
     against: Values | None
@@ -49,13 +61,6 @@ class Finding:
     @property
     def problem(self) -> str:
         return self.value.problem or (self.against.problem if self.against else "")
-
-    @property
-    def side(self) -> str | None:
-        """Where the corrected interval lies, whether or not the seeds are enough to conclude: above, within or below
-        the margin; None across it."""
-        decided = self.found is not None and self.corrected is not None and self.corrected.decides
-        return question(self.claim).side(self.found) if decided and self.found else None
 
     @property
     def effect(self) -> float | None:
@@ -79,13 +84,47 @@ class Verdict:
         return max((one.found.n for one in self.findings if one.found), default=0)
 
 
-def judge(rule: Rule, evidence: Mapping[str, Sequence[Values]]) -> Verdict:
-    """`evidence` holds the values of each comparison's terms by its id."""
-    samples = {one.id: _sample(one, evidence[one.id]) for one in rule.claims}
-    tested = [one for one in rule.claims if one.kind not in UNTESTED]
-    corrected = dict(zip((one.id for one in tested), holm([_p(one, samples[one.id]) for one in tested]), strict=True))
-    findings = [_finding(rule, one, samples[one.id], corrected.get(one.id), evidence[one.id]) for one in rule.claims]
+@dataclass(frozen=True)
+class _Seen:
+    """A comparison at one look: its terms at the look's seeds, and whether all of these are there."""
+
+    look: int
+    terms: Sequence[Values]
+    found: Sample | None
+    complete: bool
+    corrected: Corrected | None = None
+
+    @property
+    def decides(self) -> bool:
+        return self.corrected is not None and self.complete and self.corrected.decides
+
+
+def judge(rule: Rule, evidence: Mapping[str, Sequence[Values]], seeds: Sequence[int]) -> Verdict:
+    """`evidence` holds the values of each comparison's terms by its id; `seeds` are the candidates in the order in
+    which they were chosen. Those of the pilot do not count.
+
+    There are two looks, at the first n seeds and at the first 2n, where n is what the rule fixed beforehand; each
+    spends its share of alpha (`level`), and the first that decides a comparison stands.
+    """
+    counted = [seed for seed in seeds if seed not in rule.pilot_seeds]
+    looks = [_look(rule, evidence, number, counted[: number * rule.seeds]) for number in range(1, LOOKS + 1)]
+    findings = [_finding(rule, one, [look[one.id] for look in looks]) for one in rule.claims]
     return Verdict(rule, _together(findings), findings, _why(rule.why, findings))
+
+
+def _look(rule: Rule, evidence: Mapping[str, Sequence[Values]], number: int, seeds: Sequence[int]) -> dict[str, _Seen]:
+    seen = {one.id: _seen(one, number, [term.at(seeds) for term in evidence[one.id]], rule) for one in rule.claims}
+    tested = [one for one in rule.claims if one.kind not in UNTESTED]
+    corrected = holm([_p(one, seen[one.id]) for one in tested], level(number))
+    return seen | {
+        one.id: dataclasses.replace(seen[one.id], corrected=held) for one, held in zip(tested, corrected, strict=True)
+    }
+
+
+def _seen(claim: SubClaim, number: int, terms: Sequence[Values], rule: Rule) -> _Seen:
+    found = _sample(claim, terms)
+    takes = rule.seeds if claim.kind in UNTESTED else number * rule.seeds
+    return _Seen(number, terms, found, found is not None and found.n >= takes)
 
 
 def question(claim: SubClaim) -> Question:
@@ -104,47 +143,64 @@ def _sample(claim: SubClaim, terms: Sequence[Values]) -> Sample | None:
     return sample(differences(ours, theirs))
 
 
-def _p(claim: SubClaim, found: Sample | None) -> float:
-    return question(claim).p(found) if found else 1.0
+def _p(claim: SubClaim, seen: _Seen) -> float:
+    """What Holm corrects: a comparison that lacks seeds decides nothing, and takes no place among those that do."""
+    return question(claim).p(seen.found) if seen.found and seen.complete else 1.0
 
 
-def _finding(
-    rule: Rule, claim: SubClaim, found: Sample | None, corrected: Corrected | None, terms: Sequence[Values]
-) -> Finding:
-    if claim.kind in UNTESTED or corrected is None:
-        result, interval = _held(rule, claim, found, terms[0]), None
-    else:
-        result = _tested(rule, claim, found, corrected)
-        interval = found.interval(corrected.alpha) if found else None
+def _finding(rule: Rule, claim: SubClaim, looks: Sequence[_Seen]) -> Finding:
+    seen = looks[-1] if claim.kind in UNTESTED else _deciding(looks)
+    result = _tested(claim, seen) if seen.corrected else _held(rule, claim, seen)
+    interval = seen.found.interval(seen.corrected.alpha) if seen.found and seen.corrected else None
     low, high = interval or (None, None)
-    more = _more(rule, claim, found, corrected) if result == Result.INCONCLUSIVE else None
-    against = terms[1] if claim.against else None
-    return Finding(claim, result, found, low, high, corrected, more, rule.seeds, terms[0], against)
+    more, likely = _next(rule, claim, seen) if result == Result.INCONCLUSIVE else (None, None)
+    against = seen.terms[1] if claim.against else None
+    return Finding(
+        claim,
+        result,
+        seen.found,
+        low,
+        high,
+        seen.corrected,
+        seen.look,
+        more,
+        likely,
+        rule.seeds,
+        seen.terms[0],
+        against,
+    )
 
 
-def _held(rule: Rule, claim: SubClaim, found: Sample | None, value: Values) -> Result:
+def _deciding(looks: Sequence[_Seen]) -> _Seen:
+    """The first look that decides, else the last that has all its seeds, else the first."""
+    complete = [one for one in looks if one.complete]
+    return next((one for one in complete if one.decides), complete[-1] if complete else looks[0])
+
+
+def _held(rule: Rule, claim: SubClaim, seen: _Seen) -> Result:
     """A bound or a floor: one seed that breaks it refutes it; holding takes all the seeds."""
     holds = operator.gt if claim.kind == "floor" else operator.le
-    if any(not holds(one, claim.margin) for one in value.values.values()):
+    if any(not holds(one, claim.margin) for one in seen.terms[0].values.values()):
         return Result.NOT_SUPPORTED
-    return Result.SUPPORTED if found and found.n >= rule.seeds else Result.INCONCLUSIVE
+    return Result.SUPPORTED if seen.complete else Result.INCONCLUSIVE
 
 
-def _tested(rule: Rule, claim: SubClaim, found: Sample | None, corrected: Corrected) -> Result:
-    if found is None or found.n < rule.seeds or not corrected.decides:
+def _tested(claim: SubClaim, seen: _Seen) -> Result:
+    if seen.found is None or not seen.decides:
         return Result.INCONCLUSIVE
     good = "within" if claim.kind == "equivalence" else "above"
-    return Result.SUPPORTED if question(claim).side(found) == good else Result.NOT_SUPPORTED
+    return Result.SUPPORTED if question(claim).side(seen.found) == good else Result.NOT_SUPPORTED
 
 
-def _more(rule: Rule, claim: SubClaim, found: Sample | None, corrected: Corrected | None) -> int | None:
-    have = found.n if found else 0
-    if have < rule.seeds:
-        return rule.seeds - have
-    if found is None or corrected is None:
-        return None
-    needed = question(claim).seeds_needed(found, corrected.alpha)
-    return None if needed is None else max(1, needed - have)
+def _next(rule: Rule, claim: SubClaim, seen: _Seen) -> tuple[int | None, float | None]:
+    """How many seeds the next look takes besides, and how likely it decides."""
+    have = seen.found.n if seen.found else 0
+    if not seen.complete:
+        return (rule.seeds - have or None), None
+    if seen.look == LOOKS or seen.found is None or seen.corrected is None:
+        return None, None
+    family = seen.corrected.alpha / level(seen.look)  # Holm's share, which it is taken to have at the next look too
+    return rule.seeds, chance(question(claim), seen.found, have + rule.seeds, family * level(seen.look + 1))
 
 
 def _together(findings: Sequence[Finding]) -> Result:

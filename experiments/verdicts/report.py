@@ -13,11 +13,13 @@ from experiments.spec import flatten
 from .cells import Cell
 from .evidence import Pool
 from .judge import Values, plain_interval
-from .rules import rules
-from .statistics import Corrected, Question, Sample, differences, holm, sample
+from .prediction import chance
+from .rules import Term, rules
+from .statistics import Corrected, Question, Sample, differences, holm, level, sample
 from .verdict import experiment_pool
 
 _USUAL = ("test/accuracy", "test/prompt_iou", "eval/accuracy", "eval/prompt_iou", "eval/loss", "loss/total")
+_NONE = Question(0.0)  # no difference
 _LISTED = ("test/", "eval/", "loss/")
 
 
@@ -44,13 +46,15 @@ class Variant:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Paired differences variant − reference over the seeds that both have; positions in `Report.variants`."""
+    """Paired differences reference − variant over the seeds that both have, as verdicts write them (full − const_q);
+    positions in `Report.variants`."""
 
     variant: int
     reference: int
     found: Sample | None
     corrected: Corrected
-    more_seeds: int | None
+    more_seeds: int | None  # as many again, where it is open
+    chance: float | None  # that these decide
 
     @property
     def interval(self) -> tuple[float, float] | None:
@@ -59,10 +63,17 @@ class Comparison:
 
     @property
     def conclusion(self) -> str:
-        """larger, smaller, or inconclusive: of the variant, corrected."""
+        """larger, smaller or inconclusive: of the variant, corrected; untested with fewer than two shared seeds."""
+        if not self.tested:
+            return "untested"
         if self.found is None or not self.corrected.decides:
             return "inconclusive"
-        return "larger" if self.found.mean > 0 else "smaller"
+        return "smaller" if self.found.mean > 0 else "larger"
+
+    @property
+    def tested(self) -> bool:
+        """One seed has no spread, so nothing can be said of chance."""
+        return self.found is not None and self.found.std is not None
 
 
 @dataclass(frozen=True)
@@ -72,8 +83,19 @@ class Report:
     metric: str
     metrics: list[str]  # that its runs have recorded, without the gradients
     seeds: Sequence[int]
+    looks: int  # how often seeds were chosen: once, and once more each time that some were added
     variants: list[Variant]
     tests: list[Comparison]
+
+    @property
+    def level(self) -> float:
+        """The alpha of all its tests together."""
+        return level(self.looks)
+
+    @property
+    def first_level(self) -> float:
+        """What it would be, had no seeds been added."""
+        return level(1)
 
 
 def report(experiment: Experiment, reader: AnyUser, metric: str | None = None) -> tuple[Report, Pool]:
@@ -81,27 +103,35 @@ def report(experiment: Experiment, reader: AnyUser, metric: str | None = None) -
     rule = rules().get(experiment.preset)
     recorded = _recorded(experiment)
     wanted = metric or _usual(rule.metrics if rule else (), recorded)
-    pool = experiment_pool(experiment, reader, [wanted, *(rule.metrics if rule else ())])
-    variants = [Variant(cell.params, pool.values_of(at, [wanted])) for at, cell in enumerate(pool.cells)]
-    return Report(wanted, recorded, pool.seeds, variants, _tests(pool.cells, variants)), pool
+    pool = experiment_pool(experiment, reader, [wanted], rule)
+    variants = [Variant(cell.params, pool.values_of(at, Term(metric=wanted))) for at, cell in enumerate(pool.cells)]
+    looks = looks_of(experiment)
+    return Report(wanted, recorded, pool.seeds, looks, variants, _tests(pool.cells, variants, looks)), pool
 
 
-def _tests(cells: Sequence[Cell], variants: Sequence[Variant]) -> list[Comparison]:
+def looks_of(experiment: Experiment) -> int:
+    """How often its seeds were chosen, read off the order of its runs: they lie variant by variant, and what is added
+    later begins with the first variant again."""
+    variants = [repr(params) for params in experiment.runs.order_by("index").values_list("params", flat=True)]
+    return max(1, sum(one == variants[0] != before for before, one in zip(["", *variants], variants, strict=False)))
+
+
+def _tests(cells: Sequence[Cell], variants: Sequence[Variant], looks: int) -> list[Comparison]:
     pairs = [(at, ref) for at, ref in enumerate(_references(cells)) if ref != at]
-    samples = [sample(differences(variants[at].values.values, variants[ref].values.values)) for at, ref in pairs]
-    question = Question(0.0)
-    corrected = holm([question.p(found) if found else 1.0 for found in samples])
+    samples = [sample(differences(variants[ref].values.values, variants[at].values.values)) for at, ref in pairs]
+    corrected = holm([_NONE.p(found) if found else 1.0 for found in samples], level(looks))
     return [
-        Comparison(at, ref, found, one, _more(question, found, one))
+        Comparison(at, ref, found, one, *_more(found, one, looks))
         for (at, ref), found, one in zip(pairs, samples, corrected, strict=True)
     ]
 
 
-def _more(question: Question, found: Sample | None, corrected: Corrected) -> int | None:
+def _more(found: Sample | None, corrected: Corrected, looks: int) -> tuple[int | None, float | None]:
+    """As many seeds again, and how likely they decide at the next look's share of alpha."""
     if found is None or corrected.decides:
-        return None
-    needed = question.seeds_needed(found, corrected.alpha)
-    return None if needed is None else max(1, needed - found.n)
+        return None, None
+    share = corrected.alpha / level(looks)
+    return found.n, chance(_NONE, found, 2 * found.n, share * level(looks + 1))
 
 
 def _references(cells: Sequence[Cell]) -> list[int]:

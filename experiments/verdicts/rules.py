@@ -41,14 +41,28 @@ class _Part(BaseModel):
 
 
 class Term(_Part):
-    """A measured quantity: one series, or the mean of several, of the one cell of the preset that `where` selects."""
+    """A measured quantity of the one cell of the preset that `where` selects: the last value of one series, or the
+    mean of several; that less the mean of the series in `minus`; or the first step at which one lies `below`."""
 
     metric: str | list[str]
+    minus: list[str] = []
+    below: float | None = None
     where: dict[str, Any] = {}  # dotted path of the spec → value
+
+    @model_validator(mode="after")
+    def _is_one_kind(self) -> Term:
+        if self.below is not None and (self.minus or len(self.metrics) > 1):
+            raise ValueError(f"{self.metric}: only one series alone has a first step below {self.below}")
+        return self
 
     @property
     def metrics(self) -> list[str]:
         return [self.metric] if isinstance(self.metric, str) else list(self.metric)
+
+    @property
+    def last(self) -> list[str]:
+        """The series of which it takes the last value."""
+        return [] if self.below is not None else [*self.metrics, *self.minus]
 
     def selects(self, leaves: Mapping[str, Any]) -> bool:
         """Whether these are the cell's fields; a field that it does not have matches nothing."""
@@ -99,7 +113,8 @@ class Rule(_Part):
     """How one preset ends in a verdict."""
 
     preset: str
-    seeds: int = Field(ge=2)  # fewer cannot conclude
+    pilot_seeds: list[int] = []  # the margins were chosen on these: they decide nothing
+    test_seeds: list[int] = Field(min_length=2)  # fixed before they were trained; fewer cannot conclude
     claims: list[SubClaim] = Field(min_length=1)
     why: list[Saying]
     shows_not: Words
@@ -114,6 +129,8 @@ class Rule(_Part):
             raise ValueError(f"{self.preset}: two comparisons have the same id")
         if strange := {name for saying in self.why for name in saying.when} - set(known):
             raise ValueError(f"{self.preset}: `why` names {sorted(strange)}, which are no comparisons")
+        if seen := sorted({*self.pilot_seeds} & {*self.test_seeds, *self.further_seeds}):
+            raise ValueError(f"{self.preset}: the seeds {seen} are of the pilot and cannot test it")
         return self
 
     @property
@@ -122,10 +139,29 @@ class Rule(_Part):
         return self.differs + (rules()[self.differs_as].differs if self.differs_as else [])
 
     @property
+    def seeds(self) -> int:
+        """How many seeds a look takes."""
+        return len(self.test_seeds)
+
+    @property
+    def further_seeds(self) -> list[int]:
+        """As many again, which the second look takes besides."""
+        after = max(self.test_seeds) + 1
+        return list(range(after, after + self.seeds))
+
+    @property
+    def terms(self) -> list[Term]:
+        return [term for one in self.claims for term in one.terms] + [one.term for one in self.shown]
+
+    @property
     def metrics(self) -> list[str]:
-        """Every series that it reads, in order of first use."""
-        terms = [term for one in self.claims for term in one.terms] + [one.term for one in self.shown]
-        return list(dict.fromkeys(metric for term in terms for metric in term.metrics))
+        """Every series of which it reads the last value, in order of first use."""
+        return list(dict.fromkeys(metric for term in self.terms for metric in term.last))
+
+    @property
+    def crossings(self) -> list[tuple[str, float]]:
+        """Every series of which it reads the first step below a value, with that value."""
+        return list(dict.fromkeys((term.metrics[0], term.below) for term in self.terms if term.below is not None))
 
 
 @cache

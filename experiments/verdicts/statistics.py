@@ -6,7 +6,9 @@ the values are the differences over the seeds that both have (paired t). A decis
 above        all of it above the margin
 within       all of it inside ± margin: the two one-sided tests of equivalence (Schuirmann 1987), each at α/2
 below        all of it below
-None         across: more seeds are needed
+None         across: open
+
+Whoever looks, adds seeds and looks again spends alpha each time: see `level`.
 """
 
 from __future__ import annotations
@@ -19,8 +21,17 @@ from functools import lru_cache
 from .student import quantile, upper_tail
 
 ALPHA = 0.05
-POWER = 0.8
-MOST_SEEDS = 200  # a question that needs more is answered: the effect lies at the margin
+_FIRST, _LATER = 0.8, 0.2  # of ALPHA: .04, .008, .0016, …, never more than ALPHA together
+
+
+def level(look: int) -> float:
+    """The alpha that a look may spend; looks are counted from 1.
+
+    Whoever tests, adds seeds and tests again has several chances to be wrong. Each look is therefore held against a
+    share of ALPHA of its own, and the shares sum to ALPHA: the chance that any of them is wrong stays below it,
+    however the looks depend on each other (Bonferroni over looks).
+    """
+    return ALPHA * _FIRST * _LATER ** (look - 1)
 
 
 @dataclass(frozen=True)
@@ -103,22 +114,13 @@ class Question:
         """The p of the two one-sided tests (TOST): the larger one."""
         return max(found.tail_above(-self.margin), found.tail_below(self.margin))
 
-    def distance(self, found: Sample) -> float:
-        """From the mean to the nearest bound that it has to clear."""
-        bounds = (self.margin, -self.margin) if self.two_sided else (self.margin,)
-        return min(abs(found.mean - bound) for bound in bounds)
-
-    def seeds_needed(self, found: Sample, alpha: float = ALPHA) -> int | None:
-        """The fewest seeds that decide with a power of 0.8, if mean and spread stay what they are: the smallest n
-        with (t(α/2) + t(0.2))·s/√n ≤ distance. None where even MOST_SEEDS would not do, or nothing is known."""
-        if found.std is None:
-            return None
-        distance = self.distance(found)
-        for n in range(2, MOST_SEEDS + 1):
-            reach = _quantile(alpha / 2, n - 1) + _quantile(1 - POWER, n - 1)
-            if reach * found.std / math.sqrt(n) <= distance and distance > 0:
-                return n
-        return None
+    def deciding(self, half: float) -> list[tuple[float, float]]:
+        """Where the mean has to lie so that an interval of this half-width is clear of the margin."""
+        if not self.two_sided:
+            return [(-math.inf, self.margin - half), (self.margin + half, math.inf)]
+        inner = self.margin - half
+        within = [(-inner, inner)] if inner > 0 else []
+        return [(-math.inf, -self.margin - half), *within, (self.margin + half, math.inf)]
 
 
 @dataclass(frozen=True)
@@ -128,10 +130,11 @@ class Corrected:
     p: float
     adjusted: float
     alpha: float
+    level: float = ALPHA  # of the whole family
 
     @property
     def decides(self) -> bool:
-        return self.adjusted < ALPHA
+        return self.adjusted < self.level
 
 
 def holm(ps: Sequence[float], alpha: float = ALPHA) -> list[Corrected]:
@@ -145,7 +148,7 @@ def holm(ps: Sequence[float], alpha: float = ALPHA) -> list[Corrected]:
         adjusted = max(adjusted, min(1.0, ps[at] * left))
         bound = bound if failed else alpha / left
         failed = failed or ps[at] >= bound
-        found[at] = Corrected(ps[at], adjusted, bound)
+        found[at] = Corrected(ps[at], adjusted, bound, alpha)
     return [one for one in found if one is not None]
 
 

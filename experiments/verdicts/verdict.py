@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from experiments import store
 from experiments.models import Experiment, Run
 from experiments.models.definitions import AnyUser
 from experiments.models.runs import RunQuerySet
@@ -12,8 +12,9 @@ from experiments.presets import presets
 from experiments.spec import Spec, SpecError, parse_spec
 
 from .cells import Cell, cells_of, preset_cells
-from .evidence import Pool, candidates, choice_of, gather, pool_of
+from .evidence import Measured, Pool, candidates, choice_of, gather, measured, pool_of
 from .judge import Verdict, judge
+from .keys import Choice
 from .rules import Rule, rules
 
 
@@ -26,30 +27,38 @@ class Judged:
 
 
 def preset_verdict(name: str, reader: AnyUser) -> Judged | None:
-    """From all runs that the reader may see whose spec is one of the preset's; None where no rule stands."""
-    rule, preset = rules().get(name), presets().get(name)
-    if rule is None:
-        return None
-    seeds = set(preset.seeds if preset else ())
-    for more in Experiment.objects.visible_to(reader).filter(preset=name).values_list("seeds", flat=True):
-        seeds.update(more)
-    pool = gather(preset_cells(name), seeds, rule.metrics, Run.objects.visible_to(reader))
-    return Judged(judge(rule, pool.of(rule)), pool)
+    """From all runs that the reader may see whose spec is one of the preset's, at the seeds that its rule fixed;
+    None where no rule stands."""
+    rule = rules().get(name)
+    return _judged([rule], reader)[name] if rule else None
 
 
 def all_verdicts(reader: AnyUser) -> dict[str, Verdict]:
     """The verdict of every preset that has a rule, in as many queries as one of them takes."""
     known = [rule for name, rule in rules().items() if name in presets()]
-    seeds = {rule.preset: set(presets()[rule.preset].seeds) for rule in known}
-    for name, more in Experiment.objects.visible_to(reader).filter(preset__in=seeds).values_list("preset", "seeds"):
-        seeds[name].update(more)
-    every = [(cell, seed) for name, mine in seeds.items() for cell in preset_cells(name) for seed in mine]
-    metrics = {metric for rule in known for metric in rule.metrics}
-    found = candidates({cell.hash_at(seed) for cell, seed in every}, Run.objects.visible_to(reader))
-    choices = {rule.preset: choice_of(preset_cells(rule.preset), seeds[rule.preset], found) for rule in known}
-    values = store.last_values(sorted({run for one in choices.values() for run in one.runs.values()}), metrics)
-    pools = {name: pool_of(preset_cells(name), seeds[name], choice, values) for name, choice in choices.items()}
-    return {rule.preset: judge(rule, pools[rule.preset].of(rule)) for rule in known}
+    return {name: one.verdict for name, one in _judged(known, reader).items()}
+
+
+def _judged(known: Sequence[Rule], reader: AnyUser) -> dict[str, Judged]:
+    hashes = {cell.hash_at(seed) for rule in known for cell in preset_cells(rule.preset) for seed in _seeds(rule)}
+    found = candidates(hashes, Run.objects.visible_to(reader))
+    choices = {rule.preset: choice_of(preset_cells(rule.preset), _seeds(rule), found) for rule in known}
+    runs = {run for one in choices.values() for run in one.runs.values()}
+    metrics = {name for rule in known for name in rule.metrics}
+    values = measured(runs, metrics, {one for rule in known for one in rule.crossings})
+    return {rule.preset: _judge(rule, choices[rule.preset], values) for rule in known}
+
+
+def _judge(rule: Rule, choice: Choice, values: Measured) -> Judged:
+    cells = preset_cells(rule.preset)
+    begun = [seed for seed in rule.further_seeds if any(cell.hash_at(seed) in choice.runs for cell in cells)]
+    pool = pool_of(cells, [*rule.test_seeds, *begun], choice, values)
+    return Judged(judge(rule, pool.of(rule), pool.seeds), pool)
+
+
+def _seeds(rule: Rule) -> list[int]:
+    """All that can count, in the order in which they do."""
+    return [*rule.test_seeds, *rule.further_seeds]
 
 
 def experiment_cells(experiment: Experiment) -> list[Cell]:
@@ -69,12 +78,14 @@ def _parsed(spec: dict[str, object]) -> Spec | None:
         return None
 
 
-def experiment_pool(experiment: Experiment, reader: AnyUser, metrics: list[str]) -> Pool:
-    """The experiment's cells at its own seeds; runs of others with the same hash count too."""
+def experiment_pool(experiment: Experiment, reader: AnyUser, metrics: list[str], rule: Rule | None = None) -> Pool:
+    """The experiment's cells at its own seeds, in the order in which it got them; runs of others with the same hash
+    count too. The pool holds these series, and those of the rule."""
     own = set(experiment.runs.values_list("pk", flat=True))
     visible = Run.objects.visible_to(reader)
     cells = _whole(experiment, experiment_cells(experiment), visible, own)
-    return gather(cells, experiment.seeds, metrics, visible, prefer=own)
+    wanted = [*metrics, *(rule.metrics if rule else ())]
+    return gather(cells, experiment.seeds, wanted, visible, prefer=own, crossings=rule.crossings if rule else ())
 
 
 def _whole(experiment: Experiment, own: list[Cell], visible: RunQuerySet, runs: set[int]) -> list[Cell]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .judge import Finding, Verdict
+from .judge import LOOKS, Finding, Verdict, question
 from .report import Variant
 from .rules import UNTESTED, Result
 
@@ -29,6 +29,13 @@ def p_value(value: float | None) -> str:
     if value is None:
         return "–"
     return "< 0.0001" if value < 0.0001 else f"{value:.2g}"
+
+
+def p_of(one: Finding) -> str:
+    """Holm's p with the hypothesis that it belongs to."""
+    told = hypothesis(one)
+    tested = one.corrected and one.found and one.found.std is not None
+    return f"{p_value(one.corrected.adjusted)} of: {told}" if tested and one.corrected else told
 
 
 def estimate(one: Finding) -> float | None:
@@ -70,11 +77,34 @@ def open_because(one: Finding) -> str:
         return one.problem
     have = one.found.n if one.found else 0
     if have < one.seeds:
-        lies = f", so far {one.side} the margin" if one.side else ""
-        return f"{have} of {one.seeds} seeds{lies}"
+        return f"{have} of {one.seeds} seeds"
     if one.more_seeds is None:
-        return "the effect is as large as the margin: no number of seeds up to 200 would decide"
-    return f"{one.more_seeds} more seed{'s' if one.more_seeds > 1 else ''} would decide"
+        return f"open after {LOOKS} looks, the last at {have} seeds"
+    return f"{one.more_seeds} more seeds would decide with probability {percent(one.chance)}"
+
+
+def percent(value: float | None) -> str:
+    """A probability in steps of five percent; more would promise more than is known."""
+    if value is None:
+        return "unknown"
+    return "< 5 %" if value < 0.05 else "> 95 %" if value > 0.95 else f"{5 * round(value * 20)} %"
+
+
+def hypothesis(one: Finding) -> str:
+    """What its p speaks against: the hypothesis that it refutes where it is small."""
+    margin = f"{one.claim.margin:g}"
+    if one.claim.kind in UNTESTED:
+        return "no test: it has to hold at every seed"
+    if one.found is None or one.found.std is None:
+        return "one seed: no test" if one.found else "no test yet"
+    name = estimate_name(one)
+    match question(one.claim).side(one.found):
+        case "within":
+            return f"{name} is at least {margin} in size"
+        case "below":
+            bound = f"−{margin}" if question(one.claim).two_sided else margin
+            return f"{name} ≥ {bound}"
+    return f"{name} ≤ {margin}"
 
 
 def seeds(verdict: Verdict) -> str:

@@ -66,9 +66,13 @@ def test_every_comparison_means_one_variant_of_its_preset(name: str) -> None:
     assert counts == dict.fromkeys(counts, 1)
 
 
-def test_a_preset_that_ends_in_a_verdict_brings_as_many_seeds_as_it_takes() -> None:
-    short = {name for name, rule in rules().items() if name in presets() and len(presets()[name].seeds) < rule.seeds}
-    assert short <= {"sam3-lite"}
+@pytest.mark.parametrize("name", NINE)
+def test_a_preset_trains_the_seeds_that_its_rule_fixed_and_none_of_its_pilot(name: str) -> None:
+    rule = rules()[name]
+    assert presets()[name].seeds == rule.test_seeds
+    assert rule.pilot_seeds
+    assert not {*rule.pilot_seeds} & {*rule.test_seeds, *rule.further_seeds}
+    assert len(rule.further_seeds) == len(rule.test_seeds)
 
 
 def test_a_difference_needs_something_to_differ_from() -> None:
@@ -81,7 +85,7 @@ def test_a_difference_needs_something_to_differ_from() -> None:
         with pytest.raises(ValidationError, match=message):
             SubClaim.model_validate({**part, "kind": kind, **against})
     both = [{**part, "kind": "threshold"}] * 2
-    rule = {"preset": "x", "seeds": 3, "why": [], "shows_not": {"en": "a", "zh": "a"}, "claims": both}
+    rule = {"preset": "x", "test_seeds": [8, 9], "why": [], "shows_not": {"en": "a", "zh": "a"}, "claims": both}
     with pytest.raises(ValidationError, match="two comparisons"):
         Rule.model_validate(rule)
     with pytest.raises(ValidationError, match="no comparisons"):

@@ -38,7 +38,7 @@ def seeds(user: Any, experiment: Experiment, *wanted: Any) -> Any:
 def test_the_report_holds_variants_by_seeds_with_means_and_intervals(user: Any, project: Project) -> None:
     experiment = finished(accuracies, project, **ONE_HEAD)
     found = get(client_of(user), f"/experiments/{experiment.pk}/report/")
-    assert (found["metric"], found["seeds"]) == ("test/accuracy", list(range(8)))
+    assert (found["metric"], found["seeds"]) == ("test/accuracy", list(range(8, 16)))
     assert [row["label"] for row in found["variants"]][:2] == ["full, heads 1", "no_q, heads 1"]
     full = found["variants"][0]
     values = np.array([one["value"] for one in full["seeds"]])
@@ -56,6 +56,8 @@ def test_its_tests_are_paired_and_corrected(user: Any, project: Project) -> None
     test = found["tests"][0]
     assert (test["variant"], test["reference"], test["n"]) == ("no_q, heads 1", "full, heads 1", 8)
     assert test["p"] == pytest.approx(stats.ttest_rel(no_q, full).pvalue, rel=1e-6)
+    assert test["difference"] == pytest.approx(np.mean(full) - np.mean(no_q))  # the sign of the verdict's w-q
+    assert next(one for one in found["verdict"]["comparisons"] if one["id"] == "w-q")["estimate"] == test["difference"]
     assert len(found["tests"]) == 5
     assert all(one["p"] <= one["p_adjusted"] <= 1 for one in found["tests"])
     assert {one["variant"].split(",")[0]: one["conclusion"] for one in found["tests"]}["const_q"] == "smaller"

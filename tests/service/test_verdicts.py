@@ -11,7 +11,7 @@ from experiments.models import Run
 from experiments.states import Reason
 from experiments.verdicts.cells import preset_cells
 from experiments.verdicts.judge import Finding, Values, judge
-from experiments.verdicts.rules import Result, Rule
+from experiments.verdicts.rules import Result, Rule, Term
 from experiments.verdicts.verdict import Judged, experiment_pool, preset_verdict
 from experiments.verdicts.wording import estimate, needs
 
@@ -76,21 +76,21 @@ def test_an_altered_series_alters_the_verdict(reader: Any) -> None:
 
 
 def test_three_seeds_conclude_nothing_and_say_how_many_are_wanting(reader: Any) -> None:
-    finished(accuracies, seeds=[0, 1, 2], **ONE_HEAD)
+    finished(accuracies, seeds=[8, 9, 10], **ONE_HEAD)
     asking = findings(reader)["asking"]
     assert (asking.result, asking.more_seeds) == (Result.INCONCLUSIVE, 5)
     assert asking.low is not None
-    assert asking.value.missing == [3, 4, 5, 6, 7]
+    assert asking.value.missing == [11, 12, 13, 14, 15]
     assert judged(reader).verdict.result == Result.INCONCLUSIVE
     assert judged(reader).verdict.why is None
 
 
 def test_what_a_preset_does_not_train_is_named(reader: Any) -> None:
-    finished(accuracies, seeds=[0], preset="learn-qkv", matrix={"model.attention": [{"frozen": []}]})
+    finished(accuracies, seeds=[8], preset="learn-qkv", matrix={"model.attention": [{"frozen": []}]})
     found = judged(reader, "learn-qkv").verdict.findings
     frozen = next(one for one in found if one.claim.id == "learned")
     assert frozen.against is not None
-    assert frozen.against.missing == list(range(8))
+    assert frozen.against.missing == list(range(8, 16))
     assert frozen.result == Result.INCONCLUSIVE
 
 
@@ -99,7 +99,7 @@ def test_runs_with_equal_hashes_are_shared_between_presets(reader: Any) -> None:
     finished(accuracies, **ONE_HEAD)
     pool = judged(reader, "learn-qkv").pool
     full = pool.term(judged(reader, "learn-qkv").verdict.rule.claims[0].value)
-    assert set(full.values) == set(range(8))
+    assert set(full.values) == set(range(8, 16))
 
 
 def test_an_experiment_that_trained_the_rest_of_a_preset_has_the_verdict_of_the_whole(reader: Any) -> None:
@@ -148,10 +148,10 @@ def test_only_runs_that_succeeded_count(reader: Any) -> None:
 def test_a_verdict_asks_the_database_no_more_often_for_more_runs(
     reader: Any, django_assert_max_num_queries: Any
 ) -> None:
-    finished(accuracies, seeds=[0], **ONE_HEAD)
+    finished(accuracies, seeds=[8], **ONE_HEAD)
     with django_assert_max_num_queries(5):
         judged(reader)
-    finished(accuracies, seeds=[1, 2], **ONE_HEAD)
+    finished(accuracies, seeds=[9, 10], **ONE_HEAD)
     with django_assert_max_num_queries(5):
         judged(reader)
 
@@ -180,8 +180,8 @@ def test_a_bound_and_a_floor_hold_at_every_seed_or_not_at_all(
 ) -> None:
     words = {"en": "a", "zh": "a"}
     claim = {"id": "a", "claim": words, "kind": kind, "value": {"metric": "test/x"}, "margin": 0.0}
-    rule = Rule.model_validate({"preset": "p", "seeds": 2, "claims": [claim], "why": [], "shows_not": words})
-    (one,) = judge(rule, {"a": [Values(dict(enumerate(values)))]}).findings
+    rule = Rule.model_validate({"preset": "p", "test_seeds": [0, 1], "claims": [claim], "why": [], "shows_not": words})
+    (one,) = judge(rule, {"a": [Values(dict(enumerate(values)))]}, [0, 1]).findings
     assert (one.result, estimate(one), one.corrected) == (result, worst, None)
     assert needs(one) == ("≤ 0 at every seed" if kind == "bound" else "> 0 at every seed")
 
@@ -219,5 +219,5 @@ def test_a_variant_of_ones_own_stands_beside_ours_and_two_sources_of_it_do_not(r
         digest = ("e" if run.seed == 0 else "c") * 64 if own else ""  # the source was edited after the first seed
         finish(run, {"test/accuracy": 1.0}, worker, {**INFO, "data_digest": digest})
     pool = experiment_pool(experiment, reader, ["test/accuracy"])
-    assert [sorted(pool.values_of(at, ["test/accuracy"]).values) for at in range(2)] == [[0, 1, 2], [1, 2]]
+    assert [sorted(pool.values_of(at, Term(metric="test/accuracy")).values) for at in range(2)] == [[0, 1, 2], [1, 2]]
     assert [(left.runs, set(left.differs)) for left in pool.choice.left_out] == [(1, {"data_digest"})]
