@@ -15,7 +15,7 @@ from experiments.states import State
 
 from .api_client import API, client_of, get, needs_database, pointers, problem
 from .factories import make_experiment, make_project, make_user, make_worker
-from .verdict_runs import INFO, ONE_HEAD, accuracies, finish, finished, submit
+from .verdict_runs import BOTH_HEADS, INFO, ONE_HEAD, accuracies, finish, finished, submit
 
 pytestmark = needs_database
 
@@ -73,12 +73,12 @@ def test_another_series_can_be_asked_for(user: Any, project: Project) -> None:
 
 
 def test_the_report_of_a_preset_brings_its_verdict(user: Any, project: Project) -> None:
-    experiment = finished(accuracies, project, **ONE_HEAD)
+    experiment = finished(accuracies, project, **BOTH_HEADS)
     verdict = get(client_of(user), f"/experiments/{experiment.pk}/report/")["verdict"]
     assert verdict["verdict"] == "mixed"
     by_id = {one["id"]: one for one in verdict["comparisons"]}
     assert by_id["asking"]["result"] == "supported"
-    assert by_id["asking-4"]["value"]["problem"].startswith("no variant here has task = pointer, model.heads = 4")
+    assert by_id["asking-scenes"]["value"]["problem"].startswith("no variant here has task = segment")
     assert by_id["w-q"]["low"] < by_id["w-q"]["estimate"] < by_id["w-q"]["high"] < 0.02
 
 
@@ -89,7 +89,7 @@ def test_an_experiment_of_ones_own_has_a_report_without_a_verdict(user: Any, pro
 
 
 def test_a_presets_verdict_is_computed_from_what_the_caller_may_see(user: Any, project: Project) -> None:
-    finished(accuracies, project, **ONE_HEAD)
+    finished(accuracies, project, **BOTH_HEADS)
     assert get(client_of(user), "/presets/why-q/verdict/")["verdict"] == "mixed"
     theirs = get(client_of(make_user()), "/presets/why-q/verdict/")
     assert theirs["verdict"] == "inconclusive"
@@ -123,6 +123,26 @@ def test_added_seeds_make_one_run_of_every_variant(user: Any, project: Project) 
     assert (event.kind, event.who) == ("submitted", user.get_username())
     assert "seed" in event.message
     assert Param.objects.get(run=new[0], key="seed").text == "7"
+
+
+def test_each_time_that_seeds_are_added_the_tests_are_held_against_less(user: Any, project: Project) -> None:
+    experiment = finished(accuracies, project, seeds=[8, 9], **ONE_HEAD)
+    path = f"/experiments/{experiment.pk}/report/"
+    assert get(client_of(user), path)["looks"] == 1
+    seeds(user, experiment, 10)
+    seeds(user, experiment, 11, 12)
+    found = get(client_of(user), path)
+    assert found["looks"] == 3
+    shares = [0.0016 / left for left in range(1, 6)]
+    assert all(any(one["alpha"] == pytest.approx(share) for share in shares) for one in found["tests"])
+
+
+def test_one_seed_is_no_test(user: Any, project: Project) -> None:
+    experiment = finished(accuracies, project, seeds=[8], **ONE_HEAD)
+    tests = get(client_of(user), f"/experiments/{experiment.pk}/report/")["tests"]
+    assert {(one["p"], one["p_adjusted"], one["conclusion"], one["more_seeds"]) for one in tests} == {
+        (None, None, "untested", 1)
+    }
 
 
 def test_added_seeds_have_the_hashes_that_a_submission_gives_them(user: Any, project: Project) -> None:

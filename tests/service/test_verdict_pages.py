@@ -20,7 +20,7 @@ from experiments.verdicts.today import torch_here
 from experiments.verdicts.verdict import all_verdicts
 
 from .factories import claim, make_project, make_user, make_worker
-from .verdict_runs import INFO, ONE_HEAD, accuracies, finish, finished
+from .verdict_runs import BOTH_HEADS, INFO, ONE_HEAD, accuracies, finish, finished
 
 pytestmark = [pytest.mark.django_db, pytest.mark.db]
 
@@ -55,7 +55,7 @@ def test_a_campaign_takes_up_what_is_wanting(reader: Any) -> None:
 
 
 def test_the_page_tells_what_was_measured(reader: Any, tmp_path: Path) -> None:
-    finished(accuracies, **ONE_HEAD)
+    finished(accuracies, **BOTH_HEADS)
     text = write(tmp_path, reader, quick=False).read_text("utf-8")
     assert "| [`why-q`](#why-q) | **mixed** | 8 of 8 |" in text
     assert "On scenes the model is that of [`sam3-lite`](#sam3-lite)" in text
@@ -84,7 +84,7 @@ def browser(user: Any) -> Client:
 
 
 def test_the_experiment_page_shows_verdict_comparisons_and_variants(reader: Any) -> None:
-    experiment = finished(accuracies, **ONE_HEAD)
+    experiment = finished(accuracies, **BOTH_HEADS)
     page = browser(reader).get(f"/experiments/{experiment.pk}/")
     assertContains(page, "verdict-mixed")
     assertContains(page, "only the product")
@@ -132,7 +132,7 @@ def test_viewers_add_no_seeds() -> None:
 
 def test_a_presets_card_shows_its_verdict(reader: Any, django_assert_max_num_queries: Any) -> None:
     assertNotContains(browser(reader).get("/"), "verdict-chip")
-    finished(accuracies, **ONE_HEAD)
+    finished(accuracies, **BOTH_HEADS)
     page = browser(reader).get("/")
     assertContains(page, "verdict-chip verdict-mixed")
     assertContains(page, "from 8 of 8 seeds")

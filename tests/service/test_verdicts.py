@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from experiments import lifecycle, store
@@ -16,7 +17,7 @@ from experiments.verdicts.verdict import Judged, experiment_pool, preset_verdict
 from experiments.verdicts.wording import estimate, needs
 
 from .factories import claim, make_project, make_user, make_worker
-from .verdict_runs import INFO, ONE_HEAD, accuracies, finals, finish, finished, submit
+from .verdict_runs import BOTH_HEADS, INFO, ONE_HEAD, accuracies, finals, finish, finished, submit
 
 pytestmark = [pytest.mark.django_db, pytest.mark.db]
 
@@ -57,7 +58,7 @@ def test_eight_seeds_decide_each_comparison_by_where_its_interval_lies(reader: A
 
 
 def test_comparisons_that_differ_make_a_mixed_verdict_with_its_sentence(reader: Any) -> None:
-    finished(accuracies, **ONE_HEAD)
+    finished(accuracies, **BOTH_HEADS)
     verdict = judged(reader).verdict
     assert verdict.result == Result.MIXED
     assert verdict.why is not None
@@ -83,6 +84,92 @@ def test_three_seeds_conclude_nothing_and_say_how_many_are_wanting(reader: Any) 
     assert asking.value.missing == [11, 12, 13, 14, 15]
     assert judged(reader).verdict.result == Result.INCONCLUSIVE
     assert judged(reader).verdict.why is None
+
+
+def test_the_seeds_of_the_pilot_never_count(reader: Any) -> None:
+    experiment = finished(accuracies, seeds=[0, 1, *range(8, 14)], **ONE_HEAD)
+    asking = findings(reader)["asking"]
+    assert (asking.result, sorted(asking.value.values)) == (Result.INCONCLUSIVE, list(range(8, 14)))
+    rule = judged(reader).verdict.rule
+    pool = experiment_pool(experiment, reader, [], rule)
+    own = {one.claim.id: one for one in judge(rule, pool.of(rule), experiment.seeds).findings}["asking"]
+    assert (own.result, sorted(own.value.values)) == (Result.INCONCLUSIVE, list(range(8, 14)))
+
+
+def decided(ours: list[float], margin: float = 0.2) -> Finding:
+    """One difference over these seeds, of a rule whose looks take five."""
+    words = {"en": "a", "zh": "a"}
+    terms = {"value": {"metric": "a"}, "against": {"metric": "b"}}
+    claim = {"id": "a", "claim": words, "kind": "difference", "margin": margin, **terms}
+    seeds = {"test_seeds": list(range(5))}
+    rule = Rule.model_validate({"preset": "p", "claims": [claim], "why": [], "shows_not": words, **seeds})
+    theirs = Values(dict.fromkeys(range(len(ours)), 0.0))
+    (found,) = judge(rule, {"a": [Values(dict(enumerate(ours))), theirs]}, range(10)).findings
+    return found
+
+
+def test_what_the_first_look_decides_stands_whatever_further_seeds_say() -> None:
+    clear = [0.31, 0.3, 0.32, 0.29, 0.3]
+    for more in ([], [-5.0, 5.0], [-5.0, 5.0, -4.0, 3.0, 0.0]):
+        found = decided([*clear, *more])
+        assert (found.result, found.look, found.more_seeds) == (Result.SUPPORTED, 1, None)
+        assert found.found is not None
+        assert found.found.n == 5
+
+
+def test_the_second_look_waits_for_all_its_seeds_and_is_the_last() -> None:
+    open_yet = [0.15, 0.5, 0.3, 0.6, 0.25]
+    first = decided(open_yet)
+    assert (first.result, first.look, first.more_seeds) == (Result.INCONCLUSIVE, 1, 5)
+    assert first.chance is not None
+    assert 0.05 < first.chance < 0.6
+    early = decided([*open_yet, 0.9, 0.9, 0.9, 0.9])  # with these nine 5 % would be reached
+    assert (early.result, early.look, early.chance) == (Result.INCONCLUSIVE, 1, first.chance)
+    both = decided([*open_yet, 0.9, 0.9, 0.9, 0.9, 0.9])
+    assert (both.look, both.more_seeds, both.chance) == (2, None, None)
+    assert both.corrected is not None
+    assert both.corrected.alpha == pytest.approx(0.008)
+    assert decided([0.31, 0.09, 0.32, 0.29, 0.3, 0.31, 0.3, 0.32, 0.29, 0.3]).look == 2
+
+
+def losses(run: Run, falls_at: int) -> store.Incoming:
+    values = np.where(np.arange(run.steps) < falls_at, 0.9, 0.3).astype(np.float32)
+    return store.Incoming("train", ["loss/total"], np.arange(run.steps), np.ones(run.steps), values[:, None])
+
+
+def test_steps_to_a_loss_are_read_off_the_whole_series_and_a_run_that_never_gets_there_is_named(reader: Any) -> None:
+    body = {"preset": "why-q", "matrix": {"model.attention.variant": ["full", "no_q"], "model.heads": [4]}}
+    experiment = submit(seeds=list(range(8, 16)), **body)
+    worker = make_worker()
+    for run in experiment.runs.order_by("pk"):
+        late = 15 if run.params["model.attention.variant"] == "no_q" else 0
+        never = run.params["model.attention.variant"] == "no_q" and run.seed == 15
+        taken = claim(run, worker)
+        lifecycle.commit(taken.held, 0, run.steps, [losses(run, 10**6 if never else 90 + run.seed % 3 + late)])
+        lifecycle.succeed(taken.held)
+        Run.objects.filter(pk=run.pk).update(**INFO)
+    steps = findings(reader)["w-q-4-steps"]
+    assert steps.value.values == {seed: 105.0 + seed % 3 for seed in range(8, 15)}
+    assert steps.against is not None
+    assert steps.against.values[15] == 90.0
+    assert steps.result == Result.INCONCLUSIVE
+    assert "never came below 0.5 in loss/total" in steps.problem
+
+
+def test_a_difference_of_differences_takes_the_inputs_own_gain_off(reader: Any) -> None:
+    """Q gains .3 by training, of which X gains .29 by itself."""
+    trained = {"test/probe/q": 0.8, "test/probe/x": 0.79, "test/untrained/probe/q": 0.5, "test/untrained/probe/x": 0.5}
+
+    def probed(run: Run) -> dict[str, float]:
+        wobble = 0.001 * np.sin(run.seed)
+        facts = ("edge", "colour", "class", "position")
+        return {f"{name}/{fact}": value + wobble for name, value in trained.items() for fact in facts}
+
+    finished(probed, preset="what-qkv-learn", matrix={"model.attention.variant": ["full"]})
+    found = {one.claim.id: one for one in judged(reader, "what-qkv-learn").verdict.findings}["q-specialises"]
+    assert found.found is not None
+    assert found.found.mean == pytest.approx(0.01, abs=1e-6)
+    assert found.result == Result.NOT_SUPPORTED
 
 
 def test_what_a_preset_does_not_train_is_named(reader: Any) -> None:

@@ -55,6 +55,10 @@ def accuracies(run: Run) -> dict[str, float]:
     return {"test/accuracy": ACCURACY[variant] + wobble, "test/mode_guess": 0.21 + wobble / 2}
 
 
+BOTH_HEADS = {
+    "preset": "why-q",
+    "matrix": {"model.attention.variant": list(ACCURACY), "model.heads": [1, 4]},
+}
 ONE_HEAD = {
     "preset": "why-q",
     "matrix": {"model.attention.variant": list(ACCURACY), "model.heads": [1]},
