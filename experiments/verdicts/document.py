@@ -128,7 +128,7 @@ def _preset(name: str, judged: Judged, pictures: Path) -> Iterator[str]:
         yield "\nWhere the model differs from the notes' sketch and from SAM 3:\n"
         yield "\n".join(f"- {one.en}" for one in verdict.rule.differs)
     if other := verdict.rule.differs_as:
-        yield f"\nOn scenes the model is that of [`{other}`](#{other}): what is said there of differences holds here, too."
+        yield f"\nOn scenes the model is that of [`{other}`](#{other}); the differences named there hold here, too."
 
 
 def _measured(name: str, judged: Judged, pictures: Path) -> Iterator[str]:
