@@ -11,7 +11,14 @@ from numpy.typing import NDArray
 from experiments import store
 
 STATIONS = ("pred", "queries", "out", "mix", "weights", "logits", "Q", "W_q")  # from the loss's side on
-FINALS = {"fp32": "test/chain_error/fp32", "fp64": "test/chain_error/fp64"}
+FINALS = {
+    "fp32": "test/chain_error/fp32",
+    "fp32_of_bound": "test/chain_error/fp32_of_bound",
+    "fp64": "test/chain_error/fp64_probes",
+    "from_loss_fp64": "test/chain_error/from_loss_fp64",
+    "fp64_last": "test/chain_error/fp64",  # of runs that were recorded before every probe counted
+}
+OLD = "fp64_last"
 
 
 @dataclass(frozen=True)
@@ -25,12 +32,13 @@ class Ladder:
 
 
 def flow(run_id: int, columns: int) -> tuple[NDArray[np.int64], list[Ladder], dict[str, float | None]]:
-    """Steps [columns], a ladder for each site, and the last errors by precision; a column holds its last value."""
+    """Steps [columns], a ladder for each site, and the largest errors by kind; a column holds its last value."""
     grid = store.grid(run_id, ["flow/*/*", "chain_error/*"], columns=columns, reduce="last")
     rows = {name: np.ascontiguousarray(row) for name, row in zip(grid.names, grid.values, strict=True)}
     sites = list(dict.fromkeys(name.split("/")[1] for name in rows if name.startswith("flow/")))
     last = store.last_values([run_id], FINALS.values()).get(run_id, {})
-    return grid.steps, [_ladder(site, rows) for site in sites], {key: last.get(name) for key, name in FINALS.items()}
+    errors = {key: last.get(name) for key, name in FINALS.items() if key != OLD or name in last}
+    return grid.steps, [_ladder(site, rows) for site in sites], errors
 
 
 def _ladder(site: str, rows: dict[str, Any]) -> Ladder:

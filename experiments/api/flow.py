@@ -27,7 +27,7 @@ class LadderRow(BaseModel):
 
 
 class FlowAnswer(BaseModel):
-    """`steps` are each column's first; `errors` the last check by precision, `missing` says why there is nothing."""
+    """`steps` are each column's first; `errors` the run's largest by kind, `missing` says why there is nothing."""
 
     run: int
     steps: list[int]

@@ -23,6 +23,8 @@ from workers.protocol import Checkpoint
 FILE = Path(__file__).with_name("curves.json")
 SERIES = ("loss/total", "grad_norm/total")
 GROUPS = ("eval", "probe", "test")  # of each, the last row's mean absolute value
+# Ratios and errors of the gradient chain came after the curves and are what rounding leaves, not what was trained.
+ROUNDING = ("/of_bound", "/fp64", "/fp32_of_bound", "/from_loss_fp64")
 Curves = dict[str, list[float]]
 
 WAYS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -72,7 +74,8 @@ def _norms(sink: Collected) -> list[float]:
 
 
 def _last(sink: Collected, group: str) -> float:
-    lasts = np.array([values[-1] for _, values in sink.series(group).values()], np.float64)
+    lasting = {name: values for name, (_, values) in sink.series(group).items() if not name.endswith(ROUNDING)}
+    lasts = np.array([values[-1] for values in lasting.values()], np.float64)
     return _rounded(np.abs(lasts[np.isfinite(lasts)]).mean())
 
 

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from experiments.spec import Attention as AttentionSpec
 from experiments.spec import FieldError, SpecError
+from workers.trainer.by_hand import product
 
 MATRICES = ("W_q", "W_k", "W_v", "W_o")
 
@@ -141,7 +142,7 @@ class Attention(nn.Module):
     def gradient_of_W_q(self, x_BTM: Tensor, y_BSM: Tensor, d_q_BHTD: Tensor, d_k_BHSD: Tensor) -> Tensor:
         """∂loss/∂W_q from the gradients at Q and K as they are compared: Xᵀ·dQ, summed over the batch."""
         d_asked = self.merge(self._before_norm(self.queries(x_BTM), d_q_BHTD))
-        return x_BTM.flatten(0, -2).T @ d_asked.flatten(0, -2)
+        return product(x_BTM.flatten(0, -2).T, d_asked.flatten(0, -2))
 
     def _before_norm(self, x_BTN: Tensor, d_BHTD: Tensor) -> Tensor:
         """A gradient behind QK-norm brought before it: for y = x/r, dx = (dy − y·mean(y∘dy))/r."""

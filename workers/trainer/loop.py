@@ -18,7 +18,7 @@ from workers.trainer import histograms, maps
 from workers.trainer.accumulate import accumulated
 from workers.trainer.adapt import attention_notices
 from workers.trainer.average import Average
-from workers.trainer.chain import ERRORS, Worst
+from workers.trainer.chain_worst import Worst
 from workers.trainer.checkpoint import Keeper, facts_of, load_checkpoint, save_checkpoint
 from workers.trainer.data.digest import digest_of, reading
 from workers.trainer.device import device_name, pinned_device
@@ -127,7 +127,7 @@ class Session:
     @property
     def finals(self) -> list[str]:
         """What the last step is scored by."""
-        return [*self.task.finals, *(ERRORS if self.worst else ())] if self.spec.record.finals else []
+        return [*self.task.finals, *(self.worst.names if self.worst else ())] if self.spec.record.finals else []
 
     def resume(self, checkpoint: Path | None, fork: Fork | None = None) -> int:
         if checkpoint is None:

@@ -53,7 +53,8 @@ def segment_losses(
     last = pairs.last(layers)
     chosen = boxes[pairs.layers, pairs.rows, pairs.queries], batch.boxes[pairs.rows, pairs.targets]
     box_l1, box_giou = box_losses(*chosen, whole.pairs * layers if whole else None)
-    masks = found.masks(last.rows, last.queries), batch.masks[last.rows, last.targets].float()
+    logits = found.masks(last.rows, last.queries)
+    masks = logits, _truth(batch.masks[last.rows, last.targets], logits)
     count = whole.pairs if whole else None
     shape = (squared_error(*masks, count),) if spec.mask_form == "l2" else mask_losses(*masks, count)
     score = score_loss(scores, pairs, batch.present, whole.asked * layers if whole else None)
@@ -97,7 +98,13 @@ def squared_error(logits: Tensor, wanted: Tensor, whole: int | None = None) -> T
 
 def presence_loss(logits: Tensor, present: Tensor, whole: int | None = None) -> Tensor:
     """Is anything in the image what the prompt names? Every layer answers."""
-    wanted = present.float().expand_as(logits)
+    wanted = _truth(present, logits).expand_as(logits)
     if whole is None:
         return F.binary_cross_entropy_with_logits(logits, wanted)
     return F.binary_cross_entropy_with_logits(logits, wanted, reduction="sum") / whole
+
+
+def _truth(said: Tensor, logits: Tensor) -> Tensor:
+    """0 and 1 in single precision, in double for logits in double: PyTorch gives the cross-entropy the precision of
+    its target, not that of its logits."""
+    return said.to(torch.promote_types(torch.float32, logits.dtype))

@@ -10,7 +10,7 @@ from torch import Tensor
 from workers.trainer.adapt import attached
 from workers.trainer.adapt.watch import watched
 from workers.trainer.attention import Tap, attention_weights
-from workers.trainer.chain import chain, chain_names, is_chained
+from workers.trainer.chain import chain_names, followed, is_chained
 from workers.trainer.evaluating import evaluating
 from workers.trainer.instruments import series_of, values_of
 from workers.trainer.sites import sites
@@ -23,15 +23,15 @@ _NOTHING = torch.tensor(math.nan)
 def probe_names(task: Task, per_head: bool = False) -> list[str]:
     own = [series for name, site in sites(task.model).items() for series in series_of(name, site, per_head)]
     foreign = [f"attn/{measure}/{site}" for site in attached(task.model) for measure in ("entropy", "logit_max")]
-    return [*own, *foreign, *task.measures, *(chain_names(task.model) if is_chained(task) else ())]
+    return [*own, *foreign, *task.measures, *(chain_names(task) if is_chained(task) else ())]
 
 
 def probe(task: Task, per_head: bool = False) -> dict[str, float]:
-    """The probe series of this moment. Costs one forward pass of the probe batch and its maps, and one forward and
-    backward pass of the chain's batch, in evaluation mode; leaves gradients, modes and random state as they are, and
-    copies once to the host."""
+    """The probe series of this moment. Costs one forward pass of the probe batch and its maps, and a forward and
+    backward pass of the chain's batch in two precisions, in evaluation mode; leaves gradients, modes and random state
+    as they are, and copies once to the host."""
     with evaluating(task.model):
-        values = {**_seen(task, per_head), **(chain(task, task.model) if is_chained(task) else {})}
+        values = {**_seen(task, per_head), **(followed(task) if is_chained(task) else {})}
     device = next(task.model.parameters()).device
     numbers = torch.stack([value.detach().to(device, torch.float32) for value in values.values()]).tolist()
     return dict(zip(values, numbers, strict=True))

@@ -12,6 +12,7 @@ from workers.trainer import segment_chain, segment_probe
 from workers.trainer.attention import Tap
 from workers.trainer.average_precision import AP_METRICS, AveragePrecision
 from workers.trainer.data.order import batch_indices
+from workers.trainer.data.samples import Batch
 from workers.trainer.data.words import LENGTH
 from workers.trainer.losses import parts, segment_losses
 from workers.trainer.measures import METRICS, Tally
@@ -92,9 +93,15 @@ class SegmentTask:
 
     def passed(self, model: nn.Module) -> tuple[Tensor, Tensor]:
         """See chain.Chained."""
-        return segment_chain.passed(
-            model, self.validation.batch(range(min(FOLLOWED, self.validation.size))).to(self.device), self.spec.loss
-        )
+        run = segment_chain.passed(model, self._followed(), self.spec.loss)
+        return run.terms["total"], run.pred
+
+    def from_loss(self, model: Segmenter) -> Tensor:
+        """See chain.Followed."""
+        return segment_chain.from_loss(model, self._followed(), self.spec.loss)
+
+    def _followed(self) -> Batch:
+        return self.validation.batch(range(min(FOLLOWED, self.validation.size))).to(self.device)
 
     @torch.no_grad()
     def probe(self, seen: Mapping[str, Tap]) -> dict[str, Tensor]:

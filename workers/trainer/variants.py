@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from experiments.spec import Attention as AttentionSpec
 from experiments.spec import Kind
 from workers.trainer.attention import Attention
+from workers.trainer.by_hand import product
 from workers.trainer.plugins import load
 
 
@@ -54,7 +55,7 @@ class TiedQK(Attention):
         """Two paths meet: Xᵀ·dQ + Yᵀ·dK."""
         d_told = self.merge(self._before_norm(self.keys(y_BSM), d_k_BHSD))
         asked = super().gradient_of_W_q(x_BTM, y_BSM, d_q_BHTD, d_k_BHSD)
-        return asked + y_BSM.flatten(0, -2).T @ d_told.flatten(0, -2)
+        return asked + product(y_BSM.flatten(0, -2).T, d_told.flatten(0, -2))
 
 
 class NoQK(Attention):

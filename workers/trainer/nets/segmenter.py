@@ -33,13 +33,13 @@ class Found:
     def masks(self, rows: Tensor, queries: Tensor) -> Tensor:
         """Mask logits [n, H, W] of n (image, query) pairs, at the image's full size."""
         coarse = torch.einsum("nc,nchw->nhw", self.mask_queries[rows, queries], self.pixels[rows])
-        widen = _doubling(coarse.shape[-1], coarse.device)
+        widen = doubling(coarse.shape[-1], coarse.device)
         return widen @ coarse @ widen.T
 
     def all_masks(self) -> Tensor:
         """Mask logits of every query: B, Q, H, W."""
         coarse = torch.einsum("bqc,bchw->bqhw", self.mask_queries, self.pixels)
-        widen = _doubling(coarse.shape[-1], coarse.device)
+        widen = doubling(coarse.shape[-1], coarse.device)
         return widen @ coarse @ widen.T
 
 
@@ -219,7 +219,7 @@ class Heads(nn.Module):
         return self.mix(torch.cat([F.gelu(F.pixel_shuffle(spread, self.upscale)), fine], 1))
 
 
-def _doubling(side: int, device: torch.device) -> Tensor:
+def doubling(side: int, device: torch.device) -> Tensor:
     """Bilinear interpolation to twice the side as a matrix [2·side, side]: its backward pass is deterministic
     on every device, which F.interpolate's is not."""
     places = ((torch.arange(2 * side, device=device) + 0.5) / 2 - 0.5).clamp(0, side - 1)
