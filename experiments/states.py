@@ -42,7 +42,7 @@ class Reason(StrEnum):
     POISONED = "poisoned"  # three crashes in a row with no new checkpoint
     ERROR = "error"  # the training code raised
     OUT_OF_MEMORY = "out_of_memory"
-    NAN = "nan"  # a non-finite loss where the spec says `on_nan: fail`
+    NAN = "nan"  # a non-finite loss, gradient norm or weight where the spec says `on_nan: fail`
     SPEC = "spec"  # this worker cannot run this spec
     STORAGE = "storage"  # a file could not be kept
     LIMIT = "limit"  # the run used up the time or the memory that its spec allows

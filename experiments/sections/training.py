@@ -61,7 +61,11 @@ class Train(Section):
     eval_every: int = Field(100, ge=1, le=10_000_000, description="steps between evaluations")
     checkpoint_every: int = Field(100, ge=1, le=10_000_000, description="steps between checkpoints")
     predictions: int = Field(8, ge=0, le=64, description="validation samples drawn at each evaluation")
-    on_nan: Literal["fail", "record"] = Field("fail", description="what a non-finite loss does to the run")
+    on_nan: Literal["fail", "record"] = Field(
+        "fail",
+        description="what a loss, gradient norm or weight that is NaN or infinite does to the run; with record it "
+        "goes on, and weights that are not finite are neither evaluated nor saved",
+    )
     precision: Literal["fp32", "bf16", "fp16"] = Field(
         "fp32", description="of the forward pass; bf16 and fp16 are autocast, fp16 with a loss scale"
     )

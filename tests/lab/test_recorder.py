@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +15,8 @@ from tests.lab.collected import Collected, tiny, train_collected
 from workers.protocol import Checkpoint, Flush, Started
 from workers.trainer.data import digits
 from workers.trainer.data.order import batch_indices
+from workers.trainer.finite import NonFinite
 from workers.trainer.nets.classifier import Classifier
-from workers.trainer.recorder import NonFiniteLoss
 from workers.trainer.sites import start_weights
 
 NAMES = ("W_q", "W_k", "W_v", "W_o")
@@ -140,7 +141,7 @@ def test_flushes_cover_the_run_without_gap_and_reach_each_checkpoint_first(tmp_p
     assert reached == 6
 
 
-def _explode(**train: object) -> dict[str, object]:
+def exploding(**train: object) -> dict[str, Any]:
     return {
         "optimizer": {"name": "sgd", "lr": 10.0, "clip_norm": None, "warmup_steps": 0},
         "model": {"attention": {"init_std": 1.0, "scale": "none"}},
@@ -149,9 +150,9 @@ def _explode(**train: object) -> dict[str, object]:
 
 
 def test_a_loss_that_breaks_ends_the_run_at_that_step_and_the_break_is_recorded(tmp_path: Path) -> None:
-    spec = tiny(**_explode())  # type: ignore[arg-type]
+    spec = tiny(**exploding())
     sink = Collected()
-    with pytest.raises(NonFiniteLoss) as caught:
+    with pytest.raises(NonFinite) as caught:
         _train_into(sink, spec, tmp_path)
     steps, values = sink.series()["loss/total"]
     assert steps[-1] == caught.value.step
@@ -161,7 +162,7 @@ def test_a_loss_that_breaks_ends_the_run_at_that_step_and_the_break_is_recorded(
 
 
 def test_a_run_may_go_on_recording_a_broken_loss(tmp_path: Path) -> None:
-    sink, outcome = train_collected(tiny(**_explode(on_nan="record")), tmp_path)  # type: ignore[arg-type]
+    sink, outcome = train_collected(tiny(**exploding(on_nan="record")), tmp_path)
     assert outcome.step == 60
     steps, values = sink.series()["loss/total"]
     assert steps.tolist() == list(range(60))

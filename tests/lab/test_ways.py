@@ -105,6 +105,30 @@ def test_the_average_follows_the_weights_and_shows_itself_only_inside() -> None:
     assert not Average(None, {"w": weight}).state()
 
 
+def test_a_step_that_fp16_leaves_out_is_no_update_of_the_average() -> None:
+    """Against the definition in plain numbers; a later attempt counts on from the steps that were taken."""
+    weight = nn.Parameter(torch.ones(2))
+    optimizer = torch.optim.SGD([weight], lr=0.1)
+    precision, average = Precision(Train(precision="fp16"), CPU, optimizer, []), Average(0.5, {"w": weight})
+    expected, taken = 1.0, 0
+    for step in range(14):
+        optimizer.zero_grad()
+        overflows = step in (2, 3, 9)
+        precision.backward((weight * (math.inf if overflows else 1.0)).sum())
+        precision.unscale()
+        average.update(precision.step())
+        if not overflows:
+            decay, taken = min(0.5, (1 + taken) / (10 + taken)), taken + 1
+            expected = decay * expected + (1 - decay) * (1 - 0.1 * taken)
+        if step == 6:
+            kept, average = average.state(), Average(0.5, {"w": weight})
+            average.restore(kept)
+    assert weight.tolist() == pytest.approx([1 - 0.1 * 11] * 2, abs=1e-6)
+    assert int(average.state()["updates"]) == taken == 11
+    with average.shown():
+        assert weight.tolist() == pytest.approx([expected] * 2, abs=1e-6)
+
+
 def test_evaluation_uses_the_average_and_training_does_not(tmp_path: Path) -> None:
     mean, _ = train_collected(tiny(train={"ema": 0.99}), tmp_path / "mean")
     plain, _ = train_collected(tiny(), tmp_path / "plain")

@@ -12,20 +12,36 @@ from torch import Tensor, nn
 class Average:
     """After each step, average ← d·average + (1 − d)·weight with d = min(decay, (1 + n) / (10 + n)) after n updates,
     so that the start is forgotten soon (Polyak & Juditsky 1992; the ramp is that of TensorFlow's
-    ExponentialMovingAverage). Without a decay there is no average, and `shown` shows the weights."""
+    ExponentialMovingAverage). Without a decay there is no average, and `shown` shows the weights. A step that fp16
+    leaves out is no update."""
 
     def __init__(self, decay: float | None, parameters: Mapping[str, nn.Parameter]) -> None:
         self.decay, self.updates = decay, 0
+        self._left_out: Tensor | None = None  # of these updates, on the device
         self.names, self.weights = list(parameters), list(parameters.values())
         self.averages = [] if decay is None else [weight.detach().clone() for weight in self.weights]
 
     @torch.no_grad()
-    def update(self) -> None:
+    def update(self, left_out: Tensor | None = None) -> None:
+        """`left_out` is 1 where the step was not taken, else 0; on the device, and nobody waits for it."""
         if self.decay is None:
             return
-        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        torch._foreach_lerp_(self.averages, [weight.detach() for weight in self.weights], 1 - decay)
+        weights = [weight.detach() for weight in self.weights]
+        if left_out is None:
+            decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+            torch._foreach_lerp_(self.averages, weights, 1 - decay)
+        else:
+            self._update_where_taken(weights, left_out)
         self.updates += 1
+
+    def _update_where_taken(self, weights: list[Tensor], left_out: Tensor) -> None:
+        self._left_out = torch.zeros_like(left_out) if self._left_out is None else self._left_out
+        taken = self.updates - self._left_out
+        share = (1 - ((1 + taken) / (10 + taken)).clamp(max=self.decay)) * (1 - left_out)
+        steps = torch._foreach_sub(weights, self.averages)
+        torch._foreach_mul_(steps, share.to(torch.float32))
+        torch._foreach_add_(self.averages, steps)
+        self._left_out = self._left_out + left_out
 
     @contextmanager
     def shown(self) -> Iterator[None]:
@@ -47,10 +63,11 @@ class Average:
         if self.decay is None:
             return {}
         weights = {f"weight/{name}": value for name, value in zip(self.names, self.averages, strict=True)}
-        return {**weights, "updates": torch.tensor(self.updates)}
+        left_out = 0 if self._left_out is None else int(self._left_out)
+        return {**weights, "updates": torch.tensor(self.updates - left_out)}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         if state:
-            self.updates = int(state["updates"].item())
+            self.updates, self._left_out = int(state["updates"].item()), None
             for name, average in zip(self.names, self.averages, strict=True):
                 average.copy_(state[f"weight/{name}"])

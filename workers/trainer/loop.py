@@ -13,7 +13,7 @@ from torch import Tensor
 
 from experiments.revision import REVISION
 from experiments.spec import Spec
-from workers.protocol import Artifact, Log, Notice, Started
+from workers.protocol import Log, Notice, Started
 from workers.trainer import histograms, maps
 from workers.trainer.accumulate import accumulated
 from workers.trainer.adapt import attention_notices
@@ -23,13 +23,14 @@ from workers.trainer.checkpoint import Keeper, facts_of, load_checkpoint, save_c
 from workers.trainer.data.digest import digest_of, reading
 from workers.trainer.device import device_name, pinned_device
 from workers.trainer.evaluating import evaluating
+from workers.trainer.finite import Finite, NonFinite
 from workers.trainer.forwards import Forwards
 from workers.trainer.gauges import Gauges, clip, total_norm
 from workers.trainer.inherit import inherit, start_notices
 from workers.trainer.optimizer import build_optimizer, learning_rate, set_learning_rate
 from workers.trainer.precision import Precision
 from workers.trainer.probe import probe, probe_names
-from workers.trainer.recorder import NonFiniteLoss, Recorder
+from workers.trainer.recorder import Recorder
 from workers.trainer.sites import describe, still, trained
 from workers.trainer.task import Task
 from workers.trainer.tasks import build_task
@@ -72,7 +73,7 @@ def train(
         began = time.perf_counter()
         lr = session.schedule(step)
         losses = session.backward(step)
-        norm = total_norm(session.gradients)
+        norm = session.norm()
         record = session.records(step)
         if record:
             session.gauges.before()
@@ -110,6 +111,7 @@ class Session:
         self.keepers: dict[str, Keeper] = {"precision": self.precision, "average": self.average}
         if self.worst:
             self.keepers["chain"] = self.worst
+        self.finite, self.told = Finite(model, self.device), False
         self.unreached = unreached(self.task, self.parameters)
         self.found += unreached_notices(list(self.unreached))
         # Gradients are kept and zeroed, so that every one has a norm at every step. Without a gradient an optimizer
@@ -169,7 +171,8 @@ class Session:
             "probe": probe_names(self.task, self.spec.record.per_head),
             "test": [f"test/{name}" for name in self.finals],
         }
-        self.recorder.open(start, [*losses, *SCALARS, *self.gauges.names], groups, self.device)
+        finite = ["loss/total"] if self.precision.leaves_out else ["loss/total", "grad_norm/total"]
+        self.recorder.open(start, [*losses, *SCALARS, *self.gauges.names], groups, self.device, finite)
         if silent := still(model):
             self.recorder.log(f"not trained, so their gradient norms are 0: {', '.join(silent)}")
 
@@ -197,10 +200,16 @@ class Session:
         self.precision.unscale()
         return sums
 
+    def norm(self) -> Tensor:
+        """Of all gradients together, before clipping. Infinite where fp16 is about to leave the step out."""
+        norm = total_norm(self.gradients)
+        if not self.precision.leaves_out:
+            self.finite.see(norm)
+        return norm
+
     def move(self) -> None:
         """The optimizer's step, and what follows the weights."""
-        self.precision.step()
-        self.average.update()
+        self.average.update(self.precision.step())
 
     def records(self, step: int) -> bool:
         return step % self.spec.record.every == 0 or self._last(step)
@@ -212,13 +221,18 @@ class Session:
         self.recorder.train(step, row)
 
     def look(self, step: int) -> None:
-        """Evaluate, draw and probe where they are due."""
-        if step % self.spec.record.probe_every == 0 or self._last(step):
+        """Evaluate, draw and probe where they are due and the weights are finite."""
+        probes = step % self.spec.record.probe_every == 0 or self._last(step)
+        evaluates = (step + 1) % self.spec.train.eval_every == 0 or self._last(step)
+        draws = maps.due(self.spec, step)
+        if not (probes or evaluates or draws) or self.broken(step):
+            return
+        if probes:
             self._probe(step)
-        if maps.due(self.spec, step):
+        if draws:
             for artifact in maps.kept(self.task, self.spec.task, step, self.scratch):
                 self.recorder.say(artifact)
-        if (step + 1) % self.spec.train.eval_every == 0 or self._last(step):
+        if evaluates:
             with evaluating(self.task.model), self.average.shown():
                 self._evaluate(step)
         if self._last(step) and self.finals:
@@ -232,13 +246,28 @@ class Session:
     def save(self, step: int, loss: Tensor) -> None:
         """Flush first: a checkpoint is never ahead of the history. A broken state is never saved."""
         self.recorder.flush()
-        if self.spec.train.on_nan == "fail" and not bool(loss.isfinite()):
-            raise NonFiniteLoss(step)
+        sound = {"loss/total": bool(loss.isfinite()), "grad_norm/total": self.finite.gradients()}
+        if self.spec.train.on_nan == "fail" and not all(sound.values()):
+            raise NonFinite(step, next(name for name, finite in sound.items() if not finite))
+        if self.broken(step):
+            return
         path = self.scratch / f"checkpoint-{step + 1:08d}.safetensors"
-        model, optimizer = self.task.model, self.optimizer
-        self.recorder.say(
-            save_checkpoint(path, step + 1, self.spec, model, optimizer, self.keepers, inputs=self.inputs)
-        )
+        kept = self.task.model, self.optimizer, self.keepers, self.inputs
+        self.recorder.say(save_checkpoint(path, step + 1, self.spec, *kept))
+
+    def broken(self, step: int) -> bool:
+        """Whether a weight is NaN or infinite after this step. Raises NonFinite where that ends the run. Waits for the
+        device, as what is called after it does."""
+        if not (what := self.finite.broken()):
+            return False
+        if self.spec.train.on_nan == "fail":
+            self.recorder.complete(step)
+            self.recorder.flush()
+            raise NonFinite(step, what)
+        if not self.told:
+            self.recorder.log(f"{what} is not finite after step {step}: no evaluation, probe or checkpoint any more")
+        self.told = True
+        return True
 
     def _probe(self, step: int) -> None:
         values = probe(self.task, self.spec.record.per_head)
@@ -259,19 +288,7 @@ class Session:
         self.recorder.add("eval", step, {f"eval/{name}": value for name, value in values.items()})
         self.recorder.log(f"step {step}: " + ", ".join(f"{name} {value:.4g}" for name, value in values.items()))
         for picture in self.task.draw(self.spec.train.predictions) if self.spec.train.predictions else ():
-            path = self.scratch / f"step-{step:08d}-{picture.name}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            picture.image.save(path)
-            self.recorder.say(
-                Artifact(
-                    kind="prediction",
-                    name=picture.name,
-                    path=str(path),
-                    media_type="image/png",
-                    step=step,
-                    meta={**picture.meta, "width": picture.image.width, "height": picture.image.height},
-                )
-            )
+            self.recorder.say(picture.write(step, self.scratch))
 
     def _last(self, step: int) -> bool:
         return step + 1 == self.spec.train.steps

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from workers.trainer.boxes import iou_and_giou
 
+DEAREST = 1e9  # of a pair whose cost is not finite: there is an assignment all the same
 SCORE_COST, L1_COST, GIOU_COST = 1.0, 5.0, 2.0
 
 
@@ -34,7 +35,7 @@ class Matches:
 def match(scores: Tensor, boxes: Tensor, targets: Tensor, valid: Tensor) -> Matches:
     """Cheapest one-to-one assignment. scores L, B, Q; boxes L, B, Q, 4; targets B, G, 4; valid B, G.
     Costs one copy to the host, since the assignment is solved there."""
-    costs = cost_matrix(scores, boxes, targets).cpu().numpy()
+    costs = np.nan_to_num(cost_matrix(scores, boxes, targets).cpu().numpy(), nan=DEAREST, posinf=DEAREST)
     counts = valid.sum(1).tolist()  # real targets come first
     found = [
         np.stack([np.full(len(queries), layer), np.full(len(queries), row), queries, hits])

@@ -15,8 +15,9 @@ from experiments.spec import SpecError, parse_spec
 from workers.protocol import Failure, Orders, Result, Stopped
 from workers.trainer.checkpoint import CheckpointError
 from workers.trainer.data.errors import DataError
+from workers.trainer.finite import NonFinite
 from workers.trainer.loop import Fork, Why, train
-from workers.trainer.recorder import NonFiniteLoss, Recorder
+from workers.trainer.recorder import Recorder
 from workers.trainer.sink import Say
 
 LONGEST = 8000  # characters of a refusal
@@ -55,7 +56,7 @@ def failure(error: Exception) -> Failure:
 def reason_of(error: BaseException) -> Literal["error", "out_of_memory", "nan", "spec", "storage"]:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return "out_of_memory"
-    if isinstance(error, NonFiniteLoss):
+    if isinstance(error, NonFinite):
         return "nan"
     if isinstance(error, DataError):
         return error.reason

@@ -28,7 +28,8 @@ class Precision:
     ) -> None:
         self.device, self.dtype = device, HALVES.get(spec.precision)
         self.optimizer = optimizer
-        self.scaler = torch.amp.GradScaler(device.type, enabled=spec.precision == "fp16")
+        self.leaves_out = spec.precision == "fp16"  # steps whose gradients overflow
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.leaves_out)
         self._still = torch.optim.SGD(still, lr=0.0) if still else None  # never stepped: a handle for `unscale_`
 
     def cast(self) -> AbstractContextManager[object]:
@@ -44,9 +45,17 @@ class Precision:
         if self._still is not None:
             self.scaler.unscale_(self._still)
 
-    def step(self) -> None:
+    def step(self) -> Tensor | None:
+        """Returns 1 where the step was left out and 0 where it was taken, on the device; None where all are taken."""
         self.scaler.step(self.optimizer)
+        left_out = self._overflow() if self.leaves_out else None
         self.scaler.update()
+        return left_out
+
+    def _overflow(self) -> Tensor:
+        """What the scaler found in the gradients of this step."""
+        found = self.scaler._per_optimizer_states[id(self.optimizer)]["found_inf_per_device"].values()
+        return torch.stack([each.to(self.device) for each in found]).sum().clamp(max=1)
 
     def state(self) -> dict[str, Tensor]:
         """Empty without a scale."""

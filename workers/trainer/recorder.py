@@ -16,20 +16,13 @@ from torch import Tensor
 
 from workers.frames import Frame, encode
 from workers.protocol import Flush, GroupFrame, Log, Schema
+from workers.trainer.finite import NonFinite
 from workers.trainer.ring import Ring, Taken
 from workers.trainer.sink import Say
 from workers.trainer.system import SystemMeter
 
 FLUSH_S = 1.0
 TRAIN = "train"
-
-
-class NonFiniteLoss(FloatingPointError):
-    """The loss is NaN or infinite and the spec says that this ends the run."""
-
-    def __init__(self, step: int) -> None:
-        super().__init__(f"loss/total is not finite at step {step}")
-        self.step = step
 
 
 @dataclass
@@ -63,16 +56,23 @@ class Recorder:
         self.say, self.clock, self.fail_on_nan = say, clock, fail_on_nan
         self.rows: dict[str, Rows] = {}
         self.ring: Ring | None = None
+        self.finite: list[tuple[int, str]] = []  # columns of `train` that must be finite, and their names
         self.system = SystemMeter(torch.device("cpu"))
         self.lo = self.hi = 0
         self._pending: Pending | None = None
         self._flushed = time.monotonic()
 
     def open(
-        self, start_step: int, train: Sequence[str], groups: Mapping[str, Sequence[str]], device: torch.device
+        self,
+        start_step: int,
+        train: Sequence[str],
+        groups: Mapping[str, Sequence[str]],
+        device: torch.device,
+        finite: Sequence[str] = (),
     ) -> None:
-        """Name the series of every group; the first name of `train` is the loss that must stay finite."""
+        """Name the series of every group, and those of `train` that must be finite."""
         self.lo = self.hi = start_step
+        self.finite = [(train.index(name), name) for name in finite]
         self.ring = Ring(len(train), device)
         self.system = SystemMeter(device)
         self.say(Schema(group=TRAIN, names=list(train)))
@@ -132,16 +132,20 @@ class Recorder:
         if pending.taken is not None:
             frames[TRAIN] = Frame(pending.taken.steps, pending.taken.times, pending.taken.values())
         bad = self._first_bad(frames.get(TRAIN))
-        hi = pending.hi if bad is None else bad + 1
+        hi = pending.hi if bad is None else bad.step + 1
         self._write(pending.lo, hi, {group: _until(frame, hi) for group, frame in frames.items()})
         if bad is not None:
-            raise NonFiniteLoss(bad)
+            raise bad
 
-    def _first_bad(self, frame: Frame | None) -> int | None:
+    def _first_bad(self, frame: Frame | None) -> NonFinite | None:
         if frame is None or not self.fail_on_nan:
             return None
-        bad = ~np.isfinite(frame.values[:, 0])
-        return int(frame.steps[bad.argmax()]) if bad.any() else None
+        bad = [
+            NonFinite(int(frame.steps[broken.argmax()]), name)
+            for column, name in self.finite
+            if (broken := ~np.isfinite(frame.values[:, column])).any()
+        ]
+        return min(bad, key=lambda each: each.step, default=None)
 
     def _write(self, lo: int, hi: int, frames: Mapping[str, Frame]) -> None:
         encoded = {group: (len(frame.steps), encode(frame)) for group, frame in frames.items() if len(frame.steps)}
@@ -150,6 +154,6 @@ class Recorder:
 
 
 def _until(frame: Frame, hi: int) -> Frame:
-    """What was recorded before step `hi`: all of it, unless the loss broke on the way."""
+    """What was recorded before step `hi`: all of it, unless something broke on the way."""
     keep = frame.steps < hi
     return Frame(frame.steps[keep], frame.times[keep], frame.values[keep])

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from PIL import Image
 from torch import Tensor, nn
 
+from workers.protocol import Artifact
 from workers.trainer.attention import Tap
 
 
@@ -19,6 +21,14 @@ class Picture:
     name: str
     image: Image.Image
     meta: dict[str, Any] = field(default_factory=dict)
+
+    def write(self, step: int, scratch: Path) -> Artifact:
+        """As a PNG file of this step."""
+        path = scratch / f"step-{step:08d}-{self.name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.image.save(path)
+        meta = {**self.meta, "width": self.image.width, "height": self.image.height}
+        return Artifact(kind="prediction", name=self.name, path=str(path), media_type="image/png", step=step, meta=meta)
 
 
 class Task(Protocol):

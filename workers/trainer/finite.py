@@ -1,0 +1,47 @@
+"""Whether a training is still in finite numbers: looked at where a checkpoint is due, without a wait in between."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class NonFinite(FloatingPointError):
+    """Something is NaN or infinite and the spec says that this ends the run."""
+
+    def __init__(self, step: int, what: str = "loss/total") -> None:
+        super().__init__(f"{what} is not finite at step {step}")
+        self.step = step
+
+
+class Finite:
+    """Watches the model's floating-point weights and buffers, except those that begin with an infinite number (masks),
+    and the gradient norms of all steps, recorded or not."""
+
+    def __init__(self, model: nn.Module, device: torch.device) -> None:
+        self.model = model
+        self.names = [name for name, value in _floats(model).items() if bool(value.isfinite().all())]
+        self._largest = torch.zeros((), device=device)
+
+    def see(self, norm: Tensor) -> None:
+        """A step's gradient norm. One kernel on the device, which nobody waits for; NaN stays."""
+        self._largest = torch.maximum(self._largest, norm.to(self._largest.device))
+
+    def gradients(self) -> bool:
+        """Whether every norm seen since the last call was finite. Waits for the device."""
+        found = bool(self._largest.isfinite())
+        self._largest = torch.zeros_like(self._largest)
+        return found
+
+    def broken(self) -> str:
+        """A name of what is not finite any more, and how many more there are; empty where all is. Waits for the
+        device."""
+        values, device = _floats(self.model), self._largest.device
+        finite = [values[name].isfinite().all().to(device) for name in self.names]
+        whole = torch.stack(finite).tolist() if finite else []
+        names = [name for name, one in zip(self.names, whole, strict=True) if not one]
+        return f"{names[0]} (and {len(names) - 1} more)" if len(names) > 1 else "".join(names)
+
+
+def _floats(model: nn.Module) -> dict[str, Tensor]:
+    return {name: value for name, value in model.state_dict().items() if value.is_floating_point()}
