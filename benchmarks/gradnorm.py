@@ -28,6 +28,7 @@ from workers.trainer.gauges import total_norm
 from workers.trainer.loop import Session
 from workers.trainer.probe import probe
 from workers.trainer.recorder import Recorder
+from workers.trainer.stopwatch import Stopwatch
 
 RESULTS = Path(__file__).parent / "results"
 TARGETS = {"recording": 1.01, "with_probes": 1.03}
@@ -55,7 +56,7 @@ class Steps:
         norm = total_norm(session.gradients)
         session.gauges.before()
         session.optimizer.step()
-        session.report(self.step, losses, (1e-4, norm, torch.ones_like(norm), 1.0))
+        session.report(self.step, losses, (1e-4, norm, torch.ones_like(norm)), Stopwatch(session.device))
         session.recorder.complete(self.step)
         self.step += 1
 
@@ -100,7 +101,7 @@ def _recording_alone(steps: Steps, device: str) -> float:
     def record() -> None:
         norm = total_norm(session.gradients)
         session.gauges.before()
-        session.report(steps.step, losses, (1e-4, norm, torch.ones_like(norm), 1.0))
+        session.report(steps.step, losses, (1e-4, norm, torch.ones_like(norm)), Stopwatch(session.device))
         session.recorder.complete(steps.step)
         steps.step += 1
 

@@ -43,7 +43,8 @@ def visible_gpus() -> tuple[str, ...]:
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is not None:
         return tuple(part.strip() for part in named.split(",") if part.strip())
-    return tuple(gpu["index"] for gpu in gpus())
+    # By UUID: CUDA counts from the fastest GPU, nvidia-smi by the bus, so that an index may mean two.
+    return tuple(gpu["uuid"] for gpu in gpus())
 
 
 def gpu_of_this_slot() -> str | None:

@@ -269,5 +269,5 @@ def test_a_run_goes_on_over_edited_code_and_says_so(package: Path) -> None:
     before = {"inputs": _source()}
     (package / "parts" / "mixing.py").write_text("HEADS = 4\n")
     check_inputs(before, _source())
-    (notice,) = start_notices(before | {"revision": REVISION}, _source(), forked=False)
+    (notice,) = start_notices(before | {"revision": REVISION}, _source(), "cpu", forked=False)
     assert "the code of package own_code is not what this run began with" in notice.text

@@ -50,6 +50,7 @@ def save_checkpoint(
     """Written beside, fsynced, renamed: `path` either does not exist or is whole. `inputs` is what the task read."""
     tensors = _tensors(model, optimizer) | _kept(keepers)
     facts = {"step": step, "spec": content_hash(spec), "revision": REVISION, "inputs": dict(inputs)}
+    facts["device_kind"] = next(model.parameters()).device.type
     data = save(tensors, {"attnservice": json.dumps(facts)})
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_suffix(".part")
@@ -87,7 +88,8 @@ def load_checkpoint(
 
 
 def facts_of(path: Path) -> dict[str, Any]:
-    """`step`, `spec` (its hash), `revision` and `inputs`, what the task had read; older files lack the last two."""
+    """`step`, `spec` (its hash), `revision`, `inputs`, what the task had read, and `device_kind`, cpu or cuda; older
+    files lack the last ones."""
     with safe_open(path, framework="pt") as file:
         facts: dict[str, Any] = json.loads((file.metadata() or {}).get("attnservice", "{}"))
     return facts

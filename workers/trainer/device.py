@@ -15,6 +15,7 @@ def pinned_device(spec: Spec) -> torch.device:
     torch.set_num_threads(spec.resources.threads)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(spec.train.deterministic, warn_only=True)
+    torch.backends.cudnn.allow_tf32 = False  # on by default: convolutions of fp32 would round to 10 bits
     deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a debugging aid that costs time
     wanted = spec.resources.device
     if wanted == "auto":

@@ -26,5 +26,6 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def undisturbed() -> AbstractContextManager[None]:
-    """Random state comes out as it went in."""
-    return torch.random.fork_rng(devices=[torch.cuda.current_device()] if torch.cuda.is_initialized() else [])
+    """Random state comes out as it went in, on every device: a model need not lie on the current one."""
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    return torch.random.fork_rng(devices)

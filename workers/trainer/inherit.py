@@ -62,10 +62,23 @@ def _frozen(spec: Spec) -> object:
     return attention and (sorted(attention.frozen), attention.variant, attention.by_kind)
 
 
-def start_notices(about: Mapping[str, Any], inputs: Inputs, forked: bool) -> list[Notice]:
+def start_notices(about: Mapping[str, Any], inputs: Inputs, device_kind: str, forked: bool) -> list[Notice]:
     """What the start from a checkpoint leaves open: a fork that reads other files than its parent or trains by other
-    code, or a checkpoint that does not say what its run had read."""
-    return [*_code_notices(about, forked), *_data_notices(about, inputs, forked)]
+    code, a checkpoint that does not say what its run had read, or another kind of device."""
+    return [
+        *_code_notices(about, forked),
+        *_data_notices(about, inputs, forked),
+        *_device_notices(about, device_kind, forked),
+    ]
+
+
+def _device_notices(about: Mapping[str, Any], device_kind: str, forked: bool) -> list[Notice]:
+    before = about.get("device_kind", device_kind)
+    if before == device_kind:
+        return []
+    begun = "the fork's parent was trained" if forked else f"the first {about['step']} steps were trained"
+    text = f"{begun} on {before} and the rest is on {device_kind}: neither kind of device alone gives these values"
+    return [Notice(kind="other_device", text=text)]
 
 
 def _code_notices(about: Mapping[str, Any], forked: bool) -> list[Notice]:

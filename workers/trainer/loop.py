@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,15 +30,17 @@ from workers.trainer.inherit import inherit, start_notices
 from workers.trainer.optimizer import build_optimizer, learning_rate, set_learning_rate
 from workers.trainer.precision import Precision
 from workers.trainer.probe import probe, probe_names
-from workers.trainer.recorder import Recorder
+from workers.trainer.recorder import TOOK, Recorder
+from workers.trainer.repeating import Repeating
 from workers.trainer.sites import describe, still, trained
+from workers.trainer.stopwatch import Stopwatch
 from workers.trainer.task import Task
 from workers.trainer.tasks import build_task
 from workers.trainer.unreached import unreached, unreached_notices
 
 Why = Literal["cancel", "preempt"]
 WAITING_CHECKPOINTS = 8  # the supervisor removes a file when it has stored it
-SCALARS = ("lr", "grad_norm/total", "grad_norm/clip_scale", "time/step_ms")
+SCALARS = ("lr", "grad_norm/total", "grad_norm/clip_scale", TOOK)
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def train(
     start = session.resume(checkpoint, fork)
     session.open(start)
     for step in range(start, spec.train.steps):
-        began = time.perf_counter()
+        watch = Stopwatch(session.device)
         lr = session.schedule(step)
         losses = session.backward(step)
         norm = session.norm()
@@ -80,7 +82,7 @@ def train(
         scale = clip(session.gradients, norm, spec.optimizer.clip_norm)
         session.move()
         if record:
-            session.report(step, losses, (lr, norm, scale, 1000 * (time.perf_counter() - began)))
+            session.report(step, losses, (lr, norm, scale), watch)
         session.look(step)
         recorder.complete(step)
         why = should_stop()
@@ -114,6 +116,8 @@ class Session:
         self.finite, self.told = Finite(model, self.device), False
         self.unreached = unreached(self.task, self.parameters)
         self.found += unreached_notices(list(self.unreached))
+        self.repeating = Repeating(train, self.device)
+        self.found += self.repeating.tried(self.task, self.parameters, self.precision)
         # Gradients are kept and zeroed, so that every one has a norm at every step. Without a gradient an optimizer
         # leaves a parameter out, its weight decay included.
         left_out = {id(parameter) for parameter in self.unreached.values()}
@@ -134,7 +138,7 @@ class Session:
     def resume(self, checkpoint: Path | None, fork: Fork | None = None) -> int:
         if checkpoint is None:
             return 0
-        self.found += start_notices(facts_of(checkpoint), self.inputs, fork is not None)
+        self.found += start_notices(facts_of(checkpoint), self.inputs, self.device.type, fork is not None)
         if fork is not None:
             step, words = inherit(checkpoint, self.spec, fork.parent, self.task.model, self.optimizer)
             self.recorder.say(Log(text=words))
@@ -192,7 +196,7 @@ class Session:
         micro_steps = range(step * count, (step + 1) * count)
         sums: dict[str, Tensor] = {}
         for micro_step in micro_steps:
-            with self.forwards.taken():
+            with self.forwards.taken(), self.repeating.passes():
                 with self.precision.cast():
                     losses = accumulated(self.task, micro_step, micro_steps)
                 self.precision.backward(losses["total"])
@@ -214,11 +218,15 @@ class Session:
     def records(self, step: int) -> bool:
         return step % self.spec.record.every == 0 or self._last(step)
 
-    def report(self, step: int, losses: Mapping[str, Tensor], scalars: tuple[float | Tensor, ...]) -> None:
+    def report(
+        self, step: int, losses: Mapping[str, Tensor], scalars: tuple[float | Tensor, ...], watch: Stopwatch
+    ) -> None:
+        watch.stop()
         terms = [losses[name] for name in ("total", *self.task.parts)]
-        numbers = [value if isinstance(value, Tensor) else _filled(value, self.device) for value in scalars]
+        given = (*scalars, math.nan)  # the watch tells when the row has arrived
+        numbers = [value if isinstance(value, Tensor) else _filled(value, self.device) for value in given]
         row = torch.cat([torch.stack([*terms, *numbers]).float(), self.gauges.after()])
-        self.recorder.train(step, row)
+        self.recorder.train(step, row, watch.milliseconds)
 
     def look(self, step: int) -> None:
         """Evaluate, draw and probe where they are due and the weights are finite."""

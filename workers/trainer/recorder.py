@@ -17,12 +17,13 @@ from torch import Tensor
 from workers.frames import Frame, encode
 from workers.protocol import Flush, GroupFrame, Log, Schema
 from workers.trainer.finite import NonFinite
-from workers.trainer.ring import Ring, Taken
+from workers.trainer.ring import Late, Ring, Taken
 from workers.trainer.sink import Say
 from workers.trainer.system import SystemMeter
 
 FLUSH_S = 1.0
 TRAIN = "train"
+TOOK = "time/step_ms"
 
 
 @dataclass
@@ -73,7 +74,7 @@ class Recorder:
         """Name the series of every group, and those of `train` that must be finite."""
         self.lo = self.hi = start_step
         self.finite = [(train.index(name), name) for name in finite]
-        self.ring = Ring(len(train), device)
+        self.ring = Ring(len(train), device, late=train.index(TOOK) if TOOK in train else None)
         self.system = SystemMeter(device)
         self.say(Schema(group=TRAIN, names=list(train)))
         for group, names in {**groups, "system": self.system.names}.items():
@@ -81,10 +82,11 @@ class Recorder:
                 self.rows[group] = Rows(list(names))
                 self.say(Schema(group=group, names=list(names)))
 
-    def train(self, step: int, row: Tensor) -> None:
-        """All values of one step, in the order of the names given to `open`."""
+    def train(self, step: int, row: Tensor, took: Late | None = None) -> None:
+        """All values of one step, in the order of the names given to `open`. `took` tells how long the step took when
+        the row has come from the device, and stands in place of the row's own."""
         assert self.ring is not None
-        self.ring.write(step, self.clock(), row)
+        self.ring.write(step, self.clock(), row, took)
 
     def add(self, group: str, step: int, values: Mapping[str, float]) -> None:
         """One point of every series of a host-side group."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import resource
 import time
@@ -30,7 +31,7 @@ class SystemMeter:
         if self.device.type == "cuda":
             values["system/gpu_memory_mb"] = torch.cuda.memory_reserved(self.device) / 2**20
         if "system/gpu_percent" in self.names:
-            values["system/gpu_percent"] = float(torch.cuda.utilization(self.device))
+            values["system/gpu_percent"] = _load(self.device)
         return values
 
 
@@ -44,9 +45,14 @@ def _resident_bytes() -> int:
 
 
 def _has_load(device: torch.device) -> bool:
-    """GPU load needs NVIDIA's management library for Python, which is optional."""
+    """GPU load needs NVIDIA's management library for Python, which is optional, and a device that tells it: a slice of
+    a GPU does not."""
+    return not math.isnan(_load(device))
+
+
+def _load(device: torch.device) -> float:
+    """Percent; NaN where the library does not say, whose errors share no class with torch's."""
     try:
-        torch.cuda.utilization(device)
-    except (RuntimeError, ModuleNotFoundError):
-        return False
-    return True
+        return float(torch.cuda.utilization(device))
+    except Exception:
+        return math.nan

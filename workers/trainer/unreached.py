@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from workers.protocol import Notice
+from workers.trainer import evaluating
 from workers.trainer.task import Task
 
 
@@ -18,7 +18,7 @@ def unreached(task: Task, parameters: Mapping[str, nn.Parameter]) -> dict[str, n
     gradient of zero: a batch without boxes still has the path. Layers that are left out at random count as reached,
     since the model is asked in evaluation mode too. Costs one forward pass, two where something is unreached; random
     state, buffers and modes stay as they are."""
-    with _undisturbed(task.model):
+    with restored(task.model):
         left = dict(parameters)
         for training in (True, False):
             if left:
@@ -55,12 +55,11 @@ def _leaves(loss: Tensor) -> set[int]:
 
 
 @contextmanager
-def _undisturbed(model: nn.Module) -> Iterator[None]:
+def restored(model: nn.Module) -> Iterator[None]:
     """Puts random state, buffers and modes back, so that the first step is the one it would have been."""
     modes = [(module, module.training) for module in model.modules()]
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
-    with torch.random.fork_rng(devices):
+    with evaluating.undisturbed():
         try:
             yield
         finally:
