@@ -11,12 +11,21 @@ from django.core.files.storage import default_storage
 from numpy.typing import NDArray
 
 from experiments.models import Artifact, Run
+from experiments.spec_errors import did_you_mean
 
 MOST_BYTES = 16 * 2**20  # of a stored file; what we write is smaller
 
 
 class NoMap(Exception):
-    """There is no such map: the words say which there are."""
+    """There is no such map: the words say why."""
+
+
+class NoPlace(Exception):
+    """A site or a sample that no map is stored of; `field` says which of the two."""
+
+    def __init__(self, field: str, message: str) -> None:
+        self.field = field
+        super().__init__(message)
 
 
 def steps_with_maps(run: Run) -> list[int]:
@@ -26,7 +35,7 @@ def steps_with_maps(run: Run) -> list[int]:
 
 
 def stored_map(run: Run, site: str | None, step: int | None, sample: int) -> dict[str, Any]:
-    """The map of a site at the newest step up to `step`, for one of the stored samples. Raises NoMap."""
+    """The map of a site at the newest step up to `step`, for one of the stored samples. Raises NoMap, NoPlace."""
     maps = Artifact.objects.filter(run=run, kind="map", name="maps", step__isnull=False)
     upto = maps if step is None else maps.filter(step__lte=step)
     file = upto.order_by("-step").first() or maps.order_by("step").first()
@@ -34,8 +43,12 @@ def stored_map(run: Run, site: str | None, step: int | None, sample: int) -> dic
         raise NoMap("this run has stored no maps (yet)")
     sites = {one["name"]: one for one in file.meta.get("sites", [])}
     chosen = site or next(reversed(sites), "")
-    if chosen not in sites or sample >= file.meta.get("samples", 0):
-        raise NoMap(f"stored are samples below {file.meta.get('samples', 0)} of the sites {', '.join(sites)}")
+    if chosen not in sites:
+        hint = did_you_mean(chosen, sites) or f"; known: {', '.join(sites)}"
+        raise NoPlace("site", f"no map is stored of the site '{chosen}'{hint}")
+    if sample >= (samples := file.meta.get("samples", 0)):
+        stored = "only sample 0 is" if samples == 1 else f"samples 0 to {samples - 1} are"
+        raise NoPlace("sample", f"no map is stored of sample {sample}; {stored}")
     weights = _weights(file, f"{sample}/{chosen}")
     return {"step": file.step, "site": chosen, "sample": sample, **file.meta, **_about(run, sample), "weights": weights}
 

@@ -127,6 +127,14 @@ def _sections(model: type[BaseModel], name: str) -> list[type[BaseModel]]:
     return [item for item in candidates if isinstance(item, type) and issubclass(item, BaseModel)]
 
 
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """As the end of a message: a name with the same last part, else one that is spelt alike, else nothing."""
+    names = list(known)
+    same = [one for one in names if one.endswith((f".{name}", f"/{name}"))]
+    close = same[:1] or difflib.get_close_matches(name, names, n=1)
+    return f"; did you mean '{close[0]}'?" if close else ""
+
+
 def unknown_choice(value: object, names: list[str]) -> str:
     close = difflib.get_close_matches(str(value), names, n=1)
     hint = f" (did you mean '{close[0]}'?)" if close else ""

@@ -9,10 +9,11 @@ from pydantic import BaseModel, Field
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from experiments.attention_maps import NoMap, steps_with_maps, stored_map
+from experiments.attention_maps import NoMap, NoPlace, steps_with_maps, stored_map
 
 from .access import visible_run
 from .base import View
+from .problems import Invalid
 from .query import Query, Step
 
 
@@ -72,5 +73,7 @@ class RunAttention(View[MapQuery]):
             return Response(told | empty | {"missing": "this run has stored no maps (yet): see record.maps_every"})
         try:
             return Response(told | stored_map(run, self.params.site, self.params.step, self.params.sample))
+        except NoPlace as error:
+            raise Invalid.at(error.field, str(error)) from None
         except NoMap as error:
             raise Http404(str(error)) from None

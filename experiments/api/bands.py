@@ -17,6 +17,7 @@ from experiments.store.bands import Band, bands
 from .access import visible_runs
 from .base import View
 from .caching import Cached
+from .names import check_parameter, check_series, told_unmatched
 from .problems import Invalid
 from .query import Names, Query, RowIds
 
@@ -49,8 +50,11 @@ class BandGroup(BaseModel):
 
 
 class BandAnswer(BaseModel):
+    """`unmatched`, as series have it."""
+
     by: str | None
     groups: list[BandGroup]
+    unmatched: list[str] = []
 
 
 class BandQuery(Query):
@@ -75,7 +79,9 @@ class SeriesBands(Cached, View[BandQuery]):
         runs = list(dict.fromkeys(asked.runs))
         check_limits(runs, asked.max_points)
         visible_runs(request, runs)
-        return self.answer(request, runs, lambda: _answer(runs, asked))
+        check_parameter(asked.by, runs)
+        unmatched = check_series(asked.names, runs)
+        return self.answer(request, runs, lambda: _answer(runs, asked, unmatched))
 
 
 def check_limits(runs: list[int], max_points: int) -> None:
@@ -88,7 +94,7 @@ def check_limits(runs: list[int], max_points: int) -> None:
         raise Invalid.at("max_points", f"must be at most {settings.ATTN_MAX_POINTS}; you gave {max_points}")
 
 
-def _answer(runs: list[int], asked: BandQuery) -> Response:
+def _answer(runs: list[int], asked: BandQuery, unmatched: list[str]) -> Response:
     values = dict(Param.objects.filter(run_id__in=runs, key=asked.by).values_list("run_id", "text")) if asked.by else {}
     labels = {run: values.get(run) for run in runs}
     found = bands(labels, asked.names, max_points=asked.max_points)
@@ -100,7 +106,7 @@ def _answer(runs: list[int], asked: BandQuery) -> Response:
         }
         for label in dict.fromkeys(labels.values())
     ]
-    return Response({"by": asked.by, "groups": groups})
+    return Response({"by": asked.by, "groups": groups, **told_unmatched(unmatched)})
 
 
 def _plain(band: Band) -> dict[str, Any]:

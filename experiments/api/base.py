@@ -34,7 +34,7 @@ class View(APIView, Generic[Q]):
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
-        if request.method == "GET":
+        if request.method in {"GET", "HEAD"}:
             self.params = self.query.read(request.query_params)  # type: ignore[assignment]
         elif request.method in {"POST", "PUT", "PATCH", "DELETE"}:
             Query.read(request.query_params)

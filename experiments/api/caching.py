@@ -20,7 +20,7 @@ from experiments.states import ENDED
 
 from .wire import to_json
 
-FORM = 2  # raise it when an answer's form changes
+FORM = 3  # raise it when an answer's form changes
 
 
 class Cached:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from django.db.models import QuerySet
 from django.urls import reverse
@@ -78,7 +78,7 @@ class After(Paged):
 
 
 class ArtifactQuery(Paged):
-    kind: str | None = Field(None, max_length=16)
+    kind: Literal["prediction", "map", "file"] | None = None
     step: Step | None = None
 
 

@@ -22,6 +22,7 @@ from experiments.verdicts.today import trained_already
 
 from .access import editable_experiment, person, project_for, visible_experiment
 from .base import View, answer
+from .names import check_preset, check_project
 from .paging import Key, Page, paginate
 from .problems import Invalid
 from .query import Moment, Paged, Query
@@ -143,6 +144,8 @@ class ExperimentList(View[ExperimentQuery]):
     answers = {"GET": (200, ExperimentPage), "POST": (201, Submitted)}
 
     def get(self, request: Request) -> Response:
+        check_project(self.params.project, person(request))
+        check_preset(self.params.preset, person(request))
         rows = _filtered(request, self.params).select_related("project", "created_by").defer("spec", "matrix", "notes")
         page, links = paginate(rows, [Key("pk", descending=True)], self.params, request)
         states = _states(page)

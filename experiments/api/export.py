@@ -23,6 +23,7 @@ from experiments.store.history import PIECE, Changed, History, Rows, history
 
 from .access import visible_run
 from .base import View
+from .names import check_export
 from .query import Names, Query
 from .wire import ARROW, CSV, PARQUET, Arrow, Csv, Json, Parquet, to_json
 
@@ -59,6 +60,7 @@ class RunExport(View[ExportQuery]):
     def get(self, request: Request, run_id: int) -> HttpResponseBase:
         run = visible_run(request, run_id, defer=["spec"])
         asked = self.params
+        check_export(run, asked.names if "names" in asked.model_fields_set else [], asked.group)
         past = history(run.pk, asked.names, asked.group)
         thinned = past.thinned
         words = ["run", str(run.pk), *([asked.group] if asked.group else []), *(["thinned"] if thinned else [])]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any
@@ -16,6 +17,7 @@ from rest_framework.views import set_rollback
 
 from experiments.lifecycle import NotAllowed
 from experiments.spec import FieldError
+from experiments.spec_errors import unknown_choice
 from experiments.store import Unreadable
 from experiments.submission import SubmissionError
 
@@ -113,4 +115,8 @@ def _message(item: dict[str, Any]) -> str:
             return "this is required"
         case "value_error":
             return str(item["ctx"]["error"])
+        case "literal_error":
+            return unknown_choice(item["input"], re.findall(r"'([^']*)'", item["ctx"]["expected"]))
+        case "int_parsing":
+            return f"must be a whole number; you gave {item['input']!r}"
     return str(item["msg"]).replace("Input should", "should")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from difflib import get_close_matches
 from typing import Annotated, Any, Self
 
 from django.http import QueryDict
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
 
 from experiments.spec import FieldError
+from experiments.spec_errors import did_you_mean
 
 from .problems import Invalid
 
@@ -33,7 +33,7 @@ class Query(BaseModel):
         """Validate what came in; an empty value counts as absent, as forms send it. Raises Invalid."""
         _refuse_odd(given)
         fixed = {k: given[k] for k in given if not k.startswith(cls.free_prefixes() or ("\0",))}
-        _refuse_unknown(fixed, cls.model_fields)
+        _refuse_unknown(fixed, [field.alias or name for name, field in cls.model_fields.items()])
         try:
             return cls.model_validate({key: value for key, value in fixed.items() if value != ""})
         except ValidationError as error:
@@ -64,13 +64,12 @@ def _refuse_unknown(given: Iterable[str], known: Iterable[str]) -> None:
 
 
 def _hint(key: str, names: list[str]) -> str:
-    close = get_close_matches(key, names, n=1)
-    if close:
-        return f"; did you mean '{close[0]}'?"
+    if hint := did_you_mean(key, names) or did_you_mean(key.partition("__")[0], names):
+        return hint
     return f"; known here: {', '.join(sorted(names))}" if names else "; none is known here"
 
 
-def _split(value: Any) -> Any:
+def split(value: Any) -> Any:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
@@ -96,13 +95,13 @@ Step = Annotated[int, Field(ge=0, le=MAX_ID)]
 Moment = Annotated[datetime, AfterValidator(_utc)]
 Names = Annotated[
     list[Annotated[str, Field(max_length=200)]],
-    BeforeValidator(_split),
+    BeforeValidator(split),
     Field(max_length=200),
     WithJsonSchema({"type": "string", "description": "separated by commas"}),
 ]
 RowIds = Annotated[
     list[RowId],
-    BeforeValidator(_split),
+    BeforeValidator(split),
     Field(min_length=1, max_length=1000),
     WithJsonSchema({"type": "string", "pattern": r"^[1-9][0-9]{0,17}(,[1-9][0-9]{0,17})*$"}),
 ]

@@ -15,7 +15,7 @@ from experiments.presets import presets
 from experiments.states import State
 from experiments.submission import MAX_SEEDS, Seed
 from experiments.verdicts.judge import judge
-from experiments.verdicts.report import report
+from experiments.verdicts.report import UnknownMetric, report
 from experiments.verdicts.sameness import alarms_of
 from experiments.verdicts.verdict import preset_verdict, rule_of
 
@@ -43,7 +43,10 @@ class ExperimentReport(View[ReportQuery]):
 
     def get(self, request: Request, experiment_id: int) -> Response:
         experiment = visible_experiment(request, experiment_id)
-        found, pool = report(experiment, request.user, self.params.metric)
+        try:
+            found, pool = report(experiment, request.user, self.params.metric)
+        except UnknownMetric as error:
+            raise Invalid.at("metric", str(error)) from None
         rule = rule_of(experiment)
         verdict = verdict_rows(judge(rule, pool.of(rule), experiment.seeds), pool) if rule else None
         return answer(report_answer(experiment.pk, found, verdict, alarms_of(experiment), pool))

@@ -12,15 +12,17 @@ from pydantic import Field
 
 from experiments.models import Experiment, Param, Project, Run
 from experiments.run_search import Condition, Order, Section, by_id, by_value, visible
+from experiments.spec_errors import did_you_mean
 from experiments.states import State
 
 from . import run_rows
+from .names import check_experiments, check_project
 from .problems import Invalid
-from .query import Moment, Names, Paged, RowIds
+from .query import Moment, Names, Paged, Query, RowIds
 from .run_families import OPERATORS, metric_condition, metric_order, param_condition, param_order
 from .tags import HasTag
 
-__all__ = ["OPERATORS", "SORTABLE", "RunQuery", "conditions", "order"]
+__all__ = ["OPERATORS", "SORTABLE", "RunFilters", "RunQuery", "conditions", "order"]
 
 # What `ordering` may name besides metrics and parameters → the column, and whether it can be empty.
 SORTABLE = {
@@ -36,8 +38,8 @@ SORTABLE = {
 }
 
 
-class RunQuery(Paged):
-    """Filters, order and columns of the runs table."""
+class RunFilters(Query):
+    """Filters and order of the runs table."""
 
     experiment: RowIds | None = Field(None, description="experiment ids, separated by commas")
     project: str | None = Field(None, max_length=64, description="a project's name")
@@ -51,23 +53,31 @@ class RunQuery(Paged):
     ordering: str = Field(
         "-id", max_length=300, description=f"{', '.join(SORTABLE)}, param.<path> or metric.<series>; - turns it round"
     )
-    fields: Names | None = Field(None, description="fields to answer, separated by commas")
 
     @classmethod
     def free_prefixes(cls) -> tuple[str, ...]:
         return ("param.", "metric.")
 
+
+class RunQuery(RunFilters, Paged):
+    """Filters, order and columns of the runs table, page by page."""
+
+    fields: Names | None = Field(None, description="fields to answer, separated by commas")
+
     def columns(self) -> list[run_rows.Field]:
         """What each row shows. Raises Invalid on a field that does not exist."""
         for name in self.fields or []:
             if name not in run_rows.FIELDS:
-                raise Invalid.at("fields", f"there is no field '{name}'; known: {', '.join(run_rows.FIELDS)}")
+                hint = did_you_mean(name, run_rows.FIELDS) or f"; known: {', '.join(run_rows.FIELDS)}"
+                raise Invalid.at("fields", f"there is no field '{name}'{hint}")
         light = [field for field in run_rows.FIELDS if field not in run_rows.HEAVY]
         return [field for field in run_rows.FIELDS if field in self.fields] if self.fields else light
 
 
 def conditions(query: RunQuery, given: Mapping[str, str], user: AbstractBaseUser) -> list[Condition]:
     """Every filter, those first that leave few runs as a rule, and what the user may see. Raises Invalid."""
+    check_project(query.project, user)
+    check_experiments(query.experiment or [], user)
     return [*_fixed(query), *_families(given), *visible(user)]
 
 
@@ -79,7 +89,8 @@ def order(ordering: str) -> Order:
     if name.startswith("param."):
         return param_order(name, descending)
     if name not in SORTABLE:
-        raise Invalid.at("ordering", f"cannot order by '{name}'; known: {', '.join(SORTABLE)}, param.…, metric.…")
+        hint = did_you_mean(name, SORTABLE) or f"; known: {', '.join(SORTABLE)}, param.…, metric.…"
+        raise Invalid.at("ordering", f"cannot order by '{name}'{hint}")
     column, nullable = SORTABLE[name]
     if column == "pk":
         return by_id(descending=descending)
@@ -128,4 +139,5 @@ def _state(name: str) -> State:
     try:
         return State(name)
     except ValueError:
-        raise Invalid.at("state", f"there is no state '{name}'; known: {', '.join(State)}") from None
+        hint = did_you_mean(name, State) or f"; known: {', '.join(State)}"
+        raise Invalid.at("state", f"there is no state '{name}'{hint}") from None

@@ -5,8 +5,7 @@ A name that nothing has would match no run, or leave the order as it was, and lo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from difflib import get_close_matches
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, get_args
 
@@ -15,7 +14,8 @@ from django.db.models import QuerySet
 from pydantic import BaseModel
 
 from experiments.models import Headline, Param, Project, Run
-from experiments.spec import TASKS
+from experiments.spec import TASKS, FieldError
+from experiments.spec_errors import did_you_mean
 
 from .problems import Invalid
 from .run_families import taken_apart, to_order_by
@@ -37,6 +37,27 @@ def check_names(ordering: str, given: Mapping[str, str], user: AbstractBaseUser)
         raise Invalid(item for error in errors for item in error.errors)
 
 
+def check_columns(keys: Sequence[str], user: AbstractBaseUser) -> None:
+    """Raises Invalid at each of `cols` that is no column, or the parameter or metric of nobody."""
+    errors = [error for key in keys for error in _no_column(key, user)]
+    if errors:
+        raise Invalid(FieldError(("cols",), error.message) for error in errors)
+
+
+def _no_column(key: str, user: AbstractBaseUser) -> list[FieldError]:
+    if not key.startswith(("param.", "metric.")):
+        text = f"'{key}' is no column; a column is param.<path> or metric.<series>{_hint(key, user)}"
+        return [FieldError(("cols",), text)]
+    try:
+        operator = taken_apart(key, f"{key.partition('.')[0]}.").operator
+    except Invalid as error:
+        return error.errors
+    if operator:
+        return [FieldError(("cols",), f"'__{operator}' compares; it is no part of a column")]
+    unknown = _unknown("cols", key, False, user)
+    return unknown.errors if unknown else []
+
+
 def _unknown(at: str, key: str, ordered: bool, user: AbstractBaseUser) -> Invalid | None:
     family = key.partition(".")[0]
     name = (to_order_by(key) if ordered else taken_apart(key, f"{family}.")).name
@@ -56,10 +77,7 @@ def _exists(rows: QuerySet[Any], user: AbstractBaseUser) -> bool:
 
 def _hint(name: str, user: AbstractBaseUser) -> str:
     known = _names(user)
-    leaf = name.partition(".")[2]
-    same = [one for one in known if one.partition(".")[2] == leaf or one.endswith(f".{leaf}")]
-    close = same[:1] or get_close_matches(name, known, n=1)
-    return f"; did you mean '{close[0]}'?" if close else ""
+    return did_you_mean(name.partition(".")[2], known) or did_you_mean(name, known)
 
 
 def _names(user: AbstractBaseUser) -> list[str]:

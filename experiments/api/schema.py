@@ -18,7 +18,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from .base import View
-from .problems import PROBLEM, Problem
+from .problems import PROBLEM, Invalid, Problem
 from .query import Query
 
 _METHODS = ("get", "post", "patch", "delete")
@@ -130,6 +130,10 @@ class Docs(LoginRequiredMixin, DjangoView):
     """A page of the endpoints, made from the document: no script, nothing from elsewhere."""
 
     def get(self, request: HttpRequest) -> HttpResponse:
+        try:
+            Query.read(request.GET)
+        except Invalid as error:
+            return HttpResponse(str(error), status=400, content_type="text/plain; charset=utf-8")
         return render(request, "api/docs.html", {"groups": _groups(document(None))})
 
 

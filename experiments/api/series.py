@@ -20,6 +20,7 @@ from .access import visible_run, visible_runs
 from .bands import check_limits
 from .base import View
 from .caching import Cached
+from .names import check_series, told_unmatched, without_match
 from .paging import Page
 from .problems import Invalid
 from .query import Names, Query, RowId, RowIds, Step
@@ -79,16 +80,21 @@ class OneSeries(BaseModel):
 
 
 class SeriesAnswer(BaseModel):
+    """`unmatched`, where it is there, lists the names and globs of the question that no series matches (yet)."""
+
     series: list[OneSeries]
+    unmatched: list[str] = []
 
 
 class GridAnswer(BaseModel):
-    """A heat-map: one row of `values` a name, one column a span of steps that begins at `steps`."""
+    """A heat-map: one row of `values` a name, one column a span of steps that begins at `steps`. `unmatched` lists the
+    names and globs of which nothing is here: no series (yet), or none in the group of the others."""
 
     run: int
     names: list[str]
     steps: list[int]
     values: list[list[float | None]]
+    unmatched: list[str] = []
 
 
 class SeriesQuery(Query):
@@ -131,9 +137,10 @@ class SeriesPoints(Cached, View[SeriesQuery]):
         runs = list(dict.fromkeys(asked.runs))
         check_limits(runs, asked.max_points)
         visible_runs(request, runs)
+        unmatched = check_series(asked.names, runs)
         chosen = store.choose(runs, asked.names)
         _check_total(chosen, asked)
-        make = partial(_points, request, runs, asked, chosen)
+        make = partial(_points, request, runs, asked, chosen, unmatched)
         return self.answer(request, runs, make, [one.group for one in chosen])
 
 
@@ -147,6 +154,7 @@ class SeriesGrid(Cached, View[GridQuery]):
     def get(self, request: Request) -> HttpResponseBase:
         asked = self.params
         visible_runs(request, [asked.run])
+        check_series(asked.names, [asked.run])
         return self.answer(request, [asked.run], lambda: _grid(asked))
 
 
@@ -159,12 +167,14 @@ def _check_total(chosen: list[store.Chosen], asked: SeriesQuery) -> None:
         raise Invalid.at("names", f"{text}; ask for fewer series or points")
 
 
-def _points(request: Request, runs: list[int], asked: SeriesQuery, chosen: list[store.Chosen]) -> Response:
+def _points(
+    request: Request, runs: list[int], asked: SeriesQuery, chosen: list[store.Chosen], unmatched: list[str]
+) -> Response:
     window = {name: getattr(asked, name) for name in ("from_step", "to_step", "since_step")}
     found = store.read(runs, asked.names, max_points=asked.max_points, **window, chosen=chosen)
     if request.accepted_renderer.media_type == ARROW:
-        return Response(_arrow(found), content_type=ARROW)
-    return Response({"series": [_plain(series) for series in found]})
+        return Response(_arrow(found, unmatched), content_type=ARROW)
+    return Response({"series": [_plain(series) for series in found], **told_unmatched(unmatched)})
 
 
 def _grid(asked: GridQuery) -> Response:
@@ -174,7 +184,8 @@ def _grid(asked: GridQuery) -> Response:
         raise Invalid.at("reduce", str(error)) from None
     rows = [np.ascontiguousarray(row) for row in grid.values]
     steps = np.ascontiguousarray(grid.steps)
-    return Response({"run": asked.run, "names": grid.names, "steps": steps, "values": rows})
+    told = {"run": asked.run, "names": grid.names, "steps": steps, "values": rows}
+    return Response(told | told_unmatched(without_match(asked.names, grid.names)))
 
 
 def _plain(series: store.Series) -> dict[str, Any]:
@@ -197,8 +208,9 @@ _SCHEMA = pa.schema(
 )
 
 
-def _arrow(found: list[store.Series]) -> bytes:
-    """One Arrow stream of one table; non-finite values stay what they are."""
+def _arrow(found: list[store.Series], unmatched: list[str]) -> bytes:
+    """One Arrow stream of one table; non-finite values stay what they are. The schema's metadata has `thinned` and
+    `unmatched`, where there are any."""
     lengths = [len(series.steps) for series in found]
     names = list(dict.fromkeys(series.name for series in found))
     at = {name: index for index, name in enumerate(names)}
@@ -212,7 +224,8 @@ def _arrow(found: list[store.Series]) -> bytes:
     ]
     sink = pa.BufferOutputStream()
     thinned = {f"{series.run}/{series.name}": series.thinned for series in found if series.thinned}
-    schema = _SCHEMA.with_metadata({"thinned": to_json(thinned)}) if thinned else _SCHEMA
+    told = {name: to_json(what) for name, what in (("thinned", thinned), ("unmatched", unmatched)) if what}
+    schema = _SCHEMA.with_metadata(told) if told else _SCHEMA
     with pa.ipc.new_stream(sink, schema) as writer:
         writer.write_batch(pa.record_batch(columns, schema=schema))
     return bytes(sink.getvalue().to_pybytes())

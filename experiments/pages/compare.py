@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_safe
 
+from experiments.api.names import without_match
 from experiments.models import Headline, Param, Run
+from experiments.spec_errors import did_you_mean
 from experiments.store.choice import matches
 from experiments.trained_with import shown, trained_with
 
+from .address import refuse, takes
 from .matrixgrid import MATRICES, MAX_SITES, sites_of
 from .panels import names_by_run
+from .run_address import ChartAddress
 
 MAX_PANELS = 48
 USUAL = ("loss/total", "eval/*", "grad_norm/total")  # and the matrices of every site, smaller
@@ -37,24 +41,39 @@ class Row:
         return [(value, value != self.values[0]) for value in self.values]
 
 
+class CompareAddress(ChartAddress):
+    repeated = ("pick",)
+    pick: str | None = None
+    runs: str | None = None
+    names: str | None = None
+    color: str | None = None
+    diff: Literal["all"] | None = None
+
+
+@takes(CompareAddress)
 @require_safe
 def compare(request: HttpRequest) -> HttpResponse:
     if "pick" in request.GET:
-        picked = _ids(",".join(request.GET.getlist("pick")))
+        picked = _ids(request, "pick", ",".join(request.GET.getlist("pick")))
         return redirect(f"{request.path}?runs={','.join(map(str, picked))}")
-    wanted = _ids(request.GET.get("runs", ""))
+    wanted = _ids(request, "runs", request.GET.get("runs", ""))
     most = settings.ATTN_MAX_SERIES_RUNS
     found = Run.objects.visible_to(request.user).select_related("experiment", "project").defer("spec", "detail")
     runs = list(found.filter(pk__in=wanted[:most]).order_by("id"))
+    if missing := sorted({*wanted[:most]} - {run.pk for run in runs}):
+        refuse(request, "runs", f"there is no run {', '.join(map(str, missing))} that you may see")
     context: dict[str, Any] = {"runs": runs, "over": len(wanted) > most, "most": most}
     if len(runs) < 2:
         return render(request, "pages/compare_empty.html", context | {"recent": found.order_by("-id")[:20]})
     return render(request, "pages/compare.html", context | _context(request, runs))
 
 
-def _ids(text: str) -> list[int]:
-    parts = [part.strip() for part in text.split(",")]
-    return list(dict.fromkeys(int(part) for part in parts if part.isdecimal() and len(part) < 19))
+def _ids(request: HttpRequest, name: str, text: str) -> list[int]:
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    ids = [part for part in parts if part.isascii() and part.isdecimal() and len(part) < 19]
+    if odd := [part for part in parts if part not in ids]:
+        refuse(request, name, f"takes ids of runs; you gave {', '.join(map(repr, odd))}")
+    return list(dict.fromkeys(map(int, ids)))
 
 
 def _context(request: HttpRequest, runs: list[Run]) -> dict[str, Any]:
@@ -67,6 +86,7 @@ def _context(request: HttpRequest, runs: list[Run]) -> dict[str, Any]:
     differing = [row for row in rows if row.differs]
     sites = [] if asked else sites_of(map(set, by_run.values()), names)
     by = request.GET.get("color", "")
+    _check(request, asked, names, rows)
     return {
         "ids": ",".join(str(run.pk) for run in runs),
         "names": ",".join(globs),
@@ -85,6 +105,16 @@ def _context(request: HttpRequest, runs: list[Run]) -> dict[str, Any]:
         "view": request.GET,
         "live": any(not run.ended for run in runs),
     } | _headlines(runs)
+
+
+def _check(request: HttpRequest, asked: list[str], names: list[str], rows: list[Row]) -> None:
+    """That every pattern matches a series, and that the runs differ in what they are coloured by."""
+    for glob in without_match(asked, names):
+        refuse(request, "names", f"none of these runs has recorded '{glob}' (yet){did_you_mean(glob, names)}")
+    by = request.GET.get("color")
+    if by and by not in [row.path for row in rows if row.differs]:
+        hint = did_you_mean(by, [row.path for row in rows if row.path != by])
+        refuse(request, "color", f"these runs do not differ in '{by}'{hint}")
 
 
 def _config(runs: list[Run]) -> list[Row]:

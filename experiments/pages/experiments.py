@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 from django.contrib import messages
 from django.core.paginator import Paginator
@@ -14,46 +14,56 @@ from django.views.decorators.http import require_POST, require_safe
 from pydantic import Field
 
 from experiments import lifecycle
+from experiments.api.names import check_project
 from experiments.api.problems import Invalid
-from experiments.api.query import Query
 from experiments.models import Experiment, Headline, Project, Run
 from experiments.presets import presets
 from experiments.states import State
 
 from . import report, yamltext
 from .access import experiment_or_404, may_edit, require_editor
+from .address import Address, problems_of, refuse, takes, tell
 
 PAGE_SIZE = 30
 SHOWN_METRICS = ("loss/total", "eval/mask_iou", "eval/box_iou", "eval/presence", "eval/accuracy")
 
 
-class ListView(Query):
-    """What the list takes from its address; anything else is refused, as REST does it."""
+class ListAddress(Address):
+    """What the list takes from its address."""
 
     project: str | None = Field(None, max_length=64)
     q: str | None = Field(None, max_length=200)
     page: int | None = Field(None, ge=1)
-    part: str | None = None
+    part: Literal["rows"] | None = None
 
 
+class ExperimentAddress(Address):
+    metric: str | None = Field(None, max_length=200)
+    part: Literal["live"] | None = None
+
+
+@takes(ListAddress)
 @require_safe
 def experiment_list(request: HttpRequest) -> HttpResponse:
-    wanted, problems = Q(), []
+    view = ListAddress.read(request.GET)
     try:
-        view = ListView.read(request.GET)
+        check_project(view.project, request.user)
     except Invalid as error:
-        problems, wanted, view = error.errors, Q(pk__in=[]), ListView()
+        tell(request, error)
+    wanted = Q(pk__in=[]) if problems_of(request) else Q()
     if view.project:
         wanted &= Q(project__name=view.project)
     if view.q:
         wanted &= Q(name__icontains=view.q) | Q(preset__icontains=view.q[:64])
     rows = Experiment.objects.visible_to(request.user).filter(wanted).select_related("project", "created_by")
-    page = Paginator(rows.defer("spec"), PAGE_SIZE).get_page(request.GET.get("page"))
+    pages = Paginator(rows.defer("spec"), PAGE_SIZE)
+    if view.page and view.page > pages.num_pages:
+        refuse(request, "page", f"the list ends at page {pages.num_pages}")
+    page = pages.get_page(view.page)
     add_counts(page.object_list)
     context = {
         "page": page,
         "view": request.GET,
-        "problems": problems,
         "projects": Project.objects.visible_to(request.user).distinct(),
     }
     part = request.GET.get("part") == "rows"
@@ -62,6 +72,7 @@ def experiment_list(request: HttpRequest) -> HttpResponse:
     return response
 
 
+@takes(ExperimentAddress)
 @require_safe
 def experiment_page(request: HttpRequest, pk: int) -> HttpResponse:
     experiment = experiment_or_404(request, pk)

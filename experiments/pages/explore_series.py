@@ -11,8 +11,10 @@ from django.http import HttpRequest
 from experiments.flows import FINALS
 from experiments.models import Run
 from experiments.probed import MISSING, Probe, probes
+from experiments.spec_errors import did_you_mean
 from experiments.store import last_values
 
+from .address import refuse
 from .panels import names_of
 
 _WIDTH, _BAR, _GAP = 300.0, 16, 6
@@ -35,6 +37,9 @@ class Bar:
 def flow_tab(request: HttpRequest, run: Run) -> dict[str, Any]:
     names = names_of([run.pk])
     sites = list(dict.fromkeys(name.split("/")[1] for name in names if name.startswith("flow/")))
+    asked = request.GET.get("site")
+    if asked and asked not in sites and (sites or run.ended):
+        refuse(request, "site", f"no gradient was followed to a site '{asked}'{did_you_mean(asked, sites)}")
     last = last_values([run.pk], FINALS.values()).get(run.pk, {})
     return {"sites": sites, "errors": [(key, last.get(name)) for key, name in FINALS.items()], "view": request.GET}
 

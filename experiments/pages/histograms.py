@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from django.core.files.storage import default_storage
 from django.http import HttpRequest, HttpResponse
@@ -12,8 +12,10 @@ from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
 from experiments.models import Artifact, Run
+from experiments.spec_errors import did_you_mean
 
 from .access import run_or_404
+from .address import Address, refuse, takes
 
 NAME, MOST = "histograms", 80
 QUANTITIES = ("gradient", "weight")
@@ -32,10 +34,20 @@ class Cell:
     title: str
 
 
+class HistogramsAddress(Address):
+    of: Literal["gradient", "weight"] | None = None
+    matrix: str | None = None
+
+
+@takes(HistogramsAddress)
 @require_safe
 def run_histograms(request: HttpRequest, pk: int) -> HttpResponse:
     run = run_or_404(request, pk)
-    response = render(request, "pages/run_histograms.html", {"run": run} | histograms(run, request.GET))
+    context = histograms(run, request.GET)
+    asked, known = request.GET.get("matrix"), context["histogram_matrices"]
+    if asked and asked not in known and (known or run.ended):
+        refuse(request, "matrix", f"no histogram is stored of '{asked}'{did_you_mean(asked, known)}")
+    response = render(request, "pages/run_histograms.html", {"run": run} | context)
     response["X-Next-Poll"] = "0" if run.ended else "10"
     return response
 

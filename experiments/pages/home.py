@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
@@ -14,11 +14,17 @@ from experiments.states import ENDED
 from experiments.verdicts.judge import Verdict
 from experiments.verdicts.verdict import all_verdicts
 
+from .address import Address, takes
 from .machines import machines
 
 RECENT = 8
 
 
+class HomeAddress(Address):
+    part: Literal["recent", "live"] | None = None
+
+
+@takes(HomeAddress)
 @require_safe
 def home(request: HttpRequest) -> HttpResponse:
     part = request.GET.get("part", "")

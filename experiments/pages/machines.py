@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from django.core.exceptions import PermissionDenied
 from django.db.models import Count, Min, QuerySet
@@ -15,10 +15,17 @@ from experiments.line import Wait, line, waits
 from experiments.models import Run, Worker
 from experiments.states import State
 
+from .address import Address, takes
+
 QUEUE_SHOWN = 30
 RECENT_GONE = 8
 
 
+class WorkersAddress(Address):
+    part: Literal["live"] | None = None
+
+
+@takes(WorkersAddress)
 @require_safe
 def workers_page(request: HttpRequest) -> HttpResponse:
     part = request.GET.get("part") == "live"

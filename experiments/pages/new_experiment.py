@@ -12,8 +12,10 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_POST
+from pydantic import Field
 
 from experiments import estimates, lifecycle, plugins
+from experiments.api.query import RowId
 from experiments.models import Project, Run
 from experiments.presets import presets
 from experiments.spec import TASKS, FieldError, flatten
@@ -23,6 +25,7 @@ from experiments.verdicts.today import trained_already
 from . import draft as drafts
 from . import specform, yamltext
 from .access import editable_projects, experiment_or_404
+from .address import Address, refuse, takes
 from .draft import Draft
 
 SHOWN_RUNS = 24
@@ -84,6 +87,14 @@ def _project(request: HttpRequest, draft: Draft) -> Project | None:
     return editable_projects(request).filter(name=draft.project).first()
 
 
+class NewAddress(Address):
+    """What to start from."""
+
+    preset: str | None = Field(None, max_length=200)
+    from_: RowId | None = Field(None, alias="from")
+
+
+@takes(NewAddress)
 @require_http_methods(["GET", "POST"])
 def new(request: HttpRequest) -> HttpResponse:
     if not editable_projects(request).exists():
@@ -131,9 +142,11 @@ def editor(request: HttpRequest) -> HttpResponse:
 def _start(request: HttpRequest) -> Draft:
     """A blank draft, a preset's, or an earlier experiment's; the address says which."""
     name, earlier = request.GET.get("preset", ""), request.GET.get("from", "")
+    if name and earlier:
+        refuse(request, "from", "start from a preset or from an experiment: give preset or from, not both")
     if name in presets():
         draft = drafts.from_preset(presets()[name])
-    elif earlier.isdecimal() and len(earlier) < 19:
+    elif earlier and not name:
         draft = drafts.from_experiment(experiment_or_404(request, int(earlier)))
     else:
         draft = drafts.blank()

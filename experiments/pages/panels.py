@@ -159,7 +159,12 @@ def panels_of(names: list[str]) -> list[Panel]:
     rest = [name for name in names if not matches(name, [*known, *_TAKEN_BY_MATRICES])]
     system = [Panel(name.replace("/", "-"), name, (name,), later=True) for name in rest if name.startswith("system/")]
     words = dict.fromkeys(name.partition("/")[0] for name in rest if not name.startswith("system/"))
-    return [*shown, *(Panel(f"other-{word}", word, (word, f"{word}/**")) for word in words), *system]
+    return [*shown, *(Panel(f"other-{word}", word, _below(word, rest)) for word in words), *system]
+
+
+def _below(word: str, names: list[str]) -> tuple[str, ...]:
+    """Globs of the series of that name and below it, of those that match any."""
+    return tuple(glob for glob in (word, f"{word}/**") if any(matches(name, [glob]) for name in names))
 
 
 def _without_losses(names: list[str]) -> list[Panel]:

@@ -4,28 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import count, islice
-from typing import Any
+from typing import Any, Literal
 
 from django.conf import settings
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_POST, require_safe
+from pydantic import Field
 
 from experiments import lifecycle
 from experiments.models import Experiment
 from experiments.verdicts.judge import Verdict, judge
-from experiments.verdicts.report import Comparison, Report, Variant, report
+from experiments.verdicts.report import Comparison, Report, UnknownMetric, Variant, report
 from experiments.verdicts.rules import Rule
 from experiments.verdicts.sameness import alarms_of
 from experiments.verdicts.verdict import rule_of
 
 from .access import experiment_or_404, may_edit, require_editor
+from .address import Address, refuse, takes
 
 MOST_ADDED = 100  # seeds in one go, from the page
 _SLUG = {"not supported": "not-supported"}
 
 
+class ReportAddress(Address):
+    metric: str | None = Field(None, max_length=200)
+    part: Literal["verdict"] | None = None
+
+
+@takes(ReportAddress)
 @require_safe
 def experiment_report(request: HttpRequest, pk: int) -> HttpResponse:
     """The tables alone, or the banner (`?part=verdict`), for the page's live regions."""
@@ -39,7 +47,11 @@ def experiment_report(request: HttpRequest, pk: int) -> HttpResponse:
 
 def section(request: HttpRequest, experiment: Experiment) -> dict[str, Any]:
     """What the section shows, of the series that `?metric=` names."""
-    found, pool = report(experiment, request.user, request.GET.get("metric", "")[:200] or None)
+    try:
+        found, pool = report(experiment, request.user, request.GET.get("metric") or None)
+    except UnknownMetric as error:
+        refuse(request, "metric", str(error))
+        found, pool = report(experiment, request.user)
     rule = rule_of(experiment)
     verdict = judge(rule, pool.of(rule), experiment.seeds) if rule else None
     tests = {one.variant: one for one in found.tests}

@@ -19,9 +19,11 @@ from experiments.spec import SpecError, flatten, parse_spec, resolved
 from experiments.trained_with import shown, trained_with
 
 from .access import may_edit, require_editor, run_or_404
+from .address import takes
 from .explore import attention
 from .explore_series import flow_tab, probes_tab
 from .panels import names_of, panels_of
+from .run_address import LogAddress, PanelsAddress, PicturesAddress, RunAddress
 
 TABS = {
     "training": "Training",
@@ -45,11 +47,11 @@ QUANTITIES = (
 SHADES = (("W_q", "m-q"), ("W_k", "m-k"), ("W_v", "m-v"), ("W_o", "m-o"))
 
 
+@takes(RunAddress)
 @require_safe
 def run_page(request: HttpRequest, pk: int) -> HttpResponse:
     run = run_or_404(request, pk)
-    tab = request.GET.get("tab", "training")
-    tab = tab if tab in TABS else "training"
+    tab = request.GET.get("tab") or "training"
     context = _head(request, run) | {"tab": tab, "tabs": TABS} | _TAB_CONTEXT[tab](request, run)
     return render(request, f"pages/run_{tab}.html", context)
 
@@ -63,6 +65,7 @@ def run_live(request: HttpRequest, pk: int) -> HttpResponse:
     return response
 
 
+@takes(PanelsAddress)
 @require_safe
 def run_panels(request: HttpRequest, pk: int) -> HttpResponse:
     """The charts that have data by now; a run that has not started has none."""
@@ -75,6 +78,7 @@ def run_panels(request: HttpRequest, pk: int) -> HttpResponse:
     return response
 
 
+@takes(PicturesAddress)
 @require_safe
 def run_predictions(request: HttpRequest, pk: int) -> HttpResponse:
     run = run_or_404(request, pk)
@@ -83,12 +87,13 @@ def run_predictions(request: HttpRequest, pk: int) -> HttpResponse:
     return response
 
 
+@takes(LogAddress)
 @require_safe
 def run_log(request: HttpRequest, pk: int) -> HttpResponse:
     """Lines after a cursor, and the element that will ask for the next ones."""
     run = run_or_404(request, pk)
-    after = request.GET.get("after", "0")
-    chunks = run.logs.filter(pk__gt=int(after) if after.isdecimal() and len(after) < 19 else 0)[:LOG_TAIL]
+    after = request.GET.get("after") or "0"
+    chunks = run.logs.filter(pk__gt=int(after))[:LOG_TAIL]
     return render(request, "pages/run_log_lines.html", {"run": run} | _lines(list(chunks), after))
 
 

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlencode
 
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_safe
+from pydantic import Field
 
 from experiments import run_search
 from experiments.api import run_paging
 from experiments.api.problems import Invalid
-from experiments.api.run_filters import RunQuery, conditions
+from experiments.api.run_filters import RunFilters, RunQuery, conditions
+from experiments.api.run_names import check_columns
 from experiments.models import Headline, Param, Project, Run
 from experiments.states import State
+
+from .address import Address, problems_of, refuse, takes, tell
 
 PAGE_SIZE = 50
 COUNTED = 10_000  # beyond this many the page says "more than"
@@ -74,17 +78,33 @@ class Found:
         return self.count > COUNTED
 
 
+class RunsAddress(Address, RunFilters):
+    """What the table takes from its address: REST's filters, the columns, and one filter as three inputs."""
+
+    repeated = ("state", "experiment")
+    cursor: str | None = Field(None, max_length=2000)
+    cols: str | None = None
+    part: Literal["rows"] | None = None
+    where: str | None = None
+    sign: str | None = None
+    value: str | None = None
+
+
+@takes(RunsAddress)
 @require_safe
 def run_list(request: HttpRequest) -> HttpResponse:
     if request.GET.get("where"):
         return redirect(f"{request.path}?{_with_condition(request.GET)}")
+    if request.GET.get("sign") or request.GET.get("value"):
+        refuse(request, "sign", "compares nothing: name a field in 'where'")
     given = _rest_of(request.GET)
-    found, problems = Found(), []
+    found = Found()
     try:
-        found = _find(request, given)
+        check_columns(_asked_columns(request.GET), request.user)  # type: ignore[arg-type]
+        found = found if problems_of(request) else _find(request, given)
     except Invalid as error:
-        problems = list(error.errors)
-    context = _context(request, found) | {"problems": problems}
+        tell(request, error)
+    context = _context(request, found)
     part = request.GET.get("part") == "rows"
     response = render(request, "pages/runs_rows.html" if part else "pages/runs.html", context)
     response["X-Next-Poll"] = "2" if any(not run.ended for run in found.runs) else "6"
@@ -160,13 +180,17 @@ def _context(request: HttpRequest, found: Found) -> dict[str, Any]:
 def _columns(given: QueryDict, runs: list[Run]) -> list[Column]:
     """What the address asks for; else what differs between the runs shown, and the usual metrics they have."""
     if "cols" in given:
-        keys = [key.strip() for key in str(given.get("cols", "")).split(",")]
+        keys = _asked_columns(given)
     else:
         varied = dict.fromkeys(f"param.{path}" for run in runs for path in run.params)
         kept = Headline.objects.filter(run__in=runs, key__in=[m.partition(".")[2] for m in DEFAULT_METRICS])
         have = set(kept.values_list("key", flat=True)) if runs else set()
         keys = [*varied, *(metric for metric in DEFAULT_METRICS if metric.partition(".")[2] in have)]
     return [Column(key) for key in dict.fromkeys(keys) if key.startswith(("param.", "metric."))][:MAX_COLUMNS]
+
+
+def _asked_columns(given: QueryDict) -> list[str]:
+    return [key for part in given.get("cols", "").split(",") if (key := part.strip())]
 
 
 def _cells(runs: list[Run], columns: list[Column]) -> dict[tuple[int, str], Any]:

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-from django.contrib.auth.views import LoginView
+from django.contrib.auth.views import LoginView, LogoutView
+
+from .address import Address, takes
+
+
+class DoorAddress(Address):
+    next: str | None = None
 
 
 class Login(LoginView):
     template_name = "pages/login.html"
     redirect_authenticated_user = True
+
+
+login = takes(DoorAddress)(Login.as_view())
+logout = takes(DoorAddress)(LogoutView.as_view())

@@ -9,6 +9,7 @@ from typing import Any
 from experiments.models import Experiment, Headline
 from experiments.models.definitions import AnyUser
 from experiments.spec import flatten
+from experiments.spec_errors import did_you_mean
 
 from .cells import Cell
 from .evidence import Pool
@@ -21,6 +22,10 @@ from .verdict import experiment_pool
 _USUAL = ("test/accuracy", "test/prompt_iou", "eval/accuracy", "eval/prompt_iou", "eval/loss", "loss/total")
 _NONE = Question(0.0)  # no difference
 _LISTED = ("test/", "eval/", "loss/")
+
+
+class UnknownMetric(ValueError):
+    """A series that none of the experiment's runs has recorded, nor one of the usual."""
 
 
 @dataclass(frozen=True)
@@ -99,14 +104,25 @@ class Report:
 
 
 def report(experiment: Experiment, reader: AnyUser, metric: str | None = None) -> tuple[Report, Pool]:
-    """The report of one series, and the runs it stands on, which hold the series of the preset's rule as well."""
+    """The report of one series, and the runs it stands on, which hold the series of the preset's rule as well.
+    Raises UnknownMetric: before the first run has recorded anything, the rule's series and the usual ones are known."""
     rule = rules().get(experiment.preset)
     recorded = _recorded(experiment)
+    if metric is not None:
+        _check_metric(metric, experiment, [*(rule.metrics if rule else ()), *_USUAL])
     wanted = metric or _usual(rule.metrics if rule else (), recorded)
     pool = experiment_pool(experiment, reader, [wanted], rule)
     variants = [Variant(cell.params, pool.values_of(at, Term(metric=wanted))) for at, cell in enumerate(pool.cells)]
     looks = looks_of(experiment)
     return Report(wanted, recorded, pool.seeds, looks, variants, _tests(pool.cells, variants, looks)), pool
+
+
+def _check_metric(metric: str, experiment: Experiment, usual: Sequence[str]) -> None:
+    recorded = Headline.objects.filter(run__experiment=experiment).order_by()
+    if metric in usual or recorded.filter(key=metric).exists():
+        return
+    known = [*usual, *sorted(recorded.values_list("key", flat=True).distinct())]
+    raise UnknownMetric(f"no run of this experiment has recorded '{metric}'{did_you_mean(metric, known)}")
 
 
 def looks_of(experiment: Experiment) -> int:

@@ -66,9 +66,9 @@ def test_what_is_not_stored_is_said(user: Any, run: Run) -> None:
     client = client_of(user)
     bare = make_run(run.project)
     assert "no maps" in get(client, f"/runs/{bare.pk}/attention/")["missing"]
-    for query in ({"site": "decoder.9.text"}, {"sample": 2}):
-        reply = client.get(f"{API}/runs/{run.pk}/attention/", query)
-        assert f"samples below 2 of the sites {SITE}" in problem(reply, 404)["detail"]
+    for query, words in (({"site": "decoder.9.text"}, SITE), ({"sample": 2}, "samples 0 to 1 are")):
+        (error,) = problem(client.get(f"{API}/runs/{run.pk}/attention/", query), 400)["errors"]  # type: ignore[arg-type]
+        assert words in error["message"]
     run.artifacts.filter(name="maps").update(path="nowhere")
     reply = client.get(f"{API}/runs/{run.pk}/attention/")
     assert "no longer stored" in problem(reply, 404)["detail"]

@@ -225,8 +225,8 @@ def test_the_three_inputs_of_a_filter_become_what_rest_understands(ed: Client) -
 )
 def test_a_filter_that_makes_no_sense_is_told(ed: Client, query: str) -> None:
     page = ed.get(f"/runs/?{query}")
-    assert page.status_code == 200
-    assert page.context["problems"]
+    assert page.status_code == 400
+    assert f"<code>{query.partition('=')[0]}</code>" in page.content.decode()
 
 
 def test_compare_shows_the_matrices_of_the_sites_that_runs_share(ed: Client, project: Project) -> None:
