@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from itertools import islice
 from typing import IO, Any
 
@@ -13,6 +12,7 @@ from rest_framework.exceptions import ParseError
 from rest_framework.parsers import JSONParser
 from rest_framework.renderers import BaseRenderer
 
+from experiments.json_names import Place, named_twice
 from experiments.spec import FieldError
 
 ARROW = "application/vnd.apache.arrow.stream"
@@ -74,8 +74,8 @@ class BoundedJson(JSONParser):
         except orjson.JSONDecodeError as error:
             raise ParseError(f"not valid JSON: {error}") from None
         _refuse_unstorable(data)
-        if errors := list(islice(_named_twice(_pairs(body)), MAX_TWICE)):
-            raise NamedTwice(errors)
+        if places := list(islice(named_twice(body), MAX_TWICE)):
+            raise NamedTwice([FieldError(place, _twice(place)) for place in places])
         return data
 
 
@@ -84,35 +84,16 @@ def _read(stream: IO[Any] | HttpRequest) -> bytes:
     return stream.body if isinstance(stream, HttpRequest) else bytes(stream.read())
 
 
+def _twice(place: Place) -> str:
+    return f"'{place[-1]}' stands twice in the same object; keep one of them"
+
+
 class NamedTwice(ParseError):
     """A name stands twice in one object of the body; `errors` points at each."""
 
     def __init__(self, errors: list[FieldError]) -> None:
         self.errors = errors
         super().__init__("; ".join(error.message for error in errors))
-
-
-class _Members(list[tuple[str, Any]]):
-    """A JSON object as it was written, with what a dict would drop."""
-
-
-def _pairs(body: bytes) -> Any:
-    """The body once more, with objects as `_Members`; its numbers do not matter here."""
-    return json.loads(body, object_pairs_hook=_Members, parse_int=len, parse_float=len)
-
-
-def _named_twice(data: Any, at: tuple[str | int, ...] = ()) -> Iterator[FieldError]:
-    """Every name that stands twice in one object: a parser keeps one of the two values and drops the other."""
-    if isinstance(data, _Members):
-        seen: set[str] = set()
-        for name, part in data:
-            if name in seen:
-                yield FieldError((*at, name), f"'{name}' stands twice in the same object; keep one of them")
-            seen.add(name)
-            yield from _named_twice(part, (*at, name))
-    elif isinstance(data, list):
-        for place, part in enumerate(data):
-            yield from _named_twice(part, (*at, place))
 
 
 def _refuse_unstorable(data: Any) -> None:

@@ -214,7 +214,32 @@ def test_a_folder_that_cannot_be_used_fails_the_run_and_the_file_is_named(root: 
     assert failure.reason == ("spec" if "outside the data root" in told else "error")
 
 
-@pytest.mark.parametrize("content", [b"{", b"\xff\xfe", b"[]", b"", b'{"images": []}'])
+def test_names_that_stand_twice_are_told_with_what_else_is_wrong(root: Path) -> None:
+    """A parser takes the last of two equal names: masks or whole lists would be dropped."""
+    listing = coco_folder.write(root / "shapes")
+    listing["annotations"][1]["category_id"] = 77
+    coco_folder.save(root / "shapes", listing)
+    file = root / "shapes" / "annotations.json"
+    text = file.read_text("utf-8")
+    for name, before in (("info", '"images": []'), ("image_id", '"category_id": 20'), ("counts", '"counts": "x"')):
+        text = text.replace(f'"{name}": ', f'{before}, "{name}": ', 1)
+    file.write_text(text, "utf-8")
+    failure = ordered("shapes", root)
+    for told in (
+        "4 problems",
+        "annotations.json: images: stands twice in the same object",
+        "annotations.json: annotations.0.category_id: stands twice",
+        "annotations.json: annotations.1.segmentation.counts: stands twice",
+        "annotation 101: category_id 77 is not listed",
+    ):
+        assert told in failure.message, failure.message
+    assert failure.reason == "error"
+
+
+DEEP = b"[" * 100_000
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff\xfe", b"[]", b"", b'{"images": []}', DEEP, b'{"a": ' + DEEP])
 def test_annotations_that_are_not_json_of_this_form_are_named(root: Path, content: bytes) -> None:
     coco_folder.write(root / "shapes")
     (root / "shapes" / "annotations.json").write_bytes(content)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from experiments.json_names import named_twice
 from workers.protocol import Notice
 from workers.trainer.data import coco_masks, digest
 from workers.trainer.data.coco_entries import Annotation, Category, ImageEntry, Listing
@@ -44,8 +45,8 @@ def read(name: str) -> Folder:
     """Raises DataError that names the file: outside the root, missing, not JSON, or at odds with itself."""
     root = data_root(name)
     folder, told = listing_of(root, name)
-    listing = _listing(below_root(root, told), told)
     problems = Problems(told)
+    listing = _listing(below_root(root, told), problems)
     if not listing.annotations:
         raise DataError(f"{told}: it has no annotations")
     _once(problems, listing)
@@ -65,15 +66,18 @@ def read(name: str) -> Folder:
     )
 
 
-def _listing(file: Path, told: str) -> Listing:
+def _listing(file: Path, problems: Problems) -> Listing:
+    """What is read although it is at fault is added to the problems."""
+    told = problems.about
     try:
         if file.stat().st_size > LARGEST:
             raise DataError(f"{told}: larger than {LARGEST // 2**20} MiB")
         content = file.read_bytes()
         digest.read(told, content)
-        return Listing.model_validate_json(decoded(content))
+        text = decoded(content)
+        _named_once(problems, text)
+        return Listing.model_validate_json(text)
     except ValidationError as error:
-        problems = Problems(told)
         for each in error.errors(include_url=False, include_input=False, include_context=False):
             at = ".".join(map(str, each["loc"]))
             problems.add(f"{told}: {at + ': ' if at else ''}{each['msg']}")
@@ -85,6 +89,16 @@ def _listing(file: Path, told: str) -> Listing:
         raise
     except ValueError as error:
         raise DataError(f"{told}: {error}") from None
+
+
+def _named_once(problems: Problems, text: str) -> None:
+    """Of two equal names the parser would take one value, and drop the other."""
+    try:
+        for place in named_twice(text):
+            at = ".".join(map(str, place))
+            problems.add(f"{problems.about}: {at}: stands twice in the same object; keep one of them")
+    except (ValueError, RecursionError):
+        return  # not JSON, or nested too deeply: the parser says so
 
 
 def _read_images(folder: str, files: dict[str, Path]) -> dict[str, digest.Hashed]:
