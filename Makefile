@@ -16,7 +16,7 @@ py := .venv/bin/python
 pytest := $(py) -m pytest -n $(JOBS)
 
 .DEFAULT_GOAL := help
-.PHONY: help run verdicts test lint fmt bench bench-peers gpu-smoke chaos e2e manage secrets lock install
+.PHONY: help run verdicts test lint fmt bench bench-peers gpu-smoke models chaos e2e manage secrets lock install
 
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | while IFS="$$(printf '\t')" read -r name text; \
@@ -57,6 +57,9 @@ bench-peers: install  ## environments of other trackers below .peers; `make benc
 named := $(filter command environment,$(firstword $(origin PYTHON)))
 gpu-smoke: $(if $(named),,install)  ## try the trainer on this machine's GPU: norms, variants, kernels, a resume (DEVICE=cuda PYTHON=python3)
 	@$(if $(named),$(PYTHON),$(py)) -m benchmarks.smoke --device $(DEVICE)
+
+models: install  ## every architecture of transformers and timm, tiny: is W_q W_q? Writes the table in docs/any-model.md (JOBS=2)
+	$(py) -m tests.lab.models --jobs $(JOBS)
 
 chaos: install  ## kill and freeze everything at random, on SQLite and on PostgreSQL, a simulated day, the long outages; fails on any violation (SEED=1)
 	@for database in sqlite postgres; do echo "== $$database"; \

@@ -23,18 +23,21 @@ SMALLEST = 0.4  # of a tagged tensor that a result must have to be taken for the
 @dataclass
 class Event:
     """One attention. `path` names the modules that ran, the innermost last. What torch's own function computes is not
-    taken apart."""
+    taken apart. `heads_mixed` where a weight mixes heads between the scores and the values."""
 
     path: tuple[str, ...]
     query: Operand | None = None
     key: Operand | None = None
     value: Operand | None = None
     torchs_own: bool = False
+    heads_mixed: bool = False
 
 
 @dataclass(frozen=True)
 class _Scores:
     product: Product
+    shape: torch.Size
+    heads_mixed: bool = False
 
 
 class Tracer(TorchFunctionMode):
@@ -81,12 +84,15 @@ class Tracer(TorchFunctionMode):
             self._product(product, out)
         elif func in SOFTMAX:
             scores = next((tag for tag in tagged if isinstance(tag, _Scores)), None)
-            if scores is not None and (event := self._event(scores.product, out, args, given)):
+            if scores is not None and (event := self._event(scores, out, args, given)):
                 self._keep(out, event)
         elif tagged:
             self._keep(out, tagged[0])
 
     def _product(self, product: Product, out: Tensor) -> None:
+        if weights := [side for side in (product.left, product.right) if _is_parameter(side.tensor)]:
+            self._with_weight(product, weights, out)
+            return
         for side, other in ((product.left, product.right), (product.right, product.left)):
             known = self._tags.get(id(side.tensor))
             if known is not None and isinstance(known[1], Event):
@@ -95,23 +101,34 @@ class Tracer(TorchFunctionMode):
                     event.value = other
                     self.events.append(event)
                 return
-        weights = [side for side in (product.left, product.right) if _is_parameter(side.tensor)]
+        if product.contracted:
+            self._keep(out, _Scores(product, out.shape))
+
+    def _with_weight(self, product: Product, weights: list[Operand], out: Tensor) -> None:
+        """A projection; or heads of scores, or of attention weights, mixed with each other (talking heads)."""
         for side in weights:
             other = product.right if side is product.left else product.left
             if not set(side.labels) & set(other.labels) & set(product.out):
                 self.weights.add(id(_parameter(side.tensor)))
-        if product.contracted and not weights:
-            self._keep(out, _Scores(product))
+            tag = self._tag(other.tensor, out)
+            if isinstance(tag, Event):
+                tag.heads_mixed = True
+                self._keep(out, tag)
+            elif tag is not None:
+                self._keep(out, _Scores(tag.product, tag.shape, heads_mixed=True))
 
-    def _event(self, product: Product, out: Tensor, args: tuple[Any, ...], given: Mapping[str, Any]) -> Event | None:
+    def _event(self, scores: _Scores, out: Tensor, args: tuple[Any, ...], given: Mapping[str, Any]) -> Event | None:
         """Queries bring the axis before the last of the logits, keys the last, over which the softmax goes."""
         dim = given.get("dim", args[1] if len(args) > 1 else -1)
+        if scores.heads_mixed and (out.numel() != scores.shape.numel() or out.shape[dim] not in scores.shape):
+            return None  # no longer scores: a weight has made something else of them
         if dim not in (-1, out.ndim - 1) or out.ndim < 2:
-            return None
+            return Event(tuple(self.path))  # over queries, say: seen, and not taken apart
+        product = scores.product
         left, right = product.alone(product.left), product.alone(product.right)
         keys_last = bool(product.out) and product.out[-1] in right and product.out[-1] not in left
         sides = (product.left, product.right) if keys_last else (product.right, product.left)
-        return Event(tuple(self.path), *sides)
+        return Event(tuple(self.path), *sides, heads_mixed=scores.heads_mixed)
 
     def _tag(self, tensor: Tensor, out: Tensor) -> _Scores | Event | None:
         known = self._tags.get(id(tensor))

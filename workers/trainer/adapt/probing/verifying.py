@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -16,6 +16,8 @@ from . import inputs
 from .measuring import Measured, Owned, measured, owners
 from .products import Operand
 from .tracing import Event, tracing
+from .unseen import unseen
+from .whole import whole
 
 Parts = Mapping[str, Part]
 ROLES = ("W_q", "W_k", "W_v")
@@ -43,7 +45,10 @@ def verified(model: nn.Module, claims: Mapping[str, Parts], run: Callable[[], ob
             return found
         mine = owners(events, modules, claims)
         with torch.enable_grad(), tracing(model, frozenset(name for name in mine if name)) as tracer:
-            run()
+            try:
+                run()
+            except Exception as error:  # without gradients it has just run
+                return _unmeasured(claims, mine, f"runs only without gradients ({type(error).__name__}: {error})")
         seen = owners(tracer.events, modules, claims)
         for name, calls in seen.items():
             weights = _weights(modules[name], tracer.weights)
@@ -53,7 +58,14 @@ def verified(model: nn.Module, claims: Mapping[str, Parts], run: Callable[[], ob
             found.left_out[name] = "computes no attention that can be seen: no softmax over products ran in it"
         else:
             found.unchecked[name] = "did not run on the batch"
+    found.left_out |= unseen(modules, tracer, {*claims, *found.left_out})
     return found
+
+
+def _unmeasured(claims: Mapping[str, Parts], seen: Collection[str], why: str) -> Verified:
+    """No derivative can be taken: claims stay as they are, attention without a claim is left out."""
+    left_out = {name or "(the model)": why for name in seen if name not in claims}
+    return Verified(left_out=left_out, unchecked=dict.fromkeys(claims, why))
 
 
 def _first(model: nn.Module, run: Callable[[], object] | None) -> tuple[Callable[[], object] | None, list[Event]]:
@@ -101,6 +113,13 @@ def _judge(
     if any(call.torchs_own for call in calls):
         if claim is None:
             found.left_out[where] = "computes torch's multi_head_attention_forward outside a module of torch"
+        return
+    if reason := whole(calls, weights):
+        found.left_out[where] = reason
+        return
+    if not any(call.query is not None and call.query.tensor.requires_grad for call in calls):
+        why = "its attention ran without gradients"
+        (found.unchecked if claim is not None else found.left_out)[where if claim is None else name] = why
         return
     reading = _read(weights, calls[0])
     if isinstance(reading, str):

@@ -1,0 +1,295 @@
+"""Oracle 2: what a change of a weight changes in the attention that the model itself computes.
+
+Which head. New values in the entries called head h's W_q or W_k have to change the attention weights of head h, in the
+order of the heads, and of no other; W_v's have to change what is mixed for head h and no attention weight.
+
+Queries or keys. The entries are changed for one token alone. A query is compared with every key: its row of the scores
+changes, one row and many columns. A key is compared with every query: one column and many rows. That holds under
+rotation, norms, biases and masks, which all act on each query or key for itself, and it does not depend on which
+token was taken. Summed over tokens, rows are fewer than columns for queries and more for keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tests.lab.models.seeing import Softmax, seeing, storage
+
+Heads = Sequence[Tensor]  # flat places in the parameter that each head owns
+TOKENS = 6  # of these at most one is changed at a time
+MASKED = 1e4
+MULTIPLIES = ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "aten::convolution", "aten::_convolution",
+              "aten::mv", "aten::addmv")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What is said to be one matrix: of which parameter, and which places each head owns."""
+
+    parameter: nn.Parameter
+    heads: Heads
+
+    def changed(self, heads: Iterator[int] | Sequence[int]) -> Tensor:
+        """The parameter with other values at what these heads own."""
+        places = torch.cat([self.heads[head] for head in heads])
+        new = self.parameter.detach().clone(memory_format=torch.contiguous_format)
+        noise = torch.randn(len(places), generator=torch.Generator().manual_seed(len(places)))
+        size = max(float(self.parameter.detach().abs().mean()), 0.05)
+        new.view(-1)[places] += (3 * size * noise).to(new.dtype)
+        return new
+
+    def same_as(self, other: Claim) -> bool:
+        return self.parameter is other.parameter and torch.equal(torch.cat([*self.heads]), torch.cat([*other.heads]))
+
+
+Claims = dict[str, Claim]
+
+
+def wrong_by_changes(
+    model: nn.Module, run: Callable[[], object], site: str, claims: Claims, *, heads_apart: bool = True
+) -> str:
+    """What is wrong with the claims about a site; empty where nothing is. Every attention of the site's first call is
+    asked. Without `heads_apart` only the matrices as wholes are (a norm across heads)."""
+    before = of_site(model, run, site)
+    if not before:
+        return "no attention ran in it"
+    for role in ("W_q", "W_k", "W_v"):
+        claim = claims[role]
+        groups = [[head] for head in range(len(claim.heads))] if heads_apart else [list(range(len(claim.heads)))]
+        marks = []
+        for group in groups:
+            with put(claim.parameter, claim.changed(group)):
+                marks.append(of_site(model, run, site))
+        for place, event in enumerate(before):
+            after = [each[place] for each in marks if len(each) == len(before)]
+            if len(after) < len(marks):
+                return f"{role}: changing it changes how often attention runs"
+            if wrong := _of_heads(role, event, after, heads_apart=heads_apart):
+                return f"{role}: {wrong}"
+    return _directions(model, run, site, claims, before)
+
+
+def of_site(model: nn.Module, run: Callable[[], object], site: str, change: Any = None) -> list[Softmax]:
+    """The attention inside the site's first call."""
+    torch.manual_seed(0)
+    with torch.no_grad(), seeing(model, change) as seen:
+        run()
+    return [each for each in seen.softmaxes if each.is_attention and (site, 0) in each.path]
+
+
+@contextmanager
+def put(parameter: nn.Parameter, values: Tensor) -> Iterator[None]:
+    was = parameter.detach().clone()
+    with torch.no_grad():
+        parameter.copy_(values)
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            parameter.copy_(was)
+
+
+def differs(one: Tensor, other: Tensor) -> Tensor:
+    """Where two tensors differ by more than rounding, which what is masked out by a large number does not set."""
+    plain = one[one.abs() < MASKED]
+    size = plain.abs().max() if len(plain) else one.new_ones(())
+    return ((one - other).abs() > 2e-5 * size) & (one != other)
+
+
+def _of_heads(role: str, before: Softmax, after: list[Softmax], *, heads_apart: bool) -> str:
+    moved = [differs(before.scores, each.scores) for each in after]  # one key's weight is 1 whatever its score is
+    if role == "W_v":
+        if any(
+            bool((each | differs(before.weights, last.weights)).any()) for each, last in zip(moved, after, strict=True)
+        ):
+            return "changes attention weights"
+        assert before.mixed is not None
+        moved = [differs(before.mixed, each.mixed) for each in after if each.mixed is not None]
+    if not all(bool(each.any()) for each in moved):
+        missing = [head for head, each in enumerate(moved) if not bool(each.any())]
+        return f"head {missing[0]} changes nothing"
+    if not heads_apart:
+        return ""
+    axes = [axis for axis in range(moved[0].ndim) if role == "W_v" or axis != before.dim]
+    if any(_in_order(moved, axis) for axis in axes):
+        return ""
+    return "a head changes others than itself"
+
+
+def _in_order(moved: list[Tensor], axis: int) -> bool:
+    """Whether the heads lie along this axis in their order, alone or with samples: each changes its own places and all
+    of these. Heads of queries that share one of keys lie together or take turns."""
+    size, count = moved[0].shape[axis], len(moved)
+    others = [each for each in range(moved[0].ndim) if each != axis]
+    found = torch.stack([each.any(dim=others) if others else each for each in moved])  # [heads, size]
+    if size % count:
+        return False
+    places = torch.arange(size)
+    for inner in (each for each in range(1, size // count + 1) if size % (count * each) == 0):
+        owner = places // inner % count
+        wanted = owner == torch.arange(count)[:, None]
+        if not bool((found & ~wanted).any()) and bool((found & wanted).any(1).all()) and _fills(found, wanted):
+            return True
+    return False
+
+
+def _fills(found: Tensor, wanted: Tensor) -> bool:
+    """Most of a head's places change: all, but for samples and windows that are masked."""
+    return bool((found.sum() * 2 >= wanted.sum()).item())
+
+
+def _directions(model: nn.Module, run: Callable[[], object], site: str, claims: Claims, before: list[Softmax]) -> str:
+    """Queries change rows, keys columns; nothing where both are one and the same matrix."""
+    query, key = claims["W_q"], claims["W_k"]
+    if query.same_as(key):
+        return ""
+    for role, claim in (("W_q", query), ("W_k", key)):
+        rows, columns = rows_and_columns(model, run, site, claim, before)
+        if rows == columns:  # attention between channels: a channel of queries is a row, one of keys a column
+            rows, columns = of_channels(model, run, site, claim, before)
+        for place, event in enumerate(before):
+            if event.scores.shape[event.dim] == 1:  # one key's weight is 1: nothing tells it from a query
+                continue
+            if not rows[place] and not columns[place]:
+                return f"{role}: a token's change changes no score"
+            alone = event.scores.movedim(event.dim, -1).shape[-2] == 1  # one query asks: its row is all rows
+            asks = rows[place] < columns[place] if not alone else columns[place] > len(_some(TOKENS))
+            if alone and role == "W_k" and columns[place] <= TOKENS:
+                continue
+            if rows[place] == columns[place] and not alone:
+                return f"{role}: rows and columns change alike"
+            if asks != (role == "W_q"):
+                return f"{role}: changes {'rows' if asks else 'columns'} of the scores"
+    return ""
+
+
+def rows_and_columns(
+    model: nn.Module, run: Callable[[], object], site: str, claim: Claim, before: list[Softmax]
+) -> tuple[list[int], list[int]]:
+    """Summed over tokens that are changed alone, for each attention: rows and columns of the scores that change."""
+    rows, columns = [0] * len(before), [0] * len(before)
+    count = _Counting(claim)
+    of_site(model, run, site, count)
+    for call, tokens in enumerate(count.tokens):
+        for token in _some(tokens):
+            after = of_site(model, run, site, _ForOneToken(claim, call, token))
+            _count(rows, columns, before, after)
+    return rows, columns
+
+
+def of_channels(
+    model: nn.Module, run: Callable[[], object], site: str, claim: Claim, before: list[Softmax]
+) -> tuple[list[int], list[int]]:
+    """As `rows_and_columns`, with single channels changed for all tokens."""
+    rows, columns = [0] * len(before), [0] * len(before)
+    inputs = claim.parameter[0].numel()
+    own = claim.heads[0] // inputs
+    for channel in own.unique()[:TOKENS]:
+        alone = Claim(claim.parameter, [claim.heads[0][own == channel]])
+        with put(claim.parameter, alone.changed([0])):
+            _count(rows, columns, before, of_site(model, run, site))
+    return rows, columns
+
+
+def _count(rows: list[int], columns: list[int], before: list[Softmax], after: list[Softmax]) -> None:
+    for place, (one, other) in enumerate(zip(before, after, strict=False)):
+        moved = _moved(one, other).movedim(_query_axis(one), -2)
+        moved = moved.reshape(-1, *moved.shape[-2:])
+        moved = moved[moved.flatten(1).sum(1).argmax()] if len(moved) else moved.any(0)
+        rows[place] += int(moved.any(-1).sum())
+        columns[place] += int(moved.any(-2).sum())
+
+
+def _moved(before: Softmax, after: Softmax) -> Tensor:
+    """Where scores differ, keys last. A shift of all scores of a query is no difference, since softmax takes none from
+    it (some subtract the largest beforehand): of each row the median of the differences is taken off."""
+    one, other = (each.scores.float().movedim(before.dim, -1) for each in (before, after))
+    shown = (one > -MASKED) & (other > -MASKED)
+    by = torch.where(shown, other - one, torch.nan)
+    by = (by - by.nanmedian(-1, keepdim=True).values).nan_to_num(0.0)
+    return differs(one, one + by) & shown
+
+
+def _query_axis(event: Softmax) -> int:
+    """Of the scores with the keys last: the axis that mixed values have instead of keys. It is the one before, but for
+    layouts such as [batch, tokens, heads, keys]."""
+    shape = event.scores.movedim(event.dim, -1).shape
+    if event.mixed is not None and event.fed is not None and event.fed.ndim == 3:
+        asked = event.fed.shape[1 if event.over[0] == -1 else 2]
+        fitting = [axis for axis in range(len(shape) - 1) if shape[axis] == asked]
+        if fitting and len(shape) - 2 not in fitting:
+            return fitting[-1]
+    return len(shape) - 2
+
+
+def _some(tokens: int) -> list[int]:
+    if tokens <= TOKENS:
+        return list(range(tokens))
+    return sorted({round(place * (tokens - 1) / (TOKENS - 1)) for place in range(TOKENS)})
+
+
+class _Counting:
+    """How many tokens each product with the weight has."""
+
+    def __init__(self, claim: Claim) -> None:
+        self.weight, self.tokens = storage(claim.parameter), list[int]()
+
+    def __call__(self, func: Any, args: tuple[Any, ...], given: dict[str, Any], out: Tensor) -> Tensor:
+        if func._schema.name in MULTIPLIES and len(self.tokens) < 2:
+            place = _place(args, self.weight)
+            if place is not None:
+                self.tokens.append(out.numel() // out.shape[_channels(func, args, place, out)])
+        return out
+
+
+class _ForOneToken:
+    """In one call of the product with the weight, one token meets the changed one."""
+
+    def __init__(self, claim: Claim, call: int, token: int) -> None:
+        self.weight, self.call, self.token = storage(claim.parameter), call, token
+        self.base = claim.parameter.detach()
+        self.changed = torch.empty_strided(self.base.size(), self.base.stride(), dtype=self.base.dtype)
+        self.changed.copy_(claim.changed(range(len(claim.heads))))
+        self.calls = -1
+
+    def __call__(self, func: Any, args: tuple[Any, ...], given: dict[str, Any], out: Tensor) -> Tensor:
+        if func._schema.name not in MULTIPLIES:
+            return out
+        place = _place(args, self.weight)
+        if place is None:
+            return out
+        self.calls += 1
+        if self.calls != self.call:
+            return out
+        view = args[place]
+        offset = view.storage_offset() - self.base.storage_offset()
+        other = self.changed.as_strided(view.size(), view.stride(), offset)
+        anew = func(*args[:place], other, *args[place + 1 :], **given)
+        channels = _channels(func, args, place, out)
+        mixed = out.movedim(channels, -1).clone()
+        rows = mixed.reshape(-1, mixed.shape[-1])
+        rows[self.token] = anew.movedim(channels, -1).reshape(rows.shape)[self.token]
+        new = rows.view(mixed.shape).movedim(-1, channels)
+        return torch.empty_like(out).copy_(new)
+
+
+def _place(args: tuple[Any, ...], weight: int) -> int | None:
+    return next(
+        (at for at, each in enumerate(args) if isinstance(each, Tensor) and each.ndim > 1 and storage(each) == weight),
+        None,
+    )
+
+
+def _channels(func: Any, args: tuple[Any, ...], place: int, out: Tensor) -> int:
+    """The axis of the result that the weight's outputs lie along."""
+    name = func._schema.name
+    if "conv" in name:
+        return 1
+    first = 1 if "add" in name else 0
+    return out.ndim - 1 if place == first + 1 else out.ndim - 2
