@@ -6,7 +6,6 @@ The same `plan` serves the form, REST and validation, so an error reads the same
 from __future__ import annotations
 
 import copy
-import difflib
 import hashlib
 import json
 import math
@@ -19,6 +18,7 @@ from .parts import LeftOut, Part, Parts, PlannedRun, why_not
 from .presets import Also, presets
 from .resolving import Resolver
 from .spec import FieldError, Spec, resolved
+from .spec_errors import did_you_mean
 from .submission_body import MAX_DIMENSIONS, MAX_OVERRIDES, MAX_SEEDS, Seed, Submission, SubmissionError, parse
 
 __all__ = [
@@ -138,8 +138,7 @@ def _starting_point(submission: Submission) -> tuple[dict[str, Any], dict[str, l
     known = presets()
     preset = known.get(submission.preset or "")
     if preset is None:
-        close = difflib.get_close_matches(submission.preset or "", list(known), n=1)
-        hint = f"; did you mean '{close[0]}'?" if close else f"; known: {', '.join(known)}"
+        hint = did_you_mean(submission.preset or "", known) or f"; known: {', '.join(known)}"
         raise SubmissionError([FieldError(("preset",), f"unknown preset '{submission.preset}'{hint}")])
     matrix = submission.matrix if "matrix" in submission.model_fields_set else preset.matrix
     return copy.deepcopy(preset.spec), matrix, submission.seeds or preset.seeds

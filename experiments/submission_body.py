@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
@@ -11,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from .sections.base import scalar
 from .spec import FieldError
+from .spec_errors import did_you_mean
 
 MAX_SEEDS = 1000
 MAX_DIMENSIONS = 12
@@ -76,8 +76,7 @@ def _nuls(item: Any, at: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int
 def _plain(item: dict[str, Any]) -> FieldError:
     message = item["msg"]
     if item["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(str(item["loc"][-1]), list(Submission.model_fields), n=1)
-        message = f"unknown field '{item['loc'][-1]}'" + (f"; did you mean '{close[0]}'?" if close else "")
+        message = f"unknown field '{item['loc'][-1]}'{did_you_mean(str(item['loc'][-1]), Submission.model_fields)}"
     elif item["type"] == "missing":
         message = "this field is required"
     elif item["type"] == "string_too_short":

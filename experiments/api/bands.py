@@ -80,8 +80,8 @@ class SeriesBands(Cached, View[BandQuery]):
         check_limits(runs, asked.max_points)
         visible_runs(request, runs)
         check_parameter(asked.by, runs)
-        unmatched = check_series(asked.names, runs)
-        return self.answer(request, runs, lambda: _answer(runs, asked, unmatched))
+        check_series(asked.names, runs)
+        return self.answer(request, runs, lambda: _answer(runs, asked))
 
 
 def check_limits(runs: list[int], max_points: int) -> None:
@@ -94,7 +94,7 @@ def check_limits(runs: list[int], max_points: int) -> None:
         raise Invalid.at("max_points", f"must be at most {settings.ATTN_MAX_POINTS}; you gave {max_points}")
 
 
-def _answer(runs: list[int], asked: BandQuery, unmatched: list[str]) -> Response:
+def _answer(runs: list[int], asked: BandQuery) -> Response:
     values = dict(Param.objects.filter(run_id__in=runs, key=asked.by).values_list("run_id", "text")) if asked.by else {}
     labels = {run: values.get(run) for run in runs}
     found = bands(labels, asked.names, max_points=asked.max_points)
@@ -106,7 +106,7 @@ def _answer(runs: list[int], asked: BandQuery, unmatched: list[str]) -> Response
         }
         for label in dict.fromkeys(labels.values())
     ]
-    return Response({"by": asked.by, "groups": groups, **told_unmatched(unmatched)})
+    return Response({"by": asked.by, "groups": groups, **told_unmatched(asked, [one.name for one in found])})
 
 
 def _plain(band: Band) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from experiments.states import ENDED
 from experiments.store.choice import matches
 
 from .problems import Invalid
+from .query import Query
 
 
 def check_project(name: str | None, user: AnyUser) -> None:
@@ -49,15 +50,16 @@ def check_parameter(path: str | None, runs: Collection[int]) -> None:
     raise Invalid.at("by", f"none of these runs has the parameter '{path}'{did_you_mean(path, known)}")
 
 
-def check_series(names: Sequence[str], runs: Collection[int]) -> list[str]:
-    """The names and globs that no series of the runs matches. Raises Invalid at a name without `*` among them when all
-    of the runs have ended: a live one may still record it, and a glob may match nothing."""
+def check_series(names: Sequence[str], runs: Collection[int]) -> None:
+    """Raises Invalid at a name without `*` that none of the runs has recorded, when all of them have ended: a live one
+    may still record it, and a glob may match nothing. Costs a query where there is such a name."""
+    exact = [name for name in names if "*" not in name]
+    if not exact:
+        return
     recorded = _recorded(runs)
-    unmatched = without_match(names, recorded)
-    wrong = [name for name in unmatched if "*" not in name]
+    wrong = without_match(exact, recorded)
     if wrong and not Run.objects.filter(pk__in=runs).exclude(state__in=ENDED).exists():
         raise Invalid(_no_series(name, recorded) for name in wrong)
-    return unmatched
 
 
 def check_export(run: Run, names: Sequence[str], group: str | None) -> None:
@@ -76,8 +78,10 @@ def without_match(globs: Iterable[str], names: Collection[str]) -> list[str]:
     return [glob for glob in globs if not any(matches(name, [glob]) for name in names)]
 
 
-def told_unmatched(unmatched: list[str]) -> dict[str, list[str]]:
-    """As a part of an answer, which is there only where it says something."""
+def told_unmatched(asked: Query, names: Collection[str]) -> dict[str, list[str]]:
+    """The names and globs asked for of which the answer has nothing; a part of it only where there are any."""
+    globs: list[str] = asked.names if "names" in asked.model_fields_set else []  # type: ignore[attr-defined]
+    unmatched = without_match(globs, names)
     return {"unmatched": unmatched} if unmatched else {}
 
 

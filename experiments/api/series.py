@@ -20,7 +20,7 @@ from .access import visible_run, visible_runs
 from .bands import check_limits
 from .base import View
 from .caching import Cached
-from .names import check_series, told_unmatched, without_match
+from .names import check_series, told_unmatched
 from .paging import Page
 from .problems import Invalid
 from .query import Names, Query, RowId, RowIds, Step
@@ -137,10 +137,10 @@ class SeriesPoints(Cached, View[SeriesQuery]):
         runs = list(dict.fromkeys(asked.runs))
         check_limits(runs, asked.max_points)
         visible_runs(request, runs)
-        unmatched = check_series(asked.names, runs)
+        check_series(asked.names, runs)
         chosen = store.choose(runs, asked.names)
         _check_total(chosen, asked)
-        make = partial(_points, request, runs, asked, chosen, unmatched)
+        make = partial(_points, request, runs, asked, chosen)
         return self.answer(request, runs, make, [one.group for one in chosen])
 
 
@@ -167,14 +167,13 @@ def _check_total(chosen: list[store.Chosen], asked: SeriesQuery) -> None:
         raise Invalid.at("names", f"{text}; ask for fewer series or points")
 
 
-def _points(
-    request: Request, runs: list[int], asked: SeriesQuery, chosen: list[store.Chosen], unmatched: list[str]
-) -> Response:
+def _points(request: Request, runs: list[int], asked: SeriesQuery, chosen: list[store.Chosen]) -> Response:
     window = {name: getattr(asked, name) for name in ("from_step", "to_step", "since_step")}
     found = store.read(runs, asked.names, max_points=asked.max_points, **window, chosen=chosen)
+    told = told_unmatched(asked, {one.group.names[at] for one in chosen for at in one.columns})
     if request.accepted_renderer.media_type == ARROW:
-        return Response(_arrow(found, unmatched), content_type=ARROW)
-    return Response({"series": [_plain(series) for series in found], **told_unmatched(unmatched)})
+        return Response(_arrow(found, told), content_type=ARROW)
+    return Response({"series": [_plain(series) for series in found], **told})
 
 
 def _grid(asked: GridQuery) -> Response:
@@ -185,7 +184,7 @@ def _grid(asked: GridQuery) -> Response:
     rows = [np.ascontiguousarray(row) for row in grid.values]
     steps = np.ascontiguousarray(grid.steps)
     told = {"run": asked.run, "names": grid.names, "steps": steps, "values": rows}
-    return Response(told | told_unmatched(without_match(asked.names, grid.names)))
+    return Response(told | told_unmatched(asked, grid.names))
 
 
 def _plain(series: store.Series) -> dict[str, Any]:
@@ -208,7 +207,7 @@ _SCHEMA = pa.schema(
 )
 
 
-def _arrow(found: list[store.Series], unmatched: list[str]) -> bytes:
+def _arrow(found: list[store.Series], told: dict[str, list[str]]) -> bytes:
     """One Arrow stream of one table; non-finite values stay what they are. The schema's metadata has `thinned` and
     `unmatched`, where there are any."""
     lengths = [len(series.steps) for series in found]
@@ -224,8 +223,8 @@ def _arrow(found: list[store.Series], unmatched: list[str]) -> bytes:
     ]
     sink = pa.BufferOutputStream()
     thinned = {f"{series.run}/{series.name}": series.thinned for series in found if series.thinned}
-    told = {name: to_json(what) for name, what in (("thinned", thinned), ("unmatched", unmatched)) if what}
-    schema = _SCHEMA.with_metadata(told) if told else _SCHEMA
+    marks = {name: to_json(what) for name, what in ({"thinned": thinned} | told).items() if what}
+    schema = _SCHEMA.with_metadata(marks) if marks else _SCHEMA
     with pa.ipc.new_stream(sink, schema) as writer:
         writer.write_batch(pa.record_batch(columns, schema=schema))
     return bytes(sink.getvalue().to_pybytes())

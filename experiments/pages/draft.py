@@ -15,6 +15,7 @@ from experiments.spec import TASKS, FieldError, SpecError, flatten, parse_spec, 
 from experiments.submission import MAX_SEEDS
 
 from . import specform, starting, tag_text, yamltext
+from .form_names import TEXTS, wrong_names
 
 _RANGE = re.compile(r"(\d{1,10})\s*(?:-|\.\.)\s*(\d{1,10})")
 
@@ -184,8 +185,9 @@ def from_post(post: QueryDict) -> Draft:
         yaml=post.get("yaml", ""),
         matrix=list(zip(post.getlist("matrix-path"), post.getlist("matrix-values"), strict=False)),
     )
-    for name in ("name", "project", "preset", "seeds", "priority", "tags", "notes"):
+    for name in TEXTS:
         setattr(draft, name, post.get(name, ""))
+    draft.wrong += wrong_names(post, _fields_sent(post) if draft.source == "form" else None)
     if draft.source == "form":
         draft.spec = _typed_spec(post)
         return draft
@@ -213,6 +215,13 @@ def _typed_spec(post: QueryDict) -> dict[str, Any]:
         typed = specform.typed(old_fields[path], post.getlist(f"spec.{path}")) if shown else value
         put(spec, path, typed if shown and typed != old[path] else value)
     return spec
+
+
+def _fields_sent(post: QueryDict) -> dict[str, specform.Field]:
+    task = post.get("spec.task", "")
+    return specform.fields(
+        *_shown(post, task if task in TASKS else next(iter(TASKS)), post.get("spec.data.dataset", ""))
+    )
 
 
 def _shown(post: QueryDict, task: str, dataset: str) -> tuple[str, str]:

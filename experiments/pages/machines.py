@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.db.models import Count, Min, QuerySet
 from django.http import HttpRequest, HttpResponse
@@ -39,7 +40,11 @@ def drain(request: HttpRequest, pk: int) -> HttpResponse:
     if not request.user.has_perm("experiments.change_worker"):
         raise PermissionDenied("Draining a worker needs the permission to change workers. Ask an administrator.")
     worker = get_object_or_404(Worker, pk=pk)
-    lifecycle.drain_worker(worker.name, request.POST.get("draining") == "on", request.user)  # type: ignore[arg-type]
+    asked = request.POST.get("draining")
+    if asked not in {"on", "off"}:
+        messages.error(request, "Nothing was done: say draining=on or draining=off.")
+        return redirect("workers")
+    lifecycle.drain_worker(worker.name, asked == "on", request.user)  # type: ignore[arg-type]
     return redirect("workers")
 
 

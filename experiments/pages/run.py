@@ -112,6 +112,9 @@ def run_cancel(request: HttpRequest, pk: int) -> HttpResponse:
 
 @require_POST
 def run_retry(request: HttpRequest, pk: int) -> HttpResponse:
+    if request.POST.get("from", "start") != "start":
+        messages.error(request, "Nothing was done: a run is retried from its last checkpoint, or with from=start anew.")
+        return redirect("run", pk)
     again = partial(lifecycle.retry, from_start=request.POST.get("from") == "start")
     return _ask(request, pk, again, "Back in the line.")
 
