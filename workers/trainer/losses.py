@@ -47,21 +47,26 @@ def segment_losses(
     """Every term, unweighted, and `total`, their weighted sum; besides, the matches of the last layer. `step_targets`
     is given where the batch is a part of a step, or of an evaluation: the number of targets of every image of it."""
     first = 0 if spec.aux else len(found.scores) - 1
-    scores, boxes = found.scores[first:], found.boxes[first:]
+    scores, boxes, presences = (_wide(each[first:]) for each in (found.scores, found.boxes, found.presence))
     layers, whole = len(scores), None if step_targets is None else Whole.of(step_targets, found.scores[-1].shape[-1])
     pairs = match(scores, boxes, batch.boxes, batch.valid)
     last = pairs.last(layers)
     chosen = boxes[pairs.layers, pairs.rows, pairs.queries], batch.boxes[pairs.rows, pairs.targets]
     box_l1, box_giou = box_losses(*chosen, whole.pairs * layers if whole else None)
-    logits = found.masks(last.rows, last.queries)
+    logits = _wide(found.masks(last.rows, last.queries))
     masks = logits, _truth(batch.masks[last.rows, last.targets], logits)
     count = whole.pairs if whole else None
     shape = (squared_error(*masks, count),) if spec.mask_form == "l2" else mask_losses(*masks, count)
     score = score_loss(scores, pairs, batch.present, whole.asked * layers if whole else None)
-    presence = presence_loss(found.presence[first:], batch.present, whole.images * layers if whole else None)
+    presence = presence_loss(presences, batch.present, whole.images * layers if whole else None)
     terms = dict(zip(parts(spec), (score, box_l1, box_giou, *shape, presence), strict=True))
     weighted = [getattr(spec, name) * value for name, value in terms.items()]
     return {**terms, "total": torch.stack(weighted).sum()}, last
+
+
+def _wide(found: Tensor) -> Tensor:
+    """In single precision at least: autocast hands over halves, and sums over pixels would be rounded to their bits."""
+    return found.float() if found.dtype in (torch.bfloat16, torch.float16) else found
 
 
 def score_loss(scores: Tensor, pairs: Matches, present: Tensor, whole: int | None = None) -> Tensor:
