@@ -511,7 +511,7 @@ def test_a_record_after_the_step_is_told_once(late: bool, tmp_path: Path) -> Non
             optimizer.step()
             if late:
                 record(loss)
-    told = [str(one.message) for one in warned if "a backward pass ran" in str(one.message)]
+    told = [str(one.message) for one in warned if "call record before the step" in str(one.message)]
     assert len(told) == late
     assert rows(tmp_path)["step"] == [0, 1, 2, 3]
 

@@ -37,9 +37,22 @@ class Columns:
             self._unseen = unseen, self._of(unseen)
         return row.masked_fill(self._unseen[1] & (row[self._ratios] != 0), math.nan)
 
+    def without(self, row: Tensor, matrices: tuple[str, ...], *, norms: bool) -> Tensor:
+        """NaN for all that is told of these matrices, and with `norms` for the norms of all gradients."""
+        if not matrices and not norms:
+            return row
+        gone = set(matrices)
+        masked = [_told_of(name) in gone or (norms and name.startswith(NORM)) for name in self.names]
+        return row.masked_fill(torch.tensor(masked, device=self.device), math.nan)
+
     def _of(self, matrices: Iterable[str]) -> Tensor:
         wanted = set(matrices)
         return torch.tensor([matrix in wanted for matrix in self._matrices], device=self.device)
+
+
+def _told_of(name: str) -> str:
+    """`<site>/<matrix>` of any series of a matrix."""
+    return name.partition("/")[2].rpartition("/head.")[0] or name.partition("/")[2]
 
 
 def _matrix(name: str) -> str | None:

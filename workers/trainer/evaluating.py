@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import nn
@@ -15,7 +16,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     evaluation mode stays so. The flag is set directly, because a `train` or `eval` of the model's own may do more
     than that, such as merging an adapter into the weights. Random state comes out as it went in."""
     modes = [(module, module.training) for module in model.modules()]
-    with undisturbed():
+    with undisturbed(), eager():
         try:
             for module, _ in modes:
                 module.training = False
@@ -29,3 +30,9 @@ def undisturbed() -> AbstractContextManager[None]:
     """Random state comes out as it went in, on every device: a model need not lie on the current one."""
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
     return torch.random.fork_rng(devices)
+
+
+def eager() -> AbstractContextManager[object]:
+    """Compiled models run as they are written: their graphs call no hooks and show nobody what they compute."""
+    compiling = "torch._dynamo" in sys.modules  # importing it takes seconds
+    return torch.compiler.set_stance("force_eager") if compiling else nullcontext()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,15 +14,17 @@ import torch
 from torch import Tensor, nn
 
 from experiments.spec import Record as RecordSpec
-from workers.protocol import Notice, Result, Started
+from workers.protocol import MAX_ITEMS, Notice, Result, Started
 from workers.trainer.adapt import attach, attention_notices
 from workers.trainer.adapt.found import adapted_since
+from workers.trainer.adapt.parts import Part
 from workers.trainer.columns import Columns
 from workers.trainer.folder import FolderSink
 from workers.trainer.gauges import Gauges, total_norm
 from workers.trainer.grad_scale import Listener, is_scaled, listen, unwrapped
 from workers.trainer.guarded import Guarded
 from workers.trainer.recorder import Recorder
+from workers.trainer.replaced import Replaced
 from workers.trainer.sites import describe, parts
 
 TRAIN = ("loss/total", "lr", "grad_norm/total")
@@ -39,14 +41,18 @@ class Waiting:
     norms: tuple[Tensor, Tensor]  # of the gradients that the optimizer owns, and of the others
     factor: Tensor | None
     unseen: tuple[str, ...]
+    gone: tuple[str, ...]  # matrices that are no longer the model's
+    dropped: bool  # a backward pass ran, and its gradients are gone
     passes: int  # backward passes before it
 
 
 class Record:
     """Call it with the loss when gradients are complete and nothing has clipped them yet. Each call is a row, under
     `step` where it is given, else under the number of the call. The optimizer's next step completes the row; where
-    that is left out, as a GradScaler does after an overflow, the update ratios are 0. A matrix that moved although it
-    had no gradient to read has a norm of NaN, not 0. Nothing here waits for the device, and nothing here raises."""
+    that is left out, as a GradScaler does after an overflow, the update ratios are 0. Where other optimizers own some
+    of the matrices, the next call completes the row. A matrix that moved although it had no gradient to read has a norm
+    of NaN, not 0; one that the model no longer has is NaN. Nothing here waits for the device, and nothing here raises.
+    """
 
     def __init__(
         self, model: nn.Module, recorder: Recorder, optimizer: Any, start_step: int = 0, scaler: Any = None
@@ -66,9 +72,12 @@ class Record:
         recorder.open(start_step, names, {}, self.device)
         self._parts = dict(parts(model))
         self._columns = Columns(names, self._parts, self._own, self.device)
-        self._stop = listen(Listener(self.optimizer, self._unscaled, self._completed))
+        self._replaced, self._gone = Replaced(model, self._parts), tuple[str, ...]()
+        self._alone = not others_of(self.optimizer, self._parts)
+        self._stop = listen(Listener(self.optimizer, self._unscaled, self._skipped_or_stepped))
         self._hook = self.optimizer.register_step_post_hook(self._stepped) if hooked(self.optimizer) else None
-        self._passes = 0  # backward passes that have reached the first parameter
+        # Backward passes that have reached the first parameter: all, those before the last row, before the last step.
+        self._passes = self._passes_told = self._passes_stepped = 0
         self._counter = self._counted()
 
     def __call__(self, loss: Tensor | float, step: int | None = None, *, scaler: Any = None) -> None:
@@ -96,7 +105,32 @@ class Record:
         told = self.guarded("loss/total", lambda: self._number(loss), nothing)
         lr = self.guarded("lr", lambda: self._number(self.optimizer.param_groups[0]["lr"]), nothing)
         unseen = tuple(name for name, part in self._parts.items() if not part.has_grad)
-        self._waiting = Waiting(now, told, lr, total, self._factor(scaler), unseen, self._passes)
+        gone = self.guarded("check of what is read", self._missing, self._gone)
+        factor, dropped = self._factor(scaler), self._comes_late(now)
+        self._waiting = Waiting(now, told, lr, total, factor, unseen, gone, dropped, self._passes)
+        self._passes_told = self._passes
+
+    def _missing(self) -> tuple[str, ...]:
+        """Matrices that are no longer the model's; new ones are told."""
+        gone = self._replaced.now()
+        if new := [name for name in gone if name not in self._gone]:
+            named = f"{', '.join(new[:3])}{f' and {len(new) - 3} more' if len(new) > 3 else ''}"
+            self.guarded.warn(
+                f"from step {self.guarded.step} on nothing is read of {named}: the model has other ones now"
+            )
+        self._gone = gone
+        return gone
+
+    def _comes_late(self, now: int) -> bool:
+        """Whether the gradients of the last pass are gone. Warns where the optimizer has stepped since that pass."""
+        passed = self._passes_told < self._passes
+        if passed and self._passes == self._passes_stepped and not self._told_late:
+            self._told_late = True
+            self.guarded.warn(
+                f"record(loss) of step {now} was called after the optimizer's step: its norms are of what is left of "
+                "the gradients, its update ratios of the next step; call record before the step"
+            )
+        return passed and all(each.grad is None for group in self.optimizer.param_groups for each in group["params"])
 
     def _number(self, value: Tensor | float) -> Tensor:
         """A single number on the device, made there where it came from the host."""
@@ -124,8 +158,9 @@ class Record:
     def _unscaled(self, scale: Tensor) -> None:
         """Gradients have just lost this scale: a row that waits was measured with it."""
         self._scale = scale
-        if self._waiting is not None and self._waiting.factor is None:
-            self._waiting.factor = 1 / scale
+        row = self._waiting
+        if row is not None and row.factor is None and row.passes == self._passes:
+            row.factor = 1 / scale
 
     def _counted(self) -> Any:
         """Count backward passes at one parameter."""
@@ -138,13 +173,19 @@ class Record:
         return first.register_post_accumulate_grad_hook(count) if first is not None else None
 
     def _stepped(self, *_: object) -> None:
+        self._passes_stepped = self._passes
         if self._waiting is not None and self._waiting.passes != self._passes and not self._told_late:
             self._told_late = True
             self.guarded.warn(
                 f"a backward pass ran between record(loss) of step {self._waiting.step} and the optimizer's step: its "
                 "norms are of the gradients before, its update ratios of the step after; call record before the step"
             )
-        self._completed()
+        self._skipped_or_stepped()
+
+    def _skipped_or_stepped(self) -> None:
+        """Where other optimizers move matrices too, they may still have to."""
+        if self._alone:
+            self._completed()
 
     def _completed(self) -> None:
         """The optimizer has stepped, or will not: the row that waits, if one does, is complete."""
@@ -162,7 +203,8 @@ class Record:
         row = torch.cat([torch.stack([waiting.loss, waiting.lr, total]).float(), matrices])
         if self._scale is not None:
             row = self._columns.scaled(row, factor, outside)
-        self.recorder.train(waiting.step, self._columns.blanked(row, waiting.unseen))
+        row = self._columns.blanked(row, waiting.unseen)
+        self.recorder.train(waiting.step, self._columns.without(row, waiting.gone, norms=waiting.dropped))
         self._highest = max(self._highest, waiting.step)
         self.recorder.complete(self._highest)
 
@@ -180,11 +222,20 @@ def hooked(optimizer: Any) -> bool:
     return hasattr(optimizer, "_optimizer_step_post_hooks")
 
 
-def _notices(optimizer: Any) -> list[Notice]:
-    if hooked(optimizer):
-        return []
-    text = f"{type(optimizer).__name__} takes no hooks: an update ratio is that of all between two calls of record"
-    return [Notice(kind="update_ratio", text=text)]
+def others_of(optimizer: Any, read: Mapping[str, Part]) -> list[str]:
+    """Matrices that train and that this optimizer does not own: another one moves them."""
+    own = {id(each) for group in optimizer.param_groups for each in group["params"]}
+    return [name for name, part in read.items() if part.parameter.requires_grad and id(part.parameter) not in own]
+
+
+def _notices(optimizer: Any, model: nn.Module) -> list[Notice]:
+    between = "an update ratio is that of all between two calls of record"
+    if not hooked(optimizer):
+        return [Notice(kind="update_ratio", text=f"{type(optimizer).__name__} takes no hooks: {between}")]
+    if others := others_of(optimizer, dict(parts(model))):
+        text = f"{len(others)} matrices are not this optimizer's: {between}"
+        return [Notice(kind="update_ratio", text=text, items=others[:MAX_ITEMS])]
+    return []
 
 
 @contextmanager
@@ -205,7 +256,7 @@ def recording(
     began = time.monotonic()
     recorder = Recorder(FolderSink(folder), lambda: time.monotonic() - began, fail_on_nan=False)
     count = sum(parameter.numel() for parameter in model.parameters())
-    device, notices = str(next(model.parameters()).device), [*attention_notices(model), *_notices(inner)]
+    device, notices = str(next(model.parameters()).device), [*attention_notices(model), *_notices(inner, model)]
     recorder.say(Started(device=device, parameters=count, sites=describe(model), notices=notices))
     for notice in notices:
         recorder.log(notice.text)

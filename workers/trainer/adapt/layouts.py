@@ -48,6 +48,8 @@ def _multihead(module: nn.MultiheadAttention) -> dict[str, Part]:
     if "out_proj.weight" not in own:
         raise UnknownLayout("an adapter changes its matrices for the time of each call, so none of them can be read")
     output = {"W_o": whole(own["out_proj.weight"], heads, by_rows=False)}
+    if "in_proj_weight" not in own and not {f"{one}_proj_weight" for one in "qkv"} <= own.keys():
+        raise UnknownLayout("its matrices are made anew for each call, from parameters that are none of them")
     if "in_proj_weight" in own:
         return _thirds(own["in_proj_weight"], heads, heads, by_rows=True) | output
     return {f"W_{one}": whole(own[f"{one}_proj_weight"], heads, by_rows=True) for one in "qkv"} | output

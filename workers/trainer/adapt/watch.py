@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from workers.trainer.evaluating import evaluating
+from workers.trainer.evaluating import eager, evaluating
 
 from .allowed import Masks, allowed_keys, two_valued
 from .found import ForeignSite, attached
@@ -51,8 +51,7 @@ def watched(model: nn.Module, *, maps: Collection[str] = (), as_is: bool = False
     seen: dict[str, Seen] = {}
     with ExitStack() as stack:
         sites = attached(model)
-        if not as_is:
-            stack.enter_context(evaluating(model))
+        stack.enter_context(eager() if as_is else evaluating(model))
         if sites:
             reader = _Reader(seen, maps)
             for site in sites.values():
