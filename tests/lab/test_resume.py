@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -74,6 +75,35 @@ def _repeats(tmp_path: Path, spec: Spec) -> None:
     assert expected.keys() == found.keys()
     for name, value in expected.items():
         np.testing.assert_array_equal(found[name], value, err_msg=name)
+
+
+EVERY_WAY: dict[str, Any] = {"steps": 6, "accumulate": 3, "ema": 0.9, "checkpoint_every": 100, "eval_every": 2}
+
+
+@pytest.mark.parametrize(
+    ("task", "precision"), [("roles", "fp32"), ("segment", "fp16"), ("language", "bf16"), ("classify", "fp16")]
+)
+def test_a_run_that_is_stopped_after_each_of_its_steps_ends_as_if_it_never_was(
+    tmp_path: Path, task: str, precision: str
+) -> None:
+    """Six attempts of one step each, of three micro-batches."""
+    spec = tiny(task, train={**EVERY_WAY, "precision": precision}, optimizer={"clip_norm": 0.1, "warmup_steps": 2})
+    whole, _ = train_collected(spec, tmp_path / "whole")
+    attempts: list[Collected] = []
+    for attempt in range(6):
+        checkpoint = _last_checkpoint(attempts[-1]) if attempts else None
+        sink, end = train_collected(spec, tmp_path / str(attempt), stop_after=attempt + 1, checkpoint=checkpoint)
+        assert end.step == attempt + 1
+        attempts.append(sink)
+    for group in ("train", "eval", "probe"):
+        for name, (_, values) in whole.series(group).items():
+            if not name.startswith(EXEMPT):
+                found = np.concatenate([own.series(group)[name][1] for own in attempts])
+                np.testing.assert_array_equal(found, values, err_msg=name)
+    expected, found_weights = load_file(_last_checkpoint(whole)), load_file(_last_checkpoint(attempts[-1]))
+    assert expected.keys() == found_weights.keys()
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found_weights[name], value, err_msg=name)
 
 
 def test_a_checkpoint_is_whole_named_by_its_steps_and_hashed(tmp_path: Path) -> None:
