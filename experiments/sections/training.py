@@ -32,7 +32,9 @@ class Optimizer(Section):
 
     name: Literal["adamw", "sgd"] = "adamw"
     lr: float = Field(1e-3, gt=0, le=10, description="peak learning rate")
-    weight_decay: float = Field(0.01, ge=0, le=1)
+    weight_decay: float = Field(
+        0.01, ge=0, le=1, description="pull towards 0 on weights of two dimensions or more, not on biases and norms"
+    )
     beta1: float = Field(0.9, ge=0, lt=1, description="AdamW's β₁")
     beta2: float = Field(0.999, ge=0, lt=1, description="AdamW's β₂")
     momentum: float = Field(0.0, ge=0, lt=1, description="SGD's momentum")

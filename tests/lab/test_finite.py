@@ -107,6 +107,7 @@ def test_a_step_that_fp16_leaves_out_ends_no_run(tmp_path: Path, broken_at: Any)
     assert np.isinf(sink.values("grad_norm/total")[4])
     assert [each.step for each in sink.of(Checkpoint)] == [3, 6]
     assert all(map(_all_finite, sink.of(Checkpoint)))
+    assert "steps that fp16 left out in this attempt, since gradients overflowed: 1" in [m.text for m in sink.of(Log)]
 
 
 @pytest.mark.parametrize("task", ["classify", "segment", "pointer", "language"])

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from workers.trainer.recorder import Recorder
 
 
 class NonFinite(FloatingPointError):
@@ -18,8 +23,8 @@ class Finite:
     """Watches the model's floating-point weights and buffers, except those that begin with an infinite number (masks),
     and the gradient norms of all steps, recorded or not."""
 
-    def __init__(self, model: nn.Module, device: torch.device) -> None:
-        self.model = model
+    def __init__(self, model: nn.Module, device: torch.device, recorder: Recorder) -> None:
+        self.model, self.recorder, self._told = model, recorder, False
         self.names = [name for name, value in _floats(model).items() if bool(value.isfinite().all())]
         self._largest = torch.zeros((), device=device)
 
@@ -33,9 +38,22 @@ class Finite:
         self._largest = torch.zeros_like(self._largest)
         return found
 
-    def broken(self) -> str:
-        """A name of what is not finite any more, and how many more there are; empty where all is. Waits for the
-        device."""
+    def broken(self, step: int) -> bool:
+        """Whether a weight or buffer is not finite any more after this step. Raises NonFinite where that ends the run.
+        Waits for the device."""
+        if not (what := self._broken()):
+            return False
+        if self.recorder.fail_on_nan:
+            self.recorder.complete(step)
+            self.recorder.flush()
+            raise NonFinite(step, what)
+        if not self._told:
+            self.recorder.log(f"{what} is not finite after step {step}: no evaluation, probe or checkpoint any more")
+        self._told = True
+        return True
+
+    def _broken(self) -> str:
+        """A name, and how many more there are; empty where all is finite."""
         values, device = _floats(self.model), self._largest.device
         finite = [values[name].isfinite().all().to(device) for name in self.names]
         whole = torch.stack(finite).tolist() if finite else []

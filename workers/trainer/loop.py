@@ -113,7 +113,7 @@ class Session:
         self.keepers: dict[str, Keeper] = {"precision": self.precision, "average": self.average}
         if self.worst:
             self.keepers["chain"] = self.worst
-        self.finite, self.told = Finite(model, self.device), False
+        self.finite = Finite(model, self.device, recorder)
         self.unreached = unreached(self.task, self.parameters)
         self.found += unreached_notices(list(self.unreached))
         self.repeating = Repeating(train, self.device)
@@ -233,7 +233,7 @@ class Session:
         probes = step % self.spec.record.probe_every == 0 or self._last(step)
         evaluates = (step + 1) % self.spec.train.eval_every == 0 or self._last(step)
         draws = maps.due(self.spec, step)
-        if not (probes or evaluates or draws) or self.broken(step):
+        if not (probes or evaluates or draws) or self.finite.broken(step):
             return
         if probes:
             self._probe(step)
@@ -257,25 +257,13 @@ class Session:
         sound = {"loss/total": bool(loss.isfinite()), "grad_norm/total": self.finite.gradients()}
         if self.spec.train.on_nan == "fail" and not all(sound.values()):
             raise NonFinite(step, next(name for name, finite in sound.items() if not finite))
-        if self.broken(step):
+        if self.finite.broken(step):
             return
+        if self._last(step) and (left_out := int(self.precision.left_out)):
+            self.recorder.log(f"steps that fp16 left out in this attempt, since gradients overflowed: {left_out}")
         path = self.scratch / f"checkpoint-{step + 1:08d}.safetensors"
         kept = self.task.model, self.optimizer, self.keepers, self.inputs
         self.recorder.say(save_checkpoint(path, step + 1, self.spec, *kept))
-
-    def broken(self, step: int) -> bool:
-        """Whether a weight is NaN or infinite after this step. Raises NonFinite where that ends the run. Waits for the
-        device, as what is called after it does."""
-        if not (what := self.finite.broken()):
-            return False
-        if self.spec.train.on_nan == "fail":
-            self.recorder.complete(step)
-            self.recorder.flush()
-            raise NonFinite(step, what)
-        if not self.told:
-            self.recorder.log(f"{what} is not finite after step {step}: no evaluation, probe or checkpoint any more")
-        self.told = True
-        return True
 
     def _probe(self, step: int) -> None:
         values = probe(self.task, self.spec.record.per_head)

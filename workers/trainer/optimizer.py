@@ -12,7 +12,7 @@ from experiments.spec import Optimizer as OptimizerSpec
 
 
 def build_optimizer(spec: OptimizerSpec, parameters: Mapping[str, nn.Parameter]) -> torch.optim.Optimizer:
-    """Weight decay pulls on matrices only, not on biases, norms and other vectors."""
+    """Weight decay pulls on weights of two dimensions or more, not on biases, norms and other vectors."""
     values = list(parameters.values())
     groups = [
         {"params": [value for value in values if value.ndim >= 2], "weight_decay": spec.weight_decay},

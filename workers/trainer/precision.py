@@ -17,7 +17,8 @@ HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 class Precision:
     """Autocast for the forward pass, and for fp16 a loss scale that keeps small gradients from vanishing: it halves
     and the step is left out where a gradient overflows, and doubles after 2000 steps without one. Norms and clipping
-    see gradients without the scale, whether the optimizer moves a parameter or not."""
+    see gradients without the scale, whether the optimizer moves a parameter or not. `left_out` counts steps that were
+    left out by this attempt, on the device."""
 
     def __init__(
         self,
@@ -30,6 +31,7 @@ class Precision:
         self.optimizer = optimizer
         self.leaves_out = spec.precision == "fp16"  # steps whose gradients overflow
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.leaves_out)
+        self.left_out = torch.zeros((), device=device)
         self._still = torch.optim.SGD(still, lr=0.0) if still else None  # never stepped: a handle for `unscale_`
 
     def cast(self) -> AbstractContextManager[object]:
@@ -49,6 +51,8 @@ class Precision:
         """Returns 1 where the step was left out and 0 where it was taken, on the device; None where all are taken."""
         self.scaler.step(self.optimizer)
         left_out = self._overflow() if self.leaves_out else None
+        if left_out is not None:
+            self.left_out = self.left_out + left_out
         self.scaler.update()
         return left_out
 
