@@ -40,6 +40,9 @@ def effective(spec: Mapping[str, Any]) -> dict[str, Any]:
     _optimizer(tree.get("optimizer", {}))
     loss = tree.get("loss", {})
     _without(loss, _OF_OTHER_MASKS.get(str(loss.get("mask_form")), ()))
+    for section, name in (("data", "held_out"), ("model", "frozen")):  # sets, in the order of whoever wrote them
+        if isinstance(names := tree.get(section, {}).get(name), list):
+            tree[section][name] = sorted(set(map(str, names)))
     if kinds := _kinds(spec):
         tree["model"]["attention"] = _attention(tree["model"], kinds)
     return tree

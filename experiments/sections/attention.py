@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from .base import Section, is_stored
+from .base import Section, as_set, is_stored
 from .plugins import VariantName
 
 Matrix = Literal["W_q", "W_k", "W_v", "W_o"]
@@ -60,6 +60,11 @@ class Attention(Section):
     )
     d_v: int | None = Field(None, ge=1, le=1024, description="columns of a head in W_v; d_model / heads if null")
     by_kind: ByKind = ByKind()
+
+    @field_validator("frozen")
+    @classmethod
+    def _is_a_set(cls, frozen: tuple[Matrix, ...], info: ValidationInfo) -> tuple[Matrix, ...]:
+        return as_set(frozen, info, get_args(Matrix))
 
     def of(self, kind: Kind) -> Attention:
         """The settings of a site of this kind."""

@@ -8,15 +8,18 @@ A whole number may be written 6.0. Truth values are `true` and `false` alone: ne
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from functools import cache
+from pathlib import PurePosixPath
 from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationInfo, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
+from pydantic_core import PydanticCustomError
 
 _NUMBER = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]{1,4})?", re.ASCII)
+Name = TypeVar("Name", bound=str)
 _LARGEST = 2.0**53  # every whole number below is exact as a float
 
 
@@ -46,6 +49,29 @@ class Misfit:
 def is_stored(info: ValidationInfo) -> bool:
     """Whether the spec was accepted before: what contradicts itself in it is then read as it was trained."""
     return isinstance(info.context, dict) and info.context.get("stored") is True
+
+
+def as_set(names: tuple[Name, ...], info: ValidationInfo, order: Iterable[str] = ()) -> tuple[Name, ...]:
+    """Each name once, in the given order, else by alphabet: two spellings of one set are one value. A stored spec keeps
+    its own, and with it its hash."""
+    if is_stored(info):
+        return names
+    places = {name: place for place, name in enumerate(order)}
+    return tuple(sorted(set(names), key=lambda name: (places.get(name, len(places)), name)))
+
+
+def _plainest(path: str, info: ValidationInfo) -> str:
+    """`./a//b/` is `a/b`. What `a/../b` is depends on links, so it is refused; `../b` the worker calls outside."""
+    if is_stored(info):
+        return path
+    plain = PurePosixPath(path)
+    if ".." in plain.parts[1:]:
+        raise PydanticCustomError("detour", "must not contain '..': write the path from the root on")
+    return str(plain)
+
+
+# A file or folder below a root of the worker, one spelling for each.
+BelowRoot = Annotated[str, Field(max_length=400), AfterValidator(_plainest)]
 
 
 def scalar(value: Any, kind: type | None) -> Any:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from .base import Section
+from .base import BelowRoot, Section, as_set
 
 # The things of scenes, each in each colour.
 Thing = Literal[
@@ -37,11 +37,11 @@ class ScenesData(Section):
 
     @field_validator("held_out")
     @classmethod
-    def _leaves_two_colours(cls, held_out: tuple[str, ...]) -> tuple[str, ...]:
+    def _leaves_two_colours(cls, held_out: tuple[Thing, ...], info: ValidationInfo) -> tuple[Thing, ...]:
         for kind in ("car", "tree", "house"):
             if _COLOURS - len({thing for thing in held_out if thing.endswith(kind)}) < 2:
                 raise PydanticCustomError("too_many_held_out", f"leave at least two colours of {kind} to training")
-        return held_out
+        return as_set(held_out, info, get_args(Thing))
 
 
 class DigitScenesData(Section):
@@ -86,7 +86,7 @@ class TextData(Section):
     """Characters of any UTF-8 file below the data root; without a path, a text made by rule."""
 
     dataset: Literal["text"]
-    path: str | None = Field(None, max_length=400, description="file below the data root")
+    path: BelowRoot | None = Field(None, description="file below the data root")
     context: int = Field(64, ge=8, le=4096, description="characters the model sees at once")
     characters: int = Field(1024, ge=16, le=65536, description="most frequent characters told apart; the rest are one")
     val_share: float = Field(
@@ -98,7 +98,7 @@ class CocoData(Section):
     """A folder in COCO's format below the operator's data root; category names become prompts."""
 
     dataset: Literal["coco"]
-    path: str = Field(max_length=400, description="folder below the data root, or the annotations file in it")
+    path: BelowRoot = Field(description="folder below the data root, or the annotations file in it")
     canvas: Literal[32, 64, 128, 256] = Field(64, description="side that images are brought to, in pixels")
     val_share: float = Field(0.2, gt=0, lt=0.9, description="share of the images kept for evaluation")
     absent: float = Field(0.2, ge=0, le=0.9, description="share of prompts that match nothing")

@@ -6,10 +6,10 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pydantic import Field, JsonValue, field_validator, model_validator
+from pydantic import Field, JsonValue, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from .base import Section
+from .base import BelowRoot, Section, as_set
 
 LARGEST_CONFIG = 20_000  # characters of JSON
 LARGEST_NUMBER = 10_000_000
@@ -30,14 +30,17 @@ class HfModel(Section):
     config: dict[str, JsonValue] | None = Field(
         None, description='a configuration, such as {"model_type": "gpt2", "n_embd": 64}; the data decide the rest'
     )
-    path: str | None = Field(
-        None, max_length=400, description="folder below the models root, with config.json and safetensors"
-    )
+    path: BelowRoot | None = Field(None, description="folder below the models root, with config.json and safetensors")
     frozen: tuple[str, ...] = Field(
         (),
         max_length=50,
         description="modules that keep their values, such as vision_encoder; nothing is kept for them",
     )
+
+    @field_validator("frozen")
+    @classmethod
+    def _is_a_set(cls, frozen: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        return as_set(frozen, info)
 
     @field_validator("config")
     @classmethod

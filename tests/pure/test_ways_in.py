@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from experiments.presets import presets
-from experiments.spec import SpecError, content_hash, parse_spec, resolved
+from experiments.spec import SpecError, content_hash, flatten, parse_spec, resolved
 from experiments.spec_yaml import YamlError, dump, load
 from experiments.submission import Plan, SubmissionError, plan
 from tests.pure.preset_hashes import HASHES, SEEDS
@@ -291,6 +292,50 @@ def test_freezing_a_matrix_that_no_site_has_is_refused(
         parse_spec(raw, stored=True)
     else:
         parse_spec(raw)
+
+
+TEXT = {"task": "language", "data": {"dataset": "text"}}
+COCO = {"task": "segment", "data": {"dataset": "coco", "path": "a"}}
+HF = {"task": "hf", "data": {"dataset": "text"}, "model": {"config": {"model_type": "gpt2"}}}
+ONE_VALUE: list[tuple[dict[str, Any], str, Any, Any]] = [
+    (POINTER, "model.attention.frozen", ["W_q", "W_k"], ["W_k", "W_q"]),
+    (POINTER, "model.attention.frozen", ["W_q"], ["W_q", "W_q"]),
+    (POINTER, "model.attention.frozen", ["W_q", "W_k", "W_v", "W_o"], ["W_o", "W_v", "W_q", "W_k", "W_o"]),
+    (SEGMENT, "data.held_out", ["red car", "red tree"], ["red tree", "red car", "red tree"]),
+    (HF, "model.frozen", ["a", "b"], ["b", "a", "b"]),
+    (TEXT, "data.path", "a.txt", "./a.txt"),
+    (TEXT, "data.path", "a/b.txt", "a//b.txt"),
+    (COCO, "data.path", "a", "a/"),
+    (COCO, "data.path", ".", ""),
+    ({**HF, "model": {"path": "z"}}, "model.path", "a/b", "a/./b"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("base", "path", "plain", "spelled"), ONE_VALUE)
+def test_a_set_and_a_path_are_one_value_in_every_spelling(
+    base: dict[str, Any], path: str, plain: Any, spelled: Any
+) -> None:
+    one, other = (planned(spec=base, overrides={path: value}) for value in (plain, spelled))
+    assert one.spec_hash == other.spec_hash
+    assert content_hash(one.spec) == content_hash(other.spec)
+    assert dict(flatten(resolved(other.spec)))[path] == plain
+    assert "lists a value twice" in errors_of(spec=base, matrix={path: [plain, spelled]})[f"matrix/{path}"]
+
+
+def test_a_stored_set_or_path_keeps_its_spelling_and_its_hash() -> None:
+    for base, path, plain, spelled in ONE_VALUE[:7]:
+        old = resolved(planned(spec=base, overrides={path: plain}).spec)
+        *above, field = path.split(".")
+        section = old
+        for part in above:
+            section = section[part]
+        section[field] = spelled
+        assert resolved(parse_spec(old, stored=True)) == json.loads(json.dumps(old))
+        assert content_hash(parse_spec(old, stored=True)) != content_hash(parse_spec(old))
+
+
+def test_a_path_that_turns_back_is_refused() -> None:
+    assert "'..'" in errors_of(spec=TEXT, overrides={"data.path": "x/../a.txt"})["overrides/data.path"]
 
 
 @st.composite

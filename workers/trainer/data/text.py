@@ -115,7 +115,7 @@ def below_root(root: Path, path: str) -> Path:
         found = (root / path).resolve()
     except (OSError, RuntimeError, ValueError):  # a loop of links, a NUL
         raise DataError(f"{path!r}: not a path", "spec") from None
-    if not found.is_relative_to(root.resolve()):
+    if not found.is_relative_to(root.resolve()) or Path(path).parts[:1] == ("..",):
         raise DataError(f"{path}: outside the data root", "spec")
     return found
 
