@@ -225,3 +225,115 @@ def test_a_wrapped_model_trains_as_without_a_record(wrap: Callable[[nn.Module], 
     assert all(torch.equal(value, ends[1][0][name]) for name, value in ends[0][0].items())
     name = next(name for name in rows(tmp_path) if name.endswith(f"{SITE}/W_q") and name.startswith("grad_norm"))
     assert rows(tmp_path)[name][1] == pytest.approx(ends[0][1], rel=1e-5)
+
+
+@contextmanager
+def scaled_by_its_own(net: nn.Module, folder: Path, recorded: int) -> Iterator[tuple[Any, Any, Any]]:
+    """A model whose two layers have an optimizer each, under one scaler."""
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=1)
+    pair: list[torch.optim.Optimizer] = [torch.optim.SGD(layer.parameters(), lr=0.1) for layer in net.layers]  # type: ignore[union-attr,arg-type]
+    with recording(net, folder, pair[recorded]) as record:
+        yield record, pair, scaler
+
+
+def wanted_of(net: nn.Module, loss: Tensor) -> list[float]:
+    """Norms of W_q in both layers, and of all gradients, without any scale."""
+    grads = torch.autograd.grad(loss, list(net.parameters()), retain_graph=True)
+    named = {name: grad.double() for (name, _), grad in zip(net.named_parameters(), grads, strict=True)}
+    single = [float(named[f"layers.{n}.self_attn.in_proj_weight"][:16].norm()) for n in (0, 1)]
+    return [*single, math.sqrt(sum(float(grad.square().sum()) for grad in named.values()))]
+
+
+def told_of(folder: Path) -> list[list[float]]:
+    found = rows(folder)
+    names = [*(f"grad_norm/layers.{n}.self_attn/W_q" for n in (0, 1)), "grad_norm/total"]
+    return [list(row) for row in zip(*(found[name] for name in names), strict=True)]
+
+
+@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize("unscaled", [(), (0,), (1,), (0, 1), (1, 0)])
+@pytest.mark.parametrize("recorded", [0, 1])
+def test_either_optimizer_may_be_unscaled_before_the_row(
+    recorded: int, unscaled: tuple[int, ...], keep: bool, tmp_path: Path
+) -> None:
+    net, wanted = model(), []
+    with told(""), scaled_by_its_own(net, tmp_path, recorded) as (record, pair, scaler):
+        for _ in range(3):
+            net.zero_grad(set_to_none=not keep)
+            loss = loss_of(net)
+            wanted.append(wanted_of(net, loss))
+            scaler.scale(loss).backward()
+            for each in unscaled:
+                scaler.unscale_(pair[each])
+            record(loss)
+            for optimizer in pair:
+                scaler.step(optimizer)
+            scaler.update()
+    assert told_of(tmp_path) == [pytest.approx(row, rel=1e-5) for row in wanted]
+
+
+def test_gradients_that_wait_for_a_later_step_have_no_scale_either(tmp_path: Path) -> None:
+    """The second optimizer steps at every third iteration, and the scale does not change meanwhile."""
+    net, wanted = model(), []
+    with told(""), scaled_by_its_own(net, tmp_path, 1) as (record, pair, scaler):
+        scaler.set_growth_interval(100)
+        losses: list[Tensor] = []
+        for step in range(7):
+            pair[0].zero_grad()
+            losses.append(loss_of(net))
+            wanted.append(wanted_of(net, sum(losses[1:], losses[0]))[1])
+            scaler.scale(losses[-1]).backward(retain_graph=True)
+            record(losses[-1])
+            if step % 3 == 0:
+                scaler.step(pair[1])
+                pair[1].zero_grad()
+                losses = []
+                scaler.update()
+    assert [row[1] for row in told_of(tmp_path)] == pytest.approx(wanted, rel=1e-5)
+
+
+def test_gradients_with_two_scales_are_no_number(tmp_path: Path) -> None:
+    """The other optimizer's gradients are unscaled, and the pass of the row adds scaled ones to them."""
+    net = model()
+    told_mixed = told("step 0 on norms of gradients of another optimizer are NaN")
+    with told_mixed, scaled_by_its_own(net, tmp_path, 0) as (record, pair, scaler):
+        for _ in range(2):
+            net.zero_grad()
+            scaler.scale(loss_of(net)).backward()
+            scaler.step(pair[1])
+            pair[0].zero_grad()
+            loss = loss_of(net)
+            wanted = wanted_of(net, loss)[0]
+            scaler.scale(loss).backward()
+            record(loss)
+            scaler.step(pair[0])
+            scaler.update()
+    for first, second, total in told_of(tmp_path):
+        assert math.isfinite(first)
+        assert math.isnan(second)
+        assert math.isnan(total)
+    assert told_of(tmp_path)[1][0] == pytest.approx(wanted, rel=1e-5)
+
+
+def test_other_gradients_under_several_scalers_are_told(tmp_path: Path) -> None:
+    """Nobody was heard to unscale the second layer, and it may be under either scaler."""
+    net = model()
+    scalers = [torch.amp.GradScaler("cpu", init_scale=scale) for scale in (1024.0, 64.0)]
+    head = torch.optim.SGD([net.layers[0].linear1.weight], lr=0.1)
+    attention = torch.optim.SGD(net.layers[0].self_attn.parameters(), lr=0.1)
+    with told("several GradScalers"), recording(net, tmp_path, attention) as record:
+        for _ in range(2):
+            net.zero_grad()
+            loss = loss_of(net)
+            wanted = wanted_of(net, loss)[0]
+            scalers[0].scale(loss).backward()
+            scalers[0].unscale_(attention)
+            scalers[1].scale(torch.zeros(()))
+            scalers[1].unscale_(head)
+            record(loss)
+            for scaler, optimizer in zip(scalers, (attention, head), strict=True):
+                scaler.step(optimizer)
+                scaler.update()
+    for row in told_of(tmp_path):
+        assert [math.isnan(each) for each in row] == [False, True, True]
+    assert told_of(tmp_path)[1][0] == pytest.approx(wanted, rel=1e-5)

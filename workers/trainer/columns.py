@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from torch import Tensor
 from workers.trainer.adapt.parts import Part
 
 NORM, RATIO = "grad_norm/", "update_ratio/"
+Factors = list[tuple[Tensor, Tensor | float]]  # by which the columns of a mask are multiplied
 
 
 class Columns:
@@ -22,12 +23,27 @@ class Columns:
         self._matrices = [_matrix(name) for name in names]  # None where a column is no norm of a matrix
         self._ratios = torch.tensor([ratios.get(matrix or "", 0) for matrix in self._matrices], device=device)
         self._norms = self._of(parts)
-        self._others = self._of(name for name, part in parts.items() if not part.scaled_with(own))
+        self._parts, self._owned = parts, dict[frozenset[int], Tensor]()
+        self._own = self.owned_by(own)
+        self._adapted = self._of(name for name, part in parts.items() if part.adapter)
         self._unseen: tuple[tuple[str, ...], Tensor] = (), self._norms
 
-    def scaled(self, row: Tensor, own: Tensor | float, others: Tensor | float) -> Tensor:
-        """Norms of gradients times `own` where the optimizer owns them, times `others` where it does not."""
-        return row * torch.where(self._others, others, torch.where(self._norms, own, 1.0))
+    def owned_by(self, parameters: Collection[int]) -> Tensor:
+        """True at the norms of matrices that an optimizer of these parameters unscales."""
+        key = frozenset(parameters)
+        if key not in self._owned:
+            self._owned[key] = self._of(name for name, part in self._parts.items() if part.scaled_with(key))
+        return self._owned[key]
+
+    def scaled(
+        self, row: Tensor, own: Tensor | float, others: Factors, adapters: Tensor | float, rest: Tensor | float
+    ) -> Tensor:
+        """Norms of gradients times the factor of the optimizer that owns them, of an adapter, or of the rest; a norm of
+        0 has no scale."""
+        factors = torch.where(self._norms, rest, 1.0)
+        for mask, factor in [*others, (self._own, own), (self._adapted, adapters)]:
+            factors = torch.where(mask, factor, factors)
+        return torch.where(row == 0, row, row * factors)
 
     def blanked(self, row: Tensor, unseen: tuple[str, ...]) -> Tensor:
         """NaN for the norms of matrices that had no gradient to read and yet moved."""

@@ -31,11 +31,11 @@ def unwrapped(optimizer: Any) -> Any:
 
 @dataclass(frozen=True)
 class Listener:
-    """`unscaling` hears the scale that gradients have just had, `stepped` that the scaler is done with a step, taken or
-    left out."""
+    """`unscaling` hears of every optimizer which scaler has just unscaled its gradients, and the scale that they had;
+    `stepped` that a scaler is done with a step of `optimizer`, taken or left out."""
 
     optimizer: Any
-    unscaling: Callable[[Tensor], None]
+    unscaling: Callable[[Any, GradScaler, Tensor], None]
     stepped: Callable[[], None]
 
 
@@ -58,11 +58,11 @@ class _Ears:
         if not self.listeners:
             GradScaler.unscale_, GradScaler.step = self.unscale_, self.step  # type: ignore[method-assign]
 
-    def of(self, scaler: GradScaler, optimizer: Any) -> list[Listener]:
-        if not scaler.is_enabled():
-            return []
-        inner = unwrapped(optimizer)
-        return [listener for listener in self.listeners if listener.optimizer is inner]
+    def tell(self, scaler: GradScaler, optimizer: Any) -> None:
+        scale = scaler._scale if scaler.is_enabled() else None
+        if scale is not None:  # there is one once a loss has been scaled
+            for listener in self.listeners:
+                listener.unscaling(unwrapped(optimizer), scaler, scale.detach().clone())
 
 
 _EARS = _Ears()
@@ -76,25 +76,18 @@ def listen(listener: Listener) -> Callable[[], None]:
 
 def _unscale(scaler: GradScaler, optimizer: Any) -> None:
     _EARS.unscale_(scaler, optimizer)
-    for listener in _EARS.of(scaler, optimizer):
-        _tell(listener, scaler)
+    _EARS.tell(scaler, optimizer)
 
 
 def _step(scaler: GradScaler, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
-    heard = _EARS.of(scaler, optimizer)
     if is_scaled(scaler, optimizer):
-        for listener in heard:
-            _tell(listener, scaler)
+        _EARS.tell(scaler, optimizer)
     taken = _EARS.step(scaler, optimizer, *args, **kwargs)
-    for listener in heard:
-        listener.stepped()
+    inner = unwrapped(optimizer)
+    for listener in _EARS.listeners if scaler.is_enabled() else []:
+        if listener.optimizer is inner:
+            listener.stepped()
     return taken
-
-
-def _tell(listener: Listener, scaler: GradScaler) -> None:
-    scale = scaler._scale
-    if scale is not None:  # there is one once a loss has been scaled
-        listener.unscaling(scale.detach().clone())
 
 
 def is_scaled(scaler: Any, optimizer: Any) -> bool:

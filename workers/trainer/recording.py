@@ -23,11 +23,13 @@ from workers.trainer.folder import FolderSink
 from workers.trainer.gauges import Gauges, total_norm
 from workers.trainer.grad_scale import Listener, is_scaled, listen, unwrapped
 from workers.trainer.guarded import Guarded
+from workers.trainer.owners import Owners, Reading
 from workers.trainer.recorder import Recorder
 from workers.trainer.replaced import Replaced
 from workers.trainer.sites import describe, parts
 
-TRAIN = ("loss/total", "lr", "grad_norm/total")
+TOTAL = "grad_norm/total"
+TRAIN = ("loss/total", "lr", TOTAL)
 
 
 @dataclass
@@ -38,12 +40,15 @@ class Waiting:
     step: int
     loss: Tensor
     lr: Tensor
-    norms: tuple[Tensor, Tensor]  # of the gradients that the optimizer owns, and of the others
+    norm: Tensor  # of the gradients that the optimizer owns
+    others: Reading
     factor: Tensor | None
     unseen: tuple[str, ...]
     gone: tuple[str, ...]  # matrices that are no longer the model's
     dropped: bool  # a backward pass ran, and its gradients are gone
     passes: int  # backward passes before it
+    scaled: bool  # a scaler unscales the optimizer's gradients, and a pass has added to them since it last did
+    stepped: bool = False  # the optimizer has stepped since
 
 
 class Record:
@@ -68,6 +73,7 @@ class Record:
         self._told_late = False
         self._scale: Tensor | None = None  # that the last unscaled gradients had
         self._own = {id(each) for group in self.optimizer.param_groups for each in group["params"]}
+        self._owners, self._told_unknown = Owners(model, self._own), False
         names = [*TRAIN, *self.gauges.names]
         recorder.open(start_step, names, {}, self.device)
         self._parts = dict(parts(model))
@@ -76,8 +82,9 @@ class Record:
         self._alone = not others_of(self.optimizer, self._parts)
         self._stop = listen(Listener(self.optimizer, self._unscaled, self._skipped_or_stepped))
         self._hook = self.optimizer.register_step_post_hook(self._stepped) if hooked(self.optimizer) else None
-        # Backward passes that have reached the first parameter: all, those before the last row, before the last step.
-        self._passes = self._passes_told = self._passes_stepped = 0
+        # Backward passes that have reached the first parameter: all, those before the last row, the last step,
+        # the last unscaling.
+        self._passes = self._passes_told = self._passes_stepped = self._passes_unscaled = 0
         self._counter = self._counted()
 
     def __call__(self, loss: Tensor | float, step: int | None = None, *, scaler: Any = None) -> None:
@@ -91,6 +98,7 @@ class Record:
             if hook is not None:
                 hook.remove()
         self._stop()
+        self._owners.close()
         self._completed()
         self.guarded("row", self._end, None)
 
@@ -100,14 +108,15 @@ class Record:
             self.guarded.warn(f"step {now} was told after step {self.step - 1}: rows stand in the order of the calls")
         self.step, self.guarded.step = now + 1, now
         nothing = torch.full((), math.nan, device=self.device)
-        total = self.guarded("grad_norm/total", self._total, (nothing, nothing))
+        norm, others = self.guarded(TOTAL, self._total, (nothing, Reading.of_nothing(nothing)))
         self.guarded("norm of single matrices", self.gauges.before, None)
         told = self.guarded("loss/total", lambda: self._number(loss), nothing)
         lr = self.guarded("lr", lambda: self._number(self.optimizer.param_groups[0]["lr"]), nothing)
         unseen = tuple(name for name, part in self._parts.items() if not part.has_grad)
         gone = self.guarded("check of what is read", self._missing, self._gone)
         factor, dropped = self._factor(scaler), self._comes_late(now)
-        self._waiting = Waiting(now, told, lr, total, factor, unseen, gone, dropped, self._passes)
+        scaled = self._scale is not None and self._passes_unscaled < self._passes
+        self._waiting = Waiting(now, told, lr, norm, others, factor, unseen, gone, dropped, self._passes, scaled)
         self._passes_told = self._passes
 
     def _missing(self) -> tuple[str, ...]:
@@ -140,27 +149,28 @@ class Record:
             raise ValueError(f"a loss is one number, this is {tuple(value.shape)}")
         return value.detach().to(self.device, torch.float32).reshape(())
 
-    def _total(self) -> tuple[Tensor, Tensor]:
-        with_gradient = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
-        own = [each.grad for each in with_gradient if each.grad is not None and id(each) in self._own]
-        others = [each.grad for each in with_gradient if each.grad is not None and id(each) not in self._own]
-        own_norm, others_norm = (total_norm([each.detach() for each in some]) for some in (own, others))
-        return own_norm.to(self.device), others_norm.to(self.device)
+    def _total(self) -> tuple[Tensor, Reading]:
+        own = [each.grad for each in self.model.parameters() if each.grad is not None and id(each) in self._own]
+        return total_norm([each.detach() for each in own]).to(self.device), self._owners.read()
 
     def _factor(self, scaler: Any) -> Tensor | None:
         """1 ÷ the scale, where a scaler was named and the gradients still have its scale; None: not known yet."""
         if scaler is None or not scaler.is_enabled():
             return None
+        self._owners.named(scaler)
         scale = getattr(scaler, "_scale", None)
         self._scale = scale.detach().clone() if isinstance(scale, Tensor) else self._number(scaler.get_scale())
         return 1 / self._scale if is_scaled(scaler, self.optimizer) else torch.ones_like(self._scale)
 
-    def _unscaled(self, scale: Tensor) -> None:
+    def _unscaled(self, optimizer: Any, scaler: Any, scale: Tensor) -> None:
         """Gradients have just lost this scale: a row that waits was measured with it."""
-        self._scale = scale
-        row = self._waiting
-        if row is not None and row.factor is None and row.passes == self._passes:
-            row.factor = 1 / scale
+        new, row = self._owners.heard(optimizer, scaler, self.optimizer), self._waiting
+        if new and row is not None:
+            row.others.unscaled(new, scale)
+        if optimizer is self.optimizer:
+            self._scale, self._passes_unscaled = scale, self._passes
+            if row is not None and row.factor is None and row.passes == self._passes:
+                row.factor = 1 / scale
 
     def _counted(self) -> Any:
         """Count backward passes at one parameter."""
@@ -174,6 +184,8 @@ class Record:
 
     def _stepped(self, *_: object) -> None:
         self._passes_stepped = self._passes
+        if self._waiting is not None:
+            self._waiting.stepped = True
         if self._waiting is not None and self._waiting.passes != self._passes and not self._told_late:
             self._told_late = True
             self.guarded.warn(
@@ -198,20 +210,41 @@ class Record:
         self.guarded.step = waiting.step
         empty = torch.full((len(self.gauges.names),), math.nan, device=self.device)
         matrices = self.guarded("norm of single matrices", self.gauges.after, empty).to(self.device)
-        factor, outside = self._factors(waiting)
-        total = torch.hypot(waiting.norms[0].double() * factor, waiting.norms[1].double() * outside).float()
-        row = torch.cat([torch.stack([waiting.loss, waiting.lr, total]).float(), matrices])
-        if self._scale is not None:
-            row = self._columns.scaled(row, factor, outside)
-        row = self._columns.blanked(row, waiting.unseen)
+        row = torch.cat([torch.stack([waiting.loss, waiting.lr, waiting.norm]).float(), matrices])
+        row = self._columns.blanked(self._unscale(row, waiting), waiting.unseen)
         self.recorder.train(waiting.step, self._columns.without(row, waiting.gone, norms=waiting.dropped))
         self._highest = max(self._highest, waiting.step)
         self.recorder.complete(self._highest)
 
-    def _factors(self, waiting: Waiting) -> tuple[Tensor | float, Tensor | float]:
-        """For gradients that the optimizer owns; for others, which nobody unscales."""
-        own = 1.0 if waiting.factor is None else waiting.factor.to(self.device)
-        return own, 1.0 if self._scale is None else (1 / self._scale).to(self.device)
+    def _unscale(self, row: Tensor, waiting: Waiting) -> Tensor:
+        """Norms at their true size, and that of all gradients in the place of the optimizer's own."""
+        own, others = self._own_factor(waiting), waiting.others
+        scale = self._scale if others.scale is None else others.scale
+        ambiguous = self._owners.ambiguous(is_scaled=self._scale is not None)
+        adapters = math.nan if ambiguous else 1.0 if scale is None else (1 / scale).to(self.device)
+        why = ambiguous or self._owners.unheard()
+        rest = math.nan if why else adapters
+        if why and others.rest_is_read:
+            self._tell_unknown(f"gradients that this optimizer does not own are NaN: {why}")
+        if others.mixed:
+            self._tell_unknown("gradients of another optimizer are NaN: scaled ones were added to unscaled ones")
+        row[TRAIN.index(TOTAL)] = others.total(waiting.norm.double() * own, rest)
+        if scale is None and not others.factors:
+            return row
+        masks = [(self._columns.owned_by(owner.parameters), factor) for owner, factor in others.factors]
+        return self._columns.scaled(row, own, masks, adapters, rest)
+
+    def _own_factor(self, waiting: Waiting) -> Tensor | float:
+        if waiting.factor is not None:
+            return waiting.factor.to(self.device)
+        if waiting.scaled and not waiting.stepped and waiting.others.scale is not None:
+            return (1 / waiting.others.scale).to(self.device)  # gradients that go on adding up for a later step
+        return 1.0
+
+    def _tell_unknown(self, what: str) -> None:
+        if not self._told_unknown:
+            self._told_unknown = True
+            self.guarded.warn(f"from step {self.guarded.step} on norms of {what}")
 
     def _end(self) -> None:
         self.recorder.flush()

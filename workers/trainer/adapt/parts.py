@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -48,7 +48,7 @@ class Part:
     def _grad(self) -> Tensor | None:
         return self.adapter.grad if self.adapter else self.parameter.grad
 
-    def scaled_with(self, parameters: set[int]) -> bool:
+    def scaled_with(self, parameters: Collection[int]) -> bool:
         """Whether an optimizer that owns these parameters, by identity, unscales its gradient."""
         return self.adapter is None and id(self.parameter) in parameters
 
