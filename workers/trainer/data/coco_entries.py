@@ -47,14 +47,30 @@ class Annotation(Entry):
     category_id: int
     segmentation: Segmentation = []
     bbox: tuple[float, float, float, float] | None = None  # left, top, width, height
+    area: float | None = None  # in pixels; held against the mask, not used
     iscrowd: bool = False
+
+    @field_validator("iscrowd", mode="before")
+    @classmethod
+    def _null_is_no_crowd(cls, iscrowd: Any) -> Any:
+        return False if iscrowd is None else iscrowd
+
+    @field_validator("bbox", mode="before")
+    @classmethod
+    def _without_empty_box(cls, bbox: Any) -> Any:
+        """[] and [null, null, null, null] are how some tools write that there is none."""
+        return None if isinstance(bbox, list) and all(each is None for each in bbox) else bbox
 
     @field_validator("segmentation", mode="before")
     @classmethod
     def _without_empty_polygons(cls, segmentation: Any) -> Any:
         if segmentation is None:
             return []
-        return [each for each in segmentation if each != []] if isinstance(segmentation, list) else segmentation
+        return (
+            [each for each in segmentation if each not in ([], None)]
+            if isinstance(segmentation, list)
+            else segmentation
+        )
 
     @property
     def masked(self) -> bool:

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from experiments.json_names import named_twice
 from workers.protocol import Notice
 from workers.trainer.data import coco_masks, digest
+from workers.trainer.data.coco_agreement import Agreement
 from workers.trainer.data.coco_entries import Annotation, Category, ImageEntry, Listing
 from workers.trainer.data.coco_images import Pictures
 from workers.trainer.data.coco_layout import IMAGES, listing_of
@@ -51,7 +52,9 @@ def read(name: str) -> Folder:
         raise DataError(f"{told}: it has no annotations")
     _once(problems, listing)
     images = {image.id: image for image in listing.images}
-    over = _annotations(problems, listing, images)
+    agreement = Agreement(images)
+    over = _annotations(problems, listing, images, agreement)
+    contradictions = agreement.end(problems)
     pictures = Pictures(root, folder, told, problems)
     pictures.look(images)
     categories, unused = _categories(listing)
@@ -60,7 +63,7 @@ def read(name: str) -> Folder:
     problems.end()
     hashed = _read_images(folder, {image.file_name: pictures.files[image.id] for image in listing.images})
     kept = sorted(listing.annotations, key=lambda each: each.id)
-    found = [*pictures.notices(), *_clipped(over, images), *unused]
+    found = [*pictures.notices(), *_clipped(over, images), *contradictions, *unused]
     return Folder(
         folder, told, pictures.files, images, tuple(kept), categories, pictures.float_top, tuple(found), hashed
     )
@@ -119,7 +122,9 @@ def _once(problems: Problems, listing: Listing) -> None:
                 problems.add(f"{problems.about}: {kind}: id {number} stands there {count} times")
 
 
-def _annotations(problems: Problems, listing: Listing, images: dict[int, ImageEntry]) -> list[tuple[Annotation, float]]:
+def _annotations(
+    problems: Problems, listing: Listing, images: dict[int, ImageEntry], agreement: Agreement
+) -> list[tuple[Annotation, float]]:
     """Checks each; returns those that reach over the edge of their image, and by how many pixels."""
     categories = {category.id for category in listing.categories}
     over: list[tuple[Annotation, float]] = []
@@ -135,6 +140,7 @@ def _annotations(problems: Problems, listing: Listing, images: dict[int, ImageEn
         except ValueError as error:
             problems.add(f"{about}: {error}")
             continue
+        agreement.look(annotation)
         if reach > coco_masks.SLACK:
             over.append((annotation, reach))
     return over

@@ -35,15 +35,31 @@ def check(annotation: Annotation, image: ImageEntry) -> float:
 def decode(annotation: Annotation, image: ImageEntry) -> Mask:
     """[height, width] of the image. A polygon thinner than a pixel still has the pixel that it starts in."""
     shape = annotation.segmentation
-    if isinstance(shape, Rle):
-        given: Any = {"size": list(shape.size), "counts": runs(shape.counts)}
-        return rle.decode(rle.frPyObjects(given, *shape.size)).astype(np.bool_)
-    drawn = rle.merge(rle.frPyObjects(shape, image.height, image.width))
-    mask = rle.decode(drawn).astype(np.bool_)
-    if not mask.any():
+    mask: Mask = rle.decode(_packed(annotation, image)).astype(np.bool_)
+    if not isinstance(shape, Rle) and not mask.any():
         x, y = shape[0][:2]
         mask[min(max(int(y), 0), image.height - 1), min(max(int(x), 0), image.width - 1)] = True
     return mask
+
+
+def extent(annotation: Annotation, image: ImageEntry) -> tuple[float, float, float, float]:
+    """left, top, width, height of the mask's pixels; zeros where a polygon is too thin for one."""
+    left, top, width, height = map(float, rle.toBbox(_packed(annotation, image)))
+    return left, top, width, height
+
+
+def area(annotation: Annotation, image: ImageEntry) -> float:
+    """How many pixels the mask has; 0 where a polygon is too thin for one."""
+    return float(rle.area(_packed(annotation, image)))
+
+
+def _packed(annotation: Annotation, image: ImageEntry) -> Any:
+    """What pycocotools keeps of a mask."""
+    shape = annotation.segmentation
+    if isinstance(shape, Rle):
+        given: Any = {"size": list(shape.size), "counts": runs(shape.counts)}
+        return rle.frPyObjects(given, *shape.size)
+    return rle.merge(rle.frPyObjects(shape, image.height, image.width))
 
 
 def shrunk(mask: Mask, side: int) -> Mask:
