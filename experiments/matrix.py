@@ -13,6 +13,7 @@ from .spec import FieldError, Spec, resolved
 
 Path = tuple[str, ...]
 MAX_DEPTH = 20
+KINDS = ("dataset", "model_type")  # the fields that say what a section's others are
 OF_PRESET = "preset's matrix"  # stands in no submission, so nothing is told there
 
 
@@ -52,8 +53,8 @@ class Unreachable(ValueError):
 
 
 def applied(base: Mapping[str, Any], settings: Iterable[Setting]) -> dict[str, Any]:
-    """A copy of a raw spec with the settings made. A section takes the place of the base's; a field of that section is
-    set afterwards, whatever stands first. Raises Unreachable."""
+    """A copy of a raw spec with the settings made. A section sets the fields that it names and leaves its others as the
+    base has them; a field of that section is set afterwards, whatever stands first. Raises Unreachable."""
     tree = copy.deepcopy(dict(base))
     for setting in sorted(settings, key=lambda one: one.path.count(".")):
         _set(tree, setting)
@@ -66,7 +67,16 @@ def _set(tree: dict[str, Any], setting: Setting) -> None:
         tree = tree.setdefault(part, {})
         if not isinstance(tree, dict):
             raise Unreachable(setting, part)
-    tree[leaf] = copy.deepcopy(setting.value)
+    tree[leaf] = copy.deepcopy(merged(tree.get(leaf), setting.value))
+
+
+def merged(base: Any, value: Any) -> Any:
+    """`value` in `base`, sections field by field; another data set or model has nothing of the base's."""
+    if not isinstance(base, Mapping) or not isinstance(value, Mapping):
+        return value
+    if any(name in base and value.get(name, base[name]) != base[name] for name in KINDS):
+        return value
+    return {**base, **{name: merged(base.get(name), part) for name, part in value.items()}}
 
 
 def combinations(matrix: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:

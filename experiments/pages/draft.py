@@ -14,7 +14,7 @@ from experiments.presets import Preset, presets
 from experiments.spec import TASKS, FieldError, SpecError, flatten, parse_spec, resolved
 from experiments.submission import MAX_SEEDS
 
-from . import specform, starting, tag_text, yamltext
+from . import as_trained, specform, starting, tag_text, yamltext
 from .form_names import TEXTS, wrong_names
 
 _RANGE = re.compile(r"(\d{1,10})\s*(?:-|\.\.)\s*(\d{1,10})")
@@ -161,7 +161,7 @@ def from_experiment(experiment: Experiment) -> Draft:
         project=experiment.project.name,
         preset=experiment.preset if experiment.preset in presets() else "",
         spec=_whole(experiment.spec),
-        matrix=[(path, yamltext.values_text(values)) for path, values in experiment.matrix.items()],
+        matrix=[(path, yamltext.values_text(values)) for path, values in as_trained.matrix(experiment).items()],
         seeds=seeds_text(experiment.seeds),
         priority=str(experiment.priority),
         tags=tag_text.dump(experiment.tags),

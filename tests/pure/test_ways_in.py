@@ -101,6 +101,47 @@ def test_an_override_of_what_the_presets_own_matrix_varies_is_told_at_the_overri
         assert "'model.attention.variant' in the preset's matrix" in found[f"overrides/{path}"]
 
 
+CLIPPED = {**POINTER, "optimizer": {"lr": 0.1, "clip_norm": 1.0, "warmup_steps": 7}}
+GPT2 = {**POINTER, "task": "hf", "data": {"dataset": "text"}}
+GPT2 |= {"model": {"config": {"model_type": "gpt2", "n_embd": 16}, "frozen": ["a"]}}
+
+
+@pytest.mark.parametrize(
+    ("spec", "section", "fields"),
+    [
+        (CLIPPED, "optimizer", {"optimizer.lr": 0.5}),
+        (CLIPPED, "optimizer", {"optimizer.lr": 0.5, "optimizer.beta1": 0.8}),
+        ({**POINTER, "model": {"attention": {"init": "zeros"}, "layers": 2}}, "model", {"model.attention.d_k": 3}),
+        ({**SEGMENT, "data": {"dataset": "scenes", "canvas": 32}}, "data", {"data.absent": 0.5}),
+        (GPT2, "model.config", {"model.config.n_layer": 1}),
+        (GPT2, "model", {"model.config.n_layer": 1}),
+    ],
+)
+def test_a_section_sets_the_fields_that_it_names_and_no_others(
+    spec: dict[str, Any], section: str, fields: dict[str, Any]
+) -> None:
+    value: dict[str, Any] = {}
+    for path, leaf in fields.items():
+        *above, name = path.removeprefix(f"{section}.").split(".")
+        tree = value
+        for part in above:
+            tree = tree.setdefault(part, {})
+        tree[name] = leaf
+    wanted = planned(spec=spec, overrides=fields).spec
+    assert resolved(planned(spec=spec, overrides={section: value}).spec) == resolved(wanted)
+    varied = planned(spec=spec, matrix={section: [value]})
+    assert [run.spec for run in varied.runs] == [wanted]
+    assert planned(spec=resolved(varied.spec), matrix=varied.matrix).runs == varied.runs
+
+
+def test_a_section_of_another_kind_has_nothing_of_the_bases() -> None:
+    other = planned(spec={**SEGMENT, "data": {"dataset": "scenes", "distractors": 0.5, "absent": 0.5}},
+                    overrides={"data": {"dataset": "coco", "path": "a"}})  # fmt: skip
+    assert (other.spec.data.dataset, other.spec.data.absent) == ("coco", 0.2)  # type: ignore[union-attr]
+    llama = {"model_type": "llama", "hidden_size": 8}
+    assert planned(spec=GPT2, overrides={"model.config": llama}).spec.model.config == llama  # type: ignore[union-attr]
+
+
 def test_an_override_below_a_section_of_the_matrix_is_used() -> None:
     done = planned(matrix={"model.attention": [{"init": "zeros"}, {}]}, overrides={"model.attention.init_std": 0.5})
     assert [run.spec.model.attention.init_std for run in done.runs] == [0.5, 0.5]

@@ -14,7 +14,7 @@ from experiments import lifecycle
 from experiments.models import Experiment, Run
 from experiments.pages import specform
 from experiments.presets import presets
-from experiments.spec import TASKS
+from experiments.spec import TASKS, content_hash, parse_spec, resolved
 from experiments.submission import SubmissionError, plan
 from tests.service.api_client import API, client_of, needs_database
 from tests.service.factories import make_project, make_user
@@ -173,6 +173,23 @@ def test_a_change_that_every_part_can_take_keeps_them_all(
     for path, value in overrides.items():
         section, name = path.split(".")
         assert {spec[section][name] for _, _, _, spec, _ in rows} == {value}
+
+
+@pytest.mark.parametrize("matrix", [{}, {"optimizer.beta1": [0.8, 0.9]}])
+def test_a_template_means_the_runs_that_were_trained(ed: Client, user: Any, matrix: dict[str, Any]) -> None:
+    """A section of a matrix once set what it did not name to the defaults; now it leaves that as the base has it."""
+    spec = {"task": "roles", "data": {"dataset": "roles"}, "optimizer": {"clip_norm": 1.0}}
+    stored = by_rest(user, spec=spec, matrix={"optimizer": [{"lr": 0.5}, {"lr": 0.25}], **matrix})
+    wanted = [row[3:] for row in trained(stored)]
+    assert {spec["optimizer"]["clip_norm"] for spec, _ in wanted} == {1.0}
+    again = send(ed, opened(ed, f"{NEW}?from={stored.pk}"))
+    assert (again.matrix, [row[3:] for row in trained(again)]) == (stored.matrix, wanted)
+    for run in stored.runs.all():
+        spec_of_old = parse_spec({**run.spec, "optimizer": {**run.spec["optimizer"], "clip_norm": 0.1}})
+        Run.objects.filter(pk=run.pk).update(spec=resolved(spec_of_old), spec_hash=content_hash(spec_of_old))
+    assert [row[3:] for row in trained(send(ed, opened(ed, f"{NEW}?from={stored.pk}")))] == [
+        row[3:] for row in trained(stored)
+    ]
 
 
 def test_tags_with_commas_and_quotes_stay_what_they_are_in_a_template(ed: Client, user: Any) -> None:
