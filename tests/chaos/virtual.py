@@ -43,6 +43,7 @@ class Clock:
 def virtual_clock() -> Iterator[Clock]:
     """This connection's database tells the clock's time, and so does `timezone.now`, which fills `created`."""
     clock = Clock()
+    connection.close()  # SQLite goes on with its own function in statements that a connection has already prepared
     connection.ensure_connection()
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:

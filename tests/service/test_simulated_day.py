@@ -4,10 +4,12 @@ and that whoever looks would see each kind of damage."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.db.models import F
 
+from experiments.clock import db_now
 from experiments.models import Attempt, Event, Frame, Group, Run
 from experiments.states import State
 from tests.chaos.virtual import Clock, virtual_clock
@@ -34,6 +36,17 @@ def test_whoever_dies_the_invariants_hold_at_every_event_and_every_run_ends(cloc
     assert day.did["stale writes refused"] >= 6
     for run in Run.objects.filter(state=State.SUCCEEDED):
         assert run.attempts.filter(outcome=State.SUCCEEDED).count() == 1
+
+
+def test_statements_that_the_connection_has_met_tell_the_virtual_time_too() -> None:
+    """Those that earlier tests had sent went on with SQLite's own function, and a day came out otherwise."""
+    before = db_now()
+    assert abs(before - datetime.now(UTC)) < timedelta(minutes=1)
+    with virtual_clock() as clock:
+        assert db_now() == clock.now()
+        clock.advance(600)
+        assert db_now() == clock.now()
+    assert abs(db_now() - datetime.now(UTC)) < timedelta(minutes=1)
 
 
 def two_holders(run: Run) -> None:
