@@ -4,7 +4,7 @@
 
 A line a check; `benchmarks/results/gpu-smoke-<device>.json`; exit status 1 where a check fails, 2 where packages of the
 trainer itself are missing. What needs transformers, timm or peft is skipped by name. `--short` is the form that the
-tests run. It takes under five minutes on a GPU.
+tests run. It is made to take under five minutes on a GPU.
 """
 
 from __future__ import annotations

@@ -52,10 +52,12 @@ def _autograd(run: Spec, device: str, saved: Checkpoint) -> dict[str, float]:
     dtype, scale = HALVES.get(run.train.precision), 1.0
     if dtype is torch.float16:
         scale = float(kept["kept/precision/scale"])
+    named = dict(task.model.named_parameters())
+    torch.use_deterministic_algorithms(True)  # as training passes have it: kernels that add up in one order
     with torch.autocast(device, dtype) if dtype else nullcontext():
         loss = task.losses(saved.step)["total"]
-    named = dict(task.model.named_parameters())
     found = torch.autograd.grad(loss * scale, list(named.values()), allow_unused=True)
+    torch.use_deterministic_algorithms(True, warn_only=True)
     gradients = {n: g.double() / scale for n, g in zip(named, found, strict=True) if g is not None}
     total = sum(float(gradient.square().sum()) for gradient in gradients.values()) ** 0.5
     return {"grad_norm/total": total, **_heads(gradients, run)}
