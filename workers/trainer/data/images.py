@@ -36,6 +36,8 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }  # by EXIF orientation: what brings the stored picture to how it is shown
+PNG_CHUNKS = 8  # bytes of a PNG before its first chunk
+PNG_TAGS = (b"eXIf", b"iTXt", b"tEXt", b"zTXt")  # chunks that may have an orientation, as EXIF, XMP or a raw profile
 SIDEWAYS = 5  # orientations from here on swap width and height
 
 
@@ -58,9 +60,11 @@ class Head:
 def head(file: Path) -> Head:
     """Raises ImageProblem: no image, too large, or a mode whose range of values is not known."""
     with _opened(file) as image:
+        if image.format == "PNG" and _tags_behind_pixels(file):
+            image.load()
         orientation, size = _orientation(image), image.size
         swapped = (size[1], size[0]) if orientation >= SIDEWAYS else size
-        stored, shown = (swapped, size) if image.format == "TIFF" else (size, swapped)  # Pillow turns a TIFF itself
+        stored, shown = (swapped, size) if _sized_as_shown(image) else (size, swapped)
         frames = bool(getattr(image, "is_animated", False)) and image.format != "MPO"  # there, previews
         return Head(stored, shown, orientation, _depth(image), _transparent(image), frames)
 
@@ -118,10 +122,29 @@ def _transparent(image: Image.Image) -> bool:
     return image.mode in TRANSPARENT or "transparency" in image.info
 
 
+def _sized_as_shown(image: Image.Image) -> bool:
+    """Pillow turns a TIFF itself. Its size is that of the turned one from the start, unless the tag stands in XMP."""
+    return image.format == "TIFF" and ExifTags.Base.Orientation in image.tag_v2  # type: ignore[attr-defined]
+
+
+def _tags_behind_pixels(file: Path) -> bool:
+    """Whether a PNG has metadata that Pillow sees only once it has decoded the pixels."""
+    pixels = False
+    with file.open("rb") as stream:
+        stream.seek(PNG_CHUNKS)
+        while len(start := stream.read(8)) == 8:
+            length, name = struct.unpack(">I4s", start)
+            if pixels and name in PNG_TAGS:
+                return True
+            pixels |= name == b"IDAT"
+            stream.seek(length + 4, 1)  # and its checksum
+    return False
+
+
 def _orientation(image: Image.Image) -> int:
     """1 where the tag is missing or senseless, as viewers take it."""
     try:
-        found = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)  # a PNG's own would decode it first
+        found = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)  # a PNG's own would decode every file
     except (OSError, SyntaxError, ValueError, KeyError, TypeError, struct.error):
         return 1
     return found if isinstance(found, int) and 1 <= found <= 8 else 1
