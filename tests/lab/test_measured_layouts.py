@@ -88,13 +88,15 @@ class Named(nn.Module):
             mixed = torch.sigmoid(q) * k + v
         elif self.uses == "einsum":
             mixed = torch.einsum("bhts,bhsd->bhtd", torch.einsum("bhtd,bhsd->bhts", q, k).softmax(-1), v)
+        elif self.uses == "einsum of other letters":
+            mixed = torch.einsum("bsij,bsjk->bsik", torch.einsum("bsij,bsjk->bsik", q, k.mT).softmax(-1), v)
         else:
             mixed = F.scaled_dot_product_attention(q, k, v)
         out: Tensor = self.out_proj(mixed.transpose(1, 2).flatten(2))
         return out
 
 
-@pytest.mark.parametrize("uses", ["sdpa", "einsum"])
+@pytest.mark.parametrize("uses", ["sdpa", "einsum", "einsum of other letters"])
 @pytest.mark.parametrize(
     "names",
     [
@@ -111,6 +113,7 @@ def test_the_layer_that_makes_the_queries_is_w_q_whatever_it_is_called(names: tu
     (site,) = attach(model).sites.values()
     for role, name in zip(("W_q", "W_k", "W_v"), names, strict=True):
         assert site.parts[role].parameter is getattr(model, name).weight, role
+        assert site.parts[role].heads == HEADS, role
 
 
 def test_what_is_named_like_attention_and_computes_none_is_left_out_by_name() -> None:

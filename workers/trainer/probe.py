@@ -43,8 +43,11 @@ def _seen(task: Task, per_head: bool) -> dict[str, Tensor]:
         found = task.probe(seen)
     values: dict[str, Tensor] = {}
     for name, site in sites(task.model).items():
-        values |= values_of(name, site, seen[name], per_head)
-    for name in attached(task.model):  # a site that did not run has no map
+        if name in seen:
+            values |= values_of(name, site, seen[name], per_head)
+        else:  # a site that did not run has no map
+            values |= dict.fromkeys(series_of(name, site, per_head), _NOTHING)
+    for name in attached(task.model):
         own = foreign.get(name)
         values[f"attn/entropy/{name}"] = own.entropy if own else _NOTHING
         values[f"attn/logit_max/{name}"] = own.logit_max if own else _NOTHING

@@ -151,22 +151,25 @@ def _directions(model: nn.Module, run: Callable[[], object], site: str, claims: 
         return ""
     for role, claim in (("W_q", query), ("W_k", key)):
         rows, columns = rows_and_columns(model, run, site, claim, before)
-        if rows == columns:  # attention between channels: a channel of queries is a row, one of keys a column
+        if rows == columns and any(_shape(event)[0] > 1 for event in before):
+            # Attention between channels: a channel of queries is a row of the scores, one of keys a column.
             rows, columns = of_channels(model, run, site, claim, before)
         for place, event in enumerate(before):
-            if event.scores.shape[event.dim] == 1:  # one key's weight is 1: nothing tells it from a query
-                continue
-            if not rows[place] and not columns[place]:
-                return f"{role}: a token's change changes no score"
-            alone = event.scores.movedim(event.dim, -1).shape[-2] == 1  # one query asks: its row is all rows
-            asks = rows[place] < columns[place] if not alone else columns[place] > len(_some(TOKENS))
-            if alone and role == "W_k" and columns[place] <= TOKENS:
-                continue
-            if rows[place] == columns[place] and not alone:
-                return f"{role}: rows and columns change alike"
-            if asks != (role == "W_q"):
-                return f"{role}: changes {'rows' if asks else 'columns'} of the scores"
+            if wrong := _of_direction(role, event, rows[place], columns[place]):
+                return f"{role}: {wrong}"
     return ""
+
+
+def _of_direction(role: str, event: Softmax, rows: int, columns: int) -> str:
+    queries, keys = _shape(event)
+    if keys == 1 or (queries == 1 and keys == 2):  # up to a shift of all its scores nothing tells a query from a key
+        return ""
+    if not rows and not columns:
+        return "a token's change changes no score"
+    if rows == columns and queries > 1:
+        return "rows and columns change alike"
+    asks = rows < columns  # where one query asks, a key changes the one row and one column
+    return "" if asks == (role == "W_q") else f"changes {'rows' if asks else 'columns'} of the scores"
 
 
 def rows_and_columns(
@@ -214,6 +217,12 @@ def _moved(before: Softmax, after: Softmax) -> Tensor:
     by = torch.where(shown, other - one, torch.nan)
     by = (by - by.nanmedian(-1, keepdim=True).values).nan_to_num(0.0)
     return differs(one, one + by) & shown
+
+
+def _shape(event: Softmax) -> tuple[int, int]:
+    """How many queries and keys."""
+    queries, keys = event.scores.movedim(event.dim, -1).movedim(_query_axis(event), -2).shape[-2:]
+    return queries, keys
 
 
 def _query_axis(event: Softmax) -> int:

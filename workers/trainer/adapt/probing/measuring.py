@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +13,7 @@ from .tracing import Event
 
 MOST_SLOTS = 256  # heads × samples of one operand that are asked one by one
 Rows = tuple[int, ...]
+Slot = tuple[int | slice, ...]
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,18 @@ class Measured:
     mixed: tuple[nn.Parameter, ...]
 
 
-def measured(operand: Operand, other: Operand, weights: Mapping[str, nn.Parameter]) -> Measured:
-    """What the heads of `operand` depend on, of these weights. `other` is the factor that it is multiplied with: the
-    axes that both have lie heads, and samples, along."""
-    slots = _slots(operand, other)
-    if not operand.tensor.requires_grad or not 0 < len(slots) <= MOST_SLOTS:
-        return Measured((), ())
+def measured(operand: Operand, weights: Mapping[str, nn.Parameter]) -> Measured:
+    """What the heads of `operand` depend on, of these weights."""
+    found = Measured((), ())
+    for slots in _slots(operand) if operand.tensor.requires_grad else ():
+        told = _of_slots(operand, slots, weights)
+        if told.owned:
+            return told
+        found = found if found.mixed else told
+    return found
+
+
+def _of_slots(operand: Operand, slots: list[Slot], weights: Mapping[str, nn.Parameter]) -> Measured:
     names = list(weights)
     touched: dict[str, list[Tensor]] = {name: [] for name in names}
     noise = torch.randn_like(operand.tensor)
@@ -60,23 +67,17 @@ def measured(operand: Operand, other: Operand, weights: Mapping[str, nn.Paramete
     return Measured(tuple(owned), tuple(mixed))
 
 
-def _slots(operand: Operand, other: Operand) -> list[tuple[int | slice, ...]]:
-    """An index for each head, of every sample where samples cannot be told from heads."""
-    shared = [axis for axis, label in enumerate(operand.labels) if label in other.labels and label.startswith("batch")]
-    shared += [
-        axis
-        for axis, label in enumerate(operand.labels)
-        if axis not in shared and label in other.labels and not label.startswith(("k", "m", "d")) and len(label) == 1
-    ]
-    places: list[tuple[int | slice, ...]] = [()]
-    for axis in range(operand.tensor.ndim):
-        steps: list[int | slice] = list(range(operand.tensor.shape[axis])) if axis in shared else [slice(None)]
-        if len(shared) > 1 and axis == shared[0]:
-            steps = [slice(None)]  # samples, or windows: all at once
-        places = [(*place, step) for place in places for step in steps]
-        if len(places) > MOST_SLOTS:
-            return []
-    return places
+def _slots(operand: Operand) -> Iterator[list[Slot]]:
+    """An index for each head. Heads may lie along any of the axes that are kept: all but the first, which has samples
+    or windows, or a single one, which samples share with them."""
+    kept = [axis for axis, label in enumerate(operand.labels) if label in operand.kept]
+    for heads in dict.fromkeys([tuple(kept[1:] if len(kept) > 1 else kept), *((axis,) for axis in kept)]):
+        places: list[Slot] = [()]
+        for axis in range(operand.tensor.ndim):
+            steps: list[int | slice] = list(range(operand.tensor.shape[axis])) if axis in heads else [slice(None)]
+            places = [(*place, step) for place in places for step in steps][: MOST_SLOTS + 1]
+        if len(places) <= MOST_SLOTS:
+            yield places
 
 
 def _owned(weight: nn.Parameter, masks: list[Tensor], *, one_head: bool) -> Owned | None:

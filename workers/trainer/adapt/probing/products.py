@@ -19,13 +19,15 @@ CONVS = {F.conv1d, F.conv2d, F.conv3d}
 
 @dataclass(frozen=True)
 class Operand:
-    """One factor. Axes of equal labels belong together."""
+    """One factor. Axes of equal labels belong together; those in `kept` both factors and the result have: samples and
+    heads."""
 
     tensor: Tensor
     labels: Labels
+    kept: frozenset[str] = frozenset()
 
-    def axes(self, labels: Labels | set[str]) -> list[int]:
-        return [axis for axis, label in enumerate(self.labels) if label in labels]
+    def of_product(self, kept: set[str]) -> Operand:
+        return Operand(self.tensor, self.labels, frozenset(kept))
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,10 @@ class Product:
     @property
     def contracted(self) -> set[str]:
         return set(self.left.labels) & set(self.right.labels) - set(self.out)
+
+    @property
+    def kept(self) -> set[str]:
+        return set(self.left.labels) & set(self.right.labels) & set(self.out)
 
     def alone(self, operand: Operand) -> set[str]:
         """What only this factor brings into the result: the tokens of a query or a key."""

@@ -71,9 +71,9 @@ class Tracer(TorchFunctionMode):
     def _fused(self, query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> None:
         heads = tuple(f"batch{axis}" for axis in range(query.ndim - 2))
         sides = (
-            Operand(query, (*heads, "n", "k")),
-            Operand(key, (*heads, "m", "k")),
-            Operand(value, (*heads, "m", "d")),
+            Operand(query, (*heads, "n", "k"), frozenset(heads)),
+            Operand(key, (*heads, "m", "k"), frozenset(heads)),
+            Operand(value, (*heads, "m", "d"), frozenset(heads)),
         )
         self.events.append(Event(tuple(self.path), *sides))
 
@@ -98,7 +98,7 @@ class Tracer(TorchFunctionMode):
             if known is not None and isinstance(known[1], Event):
                 event = known[1]
                 if event.value is None:
-                    event.value = other
+                    event.value = other.of_product(product.kept)
                     self.events.append(event)
                 return
         if product.contracted:
@@ -128,6 +128,7 @@ class Tracer(TorchFunctionMode):
         left, right = product.alone(product.left), product.alone(product.right)
         keys_last = bool(product.out) and product.out[-1] in right and product.out[-1] not in left
         sides = (product.left, product.right) if keys_last else (product.right, product.left)
+        sides = (sides[0].of_product(product.kept), sides[1].of_product(product.kept))
         return Event(tuple(self.path), *sides, heads_mixed=scores.heads_mixed)
 
     def _tag(self, tensor: Tensor, out: Tensor) -> _Scores | Event | None:

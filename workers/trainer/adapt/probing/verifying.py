@@ -14,7 +14,6 @@ from workers.trainer.evaluating import evaluating
 
 from . import inputs
 from .measuring import Measured, Owned, measured, owners
-from .products import Operand
 from .tracing import Event, tracing
 from .unseen import unseen
 from .whole import whole
@@ -153,11 +152,8 @@ def _read(weights: Mapping[str, nn.Parameter], call: Event) -> dict[str, Owned] 
     if call.query is None or call.key is None or call.value is None:
         return "computes attention whose values cannot be followed"
     reading = {}
-    sides: dict[str, tuple[Operand, Operand]] = {
-        "W_q": (call.query, call.key), "W_k": (call.key, call.query), "W_v": (call.value, call.key)
-    }  # fmt: skip
-    for role, (operand, other) in sides.items():
-        told = measured(operand, other, weights)
+    for role, operand in (("W_q", call.query), ("W_k", call.key), ("W_v", call.value)):
+        told = measured(operand, weights)
         if not told.owned and told.mixed:
             return MIXED
         if len(told.owned) != 1:
@@ -191,9 +187,9 @@ def _as_claimed_but_mixed(module: nn.Module, weights: Mapping[str, nn.Parameter]
         return False
     if call.query is None or call.key is None or call.value is None:
         return False
-    for role, operand, other in (("W_q", call.query, call.key), ("W_k", call.key, call.query)):
-        told = measured(operand, other, weights)
+    for role, operand in (("W_q", call.query), ("W_k", call.key)):
+        told = measured(operand, weights)
         if [id(each) for each in told.mixed] != [id(claim[role].parameter)] or told.owned:
             return False
-    values = measured(call.value, call.key, weights).owned
+    values = measured(call.value, weights).owned
     return len(values) == 1 and _equal(claim["W_v"], values[0])
