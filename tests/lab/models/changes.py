@@ -151,7 +151,7 @@ def _directions(model: nn.Module, run: Callable[[], object], site: str, claims: 
         return ""
     for role, claim in (("W_q", query), ("W_k", key)):
         rows, columns = rows_and_columns(model, run, site, claim, before)
-        if rows == columns and any(_shape(event)[0] > 1 for event in before):
+        if rows == columns and any(_shape(event)[0] > 1 and _shape(event)[1] > 2 for event in before):
             # Attention between channels: a channel of queries is a row of the scores, one of keys a column.
             rows, columns = of_channels(model, run, site, claim, before)
         for place, event in enumerate(before):
@@ -166,9 +166,10 @@ def _of_direction(role: str, event: Softmax, rows: int, columns: int) -> str:
         return ""
     if not rows and not columns:
         return "a token's change changes no score"
-    if rows == columns and queries > 1:
+    if rows == columns and queries > 1 and keys > 2:
         return "rows and columns change alike"
-    asks = rows < columns  # where one query asks, a key changes the one row and one column
+    # Where one query asks, a key changes the one row and one column. Of two keys, up to a shift, a query changes one.
+    asks = rows < columns or (keys == 2 and rows == columns)
     return "" if asks == (role == "W_q") else f"changes {'rows' if asks else 'columns'} of the scores"
 
 
