@@ -359,3 +359,69 @@ def test_recomputed_layers_count_once(reentrant: bool) -> None:
     name = f"grad_norm/base_model.model.{SITES['llama']}/W_q"
     wanted = gradients(plain, applied(model, plain, "llama"))["layers.0.self_attn.q_proj.weight"].norm().item()
     assert measured(model)[name] == pytest.approx(wanted, rel=1e-5)
+
+
+def replicated() -> tuple[Any, nn.Module]:
+    """Two layers used as four, each use with an adapter of its own; and the model of four layers that it computes."""
+    torch.manual_seed(0)
+    library, sizes = transformers(), {**LLAMA, **foreign.TOKENS}
+    two, four = (
+        library.AutoModel.from_config(library.AutoConfig.for_model("llama", **{**sizes, "num_hidden_layers": count}))
+        for count in (2, 4)
+    )
+    model = with_adapter(two, "llama", layer_replication=[(0, 2), (0, 2)])
+    named = model.named_parameters(remove_duplicate=False)
+    tuned = {name.removeprefix("base_model.model."): each.detach() for name, each in named}
+    weights = {}
+    for name in four.state_dict():
+        path = name.removesuffix(".weight")
+        if f"{path}.base_layer.weight" in tuned:
+            a, b = (tuned[f"{path}.lora_{each}.default.weight"] for each in "AB")
+            weights[name] = tuned[f"{path}.base_layer.weight"] + 3.0 * b @ a
+        else:
+            weights[name] = tuned[name]
+    four.load_state_dict(weights)
+    return model, four
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_adapters_that_share_a_weight_have_each_its_own_effective_matrix(before: bool, tmp_path: Path) -> None:
+    model, four = replicated()
+    if before:
+        attach(model)
+    optimizer = torch.optim.SGD([each for each in model.parameters() if each.requires_grad], lr=0.1)
+    with recording(model, tmp_path, optimizer) as record:
+        loss = loss_of(model)
+        loss.backward()
+        record(loss)
+    grads = gradients(four, dict(four.named_parameters()))
+    found = {name: values[0] for name, values in rows(tmp_path).items()}
+    for layer in range(4):
+        for matrix in "qv":
+            name, path = f"base_model.model.layers.{layer}.self_attn/W_{matrix}", f"layers.{layer}.self_attn"
+            weight = f"{path}.{matrix}_proj.weight"
+            assert found[f"grad_norm/{name}"] == pytest.approx(float(grads[weight].norm()), rel=1e-5), name
+            wanted = float(four.state_dict()[weight].norm())
+            assert found[f"weight_norm/{name}"] == pytest.approx(wanted, rel=1e-5), name
+
+
+def test_a_layer_without_an_adapter_does_not_take_that_of_a_layer_with_the_same_weight() -> None:
+    plain = base("llama")
+    plain.layers.append(copy.deepcopy(plain.layers[0]))  # type: ignore[union-attr,operator]
+    plain.config.num_hidden_layers = 2  # type: ignore[union-attr]
+    tied = plain.layers[0].self_attn.q_proj.weight  # type: ignore[index,union-attr]
+    model = with_adapter(plain, "llama", target_modules=r"layers\.0\.self_attn\.q_proj")
+    layers = model.base_model.model.layers
+    layers[1].self_attn.q_proj.weight = layers[0].self_attn.q_proj.base_layer.weight
+    sites = attach(model).sites
+    parts = [sites[f"base_model.model.layers.{n}.self_attn"].parts["W_q"] for n in (0, 1)]
+    assert torch.equal(parts[1].detach(), tied.detach())
+    assert not torch.allclose(parts[0].detach(), parts[1].detach())
+
+
+def test_two_adapters_on_one_weight_in_one_attention_are_told() -> None:
+    model = with_adapter(base("llama"), "llama", target_modules=["q_proj", "k_proj", "o_proj"])
+    attention = model.base_model.model.layers[0].self_attn
+    attention.o_proj.base_layer.weight = attention.q_proj.base_layer.weight
+    with pytest.raises(ValueError, match="two adapters apply its W_q, each its own matrix"):
+        attach(model)

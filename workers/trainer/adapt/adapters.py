@@ -153,14 +153,22 @@ def _names(active: Any) -> list[str]:
     return [active] if isinstance(active, str) else list(active)
 
 
-def adapters(model: nn.Module) -> dict[int, Adapter]:
-    """Every adapted linear layer of a model, by the identity of its W."""
-    found: dict[int, Adapter] = {}
-    for module in model.modules():
-        base = getattr(module, "base_layer", None)
-        weight = getattr(base, "weight", None)
-        if isinstance(base, nn.Module) and isinstance(weight, nn.Parameter) and weight.ndim == 2:
-            found[id(weight)] = _of(module, weight)
+class SharedByAdapters(ValueError):
+    """A weight that two adapters of one attention apply: which of them makes W_q cannot be told; says so."""
+
+
+def adapters(*scopes: nn.Module | None) -> dict[int, list[Adapter]]:
+    """Every adapted linear layer of a module, by the identity of its W, which layers may share. Of several scopes the
+    first that has a W says whose it is: an attention, then what stands beside it."""
+    found: dict[int, list[Adapter]] = {}
+    for scope in scopes:
+        inside: dict[int, list[Adapter]] = {}
+        for module in scope.modules() if scope is not None else ():
+            base = getattr(module, "base_layer", None)
+            weight = getattr(base, "weight", None)
+            if isinstance(base, nn.Module) and isinstance(weight, nn.Parameter) and weight.ndim == 2:
+                inside.setdefault(id(weight), []).append(_of(module, weight))
+        found = inside | found
     return found
 
 
@@ -172,14 +180,16 @@ def _of(layer: nn.Module, weight: nn.Parameter) -> Adapter:
     return known
 
 
-def adapted(parts: dict[str, Part], known: dict[int, Adapter]) -> tuple[dict[str, Part], dict[str, Part]]:
+def adapted(parts: dict[str, Part], known: dict[int, list[Adapter]]) -> tuple[dict[str, Part], dict[str, Part]]:
     """Parts whose layer has an adapter, as their effective matrices; and the adapters' own matrices, as
-    `W_q/lora_A`, or `W_qkv/lora_A` where the layer holds several."""
+    `W_q/lora_A`, or `W_qkv/lora_A` where the layer holds several. Raises SharedByAdapters."""
     effective, own = dict(parts), dict[str, Part]()
     for key in dict.fromkeys(id(part.parameter) for part in parts.values()):
-        if adapter := known.get(key):
+        for adapter in known.get(key, []):
             names = [name for name, part in parts.items() if id(part.parameter) == key]
             effective |= {name: replace(parts[name], adapter=adapter) for name in names}
+            if len(known[key]) > 1:
+                raise SharedByAdapters(f"two adapters apply its {names[0]}, each its own matrix")
             layer = "W_" + "".join(name.removeprefix("W_") for name in names)
             own |= {f"{layer}/{name}": Part(each, 0, True, _flat) for name, each in adapter.own}
     return effective, own

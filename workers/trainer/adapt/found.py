@@ -12,7 +12,7 @@ from torch import nn
 from workers.protocol import SiteInfo
 from workers.trainer.attention import Attention
 
-from .adapters import adapted, adapters, doubles
+from .adapters import SharedByAdapters, adapted, adapters, doubles
 from .layouts import UnknownLayout, output_of, parts_of
 from .parts import Part
 from .probing.verifying import verified
@@ -67,7 +67,6 @@ def attach(model: nn.Module, run: Callable[[], object] | None = None) -> Attache
     seen = verified(model, claims, run)
     skipped |= seen.left_out
     sites = {}
-    known = adapters(model)
     for name, module in modules.items():
         parts = seen.parts.get(name) or claims.get(name)
         if parts is None or name in seen.left_out:
@@ -75,7 +74,11 @@ def attach(model: nn.Module, run: Callable[[], object] | None = None) -> Attache
         if name in seen.parts:
             parts = {**parts, **output_of(module, modules.get(name.rpartition(".")[0]), parts)}
         called = name or ALONE
-        whole, own = adapted(dict(parts), known)
+        try:
+            whole, own = adapted(dict(parts), adapters(module, modules.get(name.rpartition(".")[0])))
+        except SharedByAdapters as error:
+            skipped[name] = str(error)
+            continue
         sites[called] = ForeignSite(called, _kind(name, module), module, whole, own)
     if not sites:
         why = "".join(f"; {name}: {reason}" for name, reason in skipped.items())
@@ -116,10 +119,10 @@ def attached(model: nn.Module) -> Mapping[str, ForeignSite]:
 
 def adapted_since(model: nn.Module) -> bool:
     """Whether a layer has got an adapter after `attach`: what was found then is no longer what is applied."""
-    known = adapters(model)
+    modules = dict(model.named_modules())
     return any(
-        part.adapter is None and id(part.parameter) in known
-        for site in attached(model).values()
+        part.adapter is None and id(part.parameter) in adapters(site.module, modules.get(name.rpartition(".")[0]))
+        for name, site in attached(model).items()
         for part in site.parts.values()
     )
 
