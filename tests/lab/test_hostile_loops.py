@@ -154,6 +154,22 @@ def test_a_call_after_the_optimizers_step_is_told(zeroed: bool, tmp_path: Path) 
         assert [math.isnan(value) for value in found[name]] == [zeroed] * 3
 
 
+def test_weights_that_are_moved_by_hand_have_no_norm_of_zero(tmp_path: Path) -> None:
+    """Gradients of `torch.autograd.grad` lie in no parameter."""
+    net = model()
+    with recording(net, tmp_path, torch.optim.SGD(net.parameters(), lr=0.1)) as record:
+        for _ in range(2):
+            loss = loss_of(net)
+            gradients = torch.autograd.grad(loss, list(net.parameters()))
+            record(loss)
+            with torch.no_grad():
+                for parameter, gradient in zip(net.parameters(), gradients, strict=True):
+                    parameter -= gradient
+    found = rows(tmp_path)
+    for name in ("grad_norm/total", f"grad_norm/{SITE}/W_q"):
+        assert all(math.isnan(value) for value in found[name]), name
+
+
 @pytest.mark.parametrize("every", [1, 3])
 def test_rows_of_some_steps_are_told_of_nothing(every: int, tmp_path: Path) -> None:
     net = model()

@@ -22,7 +22,8 @@ class Columns:
         ratios = {name.removeprefix(RATIO): place for place, name in enumerate(names) if name.startswith(RATIO)}
         self._matrices = [_matrix(name) for name in names]  # None where a column is no norm of a matrix
         self._ratios = torch.tensor([ratios.get(matrix or "", 0) for matrix in self._matrices], device=device)
-        self._norms = self._of(parts)
+        self._norms, self._count = self._of(parts), len(parts)
+        self._total = torch.tensor([name == f"{NORM}total" for name in names], device=device)
         self._parts, self._owned = parts, dict[frozenset[int], Tensor]()
         self._own = self.owned_by(own)
         self._adapted = self._of(name for name, part in parts.items() if part.adapter)
@@ -46,12 +47,16 @@ class Columns:
         return torch.where(row == 0, row, row * factors)
 
     def blanked(self, row: Tensor, unseen: tuple[str, ...]) -> Tensor:
-        """NaN for the norms of matrices that had no gradient to read and yet moved."""
+        """NaN for the norms of matrices that had no gradient to read and yet moved; where that is all of them, for the
+        total too."""
         if not unseen:
             return row
         if unseen != self._unseen[0]:  # seldom: the same ones are unseen at every step
             self._unseen = unseen, self._of(unseen)
-        return row.masked_fill(self._unseen[1] & (row[self._ratios] != 0), math.nan)
+        moved = self._unseen[1] & (row[self._ratios] != 0)
+        if len(unseen) == self._count:
+            moved = moved | (self._total & moved.any())
+        return row.masked_fill(moved, math.nan)
 
     def without(self, row: Tensor, matrices: tuple[str, ...], *, norms: bool) -> Tensor:
         """NaN for all that is told of these matrices, and with `norms` for the norms of all gradients."""
