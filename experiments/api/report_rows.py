@@ -55,10 +55,11 @@ class TestRow(BaseModel):
     low: float | None
     high: float | None
     alpha: float
-    p: float | None = Field(description="of no difference; null of one seed, which is no test")
+    p: float | None = Field(description="of no difference; null where nothing is tested")
     p_adjusted: float | None
     effect: float | None = Field(description="Cohen's d_z; null where nothing varies")
     conclusion: str = Field(description="the variant is larger, smaller, inconclusive, or untested")
+    untested: str = Field(description="why there is no test: one seed, or runs that have not ended; else empty")
     more_seeds: int | None = Field(description="as many again, where it is open")
     chance: float | None = Field(description="the probability that these decide, as far as the spread tells it")
 
@@ -167,12 +168,20 @@ class ReportAnswer(BaseModel):
     variants: list[VariantRow]
     tests: list[TestRow]
     verdict: VerdictAnswer | None
+    departs_in: list[str] = Field(
+        description="fields in which it trained something else than its preset: then the preset's verdict is not given"
+    )
     alarms: list[AlarmRow]
     evidence: EvidenceRow
 
 
 def report_answer(
-    experiment_id: int, found: Report, verdict: VerdictAnswer | None, alarms: list[Alarm], pool: Pool
+    experiment_id: int,
+    found: Report,
+    verdict: VerdictAnswer | None,
+    alarms: list[Alarm],
+    pool: Pool,
+    departs_in: list[str],
 ) -> ReportAnswer:
     return ReportAnswer(
         experiment=experiment_id,
@@ -183,6 +192,7 @@ def report_answer(
         variants=[_variant(one) for one in found.variants],
         tests=[_test(found, one) for one in found.tests],
         verdict=verdict,
+        departs_in=departs_in,
         alarms=[AlarmRow(**dataclasses.asdict(alarm)) for alarm in alarms],
         evidence=_evidence(pool.choice),
     )
@@ -254,10 +264,11 @@ def _test(report: Report, one: Comparison) -> TestRow:
         low=low,
         high=high,
         alpha=one.corrected.alpha,
-        p=one.corrected.p if one.tested else None,
-        p_adjusted=one.corrected.adjusted if one.tested else None,
+        p=None if one.untested else one.corrected.p,
+        p_adjusted=None if one.untested else one.corrected.adjusted,
         effect=one.found.effect if one.found else None,
         conclusion=one.conclusion,
+        untested=one.untested,
         more_seeds=one.more_seeds,
         chance=one.chance,
     )

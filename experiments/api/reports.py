@@ -14,10 +14,9 @@ from experiments import lifecycle
 from experiments.presets import presets
 from experiments.states import State
 from experiments.submission import MAX_SEEDS, Seed
-from experiments.verdicts.judge import judge
 from experiments.verdicts.report import UnknownMetric, report
 from experiments.verdicts.sameness import alarms_of
-from experiments.verdicts.verdict import preset_verdict, rule_of
+from experiments.verdicts.verdict import departures, own_verdict, preset_verdict
 
 from .access import editable_experiment, person, visible_experiment
 from .base import View, answer
@@ -35,8 +34,9 @@ class ReportQuery(Query):
 
 class ExperimentReport(View[ReportQuery]):
     """Variants × seeds of one series: means, intervals and paired tests; and the verdict of the experiment's preset,
-    from its own seeds. Runs of others with the same evidence key that the reader may see count as its own;
-    `evidence` says what that key is, and how many runs of the same specs have another one."""
+    from its own seeds, unless it trained other variants than the preset's (`departs_in` names the fields). Runs of
+    others with the same evidence key that the reader may see count as its own; `evidence` says what that key is, and
+    how many runs of the same specs have another one."""
 
     query = ReportQuery
     answers = {"GET": (200, ReportAnswer)}
@@ -47,9 +47,10 @@ class ExperimentReport(View[ReportQuery]):
             found, pool = report(experiment, request.user, self.params.metric)
         except UnknownMetric as error:
             raise Invalid.at("metric", str(error)) from None
-        rule = rule_of(experiment)
-        verdict = verdict_rows(judge(rule, pool.of(rule), experiment.seeds), pool) if rule else None
-        return answer(report_answer(experiment.pk, found, verdict, alarms_of(experiment), pool))
+        judged = own_verdict(experiment, pool)
+        verdict = verdict_rows(judged, pool) if judged else None
+        differs = departures(experiment, pool)
+        return answer(report_answer(experiment.pk, found, verdict, alarms_of(experiment), pool, differs))
 
 
 class PresetVerdict(View[Query]):

@@ -15,11 +15,11 @@ from pydantic import Field
 
 from experiments import lifecycle
 from experiments.models import Experiment
-from experiments.verdicts.judge import Verdict, judge
+from experiments.verdicts.judge import Verdict
 from experiments.verdicts.report import Comparison, Report, UnknownMetric, Variant, report
 from experiments.verdicts.rules import Rule
 from experiments.verdicts.sameness import alarms_of
-from experiments.verdicts.verdict import rule_of
+from experiments.verdicts.verdict import departures, own_verdict, rule_of
 
 from .access import experiment_or_404, may_edit, require_editor
 from .address import Address, refuse, takes
@@ -52,8 +52,7 @@ def section(request: HttpRequest, experiment: Experiment) -> dict[str, Any]:
     except UnknownMetric as error:
         refuse(request, "metric", str(error))
         found, pool = report(experiment, request.user)
-    rule = rule_of(experiment)
-    verdict = judge(rule, pool.of(rule), experiment.seeds) if rule else None
+    verdict = own_verdict(experiment, pool)
     tests = {one.variant: one for one in found.tests}
     return {
         "report": found,
@@ -62,7 +61,8 @@ def section(request: HttpRequest, experiment: Experiment) -> dict[str, Any]:
         "rows": [_row(found, at, one, tests.get(at)) for at, one in enumerate(found.variants)],
         "verdict": verdict,
         "verdict_slug": _SLUG.get(verdict.result, verdict.result) if verdict else "",
-        "shown": [(one.label, Variant({}, pool.term(one.term))) for one in rule.shown] if rule else [],
+        "departs_in": departures(experiment, pool),
+        "shown": [(one.label, Variant({}, pool.term(one.term))) for one in verdict.rule.shown] if verdict else [],
         "more": suggested(experiment, verdict, found),
         "may_edit": may_edit(request, experiment.project),
     }

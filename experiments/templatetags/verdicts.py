@@ -30,8 +30,8 @@ def bounds(one: Finding | Variant | Comparison) -> str:
 
 @register.filter
 def p(one: Comparison) -> str:
-    """Holm's adjusted p."""
-    return wording.p_value(one.corrected.adjusted) if one.tested else "one seed: no test" if one.found else "–"
+    """Holm's adjusted p, or why there is none."""
+    return one.untested or wording.p_value(one.corrected.adjusted)
 
 
 @register.filter

@@ -39,7 +39,9 @@ class Measured:
             lacking = [name for name in term.last if name not in self.last.get(run, {})]
             return f"run {run} has no finite {' and '.join(lacking)}"
         if run in self.first_below.get((term.metrics[0], term.below), {}):
-            return f"run {run} never came below {term.below:g} in {term.metrics[0]}"
+            return (
+                f"run {run} never came below {term.below:g} in {term.metrics[0]}: nobody knows how many steps it takes"
+            )
         return f"run {run} has not kept every point of {term.metrics[0]}"
 
 

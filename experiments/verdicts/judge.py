@@ -12,7 +12,7 @@ from experiments.presets import Words
 
 from .prediction import chance
 from .rules import UNTESTED, Result, Rule, Saying, SubClaim
-from .statistics import ALPHA, Corrected, Question, Sample, differences, holm, level, sample
+from .statistics import ALPHA, Corrected, Question, Sample, holm, level, paired, sample
 
 LOOKS = 2  # a comparison that the last of them leaves open stays open
 
@@ -52,7 +52,7 @@ class Finding:
     high: float | None
     corrected: Corrected | None
     look: int  # the one that this is from
-    more_seeds: int | None  # how many the next look takes besides; None where it is decided or was the last
+    more_seeds: int | None  # how many the next look lacks; None where it is decided or was the last
     chance: float | None  # that the next look decides, as far as that is known
     seeds: int  # fewer cannot conclude
     value: Values
@@ -61,6 +61,12 @@ class Finding:
     @property
     def problem(self) -> str:
         return self.value.problem or (self.against.problem if self.against else "")
+
+    @property
+    def lacking(self) -> list[int]:
+        """Seeds that were chosen and have no succeeded run in one of its terms: more seeds do not replace them."""
+        terms = [self.value, self.against] if self.against else [self.value]
+        return sorted({seed for term in terms for seed in term.missing})
 
     @property
     def effect(self) -> float | None:
@@ -113,7 +119,7 @@ def judge(rule: Rule, evidence: Mapping[str, Sequence[Values]], seeds: Sequence[
 
 
 def _look(rule: Rule, evidence: Mapping[str, Sequence[Values]], number: int, seeds: Sequence[int]) -> dict[str, _Seen]:
-    seen = {one.id: _seen(one, number, [term.at(seeds) for term in evidence[one.id]], rule) for one in rule.claims}
+    seen = {one.id: _seen(rule, one, number, seeds, evidence[one.id]) for one in rule.claims}
     tested = [one for one in rule.claims if one.kind not in UNTESTED]
     corrected = holm([_p(one, seen[one.id]) for one in tested], level(number))
     return seen | {
@@ -121,7 +127,8 @@ def _look(rule: Rule, evidence: Mapping[str, Sequence[Values]], number: int, see
     }
 
 
-def _seen(claim: SubClaim, number: int, terms: Sequence[Values], rule: Rule) -> _Seen:
+def _seen(rule: Rule, claim: SubClaim, number: int, seeds: Sequence[int], evidence: Sequence[Values]) -> _Seen:
+    terms = [term.at(seeds) for term in evidence]
     found = _sample(claim, terms)
     takes = rule.seeds if claim.kind in UNTESTED else number * rule.seeds
     return _Seen(number, terms, found, found is not None and found.n >= takes)
@@ -134,13 +141,13 @@ def question(claim: SubClaim) -> Question:
 def _sample(claim: SubClaim, terms: Sequence[Values]) -> Sample | None:
     ours = terms[0].values
     if claim.against is None:
-        return terms[0].sample
+        return sample([ours[seed] for seed in sorted(ours)], resolution=claim.resolution)
     theirs = terms[1].values
     if claim.kind == "ratio":
         shared = sorted(ours.keys() & theirs.keys())
         ratios = [ours[seed] / theirs[seed] for seed in shared if theirs[seed] > 0]
         return sample(ratios) if len(ratios) == len(shared) else None  # a share of zero leaves nothing to divide by
-    return sample(differences(ours, theirs))
+    return paired(ours, theirs, resolution=claim.resolution)
 
 
 def _p(claim: SubClaim, seen: _Seen) -> float:
@@ -193,10 +200,10 @@ def _tested(claim: SubClaim, seen: _Seen) -> Result:
 
 
 def _next(rule: Rule, claim: SubClaim, seen: _Seen) -> tuple[int | None, float | None]:
-    """How many seeds the next look takes besides, and how likely it decides."""
+    """How many seeds the next look lacks, and how likely it decides."""
     have = seen.found.n if seen.found else 0
     if not seen.complete:
-        return (rule.seeds - have or None), None
+        return rule.seeds - have or None, None
     if seen.look == LOOKS or seen.found is None or seen.corrected is None:
         return None, None
     family = seen.corrected.alpha / level(seen.look)  # Holm's share, which it is taken to have at the next look too

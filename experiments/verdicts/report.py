@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from experiments.models import Experiment, Headline
+from experiments.models import Experiment, Headline, Run
 from experiments.models.definitions import AnyUser
 from experiments.spec import flatten
 from experiments.spec_errors import did_you_mean
@@ -16,7 +16,7 @@ from .evidence import Pool
 from .judge import Values, plain_interval
 from .prediction import chance
 from .rules import Term, rules
-from .statistics import Corrected, Question, Sample, differences, holm, level, sample
+from .statistics import Corrected, Question, Sample, holm, level, paired
 from .verdict import experiment_pool
 
 _USUAL = ("test/accuracy", "test/prompt_iou", "eval/accuracy", "eval/prompt_iou", "eval/loss", "loss/total")
@@ -58,27 +58,23 @@ class Comparison:
     reference: int
     found: Sample | None
     corrected: Corrected
+    untested: str  # why there is no test; empty where there is one
     more_seeds: int | None  # as many again, where it is open
     chance: float | None  # that these decide
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """At the level that Holm held it against."""
-        return self.found.interval(self.corrected.alpha) if self.found else None
+        """At the level that Holm held it against; none where no spread was seen."""
+        return self.found.interval(self.corrected.alpha) if self.found and self.found.std else None
 
     @property
     def conclusion(self) -> str:
-        """larger, smaller or inconclusive: of the variant, corrected; untested with fewer than two shared seeds."""
-        if not self.tested:
+        """larger, smaller or inconclusive: of the variant, corrected; or untested."""
+        if self.untested:
             return "untested"
         if self.found is None or not self.corrected.decides:
             return "inconclusive"
         return "smaller" if self.found.mean > 0 else "larger"
-
-    @property
-    def tested(self) -> bool:
-        """One seed has no spread, so nothing can be said of chance."""
-        return self.found is not None and self.found.std is not None
 
 
 @dataclass(frozen=True)
@@ -113,8 +109,9 @@ def report(experiment: Experiment, reader: AnyUser, metric: str | None = None) -
     wanted = metric or _usual(rule.metrics if rule else (), recorded)
     pool = experiment_pool(experiment, reader, [wanted], rule)
     variants = [Variant(cell.params, pool.values_of(at, Term(metric=wanted))) for at, cell in enumerate(pool.cells)]
-    looks = looks_of(experiment)
-    return Report(wanted, recorded, pool.seeds, looks, variants, _tests(pool.cells, variants, looks)), pool
+    looks = looks_of(experiment, pool)
+    tests = _tests(pool.cells, variants, looks, _awaited(experiment, pool))
+    return Report(wanted, recorded, pool.seeds, looks, variants, tests), pool
 
 
 def _check_metric(metric: str, experiment: Experiment, usual: Sequence[str]) -> None:
@@ -125,26 +122,57 @@ def _check_metric(metric: str, experiment: Experiment, usual: Sequence[str]) -> 
     raise UnknownMetric(f"no run of this experiment has recorded '{metric}'{did_you_mean(metric, known)}")
 
 
-def looks_of(experiment: Experiment) -> int:
-    """How often its seeds were chosen, read off the order of its runs: they lie variant by variant, and what is added
-    later begins with the first variant again."""
+def looks_of(experiment: Experiment, pool: Pool) -> int:
+    """How often somebody may have looked: once for each time that this experiment's seeds were chosen, and once for
+    each other experiment that trained two or more of these variants, whose runs count here.
+
+    The former is read off the order of its runs: they lie variant by variant, and what is added later begins with the
+    first variant again.
+    """
     variants = [repr(params) for params in experiment.runs.order_by("index").values_list("params", flat=True)]
-    return max(1, sum(one == variants[0] != before for before, one in zip(["", *variants], variants, strict=False)))
+    own = max(1, sum(one == variants[0] != before for before, one in zip(["", *variants], variants, strict=False)))
+    cell_of = {spec_hash: at for (at, _), spec_hash in pool.hashes.items()}
+    others: dict[int, set[int]] = {}
+    rows = Run.objects.filter(pk__in=pool.runs.values()).exclude(experiment=experiment)
+    for other, spec_hash in rows.values_list("experiment_id", "spec_hash"):
+        others.setdefault(other, set()).add(cell_of[spec_hash])
+    return own + sum(len(cells) > 1 for cells in others.values())
 
 
-def _tests(cells: Sequence[Cell], variants: Sequence[Variant], looks: int) -> list[Comparison]:
+def _awaited(experiment: Experiment, pool: Pool) -> dict[int, int]:
+    """Position of a cell → how many of its runs have not ended, nor has any that counts in their place."""
+    on_their_way = set(experiment.runs.filter(finished=None).values_list("spec_hash", flat=True))
+    found: dict[int, int] = {}
+    for (at, _), spec_hash in pool.hashes.items():
+        found[at] = found.get(at, 0) + (spec_hash in on_their_way and spec_hash not in pool.runs)
+    return found
+
+
+def _tests(
+    cells: Sequence[Cell], variants: Sequence[Variant], looks: int, awaited: Mapping[int, int]
+) -> list[Comparison]:
     pairs = [(at, ref) for at, ref in enumerate(_references(cells)) if ref != at]
-    samples = [sample(differences(variants[ref].values.values, variants[at].values.values)) for at, ref in pairs]
-    corrected = holm([_NONE.p(found) if found else 1.0 for found in samples], level(looks))
+    samples = [paired(variants[ref].values.values, variants[at].values.values) for at, ref in pairs]
+    why_not = [_untested(found, awaited[at] + awaited[ref]) for (at, ref), found in zip(pairs, samples, strict=True)]
+    ps = [1.0 if reason or found is None else _NONE.p(found) for found, reason in zip(samples, why_not, strict=True)]
     return [
-        Comparison(at, ref, found, one, *_more(found, one, looks))
-        for (at, ref), found, one in zip(pairs, samples, corrected, strict=True)
+        Comparison(at, ref, found, one, reason, *_more(found, one, looks, reason))
+        for (at, ref), found, one, reason in zip(pairs, samples, holm(ps, level(looks)), why_not, strict=True)
     ]
 
 
-def _more(found: Sample | None, corrected: Corrected, looks: int) -> tuple[int | None, float | None]:
+def _untested(found: Sample | None, awaited: int) -> str:
+    """Why nothing is tested. A test while seeds are still coming would be a look at each of them."""
+    if awaited:
+        return f"not tested before its runs have ended: {awaited} to come"
+    if found is None:
+        return "no seed that both have"
+    return "one seed: no test" if found.std is None else ""
+
+
+def _more(found: Sample | None, corrected: Corrected, looks: int, untested: str) -> tuple[int | None, float | None]:
     """As many seeds again, and how likely they decide at the next look's share of alpha."""
-    if found is None or corrected.decides:
+    if found is None or corrected.decides or (untested and found.std is not None):
         return None, None
     share = corrected.alpha / level(looks)
     return found.n, chance(_NONE, found, 2 * found.n, share * level(looks + 1))

@@ -78,6 +78,7 @@ class SubClaim(_Part):
     value: Term
     against: Term | None = None
     margin: float
+    resolution: float = Field(0.0, ge=0)  # the step in which the values move: a smaller spread counts as that
     refutable: bool = False  # a difference that only equivalence, or the opposite difference, refutes
     decides: bool = True  # False: stands beside and does not count towards the verdict
 

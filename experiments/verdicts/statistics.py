@@ -21,6 +21,7 @@ from functools import lru_cache
 from .student import quantile, upper_tail
 
 ALPHA = 0.05
+_ROUNDING = 2.0**-22  # a difference of two values in single precision
 _FIRST, _LATER = 0.8, 0.2  # of ALPHA: .04, .008, .0016, …, never more than ALPHA together
 
 
@@ -55,11 +56,15 @@ class Sample:
         return self.mean / self.std if self.std else None
 
     def tail_above(self, bound: float) -> float:
-        """One-sided p of "the mean is at most `bound`"; small where it lies above. 1 with fewer than two values."""
+        """One-sided p of "the mean is at most `bound`"; small where it lies above. 1 with fewer than two values.
+
+        Values that move in steps, such as a share of test cases, may all be one: then nothing is known of the spread,
+        t would be infinite, and what is left is the sign test, by which n values on one side have the p 2⁻ⁿ.
+        """
         if self.std is None:
             return 1.0
         if self.std == 0:
-            return 0.0 if self.mean > bound else 1.0
+            return 0.5**self.n if self.mean > bound else 1.0
         return upper_tail((self.mean - bound) * math.sqrt(self.n) / self.std, self.n - 1)
 
     def tail_below(self, bound: float) -> float:
@@ -67,20 +72,25 @@ class Sample:
         return Sample(self.n, -self.mean, self.std).tail_above(-bound)
 
 
-def sample(values: Sequence[float]) -> Sample | None:
-    """None of no values. Spread below the rounding of the values counts as none."""
+def sample(values: Sequence[float], *, largest: float = 0.0, resolution: float = 0.0) -> Sample | None:
+    """None of no values. Spread below the rounding of the values counts as none: they are stored in single precision,
+    and are differences of values up to `largest` in size. A spread below `resolution`, the step in which the values
+    move, counts as that."""
     if not values:
         return None
     mean = math.fsum(values) / len(values)
     if len(values) < 2:
         return Sample(1, mean, None)
     std = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
-    return Sample(len(values), mean, std if std > 1e-12 * max(map(abs, values)) else 0.0)
+    rounding = _ROUNDING * max(largest, *map(abs, values))
+    return Sample(len(values), mean, max(std if std > rounding else 0.0, resolution))
 
 
-def differences(ours: Mapping[int, float], theirs: Mapping[int, float]) -> list[float]:
-    """Ours − theirs at the seeds that both have, in order of the seed."""
-    return [ours[seed] - theirs[seed] for seed in sorted(ours.keys() & theirs.keys())]
+def paired(ours: Mapping[int, float], theirs: Mapping[int, float], *, resolution: float = 0.0) -> Sample | None:
+    """Of ours − theirs at the seeds that both have."""
+    shared = sorted(ours.keys() & theirs.keys())
+    largest = max((abs(side[seed]) for side in (ours, theirs) for seed in shared), default=0.0)
+    return sample([ours[seed] - theirs[seed] for seed in shared], largest=largest, resolution=resolution)
 
 
 @dataclass(frozen=True)

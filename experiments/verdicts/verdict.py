@@ -101,3 +101,25 @@ def _whole(experiment: Experiment, own: list[Cell], visible: RunQuerySet, runs: 
 
 def rule_of(experiment: Experiment) -> Rule | None:
     return rules().get(experiment.preset)
+
+
+def own_verdict(experiment: Experiment, pool: Pool) -> Verdict | None:
+    """The verdict of its preset from the experiment's own seeds; None where no rule stands, or where it trained
+    something else than the preset's variants."""
+    rule = rule_of(experiment)
+    if rule is None or departures(experiment, pool):
+        return None
+    return judge(rule, pool.of(rule), experiment.seeds)
+
+
+def departures(experiment: Experiment, pool: Pool) -> list[str]:
+    """In which fields a variant of the experiment is none of its preset's: of the first such, against the nearest."""
+    every = preset_cells(experiment.preset) if experiment.preset in rules() else []
+    known = {cell.hash_at(0) for cell in every}
+    strange = next((cell for cell in pool.cells if every and cell.hash_at(0) not in known), None)
+    return min((_differing(strange, cell) for cell in every), key=len) if strange else []
+
+
+def _differing(one: Cell, other: Cell) -> list[str]:
+    paths = dict.fromkeys([*one.leaves, *other.leaves])
+    return [path for path in paths if one.leaves.get(path, ...) != other.leaves.get(path, ...)]

@@ -77,7 +77,8 @@ def open_because(one: Finding) -> str:
         return one.problem
     have = one.found.n if one.found else 0
     if have < one.seeds:
-        return f"{have} of {one.seeds} seeds"
+        lacking = ", ".join(map(str, one.lacking))
+        return f"{have} of {one.seeds} seeds" + (f", none trained at {lacking}" if lacking else "")
     if one.more_seeds is None:
         return f"open after {LOOKS} looks, the last at {have} seeds"
     return f"{one.more_seeds} more seeds would decide with probability {percent(one.chance)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -235,7 +236,7 @@ def test_a_plain_step_moves_a_weight_by_its_gradient() -> None:
     assert 0 < sgd_delta([weight]) < 1e-6
     still = torch.nn.Parameter(torch.randn(8, 8))
     still.grad = torch.zeros(8, 8)
-    assert sgd_delta([still]) == 0.0
+    assert math.isnan(sgd_delta([still]))  # nothing was tested
 
 
 @pytest.mark.parametrize("task", ["pointer", "roles"])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.verdicts.rules import Rule, rules
+from experiments.verdicts.rules import Rule, SubClaim, rules
 
 DOCS = Path(__file__).parents[2] / "docs"
 WHAT_DECIDES = {"id", "kind", "value", "against", "margin", "refutable", "decides"}
@@ -17,9 +17,13 @@ WHAT_DECIDES = {"id", "kind", "value", "against", "margin", "refutable", "decide
 
 def digest(rule: Rule) -> str:
     """Of all that can move a verdict: seeds, terms, kinds and margins; not of the sentences."""
-    claims = [one.model_dump(mode="json", include=WHAT_DECIDES) for one in rule.claims]
+    claims = [one.model_dump(mode="json", include=WHAT_DECIDES) | _resolution(one) for one in rule.claims]
     whole = json.dumps([rule.pilot_seeds, rule.test_seeds, claims], sort_keys=True)
     return hashlib.sha256(whole.encode()).hexdigest()[:8]
+
+
+def _resolution(claim: SubClaim) -> dict[str, float]:
+    return {"resolution": claim.resolution} if claim.resolution else {}
 
 
 def lines() -> dict[str, list[list[str]]]:

@@ -137,6 +137,42 @@ def test_each_time_that_seeds_are_added_the_tests_are_held_against_less(user: An
     assert all(any(one["alpha"] == pytest.approx(share) for share in shares) for one in found["tests"])
 
 
+def test_nothing_is_tested_while_seeds_are_still_to_come(user: Any, project: Project) -> None:
+    """Each finished run would be a look; up to eight of them decide wrongly in 14 %, where 4 % are meant."""
+    experiment, worker = submit(project, seeds=[8, 9, 10], **ONE_HEAD), make_worker()
+    for run in list(experiment.runs.order_by("pk"))[:-1]:
+        finish(run, accuracies(run), worker)
+    path = f"/experiments/{experiment.pk}/report/"
+    tests = {one["variant"]: one for one in get(client_of(user), path)["tests"]}
+    assert {name: one["untested"] for name, one in tests.items() if one["untested"]} == {
+        "uniform, heads 1": "not tested before its runs have ended: 1 to come"
+    }
+    assert tests["uniform, heads 1"]["p"] is None
+    finish(experiment.runs.latest("pk"), accuracies(experiment.runs.latest("pk")), worker)
+    assert all(one["p"] is not None for one in get(client_of(user), path)["tests"])
+
+
+def test_submitting_again_is_a_look_as_adding_seeds_is(user: Any, project: Project) -> None:
+    finished(accuracies, project, seeds=[8, 9], **ONE_HEAD)
+    alone = {**ONE_HEAD, "matrix": {"model.attention.variant": ["full"], "model.heads": [1]}}
+    finished(accuracies, project, seeds=[11], **alone)  # one variant alone compares nothing
+    again = submit(project, seeds=[8, 9, 10, 11], **ONE_HEAD)
+    assert get(client_of(user), f"/experiments/{again.pk}/report/")["looks"] == 2
+
+
+def test_an_experiment_that_departs_from_its_preset_has_none_of_its_verdict(user: Any, project: Project) -> None:
+    changed = {"model.attention.variant": ["full", "const_q"], "model.heads": [1], "train.steps": [7]}
+    experiment = finished(accuracies, project, preset="why-q", matrix=changed, seeds=[8, 9])
+    found = get(client_of(user), f"/experiments/{experiment.pk}/report/")
+    assert (found["verdict"], "train.steps" in found["departs_in"]) == (None, True)
+    client = Client()
+    client.force_login(user)
+    page = client.get(f"/experiments/{experiment.pk}/").content.decode()
+    assert "departs from it in" in page
+    part = get(client_of(user), f"/experiments/{finished(accuracies, project, seeds=[8], **ONE_HEAD).pk}/report/")
+    assert (part["departs_in"], part["verdict"]["preset"]) == ([], "why-q")
+
+
 def test_one_seed_is_no_test(user: Any, project: Project) -> None:
     experiment = finished(accuracies, project, seeds=[8], **ONE_HEAD)
     tests = get(client_of(user), f"/experiments/{experiment.pk}/report/")["tests"]

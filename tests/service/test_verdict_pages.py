@@ -73,7 +73,7 @@ def test_a_quick_page_says_that_it_concludes_nothing(reader: Any, tmp_path: Path
     finished(accuracies, seeds=[8, 9, 10], **ONE_HEAD)
     text = write(tmp_path, reader, quick=True).read_text("utf-8")
     assert "This is the quick pass" in text
-    assert "inconclusive: 3 of 8 seeds |" in text
+    assert "inconclusive: 3 of 8 seeds, none trained at 11, 12, 13, 14, 15 |" in text
     assert "**supported**" not in text
 
 

@@ -14,7 +14,7 @@ from experiments.verdicts.cells import preset_cells
 from experiments.verdicts.judge import Finding, Values, judge
 from experiments.verdicts.rules import Result, Rule, Term
 from experiments.verdicts.verdict import Judged, experiment_pool, preset_verdict
-from experiments.verdicts.wording import estimate, needs
+from experiments.verdicts.wording import estimate, needs, open_because
 
 from .factories import claim, make_project, make_user, make_worker
 from .verdict_runs import BOTH_HEADS, INFO, ONE_HEAD, accuracies, finals, finish, finished, submit
@@ -130,6 +130,13 @@ def test_the_second_look_waits_for_all_its_seeds_and_is_the_last() -> None:
     assert both.corrected is not None
     assert both.corrected.alpha == pytest.approx(0.008)
     assert decided([0.31, 0.09, 0.32, 0.29, 0.3, 0.31, 0.3, 0.32, 0.29, 0.3]).look == 2
+
+
+def test_a_seed_without_a_run_is_named_and_not_made_up_for_by_others(reader: Any) -> None:
+    finished(accuracies, seeds=[8, 9, 11, 12, 13, 14, 15, 16, 17], **ONE_HEAD)
+    asking = findings(reader)["asking"]
+    assert (asking.result, asking.lacking, asking.more_seeds) == (Result.INCONCLUSIVE, [10], 1)
+    assert open_because(asking) == "7 of 8 seeds, none trained at 10"
 
 
 def losses(run: Run, falls_at: int) -> store.Incoming:

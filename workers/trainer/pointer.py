@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import nn
@@ -76,12 +78,12 @@ def any_two(lookups: Lookups) -> Pairs:
 
 @torch.no_grad()
 def sgd_delta(weights: list[nn.Parameter]) -> float:
-    """The largest ‖ΔW + lr·G‖ ÷ ‖lr·G‖ over the weights for one step of plain SGD on the gradients they hold; 0
+    """The largest ‖ΔW + lr·G‖ ÷ ‖lr·G‖ over the weights for one step of plain SGD on the gradients they hold; NaN
     where no weight has a gradient. The rate is the smallest at which every weight moves by its own norm: a smaller
     step would drown in the rounding of W."""
     pairs = [(weight, weight.grad.clone()) for weight in weights if weight.grad is not None and weight.grad.any()]
     if not pairs:
-        return 0.0
+        return math.nan
     lr = max(float(weight.norm() / gradient.norm()) for weight, gradient in pairs) or 1.0
     before = [weight.clone() for weight, _ in pairs]
     torch.optim.SGD([weight for weight, _ in pairs], lr=lr).step()
