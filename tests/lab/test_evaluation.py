@@ -11,7 +11,7 @@ import torch
 
 from experiments.spec import parse_spec, resolved
 from tests.lab import coco_folder, foreign
-from tests.lab.collected import tiny
+from tests.lab.collected import tiny, train_collected
 from tests.lab.test_hf import raw
 from workers.trainer import hf_scenes, segment
 from workers.trainer.average_precision import AP_METRICS, AveragePrecision
@@ -64,6 +64,20 @@ def test_where_nothing_is_there_to_be_found_no_precision_is_told(root: Path) -> 
         precision.add(task.model(batch.images, batch.tokens, batch.said), batch, [0] * len(rows))
         undefined = {name: math.isnan(value) for name, value in precision.values().items()}
         assert undefined == dict.fromkeys(AP_METRICS, not defined)
+
+
+@pytest.mark.parametrize("dataset", ["scenes", "digit-scenes"])
+def test_a_test_split_in_which_no_prompt_names_anything_leaves_undefined_what_it_cannot_tell(
+    dataset: str, tmp_path: Path
+) -> None:
+    few = {"dataset": dataset, "train_size": 16, "val_size": 8, "test_size": 8, "absent": 0.9}
+    raw = {**resolved(tiny("segment", model={"text_to_image": True}, train={"steps": 2})), "data": few}
+    sink, _ = train_collected(parse_spec(raw), tmp_path)
+    found = {name: float(values[-1]) for name, (_, values) in sink.series("test").items()}
+    assert math.isnan(found["test/prompt_iou"])
+    assert math.isnan(found["test/text_mass"])
+    assert math.isnan(found["test/mask_ap"])
+    assert found["test/always_yes/presence_accuracy"] == 0
 
 
 def test_a_category_that_nothing_shows_is_no_part_of_the_mean_precision() -> None:

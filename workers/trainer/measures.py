@@ -40,7 +40,7 @@ class Tally:
         self._keep("presence_accuracy", ((found.presence[-1] > 0) == present).float())
 
     def means(self) -> dict[str, float]:
-        whole = {name: torch.cat(values) for name, values in self.values.items()}
+        whole = {name: torch.cat(values) if values else torch.empty(0) for name, values in self.values.items()}
         return {name: value.mean().item() if len(value) else math.nan for name, value in whole.items()}
 
     def _keep(self, name: str, value: Tensor) -> None:

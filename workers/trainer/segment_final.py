@@ -57,7 +57,10 @@ class Final:
 
     def values(self, model: Segmenter, untrained: Segmenter) -> dict[str, float]:
         values = self._scores(model) | self._baselines(model, untrained)
-        values |= self._attention(model, untrained) | self._kinds(model)
+        if all(any(sample.hits for sample in part) for part in (self.val, self.looked_at)):
+            values |= self._attention(model, untrained) | self._kinds(model)
+        else:  # every prompt asks for what is not there
+            values = dict.fromkeys(final_names(self.spec), math.nan) | values
         if isinstance(self.spec.data, ScenesData):
             values |= self._probes(model, untrained)
         if self.splits.compositional is not None:
