@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from safetensors.numpy import load_file
 
@@ -14,7 +15,10 @@ from experiments.spec import Spec, SpecError, parse_spec
 from tests.lab import foreign
 from tests.lab.collected import train_collected
 from workers.protocol import Artifact, Checkpoint, Log, Started
+from workers.trainer.adapt.found import attachment
+from workers.trainer.adapt.probing import inputs
 from workers.trainer.hf_library import transformers
+from workers.trainer.tasks import build_task
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
 GPT2 = {"model_type": "gpt2", "n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 16}
@@ -40,6 +44,21 @@ def raw(data: dict[str, Any], config: dict[str, Any] | None, **changes: Any) -> 
 
 def spec_of(*args: Any, **changes: Any) -> Spec:
     return parse_spec(raw(*args, **changes))
+
+
+@pytest.mark.parametrize(("data", "config"), [(TEXT, GPT2), (DIGITS, VIT), (SCENES, foreign.SAM3)])
+def test_layouts_are_measured_on_the_data_of_the_run(
+    data: dict[str, Any], config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def made_up(_model: object) -> Any:
+        raise AssertionError("a batch was made up")
+
+    monkeypatch.setattr(inputs, "runs", made_up)
+    task = build_task(spec_of(data, config), torch.device("cpu"))
+    found = attachment(task.model)
+    assert found is not None
+    assert found.sites
+    assert all("geometry_encoder" in name for name in found.unchecked)  # prompts are words: it never runs
 
 
 @pytest.mark.parametrize("config", [GPT2, LLAMA], ids=["gpt2", "llama"])

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from experiments.spec import HfSpec
 from workers.trainer.classify import ClassifyTask
 from workers.trainer.data import digits
-from workers.trainer.hf_models import build
+from workers.trainer.hf_models import SEEN, attach_on, build
 
 
 class HfDigitsTask(ClassifyTask):
@@ -21,6 +21,7 @@ class HfDigitsTask(ClassifyTask):
     def __init__(self, spec: HfSpec, device: torch.device) -> None:
         self.hf = spec
         super().__init__(cast(Any, spec), device)
+        attach_on(self.model, lambda: self.logits(self.images[:SEEN]))
 
     def build(self) -> nn.Module:
         sizes = {"image_size": digits.SIDE, "num_channels": 1, "num_labels": digits.CLASSES}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,14 @@ from workers.trainer.data.errors import DataError
 from workers.trainer.data.text import below_root
 from workers.trainer.hf_library import LibraryMissing, transformers
 
+SEEN = 2  # samples of the batch that layouts are measured on
 ROOT = "ATTN_MODELS_ROOT"  # environment: the folder that specs may name weights in
 READ = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
 
 
 def build(spec: HfSpec, kind: str, sizes: Mapping[str, Any]) -> nn.Module:
-    """The model as this seed starts it, its attention attached. `kind` is a class of transformers that holds a head,
-    `sizes` are fields of the configuration that the data fix. Raises SpecError that names the field."""
+    """The model as this seed starts it, not attached yet. `kind` is a class of transformers that holds a head, `sizes`
+    are fields of the configuration that the data fix. Raises SpecError that names the field."""
     try:
         library = transformers()
     except LibraryMissing as error:
@@ -36,11 +37,16 @@ def build(spec: HfSpec, kind: str, sizes: Mapping[str, Any]) -> nn.Module:
     torch.manual_seed(zlib.crc32(f"{spec.seed}/hf".encode()))
     model = _loaded(library, spec.model, kind, sizes) if spec.model.path else _fresh(library, spec.model, kind, sizes)
     _freeze(model, spec.model)
-    try:
-        attach(model)
-    except ValueError as error:
-        raise wrong(("model",), str(error)) from None
     return model
+
+
+def attach_on(model: nn.Module, run: Callable[[], object]) -> None:
+    """Attach to a model, its layouts measured on a batch of the run's own data. Raises SpecError where it has no
+    attention that can be read, or cannot take the batch."""
+    try:
+        attach(model, run)
+    except (ValueError, TypeError, RuntimeError, AttributeError, KeyError, IndexError) as error:
+        raise wrong(("model",), _line(error)) from None
 
 
 def wrong(path: tuple[str, ...], message: str) -> SpecError:

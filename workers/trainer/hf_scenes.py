@@ -17,7 +17,7 @@ from workers.trainer.data.order import batch_indices
 from workers.trainer.data.samples import Batch, Samples
 from workers.trainer.data.words import LENGTH, VOCABULARY
 from workers.trainer.hf_library import transformers
-from workers.trainer.hf_models import build, folder_of, wrong
+from workers.trainer.hf_models import SEEN, attach_on, build, folder_of, wrong
 from workers.trainer.hf_sam3 import find
 from workers.trainer.losses import parts, segment_losses
 from workers.trainer.matcher import Matches
@@ -46,6 +46,7 @@ class HfScenesTask:
         self.model = build(spec, "Sam3Model", {}).to(device)
         cast(nn.Module, getattr(self.model, GEOMETRY)).requires_grad_(False)
         self.words = Words(spec, self.model)
+        attach_on(self.model, lambda: self._find(self.training, range(min(SEEN, self.training.size))))
         self.mass_sites = tuple(name for name in attached(self.model) if name.endswith(".vision_cross_attn"))
         self.measures = tuple(f"attn/object_mass/{site}" for site in self.mass_sites)
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from experiments.spec import HfSpec, SpecError, TextData
 from workers.trainer.data.lookups import Ints
-from workers.trainer.hf_models import build, wrong
+from workers.trainer.hf_models import SEEN, attach_on, build, wrong
 from workers.trainer.language import LanguageTask
 from workers.trainer.task import Picture
 
@@ -24,6 +24,7 @@ class HfTextTask(LanguageTask):
     def __init__(self, spec: HfSpec, device: torch.device) -> None:
         self.hf = spec
         super().__init__(cast(Any, spec), device)
+        attach_on(self.model, lambda: self._logits(self.model, self._val[:SEEN]))
 
     def untrained(self) -> nn.Module:  # type: ignore[override]
         """The model as this seed starts it."""
