@@ -11,6 +11,7 @@ from torch import nn
 
 from workers.protocol import SiteInfo
 from workers.trainer.adapt import attached
+from workers.trainer.adapt.compiled import as_written, modules_of
 from workers.trainer.adapt.parts import Part, whole
 from workers.trainer.attention import MATRICES, Attention
 
@@ -19,7 +20,7 @@ def sites(model: nn.Module) -> dict[str, Attention]:
     """Every attention module by its dotted site name: `encoder.0.self_attention` is `encoder.0.self`."""
     return {
         name.removesuffix("_attention"): module
-        for name, module in model.named_modules()
+        for name, module in modules_of(as_written(model)).items()
         if isinstance(module, Attention)
     }
 

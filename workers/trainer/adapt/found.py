@@ -13,6 +13,7 @@ from workers.protocol import SiteInfo
 from workers.trainer.attention import Attention
 
 from .adapters import SharedByAdapters, adapted, adapters, doubles
+from .compiled import as_written, modules_of
 from .layouts import UnknownLayout, output_of, parts_of
 from .parts import Part
 from .probing.verifying import verified
@@ -62,7 +63,8 @@ def attach(model: nn.Module, run: Callable[[], object] | None = None) -> Attache
     """Find and name every attention module of a Hugging Face, timm or torch.nn model. From then on our gauges and
     probes see them. What names say is held against what the model computes on one batch: `run` calls it once, as
     training will; without it a batch is made up. Raises ValueError where there is no attention that can be read."""
-    modules = dict(model.named_modules())
+    model = as_written(model)
+    modules = modules_of(model)
     claims, skipped = _claimed(modules)
     seen = verified(model, claims, run)
     skipped |= seen.left_out
@@ -107,7 +109,7 @@ def _claimed(modules: Mapping[str, nn.Module]) -> tuple[dict[str, dict[str, Part
 
 def attachment(model: nn.Module) -> Attached | None:
     """What the last `attach` of this model found; None where it was not called."""
-    found: Attached | None = model.__dict__.get(KEPT)
+    found: Attached | None = as_written(model).__dict__.get(KEPT)
     return found
 
 
@@ -119,7 +121,7 @@ def attached(model: nn.Module) -> Mapping[str, ForeignSite]:
 
 def adapted_since(model: nn.Module) -> bool:
     """Whether a layer has got an adapter after `attach`: what was found then is no longer what is applied."""
-    modules = dict(model.named_modules())
+    modules = modules_of(as_written(model))
     return any(
         part.adapter is None and id(part.parameter) in adapters(site.module, modules.get(name.rpartition(".")[0]))
         for name, site in attached(model).items()

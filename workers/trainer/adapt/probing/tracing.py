@@ -12,7 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from workers.trainer.adapt.compiled import written_name
+
 from .products import Operand, Product, product_of
+from .recomputing import nothing_recomputed
 
 SDPA = F.scaled_dot_product_attention
 SOFTMAX = (F.softmax, torch.softmax, Tensor.softmax)
@@ -176,8 +179,9 @@ def tracing(model: nn.Module, cut: frozenset[str] = frozenset()) -> Iterator[Tra
     tracer = Tracer()
     with ExitStack() as stack:
         stack.enter_context(no_fast_path())
+        stack.enter_context(nothing_recomputed())
         for name, module in model.named_modules():
-            _hook(stack, tracer, name, module, name in cut)
+            _hook(stack, tracer, written_name(name), module, written_name(name) in cut)
         stack.enter_context(tracer)
         yield tracer
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
+from workers.trainer.adapt.compiled import modules_of
 from workers.trainer.adapt.parts import Part, entries, indexed
 from workers.trainer.evaluating import evaluating
 
@@ -35,7 +36,7 @@ class Verified:
 def verified(model: nn.Module, claims: Mapping[str, Parts], run: Callable[[], object] | None) -> Verified:
     """Run the model once to see where attention happens and once to measure what it depends on. Weights, gradients,
     modes and random state are as before."""
-    modules = dict(model.named_modules())
+    modules = modules_of(model)
     found = Verified()
     with evaluating(model), _kept_still(model):
         run, events = _first(model, run)
@@ -51,7 +52,11 @@ def verified(model: nn.Module, claims: Mapping[str, Parts], run: Callable[[], ob
         seen = owners(tracer.events, modules, claims)
         for name, calls in seen.items():
             weights = _weights(modules[name], tracer.weights)
-            _judge(found, name, modules[name], weights, claims.get(name), calls)
+            try:
+                _judge(found, name, modules[name], weights, claims.get(name), calls)
+            except RuntimeError as error:  # of a graph that somebody's hooks, kernels or compilers have made
+                why = f"derivatives of its attention cannot be taken ({type(error).__name__}: {_first_line(error)})"
+                _untold(found, name, claims.get(name), why)
     for name in (each for each in claims if each not in seen):
         if name in tracer.ran:
             found.left_out[name] = "computes no attention that can be seen: no softmax over products ran in it"
@@ -117,8 +122,7 @@ def _judge(
         found.left_out[where] = reason
         return
     if not any(call.query is not None and call.query.tensor.requires_grad for call in calls):
-        why = "its attention ran without gradients"
-        (found.unchecked if claim is not None else found.left_out)[where if claim is None else name] = why
+        _untold(found, name, claim, "its attention ran without gradients")
         return
     reading = _read(weights, calls[0])
     if isinstance(reading, str):
@@ -129,6 +133,15 @@ def _judge(
     if claim is not None and all(_equal(claim[role], reading[role]) for role in ROLES):
         return
     found.parts[name] = {role: _part(owned) for role, owned in reading.items()}
+
+
+def _untold(found: Verified, name: str, claim: Parts | None, why: str) -> None:
+    """Nothing was measured: a claim stands unchecked, and attention without one is left out."""
+    (found.left_out if claim is None else found.unchecked)[name if claim is not None else name or "(the model)"] = why
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "")
 
 
 MIXED = "every head depends on whole matrices: a norm across heads, or a latent that heads share"
