@@ -65,7 +65,7 @@ def read(name: str) -> Folder:
     kept = sorted(listing.annotations, key=lambda each: each.id)
     found = [*pictures.notices(), *_clipped(over, images), *contradictions, *unused]
     return Folder(
-        folder, told, pictures.files, images, tuple(kept), categories, pictures.float_top, tuple(found), hashed
+        folder, told, pictures.files, images, tuple(kept), categories, pictures.scales.float_top, tuple(found), hashed
     )
 
 

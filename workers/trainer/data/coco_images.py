@@ -5,25 +5,29 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
 from workers.protocol import Notice
 from workers.trainer.data import images
 from workers.trainer.data.coco_entries import ImageEntry
 from workers.trainer.data.coco_layout import Places
+from workers.trainer.data.coco_scales import Scales
 from workers.trainer.data.errors import DataError, Problems
 from workers.trainer.data.notices import counted, notice
 
 DECODED = 2**28  # pixels that are decoded before training: some seconds. Images past them are when they are drawn
-DARK_16 = 4096  # 16-bit grey that stays below this is 10 or 12 bits of a camera, of unknown scale
-DARK_FLOAT = 16  # floating-point grey between 1 and this is neither 0 … 1 nor 0 … 255
-FLAT = 16  # an image whose values lie closer together shows next to nothing
+FLAT = 16  # an image whose values lie closer together in each colour shows next to nothing
+FLAT_SPECKS = 0.001  # share of pixels at either end that do not count for that
 
 
 class Pictures:
-    """Problems go to `problems`; `float_top` and `notices` are known after `look`."""
+    """Problems go to `problems`; scales and `notices` are known after `look`."""
 
     def __init__(self, root: Path, folder: str, listing: str, problems: Problems) -> None:
         self.folder, self.listing, self.problems = folder, listing.rsplit("/", 1)[-1], problems
-        self.float_top: float | None = None
+        self.scales = Scales(folder, problems, self._told)
         self.files: dict[int, Path] = {}
         self._places = Places(root, folder)
         self._heads: dict[int, images.Head] = {}
@@ -35,7 +39,7 @@ class Pictures:
         for entry in entries.values():
             self._find(entry)
         self._apart()
-        self._scales()
+        self.scales.decide(self.files, self._heads)
         if not self.problems.count:
             self._decode(entries)
 
@@ -54,10 +58,11 @@ class Pictures:
             (
                 "flat",
                 self._flat,
-                f"with next to nothing to see: darkest and brightest value differ by less than {FLAT} of 255",
+                f"with next to nothing to see: in each colour, the darkest and the brightest value differ by less than "
+                f"{FLAT} of 255, but for {FLAT_SPECKS:.1%} of the pixels",
             ),
         )
-        return [
+        return self.scales.notices(self._names) + [
             each
             for kind, numbers, text in groups
             for each in notice(
@@ -91,49 +96,27 @@ class Pictures:
             if (other := first.setdefault(file, number)) != number:
                 self.problems.add(f"{self._told(number)}: the images {other} and {number} are this one file")
 
-    def _scales(self) -> None:
-        """One scale for all floating-point images, and a look whether 16-bit ones use their range."""
-        tops: dict[str, float] = {}
-        for number, head in self._heads.items():
-            if not head.depth:
-                continue
-            try:
-                low, high = images.extent(self.files[number])
-            except images.ImageProblem as error:
-                self.problems.add(f"{self._told(number)}: {error}")
-                continue
-            if head.depth == "float" and not 0 <= low <= high <= 255:
-                self.problems.add(
-                    f"{self._told(number)}: mode F with values from {low:.4g} to {high:.4g}: neither 0 … 1 nor 0 … 255"
-                )
-            tops[head.depth] = max(high, tops.get(head.depth, 0.0))
-        if "grey16" in tops and tops["grey16"] < DARK_16:
-            self.problems.add(
-                f"{self.folder}: 16-bit grey images (mode I;16) with no value above {tops['grey16']:.0f} of 65535: "
-                "their range is not known; scale them to 16 bits or save 8"
-            )
-        if "float" in tops:
-            self._float_scale(tops["float"])
-
-    def _float_scale(self, top: float) -> None:
-        if 1 < top < DARK_FLOAT:
-            self.problems.add(
-                f"{self.folder}: floating-point images (mode F) with values up to {top:.4g}: neither 0 … 1 nor 0 … 255"
-            )
-        self.float_top = 1.0 if top <= 1 else 255.0
-
     def _decode(self, entries: Mapping[int, ImageEntry]) -> None:
         left = DECODED
         for number, entry in entries.items():
             if (left := left - entry.width * entry.height) < 0:
                 return
             try:
-                pixels = images.rgb(self.files[number], self.float_top)
+                pixels = images.rgb(self.files[number], self.scales.float_top)
             except images.ImageProblem as error:
                 self.problems.add(f"{self._told(number)}: {error}")
                 continue
-            if int(pixels.max()) - int(pixels.min()) < FLAT:
+            if _spread(pixels) < FLAT:
                 self._flat.append(number)
+
+
+def _spread(pixels: NDArray[np.uint8]) -> int:
+    """The largest difference of values within a colour, without FLAT_SPECKS of the pixels at either end."""
+    counts = np.array(Image.fromarray(pixels).histogram()).reshape(3, 256).cumsum(1)
+    total = counts[0, -1]
+    specks = max(1, int(FLAT_SPECKS * total))
+    lowest, highest = (counts > specks).argmax(1), (counts >= total - specks).argmax(1)
+    return int((highest - lowest).max())
 
 
 def _other_size(head: images.Head, entry: ImageEntry, listing: str) -> str:

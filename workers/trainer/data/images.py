@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 GREY_16 = ("I;16", "I;16L", "I;16B", "I;16N")
 GREY_16_AS_32 = ("PNG", "PPM")  # formats whose 16 bits some versions of Pillow open as 32
 TOP_16 = 65535.0
+DEEP_COLOURS = ("RGB", "RGBA", "RGBX", "LA")  # as which Pillow opens 16-bit colours
 TRANSPARENT = ("RGBA", "LA", "PA", "RGBa", "La")
 PLAIN = ("1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "HSV")
 PHOTOMETRIC, WHITE_IS_ZERO = 262, 0  # a TIFF's tag and a value of it
@@ -52,7 +54,7 @@ class Head:
     stored: tuple[int, int]
     shown: tuple[int, int]  # once the EXIF orientation is applied
     orientation: int  # 1 to 8; 1 where there is none
-    depth: str  # "grey16" or "float" where the values need a scale, else ""
+    depth: str  # "grey16", "colour16" or "float" where the values need a scale, else ""
     transparent: bool
     frames: bool  # more than one, as in animations and TIFFs of several pages
 
@@ -60,22 +62,26 @@ class Head:
 def head(file: Path) -> Head:
     """Raises ImageProblem: no image, too large, or a mode whose range of values is not known."""
     with _opened(file) as image:
+        depth = _depth(image) or ("colour16" if _deep_colours(image) else "")
         if image.format == "PNG" and _tags_behind_pixels(file):
             image.load()
         orientation, size = _orientation(image), image.size
         swapped = (size[1], size[0]) if orientation >= SIDEWAYS else size
         stored, shown = (swapped, size) if _sized_as_shown(image) else (size, swapped)
         frames = bool(getattr(image, "is_animated", False)) and image.format != "MPO"  # there, previews
-        return Head(stored, shown, orientation, _depth(image), _transparent(image), frames)
+        return Head(stored, shown, orientation, depth, _transparent(image), frames)
 
 
-def extent(file: Path) -> tuple[float, float]:
-    """The smallest and the largest value of a 16-bit or floating-point image. Raises ImageProblem."""
+def values(file: Path) -> NDArray[Any]:
+    """What a 16-bit or floating-point image holds, without transparency; 16-bit colours by their high byte, as the
+    largest value that has it. Raises ImageProblem."""
     with _opened(file) as image:
-        values = np.asarray(image)
-    if not np.isfinite(values).all():
+        pixels = np.asarray(image)
+    if not np.isfinite(pixels).all():
         raise ImageProblem("it has values that are not finite")
-    return float(values.min()), float(values.max())
+    if pixels.dtype == np.uint8:
+        return pixels[..., : 3 if pixels.shape[-1] > 2 else 1].astype(np.uint16) * 256 + 255
+    return pixels
 
 
 def rgb(file: Path, float_top: float | None = None) -> NDArray[np.uint8]:
@@ -116,6 +122,12 @@ def _depth(image: Image.Image) -> str:
         kind = "32-bit whole numbers have no known range" if mode == "I" else "not a mode that is read"
         raise ImageProblem(f"mode {mode}: {kind}; save it as 8-bit RGB or grey")
     return ""
+
+
+def _deep_colours(image: Image.Image) -> bool:
+    """Whether the file, not yet decoded, has 16 bits a colour. Formats that say how many they use are scaled by it."""
+    tiles = getattr(image, "tile", [])
+    return image.mode in DEEP_COLOURS and any(";16" in str(tile.args) for tile in tiles)
 
 
 def _transparent(image: Image.Image) -> bool:
