@@ -75,7 +75,7 @@ def test_a_kernel_that_mixes_another_thing_fails(monkeypatch: pytest.MonkeyPatch
 
 def test_norms_at_the_loss_scale_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert _passed(own_loop.own_loop("cpu", "fp16", tmp_path)) == {True}
-    monkeypatch.setattr(recording.Record, "_factors", lambda _record, _waiting: (1.0, 1.0))
+    monkeypatch.setattr(recording, "listen", lambda _listener: lambda: None)  # nobody hears the scaler
     assert _passed(own_loop.own_loop("cpu", "fp16", tmp_path)) == {False}
 
 
