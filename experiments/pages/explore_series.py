@@ -8,7 +8,7 @@ from typing import Any
 
 from django.http import HttpRequest
 
-from experiments.flows import FINALS
+from experiments.flows import FINALS, OLD
 from experiments.models import Run
 from experiments.probed import MISSING, Probe, probes
 from experiments.spec_errors import did_you_mean
@@ -18,6 +18,13 @@ from .address import refuse
 from .panels import names_of
 
 _WIDTH, _BAR, _GAP = 300.0, 16, 6
+ERRORS = {
+    "fp32": "Largest error, single precision",
+    "fp32_of_bound": "Error ÷ bound of rounding",
+    "fp64": "Largest error, double precision",
+    "from_loss_fp64": "From the mask loss on, double precision",
+    "fp64_last": "At the last probe, double precision",
+}
 NAMES = {"q": "Q", "k": "K", "v": "V", "x": "X, the bare input"}
 
 
@@ -41,7 +48,8 @@ def flow_tab(request: HttpRequest, run: Run) -> dict[str, Any]:
     if asked and asked not in sites and (sites or run.ended):
         refuse(request, "site", f"no gradient was followed to a site '{asked}'{did_you_mean(asked, sites)}")
     last = last_values([run.pk], FINALS.values()).get(run.pk, {})
-    return {"sites": sites, "errors": [(key, last.get(name)) for key, name in FINALS.items()], "view": request.GET}
+    errors = [(ERRORS[key], last.get(name)) for key, name in FINALS.items() if key != OLD or name in last]
+    return {"sites": sites, "errors": errors, "view": request.GET}
 
 
 def probes_tab(request: HttpRequest, run: Run) -> dict[str, Any]:

@@ -34,7 +34,7 @@ def figure(value: object) -> str:
 @register.filter
 def matrices(text: str) -> SafeString:
     """W_q as a W with a subscript; everything else escaped."""
-    return mark_safe(re.sub(r"\bW_([qkvo])\b", r"W<sub>\1</sub>", conditional_escape(text)))
+    return mark_safe(re.sub(r"\bW_([qkvo])(?![A-Za-z0-9_])", r"W<sub>\1</sub>", conditional_escape(text)))
 
 
 @register.filter

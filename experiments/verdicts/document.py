@@ -133,7 +133,8 @@ def _preset(name: str, judged: Judged, pictures: Path) -> Iterator[str]:
 
 def _measured(name: str, judged: Judged, pictures: Path) -> Iterator[str]:
     findings = judged.verdict.findings
-    tested = [one for one in findings if one.found and one.claim.kind not in UNTESTED]
+    alike = [one for one in findings if one.claim.value.below is None]  # steps have a scale of their own
+    tested = [one for one in alike if one.found and one.claim.kind not in UNTESTED]
     if tested:
         (pictures / f"{name}.svg").write_text(plot([_bar(one) for one in tested], f"{name}: comparisons"), "utf-8")
         yield f"![Comparisons of {name} with their intervals and margins](images/verdicts/{name}.svg)\n"

@@ -19,7 +19,9 @@ async function draw() {
   const report = await getJson(`experiments/${root.dataset.experiment}/report/`, { metric: root.dataset.metric });
   plots.variants.setRows(report.variants.map(variant));
   const tested = (report.verdict?.comparisons ?? []).filter(({ kind }) => kind !== "bound" && kind !== "floor");
-  plots.comparisons.setRows(tested.filter(({ kind }) => kind !== "ratio").map(comparison));
+  // Ratios and steps have scales of their own, on which the others would be points.
+  const alike = tested.filter(({ kind, value }) => kind !== "ratio" && value.below === null);
+  plots.comparisons.setRows(alike.map(comparison));
   plots.ratios.setRows(tested.filter(({ kind }) => kind === "ratio").map(comparison));
 }
 
