@@ -1,7 +1,7 @@
 """Oracle 2: what a change of a weight changes in the attention that the model itself computes.
 
 Which head. New values in the entries called head h's W_q or W_k have to change the attention weights of head h, in the
-order of the heads, and of no other; W_v's have to change what is mixed for head h and no attention weight.
+order of the heads, and of no other; W_v's have to change the values of head h and no product of queries and keys.
 
 Queries or keys. The entries are changed for one token alone. A query is compared with every key: its row of the scores
 changes, one row and many columns. A key is compared with every query: one column and many rows. That holds under
@@ -105,12 +105,10 @@ def differs(one: Tensor, other: Tensor) -> Tensor:
 def _of_heads(role: str, before: Softmax, after: list[Softmax], *, heads_apart: bool) -> str:
     moved = [differs(before.scores, each.scores) for each in after]  # one key's weight is 1 whatever its score is
     if role == "W_v":
-        if any(
-            bool((each | differs(before.weights, last.weights)).any()) for each, last in zip(moved, after, strict=True)
-        ):
-            return "changes attention weights"
-        assert before.mixed is not None
-        moved = [differs(before.mixed, each.mixed) for each in after if each.mixed is not None]
+        # A mask may be made of values (Doge): what no value enters is the product of queries and keys.
+        if any(bool(differs(before.product, each.product).any()) for each in after):
+            return "changes the product of queries and keys"
+        moved = [differs(before.value, each.value) for each in after]
     if not all(bool(each.any()) for each in moved):
         missing = [head for head, each in enumerate(moved) if not bool(each.any())]
         return f"head {missing[0]} changes nothing"
@@ -216,8 +214,10 @@ def _moved(before: Softmax, after: Softmax) -> Tensor:
     one, other = (each.scores.float().movedim(before.dim, -1) for each in (before, after))
     shown = (one > -MASKED) & (other > -MASKED)
     by = torch.where(shown, other - one, torch.nan)
-    by = (by - by.nanmedian(-1, keepdim=True).values).nan_to_num(0.0)
-    return differs(one, one + by) & shown
+    alone = (by - by.nanmedian(-1, keepdim=True).values).nan_to_num(0.0)
+    found = differs(one, one + alone) & shown
+    # Keys that are all alike (messages of XCLIP) leave nothing but the shift to a query.
+    return found if bool(found.any()) else differs(one, one + by.nan_to_num(0.0)) & shown
 
 
 def _shape(event: Softmax) -> tuple[int, int]:

@@ -30,7 +30,7 @@ class Softmax:
     scores: Tensor
     weights: Tensor
     dim: int
-    of_product: bool
+    product: Tensor | None  # of queries and keys, before scale, mask and bias
     fed: Tensor | None = None
     value: Tensor | None = None
     mixed: Tensor | None = None
@@ -38,7 +38,7 @@ class Softmax:
 
     @property
     def is_attention(self) -> bool:
-        return self.of_product and self.mixed is not None
+        return self.product is not None and self.mixed is not None
 
     @property
     def modules(self) -> list[str]:
@@ -59,7 +59,7 @@ class Recorder(TorchDispatchMode):
         self.change = change
         self._weights = {storage(each) for each in model.parameters()}
         self._kept: list[Tensor] = []  # so that no storage's address is used twice
-        self._scores: dict[int, int] = {}  # storage of scores: how many the product of queries and keys gave
+        self._scores: dict[int, Tensor] = {}  # storage of scores: the product of queries and keys
         self._mixing: dict[int, Softmax] = {}
 
     def __torch_dispatch__(
@@ -85,15 +85,17 @@ class Recorder(TorchDispatchMode):
         scores = args[0]
         dim = args[1] if len(args) > 1 else given.get("dim", -1)
         seen = Softmax(
-            tuple(self.path), scores.detach().clone(), out.detach().clone(), dim % out.ndim, self._is(scores)
+            tuple(self.path), scores.detach().clone(), out.detach().clone(), dim % out.ndim, self._of(scores)
         )
         self.softmaxes.append(seen)
         self._mixing[storage(out)] = seen
 
-    def _is(self, tensor: Tensor) -> bool:
-        """Whether these are scores still, one for each of a product's, and not what was made of them since."""
-        count = self._scores.get(storage(tensor), 0)
-        return 0.4 * count <= tensor.numel() <= 1.6 * count
+    def _of(self, tensor: Tensor) -> Tensor | None:
+        """The product that these are scores of still, one for each of its entries, and not what was made of them."""
+        product = self._scores.get(storage(tensor))
+        if product is None or not 0.4 * product.numel() <= tensor.numel() <= 1.6 * product.numel():
+            return None
+        return product
 
     def _product(self, left: Tensor, right: Tensor, out: Tensor) -> None:
         one, other = storage(left), storage(right)
@@ -109,7 +111,7 @@ class Recorder(TorchDispatchMode):
                 return
             if seen is not None:
                 return
-        self._scores[storage(out)] = out.numel()
+        self._scores[storage(out)] = out.detach().clone()
 
     def _follow(self, name: str, args: tuple[Any, ...], given: dict[str, Any], out: Any) -> None:
         for result in tensors((out,)):
