@@ -111,13 +111,28 @@ def told(root: Path) -> list[Notice]:
     return [notice for notice in read("shapes").notices if notice.kind == "contradicts"]
 
 
-@pytest.mark.parametrize("what", ["fractions", "boxes of half the size", "areas of half the size", "holes as polygons"])
+@pytest.mark.parametrize("what", ["fractions", "boxes of half the size", "areas of half the size"])
 def test_single_objects_that_contradict_themselves_are_counted_and_named(root: Path, what: str) -> None:
     changed(root, REFUSED[what][0], slice(4, 5))
     (notice,) = told(root)
     assert "1 of 18 objects" in notice.text
     (item,) = notice.items
     assert item.startswith("003.png: annotation 104: ")
+
+
+@pytest.mark.parametrize("some", [slice(4, 5), slice(None)])
+def test_polygons_meant_as_holes_are_told_where_the_area_is_silent(root: Path, some: slice) -> None:
+    changed(root, only(holed, "segmentation"), some)
+    (notice,) = told(root)
+    assert f"polygons of {len(range(18)[some])} of 18 objects lie one inside the other" in notice.text
+    assert "003.png: annotation 104: polygon 2 lies inside polygon 1" in notice.items
+
+
+def test_polygons_meant_as_holes_are_told_with_the_area_that_leaves_them_out(root: Path) -> None:
+    changed(root, holed, slice(4, 5))
+    area, nested = told(root)
+    assert area.items == ["003.png: annotation 104: the area is 168, that of the mask 288"]
+    assert nested.items == ["003.png: annotation 104: polygon 2 lies inside polygon 1"]
 
 
 def test_boxes_as_corners_are_refused_where_most_of_a_folder_has_them(root: Path) -> None:

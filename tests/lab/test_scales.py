@@ -123,7 +123,7 @@ def test_the_scale_and_the_highest_value_are_always_told(root: Path, what: str) 
     (notice,) = found.notices
     assert notice.kind == "read_as"
     assert notice.text.startswith(told)
-    assert f"highest value is {top:g}" in notice.text
+    assert f"highest value is {'at most ' * ('colour' in what)}{top:g}" in notice.text
     sample = next(sample for sample in map(found.train.__getitem__, range(found.train.size)) if sample.hits)
     assert sample.image[sample.masks.any(0)].mean() > 2 * sample.image[~sample.masks.any(0)].mean()
 

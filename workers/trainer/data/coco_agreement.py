@@ -6,21 +6,21 @@ ways, and all of these agree with a mask:
 - a box that a person drew around a mask that a model made: up to SIDE_SHARE of a side away;
 - an area of the mask, of the polygons' corners, or of the box (Roboflow, labelme2coco);
 - an area of the whole image or 0, a box of zeros: placeholders.
+Crowds and objects without a mask are not trained on, and not held against anything.
 Where most of a folder contradicts, it is refused; a few objects are counted in a notice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-
-import numpy as np
-from numpy.typing import NDArray
+from functools import cached_property
+from itertools import pairwise, permutations
+from math import prod
 
 from workers.protocol import Notice
 from workers.trainer.data import coco_masks
-from workers.trainer.data.coco_entries import Annotation, ImageEntry, Rle
+from workers.trainer.data.coco_entries import Annotation, ImageEntry, Polygons, Rle
 from workers.trainer.data.errors import Problems
 from workers.trainer.data.notices import notice
 
@@ -29,11 +29,11 @@ AREA_SHARE = 0.1  # that areas may differ by, besides half a pixel along each si
 FRACTION = 1.5  # coordinates up to here are fractions of the image
 SMALLEST = 4  # pixels of an image's side; in a smaller image, fractions and pixels look alike
 FEWEST = 3  # contradictions that a folder is refused for
-MOST = {"fractions": 0.1, "contradicts": 0.5}  # share of a folder's objects above which it is refused
+MOST = {"fractions": 0.1, "contradicts": 0.5, "nested": 1.0}  # share of a folder's objects above which it is refused
 CORNER, CORNER_FEWEST = 0.5, 12  # share of the image's sides within which that many masks do not lie by chance
 NAMED = 3  # objects that a refusal names
 
-Edges = NDArray[np.float64]  # left, top, right, bottom
+Edges = tuple[float, float, float, float]  # left, top, right, bottom
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,12 @@ AREA = Kind(
     "an area counts the mask's pixels, or those of its box; correct the masks or the areas. A polygon inside another "
     "is no hole in COCO's format: masks with holes need run lengths",
 )
+NESTED = Kind(
+    "polygons",
+    "nested",
+    "lie one inside the other, and COCO's format joins them: what was meant as a hole is filled",
+    "write masks with holes as run lengths",
+)
 
 
 class Agreement:
@@ -81,24 +87,25 @@ class Agreement:
 
     def __init__(self, images: Mapping[int, ImageEntry]) -> None:
         self._images = images
-        self._looked = dict.fromkeys((POLYGONS_APART, BOX_APART, BOX, AREA), 0)
+        self._looked = dict.fromkeys((POLYGONS_APART, BOX_APART, BOX, AREA, NESTED), 0)
         self._found: dict[Kind, list[Finding]] = {kind: [] for kind in self._looked}
-        self._farthest: list[Edges] = []  # right, bottom: as shares of the image's sides
+        self._farthest: list[tuple[float, float]] = []
 
     def look(self, annotation: Annotation) -> None:
         """An annotation that `coco_masks.check` has passed."""
         image = self._images[annotation.image_id]
-        if self._is_fraction(POLYGONS_APART, annotation, image, _points(annotation)):
+        shape = _Shape(annotation, image)
+        if self._is_fraction(POLYGONS_APART, annotation, image, shape.values):
             return
-        box_apart = self._is_fraction(BOX_APART, annotation, image, _box_values(annotation))
+        box_apart = self._is_fraction(BOX_APART, annotation, image, annotation.bbox or ())
         if not annotation.masked or annotation.iscrowd:  # neither is trained on
             return
-        masks = _mask_edges(annotation, image)
-        self._farthest.append(np.max([edges[2:] for edges in masks], 0) / (image.width, image.height))
-        if not box_apart and (box := _listed(annotation)) is not None:
-            self._add(BOX, annotation, _box_contradiction(box, masks, image))
+        self._farthest.append(shape.farthest)
+        self._add(NESTED, annotation, shape.nested())
+        if shape.listed and not box_apart:
+            self._add(BOX, annotation, shape.box_contradiction())
         if annotation.area and annotation.area != image.width * image.height:
-            self._add(AREA, annotation, _area_contradiction(annotation, image, masks[0]))
+            self._add(AREA, annotation, shape.area_contradiction())
 
     def end(self, problems: Problems) -> list[Notice]:
         notices: list[Notice] = []
@@ -127,8 +134,10 @@ class Agreement:
         return fractions
 
     def _corner(self) -> list[Notice]:
-        across, down = np.max(self._farthest, 0) if self._farthest else (1.0, 1.0)
-        if len(self._farthest) < CORNER_FEWEST or max(across, down) > CORNER:
+        if len(self._farthest) < CORNER_FEWEST:
+            return []
+        across, down = (max(shares) for shares in zip(*self._farthest, strict=True))
+        if max(across, down) > CORNER:
             return []
         where = f"all {len(self._farthest)} masks lie in the upper left {across:.0%} × {down:.0%} of their images"
         text = f"{where}, as they do where coordinates are percentages, or belong to a smaller copy of the images"
@@ -139,63 +148,95 @@ class Agreement:
         return f"{name}: annotation {finding.annotation.id}: {finding.told}"
 
 
-def _points(annotation: Annotation) -> list[float]:
-    """Every coordinate of the polygons."""
-    shape = annotation.segmentation
-    return [] if isinstance(shape, Rle) else [value for polygon in shape for value in polygon]
+class _Shape:
+    """A mask by its polygons' corners, and by its pixels, which are drawn only where the corners do not do."""
 
+    def __init__(self, annotation: Annotation, image: ImageEntry) -> None:
+        self.annotation, self.image = annotation, image
+        shape = annotation.segmentation
+        self.polygons: Polygons = [] if isinstance(shape, Rle) else shape
+        self.listed = _after_last(annotation.bbox) if annotation.bbox and any(annotation.bbox) else None
 
-def _box_values(annotation: Annotation) -> Sequence[float]:
-    return annotation.bbox or ()
+    @cached_property
+    def values(self) -> list[float]:
+        """Every coordinate of the polygons."""
+        return [value for polygon in self.polygons for value in polygon]
 
+    @cached_property
+    def drawn(self) -> tuple[Edges, float]:
+        """Of the pixels; and how many they are. Those of the corners where a polygon is too thin for a pixel."""
+        box, pixels = coco_masks.measures(self.annotation, self.image)
+        return (_after_last(box) if pixels else _edges(self.values)), pixels
 
-def _listed(annotation: Annotation) -> Edges | None:
-    """None where no box is given, or one of zeros."""
-    if not any(_box_values(annotation)):
-        return None
-    left, top, width, height = _box_values(annotation)
-    return np.array([left, top, left + width, top + height])
+    @cached_property
+    def outline(self) -> Edges:
+        return _edges(self.values) if self.polygons else self.drawn[0]
 
+    @property
+    def farthest(self) -> tuple[float, float]:
+        """Right and bottom, as shares of the image's sides."""
+        return self.outline[2] / self.image.width, self.outline[3] / self.image.height
 
-def _mask_edges(annotation: Annotation, image: ImageEntry) -> list[Edges]:
-    """Of the mask's pixels; and of the polygons' points, which thin ones leave far behind."""
-    left, top, width, height = coco_masks.extent(annotation, image)
-    edges = [np.array([left, top, left + width, top + height])]
-    if points := _points(annotation):
-        corners = np.array(points).reshape(-1, 2)
-        edges.append(np.concatenate([corners.min(0), corners.max(0)]))
-    return [each for each in edges if (each[2:] > each[:2]).all()] or edges[-1:]
-
-
-def _box_contradiction(box: Edges, masks: list[Edges], image: ImageEntry) -> str:
-    """Empty where there is none. What lies outside the image is not compared: it is cut off, and tools cut boxes there
-    in ways of their own."""
-    whole = np.array([0.0, 0.0, image.width, image.height])
-    inside = [np.clip(each, whole[[0, 1, 0, 1]], whole[[2, 3, 2, 3]]) for each in (box, *masks)]
-    outside = max(float(np.abs(masks[-1] - inside[-1]).max()), SIDE)
-    for mask in inside[1:]:
-        allowed = np.maximum(outside, SIDE_SHARE * np.tile(mask[2:] - mask[:2], 2))
-        if (np.abs(inside[0] - mask) <= allowed).all():
+    def box_contradiction(self) -> str:
+        """Empty where there is none."""
+        if self.listed is None or self._near(self.outline) or self._near(self.drawn[0]):
             return ""
-    return f"the box is {_spelled(box)}, that of the mask {_spelled(masks[0])}"
+        return f"the box is {_spelled(self.listed)}, that of the mask {_spelled(self.drawn[0])}"
 
+    def area_contradiction(self) -> str:
+        """Empty where there is none."""
+        listed = self.annotation.area or 0.0
+        across, down = _sides(self.outline)
+        if any(abs(listed - area) <= AREA_SHARE * area + across + down for area in self._areas()):
+            return ""
+        return f"the area is {listed:.6g}, that of the mask {self.drawn[1]:.6g}"
 
-def _area_contradiction(annotation: Annotation, image: ImageEntry, mask: Edges) -> str:
-    """Empty where there is none."""
-    listed, sides = annotation.area or 0.0, mask[2:] - mask[:2]
-    box = _listed(annotation)
-    pixels = coco_masks.area(annotation, image)
-    known = [pixels, float(sides.prod()), _corners_area(annotation)]
-    known += [] if box is None else [float((box[2:] - box[:2]).prod())]
-    if any(abs(listed - each) <= AREA_SHARE * each + float(sides.sum()) for each in known):
+    def nested(self) -> str:
+        """Which polygon lies inside another one. Empty where none does."""
+        boxes = [_edges(polygon) for polygon in self.polygons]
+        for (inner, box), (outer, around) in permutations(enumerate(boxes), 2):
+            if _within(box, around) and coco_masks.covers(self.polygons[outer], self.polygons[inner], self.image):
+                return f"polygon {inner + 1} lies inside polygon {outer + 1}"
         return ""
-    return f"the area is {listed:.6g}, that of the mask {pixels:.6g}"
+
+    def _near(self, mask: Edges) -> bool:
+        """What lies outside the image is not compared: it is cut off, and tools cut boxes there in their own ways."""
+        across, down = _sides(mask)
+        limits = (self.image.width, self.image.height) * 2
+        cut = [min(max(edge, 0.0), limit) for edge, limit in zip(mask, limits, strict=True)]
+        least = max(SIDE, *(abs(edge - inside) for edge, inside in zip(mask, cut, strict=True)))
+        for edge, inside, limit, side in zip(self.listed or mask, cut, limits, (across, down) * 2, strict=True):
+            if abs(min(max(edge, 0.0), limit) - inside) > max(least, SIDE_SHARE * side):
+                return False
+        return True
+
+    def _areas(self) -> Iterator[float]:
+        """What tools write as the area."""
+        yield sum(_shoelace(polygon) for polygon in self.polygons)
+        if self.listed:
+            yield prod(_sides(self.listed))
+        yield self.drawn[1]
+        yield prod(_sides(self.drawn[0]))
 
 
-def _corners_area(annotation: Annotation) -> float:
-    """Of all polygons together, by their corners alone."""
-    shape = annotation.segmentation
-    return 0.0 if isinstance(shape, Rle) else sum(_shoelace(polygon) for polygon in shape)
+def _edges(values: Sequence[float]) -> Edges:
+    """Of the points x, y, x, y, …"""
+    return min(values[::2]), min(values[1::2]), max(values[::2]), max(values[1::2])
+
+
+def _after_last(box: Sequence[float]) -> Edges:
+    left, top, width, height = box
+    return left, top, left + width, top + height
+
+
+def _sides(edges: Edges) -> tuple[float, float]:
+    left, top, right, bottom = edges
+    return right - left, bottom - top
+
+
+def _within(inner: Edges, outer: Edges) -> bool:
+    starts = all(own > other for own, other in zip(inner[:2], outer[:2], strict=True))
+    return starts and all(own < other for own, other in zip(inner[2:], outer[2:], strict=True))
 
 
 def _shoelace(polygon: list[float]) -> float:
@@ -204,5 +245,4 @@ def _shoelace(polygon: list[float]) -> float:
 
 
 def _spelled(edges: Edges) -> str:
-    left, top, right, bottom = edges
-    return f"[{left:.6g}, {top:.6g}, {right - left:.6g}, {bottom - top:.6g}]"
+    return f"[{edges[0]:.6g}, {edges[1]:.6g}, {', '.join(f'{side:.6g}' for side in _sides(edges))}]"

@@ -42,15 +42,17 @@ def decode(annotation: Annotation, image: ImageEntry) -> Mask:
     return mask
 
 
-def extent(annotation: Annotation, image: ImageEntry) -> tuple[float, float, float, float]:
-    """left, top, width, height of the mask's pixels; zeros where a polygon is too thin for one."""
-    left, top, width, height = map(float, rle.toBbox(_packed(annotation, image)))
-    return left, top, width, height
+def measures(annotation: Annotation, image: ImageEntry) -> tuple[list[float], float]:
+    """left, top, width, height of the mask's pixels, and how many they are; zeros where a polygon is too thin."""
+    packed = _packed(annotation, image)
+    return list(map(float, rle.toBbox(packed))), float(rle.area(packed))
 
 
-def area(annotation: Annotation, image: ImageEntry) -> float:
-    """How many pixels the mask has; 0 where a polygon is too thin for one."""
-    return float(rle.area(_packed(annotation, image)))
+def covers(outer: list[float], inner: list[float], image: ImageEntry) -> bool:
+    """Whether all pixels of one polygon, if it has any, are the other one's too."""
+    packed = rle.frPyObjects([outer, inner], image.height, image.width)
+    whole, part = map(float, rle.area(packed))
+    return part > 0 and float(rle.area(rle.merge(packed))) == whole
 
 
 def _packed(annotation: Annotation, image: ImageEntry) -> Any:

@@ -68,7 +68,7 @@ class Scales:
             dark = [span for span in spans.values() if depth != "float" and span.most <= DARK_16]
             text = (
                 f"{counted(len(spans), 'image')} of {KINDS[depth][0]}: 0 … {top:.0f} is read as 0 … 255; the highest "
-                f"value is {max(span.high for span in spans.values()):g}"
+                f"value is {'at most ' * (depth == 'colour16')}{max(span.high for span in spans.values()):g}"
             )
             if dark:
                 text += f"; {len(dark)} of them have no value above {DARK_16} but for {SPECKS:.1%} of their pixels"
