@@ -28,8 +28,8 @@ def _step(scratch: Path, raw: dict[str, Any], batch: int) -> tuple[dict[str, flo
     session = Session(spec, Recorder(Collected(), lambda: 0.0), scratch)
     session.task.model.double()
     session.task.model.register_forward_pre_hook(_widened)
-    doubling = segmenter._doubling
-    wide = patch.object(segmenter, "_doubling", lambda *given: doubling(*given).double())
+    doubling = segmenter.doubling
+    wide = patch.object(segmenter, "doubling", lambda *given: doubling(*given).double())
     with wide, patch.object(Tensor, "float", Tensor.double):
         losses = session.backward(1)
     grads = {name: each.grad.clone() for name, each in session.task.model.named_parameters() if each.grad is not None}
