@@ -6,13 +6,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from pycocotools import mask as rle
 
 from tests.lab import coco_folder
 from tests.lab.coco_folder import HEIGHT, WIDTH
 from tests.lab.test_coco import ordered
 from workers.protocol import Notice
+from workers.trainer.data.coco_agreement import Agreement
+from workers.trainer.data.coco_entries import Annotation as Listed
+from workers.trainer.data.coco_entries import ImageEntry
 from workers.trainer.data.coco_file import read
+from workers.trainer.data.errors import Problems
 
 Annotation = dict[str, Any]
 Change = Callable[[Annotation], None]
@@ -204,3 +210,32 @@ def test_masks_that_keep_to_the_upper_left_are_told_for_a_smaller_copy_looks_so(
     (notice,) = told(root)
     assert "all 18 masks lie in the upper left" in notice.text
     assert "smaller copy" in notice.text
+
+
+def star(rng: np.random.Generator) -> list[float]:
+    """A polygon with corners at random distances from a centre, inside of 400 × 300 pixels."""
+    angles = np.sort(rng.uniform(0, 2 * np.pi, rng.integers(3, 40)))
+    reach = rng.uniform(0.3, 1, len(angles)) * rng.choice([3, 10, 60, 140])
+    x, y = 200 + reach * np.cos(angles), 150 + reach * np.sin(angles)
+    return np.stack([x, y], -1).ravel().tolist()  # type: ignore[no-any-return]
+
+
+def test_no_rounding_of_a_tool_contradicts_its_masks() -> None:
+    """Boxes of corners and of pixels, areas of three kinds, each exact, rounded down, to the nearest or up."""
+    rng, image = np.random.default_rng(0), ImageEntry(id=0, file_name="0.png", width=400, height=300)
+    agreement = Agreement({0: image})
+    for number in range(400):
+        points = star(rng)
+        x, y = np.array(points).reshape(-1, 2).T
+        packed = rle.merge(rle.frPyObjects([points], 300, 400))
+        corners = [x.min(), y.min(), np.ptp(x), np.ptp(y)]
+        box = corners if number % 2 or not rle.area(packed) else rle.toBbox(packed)
+        shoelace = abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))) / 2
+        area = [float(rle.area(packed)), shoelace, box[2] * box[3]][number % 3]
+        rounded = (np.array, np.floor, np.rint, np.ceil)[number % 4]
+        listed = {"bbox": rounded(box).tolist(), "area": float(rounded(area))}
+        shape = {"segmentation": [np.rint(points).tolist() if number % 5 == 0 else points]}
+        agreement.look(Listed(id=number, image_id=0, category_id=1, **shape, **listed))
+    problems = Problems("0.json")
+    assert agreement.end(problems) == []
+    problems.end()
