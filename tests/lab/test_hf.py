@@ -14,9 +14,12 @@ from safetensors.numpy import load_file
 from experiments.spec import Spec, SpecError, parse_spec
 from tests.lab import foreign
 from tests.lab.collected import train_collected
+from workers.explore_protocol import Put
 from workers.protocol import Artifact, Checkpoint, Log, Started
 from workers.trainer.adapt.found import attachment
 from workers.trainer.adapt.probing import inputs
+from workers.trainer.answer_models import Models
+from workers.trainer.hf_config import check_used, trained_before
 from workers.trainer.hf_library import transformers
 from workers.trainer.tasks import build_task
 
@@ -124,6 +127,67 @@ def models_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     root.mkdir()
     monkeypatch.setenv("ATTN_MODELS_ROOT", str(root))
     return root
+
+
+LAST = {"model_type": "gpt2", "n_embd": 16, "n_head": 2, "n_positions": 16}
+UNUSED: list[tuple[dict[str, Any], dict[str, Any], dict[str, str]]] = [
+    (TEXT, {**GPT2, "n_layr": 1, "atn_pdrop": 0.5}, {"n_layr": "did you mean 'n_layer'", "atn_pdrop": "attn_pdrop"}),
+    (TEXT, {**LAST, "n_layer": 1, "num_hidden_layers": 3}, {"n_layer": "same field as 'num_hidden_layers'",
+     "num_hidden_layers": "same field as 'n_layer'"}),
+    (TEXT, {**GPT2, "rope_theta": 5.0}, {"rope_theta": "no field"}),
+    (TEXT, {**GPT2, "temperature": 0.5}, {"temperature": "no field"}),
+    (TEXT, {**GPT2, "name_or_path": "x"}, {"name_or_path": "no field"}),
+    (TEXT, {**LLAMA, "num_layers": 4}, {"num_layers": "no field"}),
+    (TEXT, {**LLAMA, "rope_parameters": {"rope_type": "default", "rope_tehta": 5.0}},
+     {"rope_parameters.rope_tehta": "did you mean 'rope_theta'"}),
+    (TEXT, {**LLAMA, "model_type": "qwen2", "sliding_window": 4}, {"sliding_window": "is not used"}),
+    (DIGITS, {**VIT, "n_layer": 3}, {"n_layer": "no field"}),
+    (SCENES, {**foreign.SAM3, "vision_confg": {}}, {"vision_confg": "did you mean 'vision_config'"}),
+    (SCENES, {**foreign.SAM3, "text_config": {**foreign.SAM3["text_config"], "num_layrs": 1}},
+     {"text_config.num_layrs": "has no field"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("data", "config", "told"), UNUSED)
+def test_a_key_that_a_configuration_does_not_use_is_refused_by_name(
+    data: dict[str, Any], config: dict[str, Any], told: dict[str, str], tmp_path: Path
+) -> None:
+    """transformers keeps any key as an attribute that no model reads."""
+    with pytest.raises(SpecError) as caught:
+        train_collected(spec_of(data, config), tmp_path)
+    found = {error.dotted.removeprefix("model.config."): error.message for error in caught.value.errors}
+    assert found.keys() == told.keys()
+    assert all(told[name] in message for name, message in found.items()), found
+
+
+USED: list[tuple[str, dict[str, Any]]] = [
+    ("gpt2", {**LAST, "num_hidden_layers": 1}),
+    ("gpt2", {**GPT2, "num_hidden_layers": 2, "bos_token_id": None}),
+    ("llama", {**LLAMA, "rope_theta": 10000.0}),
+    ("llama", {**LLAMA, "rope_theta": 5}),
+    ("llama", {**LLAMA, "rope_scaling": {"type": "linear", "factor": 2.0}}),
+    ("qwen2", {**LLAMA, "sliding_window": 4, "use_sliding_window": True}),
+    ("vit", {**VIT, "num_labels": 10, "torch_dtype": "float32"}),
+    ("sam3", foreign.SAM3),
+]
+
+
+@pytest.mark.parametrize(("name", "given"), USED)
+def test_fields_older_names_and_other_names_of_a_field_are_used(name: str, given: dict[str, Any]) -> None:
+    fields = {key: value for key, value in given.items() if key != "model_type"}
+    check_used(transformers().AutoConfig.for_model(name, **fields), given)
+
+
+def test_a_checkpoint_is_read_as_it_was_trained(tmp_path: Path) -> None:
+    """A run of an older version with a key that nothing read can go on and be asked."""
+    old = spec_of(TEXT, {**GPT2, "n_layr": 1})
+    with trained_before():
+        first, _ = train_collected(old, tmp_path / "first", stop_after=2)
+    last = Path(first.of(Checkpoint)[-1].path)
+    second, _ = train_collected(old, tmp_path / "second", checkpoint=last)
+    assert second.series("train")
+    put = Put(question=1, spec=old.model_dump(mode="json"), checkpoint=str(last), sha256="x", ask={}, most_bytes=10**6)
+    assert Models().get(put).model is not None
 
 
 def test_weights_of_a_folder_are_where_training_starts(models_root: Path, tmp_path: Path) -> None:

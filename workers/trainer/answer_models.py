@@ -12,6 +12,7 @@ from experiments.spec import Spec, content_hash, parse_spec
 from workers.explore_protocol import Put
 from workers.trainer.checkpoint import WEIGHT, check_inputs, check_spec, facts_of
 from workers.trainer.data.digest import reading
+from workers.trainer.hf_config import trained_before
 from workers.trainer.task import Task
 from workers.trainer.tasks import build_task
 
@@ -44,7 +45,7 @@ def _load(spec: Spec, path: Path) -> tuple[Task, int]:
     """The task on the CPU in evaluation mode, and the bytes of its weights. Leaves the optimizer's state unread."""
     about = facts_of(path)
     check_spec(path, about, spec)
-    with reading() as inputs:
+    with trained_before(), reading() as inputs:
         task = build_task(spec, torch.device("cpu"))
     check_inputs(about, inputs)
     with safe_open(path, framework="pt") as file:

@@ -20,6 +20,7 @@ from workers.trainer.adapt import attach
 from workers.trainer.data import digest
 from workers.trainer.data.errors import DataError
 from workers.trainer.data.text import below_root
+from workers.trainer.hf_config import check_used
 from workers.trainer.hf_library import LibraryMissing, transformers
 
 SEEN = 2  # samples of the batch that layouts are measured on
@@ -67,6 +68,7 @@ def _fresh(library: Any, asked: HfModel, kind: str, sizes: Mapping[str, Any]) ->
         raise wrong(("model", "config", "model_type"), message) from None
     except Exception as error:  # its own checks of fields raise what they like
         raise wrong(("model", "config"), _line(error)) from None
+    check_used(config, asked.config or {})
     try:
         return _of(library, kind, config)
     except (ValueError, TypeError, RuntimeError, AttributeError, KeyError, IndexError, ZeroDivisionError) as error:

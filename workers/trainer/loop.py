@@ -26,6 +26,7 @@ from workers.trainer.evaluating import evaluating
 from workers.trainer.finite import Finite, NonFinite
 from workers.trainer.forwards import Forwards
 from workers.trainer.gauges import Gauges, clip, total_norm
+from workers.trainer.hf_config import trained_before
 from workers.trainer.inherit import inherit, start_notices
 from workers.trainer.optimizer import build_optimizer, learning_rate, set_learning_rate
 from workers.trainer.precision import Precision
@@ -68,7 +69,8 @@ def train(
     fork: Fork | None = None,
 ) -> Outcome:
     """Train from the start, or go on from a checkpoint. Checkpoints and pictures are written to `scratch`."""
-    session = Session(spec, recorder, scratch)
+    with trained_before(checkpoint is not None):
+        session = Session(spec, recorder, scratch)
     start = session.resume(checkpoint, fork)
     session.open(start)
     for step in range(start, spec.train.steps):
@@ -275,7 +277,7 @@ class Session:
             self.recorder.say(histograms.write(self.task.model, step, self.scratch))
 
     def _finish(self, step: int) -> None:
-        with evaluating(self.task.model), self.average.shown():
+        with evaluating(self.task.model), self.average.shown(), trained_before():
             finals = {**self.task.final(), **(self.worst.finals() if self.worst else {})}
         self.recorder.add("test", step, {f"test/{name}": value for name, value in finals.items()})
 
