@@ -32,7 +32,7 @@ from experiments.sections.models import ClassifierModel, SegmenterModel, TokenMo
 from experiments.sections.plugins import PluginData, PluginLoss, PluginModel, is_plugin
 from experiments.sections.question import Ask, Edit
 from experiments.sections.training import Optimizer, Record, Resources, SegmentLoss, Train
-from experiments.spec_errors import FieldError, SpecError, message, unknown_choice
+from experiments.spec_errors import FieldError, SpecError, did_you_mean, message, unknown_choice
 
 __all__ = [
     "Ask",
@@ -61,6 +61,7 @@ __all__ = [
     "Train",
     "Transformer",
     "Variant",
+    "did_you_mean",
 ]
 
 

@@ -14,8 +14,7 @@ from contextvars import ContextVar
 from importlib import import_module
 from typing import Any
 
-from experiments.spec import FieldError, SpecError
-from experiments.spec_errors import did_you_mean
+from experiments.spec import FieldError, SpecError, did_you_mean
 
 Path = tuple[str, ...]
 _OF_BASE = {
