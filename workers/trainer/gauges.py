@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from experiments.spec import Record
 from workers.trainer.adapt.parts import Part
+from workers.trainer.norms import kept, kept_total, together
 from workers.trainer.sites import parts
 
 
@@ -37,8 +38,18 @@ class Stack:
         if not self.heads:
             return stacked.new_zeros(len(stacked), 0)
         if self.by_rows:
-            return torch.linalg.vector_norm(stacked.unflatten(1, (self.heads, -1)), dim=(2, 3))
-        return torch.linalg.vector_norm(stacked.unflatten(2, (self.heads, -1)), dim=(1, 3))
+            units = stacked.unflatten(1, (self.heads, -1))
+            return kept(torch.linalg.vector_norm(units, dim=(2, 3)), units)
+        units = stacked.unflatten(2, (self.heads, -1))
+        return kept(torch.linalg.vector_norm(units, dim=(1, 3)), units.transpose(1, 2))
+
+    def norms(self, stacked: Tensor, *, per_head: bool) -> list[Tensor]:
+        """Of the matrices [n], and with `per_head` of the heads [n · heads]."""
+        plain = _norms(stacked)
+        if not per_head or not self.heads:
+            return [kept(plain, stacked), *[plain.new_zeros(0)] * per_head]
+        heads = self.head_norms(stacked)
+        return [together(plain, heads, stacked[0].numel()), heads.flatten()]
 
 
 class Gauges:
@@ -55,10 +66,7 @@ class Gauges:
         """Call when gradients are complete and unclipped."""
         self._found = []
         for stack in self.stacks:
-            gradients = stack.gradients()
-            self._found.append(_norms(gradients))
-            if self.record.per_head:
-                self._found.append(stack.head_norms(gradients).flatten())
+            self._found += stack.norms(stack.gradients(), per_head=self.record.per_head)
         if self.record.update_ratio:
             self._old = [stack.values() for stack in self.stacks]
 
@@ -86,14 +94,16 @@ class Gauges:
         return out + ([f"weight_norm/{name}" for name in stack.names] if self.record.weight_norm else [])
 
 
-def total_norm(gradients: Sequence[Tensor]) -> Tensor:
-    """Frobenius norm of all gradients together, in fp32, or in fp64 where one of them is; 0 where there is none."""
+def total_norm(gradients: Sequence[Tensor], *, large: bool = True) -> Tensor:
+    """Frobenius norm of all gradients together, in fp32, or in fp64 where one of them is; 0 where there is none.
+    Without `large` it is inf where squares overflow in fp32, as an optimizer's do."""
     values = [_dense(gradient) for gradient in gradients]
     if not values:
         return torch.zeros(())
     wide = torch.float64 if any(value.dtype == torch.float64 for value in values) else torch.float32
     norms = torch._foreach_norm(values, 2, dtype=wide)
-    return torch.linalg.vector_norm(torch.stack([norm.to(norms[0].device) for norm in norms]))
+    plain = torch.linalg.vector_norm(torch.stack([norm.to(norms[0].device) for norm in norms]))
+    return kept_total(plain, values, large=large)
 
 
 def _dense(gradient: Tensor) -> Tensor:

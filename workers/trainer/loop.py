@@ -208,7 +208,7 @@ class Session:
 
     def norm(self) -> Tensor:
         """Of all gradients together, before clipping. Infinite where fp16 is about to leave the step out."""
-        norm = total_norm(self.gradients)
+        norm = total_norm(self.gradients, large=False)  # AdamW squares them too, so that no step comes of larger ones
         if not self.precision.leaves_out:
             self.finite.see(norm)
         return norm
