@@ -6,14 +6,14 @@ import argparse
 import signal
 import sys
 from pathlib import Path
-from typing import Any
 
-from experiments.spec import SpecError, parse_spec, resolved
-from experiments.spec_yaml import YamlError, dump, load
-from workers.protocol import Orders
+from experiments.spec import SpecError, resolved
+from experiments.spec_yaml import dump
+from workers.protocol import Log, Orders
 from workers.trainer.folder import FolderSink
 from workers.trainer.loop import Why
 from workers.trainer.orders import carry_out
+from workers.trainer.spec_file import read
 
 
 class Interrupt:
@@ -31,7 +31,8 @@ class Interrupt:
 def main(arguments: list[str]) -> int:
     options = _parser().parse_args(arguments)
     try:
-        spec = parse_spec(_read(options.spec))
+        named = read(options.spec)
+        _is_free(options.out)
     except SpecError as error:
         for item in error.errors:
             print(f"{options.spec}: {item.dotted}: {item.message}", file=sys.stderr)
@@ -39,10 +40,12 @@ def main(arguments: list[str]) -> int:
     except (OSError, ValueError) as error:
         print(f"{options.spec}: {error}", file=sys.stderr)
         return 2
-    out: Path = options.out
+    out, spec = options.out, named.spec
     out.mkdir(parents=True, exist_ok=True)
     (out / "spec.yaml").write_text(dump(resolved(spec)))
     sink, interrupt = FolderSink(out), Interrupt()
+    if named.left_out:
+        sink(Log(text=f"{options.spec}: {named.left_out}"))
     orders = Orders(
         run=0,
         fence=0,
@@ -55,16 +58,17 @@ def main(arguments: list[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m workers.trainer run", description=__doc__)
-    parser.add_argument("spec", type=Path, help="a spec, or a preset file, as YAML or JSON")
-    parser.add_argument("--out", type=Path, required=True, help="folder for frames, checkpoints, pictures and the log")
+    parser.add_argument(
+        "spec", type=Path, help="a spec, a body of REST that makes one run, or a preset file, as YAML or JSON"
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, help="new folder for frames, checkpoints, pictures and the log"
+    )
     parser.add_argument("--checkpoint", type=Path, help="go on from this checkpoint of the same spec")
     return parser
 
 
-def _read(path: Path) -> Any:
-    """A spec file; of a preset file, its spec."""
-    try:
-        raw = load(path.read_text("utf-8"))
-    except YamlError as error:
-        raise YamlError(f"line {error.line}: {error}" if error.line else str(error)) from None
-    return raw["spec"] if isinstance(raw, dict) and isinstance(raw.get("spec"), dict) else raw
+def _is_free(out: Path) -> None:
+    """Results of two runs would mix: checkpoints, log and pictures stay, frames are replaced. Raises ValueError."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"--out {out} is not an empty folder: name a new one, also to go on from a checkpoint in it")
