@@ -82,8 +82,8 @@ class SameTwice(Layer):
 
 def test_a_second_attention_of_a_module_over_other_weights_is_told() -> None:
     found = attach(nn.Sequential(Layer(), Twice(), SameTwice()))
-    assert list(found.sites) == ["0", "2"]
-    assert "2 attentions" in found.skipped["1"]
+    assert list(found.sites) == ["0", "1", "2"]
+    assert list(found.skipped) == ["1 (far_q, far_k, far_v)"]
 
 
 class EfficientAttention(nn.Module):
@@ -110,6 +110,62 @@ def test_a_module_called_attention_in_which_none_is_seen_is_told() -> None:
     found = attach(nn.Sequential(Layer(), Block()))
     assert list(found.sites) == ["0"]
     assert list(found.skipped) == ["1.mixer"]
+
+
+class Outlook(nn.Module):
+    """Attention weights from a layer, as in VOLO."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.v, self.attn, self.proj = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, 5), nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x_BTC: Tensor) -> Tensor:
+        return self.proj(self.attn(x_BTC).softmax(-1) @ self.v(x_BTC))  # type: ignore[no-any-return]
+
+
+def test_attention_weights_that_come_from_a_layer_are_told() -> None:
+    model = nn.Sequential(Layer(), Outlook())
+    found = attach(model, lambda: model(torch.randn(2, 5, WIDTH)))
+    assert list(found.sites) == ["0"]
+    assert found.skipped == {"1": "its attention weights come from a layer, not from products of queries and keys"}
+
+
+class BesideAnother(Layer):
+    """Attention, and a part of the output that a layer weighs, as in ConvBERT."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kernel = nn.Linear(HEADS * SIZE, 5)
+
+    def mixed(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        weights = self.kernel(q.transpose(1, 2).flatten(2)).softmax(-1)
+        return super().mixed(q, k, v) + weights[:, None] @ v
+
+
+def test_a_softmax_of_a_layer_beside_attention_is_told_and_the_attention_stays() -> None:
+    model = nn.Sequential(BesideAnother())
+    found = attach(model, lambda: model(torch.randn(2, 5, WIDTH)))
+    assert list(found.sites) == ["0"]
+    assert "0 (another softmax)" in found.skipped
+
+
+class Unfollowed(Layer):
+    """A softmax ran, and what it weighs is no product."""
+
+    def mixed(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return ((q @ k.mT).softmax(-1)[..., None] * v[:, :, None]).sum(3)
+
+
+class Sigmoid(Layer):
+    def mixed(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return torch.sigmoid(q @ k.mT) @ v
+
+
+def test_a_softmax_that_ran_and_was_not_followed_is_told_apart_from_none() -> None:
+    model = nn.Sequential(Layer(), Unfollowed(), Sigmoid())
+    found = attach(model, lambda: model(torch.randn(2, 5, WIDTH)))
+    assert "a softmax ran in it" in found.skipped["1"]
+    assert "no softmax ran in it" in found.skipped["2"]
 
 
 class WithoutGradients(nn.Module):

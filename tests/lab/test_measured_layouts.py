@@ -116,6 +116,52 @@ def test_the_layer_that_makes_the_queries_is_w_q_whatever_it_is_called(names: tu
         assert site.parts[role].heads == HEADS, role
 
 
+class Ordinary(nn.Module):
+    """What people write: no head axis, heads first, or any letter for heads."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how, self.num_heads = how, 1 if how.startswith("one head") else HEADS
+        self.q_proj, self.k_proj, self.v_proj = (nn.Linear(WIDTH, WIDTH, bias=False) for _ in range(3))
+        self.out_proj = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x_BTC: Tensor) -> Tensor:
+        q, k, v = self.q_proj(x_BTC), self.k_proj(x_BTC), self.v_proj(x_BTC)
+        if self.how == "one head, fused":
+            return self.out_proj(F.scaled_dot_product_attention(q, k, v))  # type: ignore[no-any-return]
+        if self.how == "one head, by hand":
+            return self.out_proj((q @ k.transpose(-2, -1)).softmax(-1) @ v)  # type: ignore[no-any-return]
+        q, k, v = (each.unflatten(-1, (HEADS, SIZE)).transpose(1, 2) for each in (q, k, v))  # BHTD
+        if self.how == "(h b t d)":
+            q, k, v = (each.transpose(0, 1) for each in (q, k, v))
+            mixed = ((q @ k.transpose(-2, -1)).softmax(-1) @ v).transpose(0, 1)
+        elif self.how == "(h b) t d":
+            q, k, v = (each.transpose(0, 1).flatten(0, 1) for each in (q, k, v))
+            mixed = torch.bmm(torch.bmm(q, k.mT).softmax(-1), v).unflatten(0, (HEADS, -1)).transpose(0, 1)
+        else:
+            weights = torch.einsum("bmtd,bmsd->bmts", q, k).softmax(-1)
+            mixed = torch.einsum("bmts,bmsd->bmtd", weights, v)
+        return self.out_proj(mixed.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    "how", ["one head, fused", "one head, by hand", "(h b t d)", "(h b) t d", "m for heads in einsum"]
+)
+def test_ordinary_modules_have_a_site(how: str) -> None:
+    torch.manual_seed(0)
+    model = Ordinary(how)
+    found = attach(model, lambda: model(torch.randn(3, 5, WIDTH)))
+    assert (found.skipped, found.unchecked) == ({}, {})
+    (site,) = found.sites.values()
+    model(torch.randn(3, 5, WIDTH)).square().sum().backward()
+    for role, layer in (("W_q", model.q_proj), ("W_k", model.k_proj), ("W_v", model.v_proj), ("W_o", model.out_proj)):
+        part, dim = site.parts[role], 1 if role == "W_o" else 0
+        wanted = layer.weight.grad.chunk(model.num_heads, dim)  # type: ignore[union-attr]
+        assert part.heads == model.num_heads
+        for head, own in enumerate(wanted):
+            torch.testing.assert_close(part.head(part.grad, head), own, rtol=0, atol=0)
+
+
 def test_what_is_named_like_attention_and_computes_none_is_left_out_by_name() -> None:
     model = nn.Sequential(Named("q_proj", "k_proj", "v_proj"), Named("q_proj", "k_proj", "v_proj", uses="gate"))
     found = attach(model)

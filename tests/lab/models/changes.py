@@ -55,12 +55,14 @@ def wrong_by_changes(
     model: nn.Module, run: Callable[[], object], site: str, claims: Claims, *, heads_apart: bool = True
 ) -> str:
     """What is wrong with the claims about a site; empty where nothing is. Every attention of the site's first call is
-    asked. Without `heads_apart` only the matrices as wholes are (a norm across heads)."""
+    asked; a head may take part in some of them only, as in differential attention, and W_q in those of W_k. Without
+    `heads_apart` only the matrices as wholes are (a norm across heads)."""
     before = of_site(model, run, site)
     if not before:
         return "no attention ran in it"
+    asked: dict[str, set[int]] = {}
     for role in ("W_q", "W_k", "W_v"):
-        claim = claims[role]
+        claim, used = claims[role], set[int]()
         groups = [[head] for head in range(len(claim.heads))] if heads_apart else [list(range(len(claim.heads)))]
         marks = []
         for group in groups:
@@ -70,9 +72,19 @@ def wrong_by_changes(
             after = [each[place] for each in marks if len(each) == len(before)]
             if len(after) < len(marks):
                 return f"{role}: changing it changes how often attention runs"
-            if wrong := _of_heads(role, event, after, heads_apart=heads_apart):
-                return f"{role}: {wrong}"
-    return _directions(model, run, site, claims, before)
+            moved = _moved_by(role, event, after)
+            if isinstance(moved, str):
+                return f"{role}: {moved}"
+            active = {head: each for head, each in enumerate(moved) if bool(each.any())}
+            if active and heads_apart and not _are_apart(role, event, list(active.values())):
+                return f"{role}: a head changes others than itself"
+            used |= set(active)
+            asked.setdefault(role, set()).update([place] if active else [])
+        if idle := set(range(len(groups))) - used:
+            return f"{role}: head {min(idle)} changes nothing"
+    if asked["W_q"] != asked["W_k"]:
+        return "W_q and W_k take part in different attentions"
+    return _directions(model, run, site, claims, before, asked["W_q"])
 
 
 def of_site(model: nn.Module, run: Callable[[], object], site: str, change: Any = None) -> list[Softmax]:
@@ -102,22 +114,19 @@ def differs(one: Tensor, other: Tensor) -> Tensor:
     return ((one - other).abs() > 2e-5 * size) & (one != other)
 
 
-def _of_heads(role: str, before: Softmax, after: list[Softmax], *, heads_apart: bool) -> str:
+def _moved_by(role: str, before: Softmax, after: list[Softmax]) -> list[Tensor] | str:
+    """What each head's change moves: of the scores, or of what is mixed; else what is wrong."""
     moved = [differs(before.scores, each.scores) for each in after]  # one key's weight is 1 whatever its score is
-    if role == "W_v":
-        # A mask may be made of values (Doge): what no value enters is the product of queries and keys.
-        if any(bool(differs(before.product, each.product).any()) for each in after):
-            return "changes the product of queries and keys"
-        moved = [differs(before.value, each.value) for each in after]
-    if not all(bool(each.any()) for each in moved):
-        missing = [head for head, each in enumerate(moved) if not bool(each.any())]
-        return f"head {missing[0]} changes nothing"
-    if not heads_apart:
-        return ""
-    axes = [axis for axis in range(moved[0].ndim) if role == "W_v" or axis != before.dim]
-    if any(_in_order(moved, axis) for axis in axes):
-        return ""
-    return "a head changes others than itself"
+    if role != "W_v":
+        return moved
+    # A mask may be made of values (Doge): what no value enters is the product of queries and keys.
+    if any(bool(differs(before.product, each.product).any()) for each in after):
+        return "changes the product of queries and keys"
+    return [differs(before.value, each.value) for each in after]
+
+
+def _are_apart(role: str, before: Softmax, moved: list[Tensor]) -> bool:
+    return any(_in_order(moved, axis) for axis in range(moved[0].ndim) if role == "W_v" or axis != before.dim)
 
 
 def _in_order(moved: list[Tensor], axis: int) -> bool:
@@ -142,8 +151,11 @@ def _fills(found: Tensor, wanted: Tensor) -> bool:
     return bool((found.sum() * 2 >= wanted.sum()).item())
 
 
-def _directions(model: nn.Module, run: Callable[[], object], site: str, claims: Claims, before: list[Softmax]) -> str:
-    """Queries change rows, keys columns; nothing where both are one and the same matrix."""
+def _directions(
+    model: nn.Module, run: Callable[[], object], site: str, claims: Claims, before: list[Softmax], asked: set[int]
+) -> str:
+    """Of the attentions in these places: queries change rows, keys columns; nothing where both are one and the same
+    matrix."""
     query, key = claims["W_q"], claims["W_k"]
     if query.same_as(key):
         return ""
@@ -152,8 +164,8 @@ def _directions(model: nn.Module, run: Callable[[], object], site: str, claims: 
         if rows == columns and any(_shape(event)[0] > 1 and _shape(event)[1] > 2 for event in before):
             # Attention between channels: a channel of queries is a row of the scores, one of keys a column.
             rows, columns = of_channels(model, run, site, claim, before)
-        for place, event in enumerate(before):
-            if wrong := _of_direction(role, event, rows[place], columns[place]):
+        for place in sorted(asked):
+            if wrong := _of_direction(role, before[place], rows[place], columns[place]):
                 return f"{role}: {wrong}"
     return ""
 

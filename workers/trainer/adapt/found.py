@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 from torch import nn
@@ -51,7 +52,9 @@ class ForeignSite:
 @dataclass(frozen=True)
 class Attached:
     """What `attach` found. `skipped` says of each module that looks like attention, or computes some, and is no site,
-    why; `unchecked` of each site that no batch could be sent through, so that only its names speak for it, why."""
+    why; also of a site's further attentions, as `attn (q2, k2, v2)`, and of a W_o that is none or has no heads, as
+    `attn/W_o`. `unchecked` says of each site that no batch could be sent through, so that only its names speak for it,
+    why."""
 
     model: nn.Module
     sites: Mapping[str, ForeignSite]
@@ -66,15 +69,13 @@ def attach(model: nn.Module, run: Callable[[], object] | None = None) -> Attache
     model = as_written(model)
     modules = modules_of(model)
     claims, skipped = _claimed(modules)
-    seen = verified(model, claims, run)
+    seen = verified(model, claims, run, partial(_output, modules))
     skipped |= seen.left_out
     sites = {}
     for name, module in modules.items():
         parts = seen.parts.get(name) or claims.get(name)
         if parts is None or name in seen.left_out:
             continue
-        if name in seen.parts:
-            parts = {**parts, **output_of(module, modules.get(name.rpartition(".")[0]), parts)}
         called = name or ALONE
         try:
             whole, own = adapted(dict(parts), adapters(module, modules.get(name.rpartition(".")[0])))
@@ -89,6 +90,10 @@ def attach(model: nn.Module, run: Callable[[], object] | None = None) -> Attache
     found = Attached(model, sites, skipped, {name or ALONE: why for name, why in seen.unchecked.items()})
     model.__dict__[KEPT] = found
     return found
+
+
+def _output(modules: Mapping[str, nn.Module], name: str, parts: Mapping[str, Part]) -> dict[str, Part]:
+    return output_of(modules[name], modules.get(name.rpartition(".")[0]), parts)
 
 
 def _claimed(modules: Mapping[str, nn.Module]) -> tuple[dict[str, dict[str, Part]], dict[str, str]]:

@@ -21,8 +21,8 @@ def _left_out(found: Attached) -> list[Notice]:
     if not found.skipped:
         return []
     text = (
-        f"{_modules(found.skipped)} like attention have no series; {len(found.sites)} attention sites are recorded. "
-        "The list says why."
+        f"{len(found.skipped)} of what is like attention (modules, further attentions in a module, or a W_o) have no "
+        f"series of their own; {len(found.sites)} attention sites are recorded. The list says why."
     )
     return [Notice(kind="unseen_attention", text=text, items=_items(found.skipped))]
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from .products import Operand
-from .tracing import Event
+from .tracing import Event, Fed
 
 MOST_SLOTS = 256  # heads × samples of one operand that are asked one by one
 Rows = tuple[int, ...]
@@ -35,39 +35,50 @@ class Measured:
     mixed: tuple[nn.Parameter, ...]
 
 
-def measured(operand: Operand, weights: Mapping[str, nn.Parameter]) -> Measured:
-    """What the heads of `operand` depend on, of these weights."""
-    found = Measured((), ())
-    for slots in _slots(operand) if operand.tensor.requires_grad else ():
-        told = _of_slots(operand, slots, weights)
+def measured(operand: Operand, weights: Mapping[str, nn.Parameter], fed: Sequence[Fed]) -> Measured:
+    """What the heads of `operand` depend on, of these weights. `fed` are the products with weights that ran."""
+    found, places = Measured((), ()), list(slots_of(operand)) if operand.tensor.requires_grad else []
+    for slots in places:
+        masks = _masks(operand, slots, weights)
+        told = _told(weights, masks, one_head=_alike(operand, slots))
         if told.owned:
             return told
-        found = found if found.mixed else told
+        if told.mixed and not found.mixed:
+            found = told
+    if found.mixed and _one_head(operand, found.mixed, fed):
+        return _told(weights, _masks(operand, [(slice(None),) * operand.tensor.ndim], weights), one_head=True)
     return found
 
 
-def _of_slots(operand: Operand, slots: list[Slot], weights: Mapping[str, nn.Parameter]) -> Measured:
-    names = list(weights)
-    touched: dict[str, list[Tensor]] = {name: [] for name in names}
-    noise = torch.randn_like(operand.tensor)
+def _masks(operand: Operand, slots: list[Slot], weights: Mapping[str, nn.Parameter]) -> dict[str, list[Tensor]]:
+    """By weight: the entries that each slot depends on, of the slots that depend on any."""
+    touched: dict[str, list[Tensor]] = {name: [] for name in weights}
     for slot in slots:
-        asked = torch.zeros_like(operand.tensor)
-        asked[slot] = noise[slot]
-        found = torch.autograd.grad(
-            operand.tensor, [weights[name] for name in names], asked, retain_graph=True, allow_unused=True
-        )
-        for name, gradient in zip(names, found, strict=True):
+        for name, gradient in zip(weights, asked(operand, slot, list(weights.values())), strict=True):
             if gradient is not None and bool((gradient != 0).any()):
                 touched[name].append(gradient.to_dense() != 0 if gradient.is_sparse else gradient != 0)
-    reached = {name: masks for name, masks in touched.items() if masks}
-    one_head = len(slots) == 1 or all(torch.equal(operand.tensor[slot], operand.tensor[slots[0]]) for slot in slots)
-    owned = [each for name in reached if (each := _owned(weights[name], reached[name], one_head=one_head))]
+    return {name: masks for name, masks in touched.items() if masks}
+
+
+def asked(operand: Operand, slot: Slot, wanted: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
+    """Derivatives of a random combination of what a slot holds."""
+    direction = torch.zeros_like(operand.tensor)
+    direction[slot] = torch.randn_like(operand.tensor[slot])
+    return torch.autograd.grad(operand.tensor, wanted, direction, retain_graph=True, allow_unused=True)
+
+
+def _told(weights: Mapping[str, nn.Parameter], masks: dict[str, list[Tensor]], *, one_head: bool) -> Measured:
+    owned = [each for name in masks if (each := _owned(weights[name], masks[name], one_head=one_head))]
     apart = {id(each.weight) for each in owned}
-    mixed = [weights[name] for name in reached if id(weights[name]) not in apart]
-    return Measured(tuple(owned), tuple(mixed))
+    return Measured(tuple(owned), tuple(weights[name] for name in masks if id(weights[name]) not in apart))
 
 
-def _slots(operand: Operand) -> Iterator[list[Slot]]:
+def _alike(operand: Operand, slots: list[Slot]) -> bool:
+    first = operand.tensor[slots[0]]
+    return len(slots) == 1 or all(torch.equal(operand.tensor[slot], first) for slot in slots)
+
+
+def slots_of(operand: Operand) -> Iterator[list[Slot]]:
     """An index for each head. Heads may lie along any of the axes that are kept: all but the first, which has samples
     or windows, or a single one, which samples share with them."""
     kept = [axis for axis, label in enumerate(operand.labels) if label in operand.kept]
@@ -78,6 +89,33 @@ def _slots(operand: Operand) -> Iterator[list[Slot]]:
             places = [(*place, step) for place in places for step in steps][: MOST_SLOTS + 1]
         if len(places) <= MOST_SLOTS:
             yield places
+
+
+def _one_head(operand: Operand, mixed: Sequence[nn.Parameter], fed: Sequence[Fed]) -> bool:
+    """Whether only samples, windows or other positions lie along the axes that are kept: no two places along such an
+    axis depend on the same position of what a layer put out. Heads do: each depends on all positions."""
+    outs = [each for each in fed if any(each.weight is weight for weight in mixed)]
+    kept = [axis for axis, label in enumerate(operand.labels) if label in operand.kept]
+    return bool(outs) and all(
+        _is_positional(operand, axis, outs) for axis in kept if 1 < operand.tensor.shape[axis] <= MOST_SLOTS
+    )
+
+
+def _is_positional(operand: Operand, axis: int, outs: Sequence[Fed]) -> bool:
+    reached: list[list[Tensor]] = [[] for _ in outs]
+    for place in range(operand.tensor.shape[axis]):
+        slot: Slot = (*[slice(None)] * axis, place)
+        for masks, gradient in zip(reached, asked(operand, slot, [each.out for each in outs]), strict=True):
+            if gradient is not None and bool((gradient != 0).any()):
+                masks.append(gradient != 0)
+    used = [(each, masks) for each, masks in zip(outs, reached, strict=True) if masks]
+    return bool(used) and all(any(_apart(masks, axis) for axis in each.positions) for each, masks in used)
+
+
+def _apart(masks: list[Tensor], axis: int) -> bool:
+    others = [each for each in range(masks[0].ndim) if each != axis]
+    counts = torch.stack([mask.any(dim=others) if others else mask for mask in masks]).sum(0)
+    return bool((counts <= 1).all())
 
 
 def _owned(weight: nn.Parameter, masks: list[Tensor], *, one_head: bool) -> Owned | None:

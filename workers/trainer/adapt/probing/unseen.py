@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from torch import nn
 
@@ -11,6 +11,21 @@ from .tracing import Tracer
 
 CALLED = re.compile(r"att(entio)?n", re.IGNORECASE)
 WHY = "is called {kind}, and no softmax over products of queries and keys was seen in it"
+NONE = "computes no attention that can be seen: no softmax ran in it"
+UNFOLLOWED = "computes no attention that can be followed: a softmax ran in it, not over products of queries and keys"
+PLAIN = "its attention weights come from a layer, not from products of queries and keys"
+
+
+def why_none(name: str, tracer: Tracer) -> str:
+    """Why a module that is called attention has no attention that was seen."""
+    if any(name in event.path for event in tracer.plain):
+        return PLAIN
+    return UNFOLLOWED if name in tracer.softmaxed else NONE
+
+
+def plain(weighed: Iterable[str], seen: Collection[str]) -> dict[str, str]:
+    """What weighs values with a softmax of something else than products; beside attention that was seen, or alone."""
+    return {f"{name or '(the model)'}{' (another softmax)' if name in seen else ''}": PLAIN for name in weighed}
 
 
 def unseen(modules: Mapping[str, nn.Module], tracer: Tracer, known: Collection[str]) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -14,26 +14,29 @@ from workers.trainer.adapt.parts import Part, entries, indexed
 from workers.trainer.evaluating import evaluating
 
 from . import inputs
-from .measuring import Measured, Owned, measured, owners
-from .tracing import Event, tracing
-from .unseen import unseen
-from .whole import whole
+from .measuring import Owned, measured, owners
+from .outputs import output
+from .several import MIXED, ROLES, Call, Reading, Together, Weights, distinct_calls, others_of, together
+from .tracing import Event, Fed, tracing
+from .unseen import plain, unseen, why_none
 
 Parts = Mapping[str, Part]
-ROLES = ("W_q", "W_k", "W_v")
+Output = Callable[[str, Parts], Mapping[str, Part]]  # W_o by its name, of a module and its other parts
 
 
 @dataclass
 class Verified:
-    """By module name: the parts where they were measured to be others than claimed; why a module is left out; why a
-    claim could not be checked."""
+    """By module name: the parts of what was measured; why a module, one of its matrices or one of several attentions in
+    it is left out; why a claim could not be checked."""
 
     parts: dict[str, Parts] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
     unchecked: dict[str, str] = field(default_factory=dict)
 
 
-def verified(model: nn.Module, claims: Mapping[str, Parts], run: Callable[[], object] | None) -> Verified:
+def verified(
+    model: nn.Module, claims: Mapping[str, Parts], run: Callable[[], object] | None, output_of: Output
+) -> Verified:
     """Run the model once to see where attention happens and once to measure what it depends on. Weights, gradients,
     modes and random state are as before."""
     modules = modules_of(model)
@@ -51,19 +54,33 @@ def verified(model: nn.Module, claims: Mapping[str, Parts], run: Callable[[], ob
                 return _unmeasured(claims, mine, f"runs only without gradients ({type(error).__name__}: {error})")
         seen = owners(tracer.events, modules, claims)
         for name, calls in seen.items():
-            weights = _weights(modules[name], tracer.weights)
+            module = _Module(name, modules[name], _weights(modules[name], tracer.weights), tracer.fed, output_of)
             try:
-                _judge(found, name, modules[name], weights, claims.get(name), calls)
+                _judge(found, module, claims.get(name), calls)
             except RuntimeError as error:  # of a graph that somebody's hooks, kernels or compilers have made
                 why = f"derivatives of its attention cannot be taken ({type(error).__name__}: {_first_line(error)})"
                 _untold(found, name, claims.get(name), why)
     for name in (each for each in claims if each not in seen):
         if name in tracer.ran:
-            found.left_out[name] = "computes no attention that can be seen: no softmax over products ran in it"
+            found.left_out[name] = why_none(name, tracer)
         else:
             found.unchecked[name] = "did not run on the batch"
+    found.left_out |= plain(owners(tracer.plain, modules, claims), seen)
     found.left_out |= unseen(modules, tracer, {*claims, *found.left_out})
     return found
+
+
+@dataclass(frozen=True)
+class _Module:
+    name: str
+    module: nn.Module
+    weights: Weights
+    fed: list[Fed]
+    output_of: Output
+
+    @property
+    def where(self) -> str:
+        return self.name or "(the model)"
 
 
 def _unmeasured(claims: Mapping[str, Parts], seen: Collection[str], why: str) -> Verified:
@@ -104,35 +121,32 @@ def _kept_still(model: nn.Module) -> Iterator[None]:
                     buffer.copy_(before)
 
 
-def _judge(
-    found: Verified,
-    name: str,
-    module: nn.Module,
-    weights: Mapping[str, nn.Parameter],
-    claim: Parts | None,
-    calls: list[Event],
-) -> None:
+def _judge(found: Verified, site: _Module, claim: Parts | None, events: list[Event]) -> None:
     """One module's attention: as claimed, laid out otherwise, or left out with the reason."""
-    where = name or "(the model)"
-    if any(call.torchs_own for call in calls):
+    if any(event.torchs_own for event in events):
         if claim is None:
-            found.left_out[where] = "computes torch's multi_head_attention_forward outside a module of torch"
+            found.left_out[site.where] = "computes torch's multi_head_attention_forward outside a module of torch"
         return
-    if reason := whole(calls, weights):
-        found.left_out[where] = reason
+    followed = [event.query for event in events if event.query is not None]
+    if followed and not any(each.tensor.requires_grad for each in followed):
+        _untold(found, site.name, claim, "its attention ran without gradients")
         return
-    if not any(call.query is not None and call.query.tensor.requires_grad for call in calls):
-        _untold(found, name, claim, "its attention ran without gradients")
+    calls = distinct_calls(events, site.weights, site.fed)
+    if isinstance(calls, str):
+        found.left_out[site.where] = calls
         return
-    reading = _read(weights, calls[0])
-    if isinstance(reading, str):
-        if claim is not None and reading == MIXED and _as_claimed_but_mixed(module, weights, claim, calls[0]):
-            return
-        found.left_out[where] = reading
+    if claim is not None and all(_as_claimed_but_mixed(site, claim, call) for call in calls):
+        as_said = {role: Owned(claim[role].parameter, 0, tuple(entries(claim[role]))) for role in ROLES}
+        _take(found, site, claim, Together(calls, [as_said]), claim)
         return
-    if claim is not None and all(_equal(claim[role], reading[role]) for role in ROLES):
+    same = together(calls, None if claim is None else {role: claim[role].parameter for role in ROLES}, site.weights)
+    others = [] if isinstance(same, str) else others_of(same, site.weights)
+    if isinstance(same, str) or others is None:
+        found.left_out[site.where] = same if isinstance(same, str) else OTHERWISE
         return
-    found.parts[name] = {role: _part(owned) for role, owned in reading.items()}
+    _take_read(found, site, claim, same)
+    for names in others:
+        found.left_out[f"{site.where} ({names})"] = "another attention of this module, over weights of its own"
 
 
 def _untold(found: Verified, name: str, claim: Parts | None, why: str) -> None:
@@ -144,7 +158,32 @@ def _first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), "")
 
 
-MIXED = "every head depends on whole matrices: a norm across heads, or a latent that heads share"
+OTHERWISE = "another of its calls of attention uses the same weights in another way"
+
+
+def _take_read(found: Verified, site: _Module, claim: Parts | None, same: Together) -> None:
+    """The claimed parts where they are what the calls read together, else the measured ones."""
+    for reading in same.readings if claim is not None else []:
+        if claim is not None and (order := _order(claim, reading, free=len(same.calls) > 1)) is not None:
+            _take(found, site, claim, same, claim, order)
+            return
+    _take(found, site, claim, same, _measured(same.readings[0]))
+
+
+def _take(
+    found: Verified, site: _Module, claim: Parts | None, same: Together, parts: Parts, order: Sequence[int] = ()
+) -> None:
+    """These parts, and W_o where there is one. `order` says where their heads lie among those of the calls."""
+    own = {role: parts[role] for role in ROLES}
+    claimed = (claim or {}).get("W_o") or site.output_of(site.name, own).get("W_o")
+    part, why = output(same, site.weights, site.fed, claimed, order)
+    found.parts[site.name] = own if part is None else {**own, "W_o": part}
+    if why:
+        found.left_out[f"{site.where}/W_o"] = why
+
+
+def _measured(reading: Reading) -> dict[str, Part]:
+    return {role: _part(owned) for role, owned in reading.items()}
 
 
 def _weights(module: nn.Module, multiplied: set[int]) -> dict[str, nn.Parameter]:
@@ -160,49 +199,42 @@ def _weights(module: nn.Module, multiplied: set[int]) -> dict[str, nn.Parameter]
     return {name: each for name, each in own.items() if each.ndim > 1 and id(each) in multiplied}
 
 
-def _read(weights: Mapping[str, nn.Parameter], call: Event) -> dict[str, Owned] | str:
-    """What each role is laid out like; else why it cannot be told."""
-    if call.query is None or call.key is None or call.value is None:
-        return "computes attention whose values cannot be followed"
-    reading = {}
-    for role, operand in (("W_q", call.query), ("W_k", call.key), ("W_v", call.value)):
-        told = measured(operand, weights)
-        if not told.owned and told.mixed:
-            return MIXED
-        if len(told.owned) != 1:
-            return _why(role, told)
-        reading[role] = told.owned[0]
-    return reading
+def _order(claim: Parts, reading: Reading, *, free: bool) -> list[int] | None:
+    """Where the claimed heads lie among the measured ones; None where a claim is not what was measured. Where heads
+    have calls of their own (`free`), the order of the calls says nothing; it is the same for all roles."""
+    found = [_places(claim[role], reading[role]) for role in ROLES]
+    orders = [each for each in found if each is not None]
+    if len(orders) < len(ROLES) or not (free or all(order == sorted(order) for order in orders)):
+        return None
+    own = [order for order in orders if len(order) == len(orders[0])]
+    return own[0] if all(order == own[0] for order in own) else None
 
 
-def _why(role: str, told: Measured) -> str:
-    what = {"W_q": "queries", "W_k": "keys", "W_v": "values"}[role]
-    if not told.owned:
-        return f"its {what} come from no weight of this module"
-    return f"its {what} come from {len(told.owned)} weights side by side"
-
-
-def _equal(claim: Part, owned: Owned) -> bool:
-    """Whether the claimed entries of each head are the measured ones; heads that share may be listed once."""
-    if claim.parameter is not owned.weight:
-        return False
-    return list(dict.fromkeys(entries(claim))) == entries(_part(owned))
+def _places(claim: Part, owned: Owned) -> list[int] | None:
+    """Of each claimed head, which measured one it is; heads that share may be listed once."""
+    claimed, own = list(dict.fromkeys(entries(claim))), entries(_part(owned))
+    if claim.parameter is not owned.weight or sorted(claimed) != sorted(own):
+        return None
+    return [own.index(each) for each in claimed]
 
 
 def _part(owned: Owned) -> Part:
     return indexed(owned.weight, owned.heads, owned.dim)
 
 
-def _as_claimed_but_mixed(module: nn.Module, weights: Mapping[str, nn.Parameter], claim: Parts, call: Event) -> bool:
+def _as_claimed_but_mixed(site: _Module, claim: Parts, call: Call) -> bool:
     """A declared exception: a norm over the whole width of queries and keys makes each head depend on all of them.
     The parameter still has to be the one, and the values to be as claimed."""
-    if not any("norm" in name.lower() for name, _ in module.named_children()):
+    if call.reading != MIXED or not any("norm" in name.lower() for name, _ in site.module.named_children()):
         return False
-    if call.query is None or call.key is None or call.value is None:
-        return False
-    for role, operand in (("W_q", call.query), ("W_k", call.key)):
-        told = measured(operand, weights)
+    event = call.event
+    assert event.query is not None
+    assert event.key is not None
+    assert event.value is not None
+    for role, operand in (("W_q", event.query), ("W_k", event.key)):
+        told = measured(operand, site.weights, site.fed)
         if [id(each) for each in told.mixed] != [id(claim[role].parameter)] or told.owned:
             return False
-    values = measured(call.value, weights).owned
-    return len(values) == 1 and _equal(claim["W_v"], values[0])
+    values = measured(event.value, site.weights, site.fed).owned
+    places = _places(claim["W_v"], values[0]) if len(values) == 1 else None
+    return places is not None and places == sorted(places)

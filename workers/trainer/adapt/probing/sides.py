@@ -1,0 +1,43 @@
+"""Which factor of the scores brings the queries and which the keys."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .products import Operand, Product
+
+Sides = tuple[Operand, Operand]
+
+
+def sides_of(product: Product, logits: Tensor, dim: int) -> Sides | None:
+    """Queries, then keys, of a softmax of `logits` over `dim`. Between the product and the softmax anything may be
+    transposed, so derivatives tell: of one place along `dim`, one key takes part and every query. Where they cannot,
+    keys are what the product has last, if the softmax goes over the last axis."""
+    left, right = product.left.of_product(product.kept), product.right.of_product(product.kept)
+    for place in (0, -1, logits.shape[dim] // 2) if logits.requires_grad else ():
+        counts = [_tokens(logits.select(dim, place), side, set(product.out) - product.kept) for side in (left, right)]
+        if 0 in counts or counts[0] == counts[1] or min(counts) > 1:
+            continue
+        return (left, right) if counts[0] > counts[1] else (right, left)
+    if dim not in (-1, logits.ndim - 1) or logits.ndim < 2:
+        return None
+    brought = product.alone(product.right) - product.alone(product.left)
+    return (left, right) if product.out and product.out[-1] in brought else (right, left)
+
+
+def _tokens(asked: Tensor, side: Operand, labels: set[str]) -> int:
+    """How many tokens of this factor the asked scores depend on, at most in any sample and head."""
+    if not side.tensor.requires_grad:
+        return 0
+    noise = torch.randn_like(asked)
+    try:
+        (found,) = torch.autograd.grad(asked, side.tensor, noise, retain_graph=True, allow_unused=True)
+    except RuntimeError:  # of a graph that somebody's hooks or kernels have made: this runs inside the model's own call
+        return 0
+    own = [axis for axis, label in enumerate(side.labels) if label in labels]
+    if found is None or not own:
+        return 0
+    summed = [axis for axis in range(found.ndim) if axis not in own and side.labels[axis] not in side.kept]
+    reached = (found != 0).any(dim=summed, keepdim=True) if summed else found != 0
+    return int(reached.sum(dim=own).max())
