@@ -61,6 +61,20 @@ class Attached:
     skipped: Mapping[str, str]
     unchecked: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def frozen(self) -> Mapping[str, list[str]]:
+        """The matrices of each site that do not train now, and that nothing adapts: no gradient is kept for them, so
+        that their norms read 0 although losses may depend on them."""
+        still = {
+            name: [
+                matrix
+                for matrix, part in {**site.parts, **site.adapters}.items()
+                if part.adapter is None and not part.parameter.requires_grad
+            ]
+            for name, site in self.sites.items()
+        }
+        return {name: matrices for name, matrices in still.items() if matrices}
+
 
 def attach(model: nn.Module, run: Callable[[], object] | None = None) -> Attached:
     """Find and name every attention module of a Hugging Face, timm or torch.nn model. From then on our gauges and

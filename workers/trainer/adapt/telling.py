@@ -1,4 +1,4 @@
-"""What `attach` left out or could not check, as notices for whoever reads a run's numbers."""
+"""What `attach` left out, could not check or found frozen, as notices for whoever reads a run's numbers."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from .found import Attached, attachment
 
 
 def attention_notices(model: nn.Module) -> list[Notice]:
-    """Attention that has no series, with the reason for each module; and sites that only their names speak for."""
+    """Attention that has no series, with the reason for each module; sites that only their names speak for; and
+    matrices that are frozen."""
     found = attachment(model)
-    return [] if found is None else [*_left_out(found), *_unchecked(found)]
+    return [] if found is None else [*_left_out(found), *_unchecked(found), *_frozen(found)]
 
 
 def _left_out(found: Attached) -> list[Notice]:
@@ -35,6 +36,17 @@ def _unchecked(found: Attached) -> list[Notice]:
         "layers speak for it. Pass `attach` a call of the model on a real batch."
     )
     return [Notice(kind="unchecked_attention", text=text, items=_items(found.unchecked))]
+
+
+def _frozen(found: Attached) -> list[Notice]:
+    if not (frozen := found.frozen):
+        return []
+    count = sum(map(len, frozen.values()))
+    text = (
+        f"{count} {'matrix' if count == 1 else 'matrices'} of attention {'is' if count == 1 else 'are'} frozen: no "
+        "gradient is kept, so that the norms read 0, whether or not a loss depends on them."
+    )
+    return [Notice(kind="frozen_attention", text=text, items=_items({k: ", ".join(v) for k, v in frozen.items()}))]
 
 
 def _modules(reasons: Mapping[str, str]) -> str:

@@ -15,12 +15,19 @@ SAMPLES = 2
 
 def runs(model: nn.Module) -> Iterator[Callable[[], object]]:
     """Ways to call the model once, the likeliest first; those that do not fit raise when they are called."""
-    place = next((each.device for each in model.parameters()), torch.device("cpu"))
-    for given in _batches(model):
-        moved = {name: value.to(place) if isinstance(value, Tensor) else value for name, value in given.items()}
-        yield partial(model, **moved)
-    for alone in _tensors(model):
-        yield partial(model, alone.to(place))
+    first = next((each for each in model.parameters() if each.is_floating_point()), torch.empty(0))
+    for dtype in dict.fromkeys((first.dtype, torch.float32)):  # parts of a model may be kept wider
+        for given in _batches(model):
+            yield partial(model, **{name: _moved(value, first.device, dtype) for name, value in given.items()})
+        for alone in _tensors(model):
+            yield partial(model, _moved(alone, first.device, dtype))
+
+
+def _moved(value: Any, place: torch.device, dtype: torch.dtype) -> Any:
+    """A tensor where the model lies, numbers that are no ids as precise as its own."""
+    if not isinstance(value, Tensor):
+        return value
+    return value.to(place, dtype) if value.is_floating_point() else value.to(place)
 
 
 def _batches(model: nn.Module) -> Iterator[dict[str, Any]]:
