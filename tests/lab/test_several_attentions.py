@@ -4,6 +4,7 @@ The oracle is the gradient that plain autograd leaves in the module's own parame
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import pytest
@@ -13,6 +14,7 @@ from torch.nn import functional as F
 
 from tests.lab import foreign
 from workers.trainer.adapt import Attached, attach, attention_notices
+from workers.trainer.adapt.watch import watched
 
 HEADS, SIZE, WIDTH = 4, 6, 24
 OWN = {"W_q": "q_proj", "W_k": "k_proj", "W_v": "v_proj"}
@@ -159,6 +161,22 @@ def test_without_names_the_same_is_measured(kind: type[Layer]) -> None:
         part = found.sites["attention"].parts[role]
         assert part.heads == HEADS
         torch.testing.assert_close(part.grad.norm(), grads[f"{name}.weight"].norm(), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("kind", [Layer, Loop, LoopWithoutAxis, LoopBackwards, OfLogs])
+def test_entropy_and_the_largest_logit_are_of_all_calls_in_a_run(kind: type[Layer]) -> None:
+    """The oracle is the map of all heads by hand."""
+    torch.manual_seed(0)
+    model, x = kind(), torch.randn(2, 5, WIDTH)
+    attach(model, lambda: model(x))
+    with torch.no_grad(), watched(model) as seen:
+        model(torch.randn(2, 5, WIDTH))  # an earlier run of the site does not count
+        model(x)
+        q, k = (each(x).unflatten(-1, (HEADS, -1)).transpose(1, 2) for each in (model.q_proj, model.k_proj))
+        logits = q @ k.mT * (1 if kind is OfLogs else SIZE**-0.5)
+        entropy = -(logits.softmax(-1) * logits.log_softmax(-1)).sum(-1).mean() / math.log(5)
+    torch.testing.assert_close(seen["attention"].entropy, entropy)
+    torch.testing.assert_close(seen["attention"].logit_max, logits.max())
 
 
 class Second(Layer):

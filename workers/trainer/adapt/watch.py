@@ -25,7 +25,7 @@ from workers.trainer.evaluating import eager, evaluating
 
 from .allowed import Masks, allowed_keys, two_valued
 from .found import ForeignSite, attached
-from .probing.tracing import SDPA, SOFTMAX, no_fast_path
+from .probing.tracing import LOGS, SDPA, SOFTMAX, no_fast_path
 
 LARGEST = 2**26  # elements of a map that are looked at together: 256 MiB in fp32
 F_SOFTMAX = F.softmax
@@ -33,12 +33,13 @@ F_SOFTMAX = F.softmax
 
 @dataclass(frozen=True)
 class Seen:
-    """One call of a site, on the device. `entropy` is the mean of −Σ A ln A ÷ ln(allowed keys) over the queries that
-    have an allowed key, `logit_max` the largest logit that is allowed; both are NaN where no query has one. `weights`
-    is the map [B, H, T, S] in fp32 where it was asked for."""
+    """One run of a site, on the device. `entropy` is the mean of −Σ A ln A ÷ ln(allowed keys) over the queries, `count`
+    of them, that have an allowed key, `logit_max` the largest logit that is allowed; both are NaN where no query has
+    one. They are of all attention in the run, `weights` of the last: the map [B, H, T, S] in fp32, if asked for."""
 
     entropy: Tensor
     logit_max: Tensor
+    count: Tensor
     heads: int
     weights: Tensor | None = None
 
@@ -66,6 +67,7 @@ def _follow(stack: ExitStack, site: ForeignSite, reader: _Reader) -> None:
 
     def enter(_module: nn.Module, _args: Any) -> None:
         reader.running.append(site.name)
+        reader.begun.add(site.name)
         reader.masks.clear()
 
     def leave(_module: nn.Module, _args: Any, _out: Any) -> None:
@@ -81,6 +83,7 @@ class _Reader(TorchFunctionMode):
         super().__init__()
         self.seen, self.maps = seen, maps
         self.running: list[str] = []
+        self.begun: set[str] = set()  # sites in whose present run no attention was seen yet
         self.masks = Masks()
 
     def __torch_function__(
@@ -102,9 +105,15 @@ class _Reader(TorchFunctionMode):
             return
         site = self.running[-1]
         if func is SDPA:
-            self.seen[site] = of_call(*args, **given, keep=site in self.maps, masks=self.masks)
-        elif func in SOFTMAX and (found := _of_softmax(args, given, site in self.maps, self.masks)):
-            self.seen[site] = found
+            self._add(site, of_call(*args, **given, keep=site in self.maps, masks=self.masks))
+        elif func in (*SOFTMAX, *LOGS) and (found := _of_softmax(args, given, site in self.maps, self.masks)):
+            self._add(site, found)
+
+    def _add(self, site: str, found: Seen) -> None:
+        """A module may call attention several times in one run: for each head, say, or for stretches of queries."""
+        again = site in self.seen and site not in self.begun
+        self.begun.discard(site)
+        self.seen[site] = _both(self.seen[site], found) if again else found
 
     @contextmanager
     def _in_place_of_torchs(self) -> Iterator[None]:
@@ -194,12 +203,19 @@ def reduced(logits: Tensor, blocked: Tensor | None, dtype: torch.dtype, keep: bo
     return Rows(entropy.sum(), some.sum(), shown.max(), weights if keep else None)
 
 
+def _both(one: Seen, other: Seen) -> Seen:
+    count = one.count + other.count
+    sums = [torch.where(each.count > 0, each.entropy * each.count, 0.0) for each in (one, other)]
+    largest = torch.fmax(one.logit_max, other.logit_max)
+    return Seen((sums[0] + sums[1]) / count, largest, count, other.heads, other.weights)
+
+
 def _together(parts: list[Rows], heads: int) -> Seen:
     count = torch.stack([part.count for part in parts]).sum()
     entropy = torch.stack([part.entropy for part in parts]).sum() / count  # NaN where nothing is allowed
     largest = torch.stack([part.largest for part in parts]).max()
     maps = [part.weights for part in parts if part.weights is not None]
-    return Seen(entropy, largest.where(count > 0, math.nan), heads, torch.cat(maps, -2) if maps else None)
+    return Seen(entropy, largest.where(count > 0, math.nan), count, heads, torch.cat(maps, -2) if maps else None)
 
 
 @torch.no_grad()
