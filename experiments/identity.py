@@ -6,6 +6,7 @@ revision of the training code, torch's major.minor and the kind of device.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -35,9 +36,10 @@ class Identity:
 
     def after(self, former: Identity) -> Identity:
         """Of a run that goes on where an attempt with `former` stopped: what changed on the way has both, such as
-        "cpu+cuda", so that such a run stands apart."""
+        "cpu+cuda", so that such a run stands apart. A digest that changed (a package's code; other files are refused)
+        becomes one of both."""
         return Identity(
-            self.data_digest,
+            _one_of_both(former.data_digest, self.data_digest),
             self.revision,
             _both(former.torch, self.torch),
             _both(former.device_kind, self.device_kind),
@@ -50,3 +52,9 @@ class Identity:
 
 def _both(former: str, now: str) -> str:
     return "+".join(sorted({*former.split("+"), *now.split("+")} - {""}))[:32]
+
+
+def _one_of_both(former: str, now: str) -> str:
+    if former in {"", UNKNOWN, now}:
+        return now
+    return hashlib.sha256(f"{former}+{now}".encode()).hexdigest()

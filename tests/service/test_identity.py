@@ -52,6 +52,25 @@ def test_a_run_keeps_what_its_trainer_was_and_read() -> None:
     assert identity(run) == Identity("a" * 64, 2, "2.9", "cpu")
 
 
+def test_a_run_that_went_on_under_other_code_of_a_package_stands_apart() -> None:
+    """Half of it was trained with each: it is evidence for neither."""
+    info = {name: {**CPU, "data_digest": name * 64} for name in "ab"}
+    whole = {name: started(make_run(), info[name]) and identity(Run.objects.latest("pk")) for name in "ab"}
+    held = started(run := make_run(), info["a"])
+    saved(run, held, 10)
+    lifecycle.fail(held, Reason.ERROR, "x")
+    lifecycle.retry(run.pk, None)
+    held = started(run, info["b"])
+    mixed = identity(run)
+    assert mixed not in whole.values()
+    assert len(mixed.data_digest) == 64
+    saved(run, held, 12)
+    lifecycle.fail(held, Reason.ERROR, "x")
+    lifecycle.retry(run.pk, None)
+    started(run, info["b"])
+    assert identity(run) not in whole.values()
+
+
 def test_a_run_that_went_on_elsewhere_was_trained_on_both() -> None:
     held = started(run := make_run(), CPU)
     saved(run, held, 10)
