@@ -38,6 +38,8 @@ def effective(spec: Mapping[str, Any]) -> dict[str, Any]:
     train = tree.get("train", {})
     tree["train"] = {name: value for name, value in train.items() if trains(f"train.{name}")}
     _optimizer(tree.get("optimizer", {}))
+    if spec.get("task") == "hf" and spec.get("data", {}).get("dataset") in ("text", "digits"):
+        tree.pop("loss", None)  # the library's own loss is trained
     loss = tree.get("loss", {})
     _without(loss, _OF_OTHER_MASKS.get(str(loss.get("mask_form")), ()))
     for section, name in (("data", "held_out"), ("model", "frozen")):  # sets, in the order of whoever wrote them

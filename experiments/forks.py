@@ -39,7 +39,7 @@ def fork_plan(run: Run, step: int, overrides: Mapping[str, Any], name: str = "",
         "seeds": [overrides.get("seed", run.seed)],
         "priority": run.priority if priority is None else priority,
     }
-    planned = plan(submission, stored=not any(map(_is_rechecked, overrides)))
+    planned = plan(submission, stored=not any(map(_is_rechecked, overrides)), inherited=True)
     errors = list(_refused(parse_spec(run.spec, stored=True), planned.spec, overrides))
     if planned.spec.train.steps <= step:
         words = f"the fork begins at step {step}: give it more steps than that"

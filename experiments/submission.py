@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .matrix import OF_PRESET, Cell, Setting, listed_twice, same_cells, set_twice
+from .inert import dropped_seed, is_whole, unused
+from .matrix import OF_PRESET, Cell, Setting, listed_twice, same_cells, says, set_twice
 from .parts import LeftOut, Part, Parts, PlannedRun, why_not
 from .presets import Also, presets
 from .resolving import Resolver
@@ -64,9 +65,9 @@ class Plan:
         return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
 
-def plan(raw: Mapping[str, Any], *, max_runs: int = 1000, stored: bool = False) -> Plan:
+def plan(raw: Mapping[str, Any], *, max_runs: int = 1000, stored: bool = False, inherited: bool = False) -> Plan:
     """Validate a submission and expand it. Raises SubmissionError that names every bad field. `stored` says that its
-    spec was accepted before and is read as it was trained."""
+    spec was accepted before and is read as it was trained; `inherited`, that what has no effect in it may stay."""
     submission = _parsed(raw, max_runs)
     base, matrix, seeds = _starting_point(submission)
     fixed = tuple(_fixed(submission))
@@ -75,10 +76,33 @@ def plan(raw: Mapping[str, Any], *, max_runs: int = 1000, stored: bool = False) 
     parts = Parts(seeds or [spec.seed], fixed)
     parts.begin(spec, cells)
     _join_further(parts, submission, matrix)
+    _refuse_unused(parts, cells, submission, inherited or stored)
     if errors := _size_errors(len(parts.runs), matrix, max_runs):
         raise SubmissionError(errors)
     whole = (parts.runs, tuple(parts.trained), tuple(parts.also), tuple(parts.left_out))
     return Plan(submission, spec, _values(cells, matrix), parts.seeds, *whole)
+
+
+def _refuse_unused(parts: Parts, cells: list[Cell], submission: Submission, inherited: bool) -> None:
+    """Raises SubmissionError with what was set and acts in no run. A base that was resolved before is left alone."""
+    base, first = submission.spec, parts.runs[0].seed
+    varied = [Setting("matrix", path, value) for path, values in submission.matrix.items() for value in values]
+    found = unused(run.spec for run in parts.runs if run.seed == first)
+    errors = [_where_written(error, [*varied, *_fixed(submission)]) for error in found]
+    if inherited or base is None or is_whole(base, cells[0].spec):
+        errors = [error for error in errors if error.path[0] != "spec"]
+    if base is not None and not inherited:
+        errors += dropped_seed(cells[0].spec, submission.seeds)
+    if errors:
+        raise SubmissionError(errors)
+
+
+def _where_written(error: FieldError, settings: list[Setting]) -> FieldError:
+    for setting in settings:
+        if says(setting, error.dotted):
+            at = "" if setting.path == error.dotted else f"{error.dotted}: "
+            return FieldError(setting.at, f"{at}{error.message}")
+    return FieldError(("spec", *error.path), error.message)
 
 
 def _parsed(raw: Mapping[str, Any], max_runs: int) -> Submission:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from experiments.effective import effective
 from experiments.presets import presets
 from experiments.spec import SpecError, content_hash, flatten, parse_spec, resolved
 from experiments.spec_yaml import YamlError, dump, load
@@ -333,6 +334,62 @@ def test_freezing_a_matrix_that_no_site_has_is_refused(
         parse_spec(raw, stored=True)
     else:
         parse_spec(raw)
+
+
+KINDS = {"self": {"variant": "no_q"}}
+INERT: list[tuple[dict[str, Any], dict[str, Any], str, Any]] = [
+    (POINTER, {}, "optimizer.momentum", 0.9),
+    (POINTER, {"optimizer.name": "sgd"}, "optimizer.beta1", 0.8),
+    (POINTER, {}, "optimizer.drop_every", 7),
+    (POINTER, {}, "optimizer.drop_factor", 0.5),
+    (POINTER, {"model.attention.init": "xavier"}, "model.attention.init_std", 0.5),
+    (POINTER, {}, "model.attention.by_kind.image.variant", "no_q"),
+    (SEGMENT, {}, "model.attention.by_kind.text_to_image.variant", "no_q"),
+    (POINTER, {"model.attention.by_kind": KINDS}, "model.attention.variant", "tied_qk"),
+    (POINTER, {"model.attention.variant": "uniform"}, "model.attention.scale", "none"),
+    (SEGMENT, {}, "loss.mask_l2", 1.0),
+    (SEGMENT, {"loss.mask_form": "l2"}, "loss.mask_dice", 1.0),
+    ({"task": "hf", "data": {"dataset": "text"}, "model": {"config": {"model_type": "gpt2"}}}, {}, "loss.score", 1.0),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("base", "with_it", "path", "value"), INERT)
+def test_what_acts_in_no_run_is_refused_where_it_is_written(
+    base: dict[str, Any], with_it: dict[str, Any], path: str, value: Any
+) -> None:
+    assert "has no effect" in errors_of(spec=base, overrides={**with_it, path: value})[f"overrides/{path}"]
+    above, _, name = path.rpartition(".")
+    section = errors_of(spec=base, overrides=with_it, matrix={above: [{name: value}]}) if not with_it else {}
+    assert all(f"{path}: has no effect" in message for message in section.values())
+    default = dict(flatten(resolved(planned(spec=base, overrides=with_it).spec)))[path]
+    assert planned(spec=base, overrides={**with_it, path: default}).runs
+    only = errors_of(spec=base, overrides=with_it, matrix={path: [value]})
+    assert "has no effect" in only[f"matrix/{path}"]
+    varied = planned(spec=base, overrides=with_it, matrix={path: [default, value]})  # an alarm tells of it
+    assert len({json.dumps(effective(resolved(run.spec)), sort_keys=True) for run in varied.runs}) == 1
+    whole = resolved(planned(spec=base, overrides=with_it).spec)
+    *parents, leaf = path.split(".")
+    here = whole
+    for part in parents:
+        here = here[part]
+    here[leaf] = value
+    assert planned(spec=whole).runs[0].spec == parse_spec(whole)  # a run's resolved spec that is sent again
+    del whole["record"]
+    assert list(errors_of(spec=whole, matrix={"train.steps": [200, 300]})) == [f"spec/{path.replace('.', '/')}"]
+
+
+def test_what_acts_in_some_run_is_used() -> None:
+    spec = {**POINTER, "optimizer": {"momentum": 0.9}}
+    both = planned(spec=spec, matrix={"optimizer.name": ["adamw", "sgd"]})
+    for run in both.runs:
+        assert planned(spec=resolved(run.spec)).runs[0].spec_hash == run.spec_hash
+
+
+def test_a_seed_of_the_spec_that_is_not_trained_is_refused() -> None:
+    assert "has no effect" in errors_of(spec={**POINTER, "seed": 5}, seeds=[1, 2])["spec/seed"]
+    for fields in ({"seeds": [5, 6]}, {"seeds": []}):
+        assert planned(spec={**POINTER, "seed": 5}, **fields).seeds[0] == 5
+    assert planned(spec={**POINTER, "seed": 0}, seeds=[1, 2]).seeds == [1, 2]
 
 
 TEXT = {"task": "language", "data": {"dataset": "text"}}

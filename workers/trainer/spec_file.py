@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from experiments.inert import is_whole, unused
 from experiments.presets import Preset
 from experiments.spec import FieldError, Spec, SpecError, parse_spec
 from experiments.spec_yaml import YamlError, load
@@ -34,8 +35,16 @@ def read(path: Path) -> Named:
     except YamlError as error:
         raise YamlError(f"line {error.line}: {error}" if error.line else str(error)) from None
     if not isinstance(raw, Mapping) or "task" in raw or not raw.keys() & {*Submission.model_fields, "spec"}:
-        return Named(parse_spec(raw))
+        return Named(_alone(raw))
     return _of_preset(raw) if {"title", "claim"} & raw.keys() else _of_body({"name": path.stem, **raw})
+
+
+def _alone(raw: Any) -> Spec:
+    """As in a body that says nothing else."""
+    spec = parse_spec(raw)
+    if not is_whole(raw, spec) and (errors := list(unused([spec]))):
+        raise SpecError(errors)
+    return spec
 
 
 def _of_preset(raw: Mapping[str, Any]) -> Named:
