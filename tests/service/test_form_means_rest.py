@@ -237,6 +237,16 @@ def test_an_error_that_a_value_of_the_matrix_causes_stands_at_its_row(ed: Client
     assert "spec.model" not in page
 
 
+def test_a_field_that_acts_in_no_run_is_refused_at_itself_in_the_form_and_as_yaml(ed: Client) -> None:
+    for address in (NEW, f"{NEW}?preset=token-roles"):
+        form = opened(ed, address) | {"spec.optimizer.momentum": "0.9"}
+        html = ed.post(NEW, form).content.decode()
+        assert "optimizer.name is adamw" in html.split('data-error-for="spec.optimizer.momentum">')[1].split("<")[0]
+        as_yaml = edited(ed, {**form, "to": "yaml"})
+        assert "momentum: 0.9" in as_yaml["yaml"][0]
+        assert "has no effect: optimizer.name is adamw" in ed.post(NEW, as_yaml).content.decode()
+
+
 def test_yaml_that_the_form_cannot_show_stays_yaml(ed: Client) -> None:
     form = edited(ed, {**opened(ed, NEW), "to": "yaml"})
     form["yaml"] = [form["yaml"][0].replace("d_model", "d_modle")]
