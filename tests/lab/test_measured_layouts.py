@@ -162,6 +162,68 @@ def test_ordinary_modules_have_a_site(how: str) -> None:
             torch.testing.assert_close(part.head(part.grad, head), own, rtol=0, atol=0)
 
 
+class SharedKeys(nn.Module):
+    """Heads of queries that share keys, on an axis that keys do not have, or among the tokens."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how, self.num_heads, self.groups = how, HEADS, 2 if how == "(g r)" else 1
+        self.q_proj, self.out_proj = (nn.Linear(WIDTH, WIDTH, bias=False) for _ in range(2))
+        self.k_proj, self.v_proj = (nn.Linear(WIDTH, self.groups * SIZE, bias=False) for _ in range(2))
+
+    def forward(self, x_BTC: Tensor) -> Tensor:
+        q, k, v = (each(x_BTC) for each in (self.q_proj, self.k_proj, self.v_proj))
+        if self.how == "(g r)":
+            q = q.unflatten(-1, (2, 2, SIZE))  # BTGRD
+            k, v = (each.unflatten(-1, (2, SIZE)) for each in (k, v))
+            weights = torch.einsum("btgrd,bsgd->bgrts", q, k).softmax(-1)
+            return self.out_proj(torch.einsum("bgrts,bsgd->btgrd", weights, v).flatten(2))  # type: ignore[no-any-return]
+        q = q.unflatten(-1, (HEADS, SIZE))
+        if self.how == "(t h)":
+            mixed = (q.flatten(1, 2) @ k.mT).softmax(-1) @ v
+            return self.out_proj(mixed.reshape(x_BTC.shape))  # type: ignore[no-any-return]
+        mixed = F.scaled_dot_product_attention(q.transpose(1, 2).flatten(1, 2), k, v)
+        return self.out_proj(mixed.unflatten(1, (HEADS, -1)).transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("tokens", [5, 80])
+@pytest.mark.parametrize("how", ["(g r)", "(t h)", "(h t)"])
+def test_heads_of_queries_that_share_keys_are_told_apart(how: str, tokens: int) -> None:
+    torch.manual_seed(0)
+    model, x = SharedKeys(how), torch.randn(2, tokens, WIDTH)
+    found = attach(model, lambda: model(x))
+    assert (found.skipped, found.unchecked) == ({}, {})
+    (site,) = found.sites.values()
+    model(x).square().sum().backward()
+    for role, layer, heads in (
+        ("W_q", model.q_proj, HEADS),
+        ("W_k", model.k_proj, model.groups),
+        ("W_v", model.v_proj, model.groups),
+        ("W_o", model.out_proj, HEADS),
+    ):
+        part, wanted = site.parts[role], layer.weight.grad.chunk(heads, 1 if role == "W_o" else 0)  # type: ignore[union-attr]
+        assert part.heads == heads, role
+        for head, own in enumerate(wanted):
+            torch.testing.assert_close(part.head(part.grad, head), own, rtol=0, atol=0)
+
+
+class BetweenChannels(Ordinary):
+    """Channels ask channels, summed over tokens (XCiT)."""
+
+    def forward(self, x_BTC: Tensor) -> Tensor:
+        layers = (self.q_proj, self.k_proj, self.v_proj)
+        q, k, v = (each(x_BTC).unflatten(-1, (HEADS, SIZE)).permute(0, 2, 3, 1) for each in layers)  # BHDT
+        mixed = (q @ k.mT).softmax(-1) @ v
+        return self.out_proj(mixed.permute(0, 3, 1, 2).flatten(2))  # type: ignore[no-any-return]
+
+
+def test_channels_that_ask_channels_are_no_heads() -> None:
+    model = BetweenChannels("between channels")
+    found = attach(model, lambda: model(torch.randn(2, 5, WIDTH)))
+    (site,) = found.sites.values()
+    assert {role: part.heads for role, part in site.parts.items()} == dict.fromkeys(("W_q", "W_k", "W_v", "W_o"), HEADS)
+
+
 def test_what_is_named_like_attention_and_computes_none_is_left_out_by_name() -> None:
     model = nn.Sequential(Named("q_proj", "k_proj", "v_proj"), Named("q_proj", "k_proj", "v_proj", uses="gate"))
     found = attach(model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -25,6 +26,10 @@ class Owned:
     dim: int
     heads: tuple[Rows, ...]
 
+    @property
+    def entries(self) -> set[int]:
+        return {row for rows in self.heads for row in rows}
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -37,17 +42,50 @@ class Measured:
 
 def measured(operand: Operand, weights: Mapping[str, nn.Parameter], fed: Sequence[Fed]) -> Measured:
     """What the heads of `operand` depend on, of these weights. `fed` are the products with weights that ran."""
-    found, places = Measured((), ()), list(slots_of(operand)) if operand.tensor.requires_grad else []
-    for slots in places:
-        masks = _masks(operand, slots, weights)
-        told = _told(weights, masks, one_head=_alike(operand, slots))
+    found = Measured((), ())
+    for axes in ways(operand) if operand.tensor.requires_grad else ():
+        slots = slots_along(operand, axes)
+        told = _told(weights, _masks(operand, slots, weights), one_head=_alike(operand, slots))
         if told.owned:
-            return told
+            return _finer(operand, axes, weights, told)
         if told.mixed and not found.mixed:
             found = told
     if found.mixed and _one_head(operand, found.mixed, fed):
-        return _told(weights, _masks(operand, [(slice(None),) * operand.tensor.ndim], weights), one_head=True)
+        told = _told(weights, _masks(operand, slots_along(operand, ()), weights), one_head=True)
+        return _finer(operand, (), weights, told)
     return found
+
+
+def _finer(operand: Operand, axes: tuple[int, ...], weights: Mapping[str, nn.Parameter], told: Measured) -> Measured:
+    """With the heads of queries that share keys and have no axis in common with these: they lie along an axis of their
+    own, or take turns with the tokens. Each is as wide as what is compared; channels that ask channels are no heads."""
+    own = {name: each for name, each in weights.items() if len(told.owned) == 1 and each is told.owned[0].weight}
+    further = tuple(axis for axis in operand.axes(operand.tokens) if own and _differs(operand, axis, own))
+    slots = slots_along(operand, axes, further) if further else []
+    if not slots:
+        return told
+    more = _told(own, _masks(operand, slots, own), one_head=False).owned
+    whole = told.owned[0]
+    same = [each for each in more if each.dim == whole.dim and each.entries == whole.entries]
+    same = [each for each in same if len(each.heads[0]) == operand.width]
+    return Measured(tuple(same), told.mixed) if same else told
+
+
+def _differs(operand: Operand, axis: int, weights: Mapping[str, nn.Parameter]) -> bool:
+    """Whether some places along this axis depend on other entries than others do."""
+    masks = [_masks(operand, [slot], weights) for slot in sampled(operand, axis)]
+    reached = [mask for each in masks for (mask,) in each.values()]
+    return any(not torch.equal(reached[0], mask) for mask in reached[1:])
+
+
+def sampled(operand: Operand, axis: int) -> list[Slot]:
+    """The first places along an axis and the last."""
+    size = operand.tensor.shape[axis]
+    return [(*_all(axis), place) for place in sorted({0, min(1, size - 1), size - 1})]
+
+
+def _all(axes: int) -> Slot:
+    return (slice(None),) * axes
 
 
 def _masks(operand: Operand, slots: list[Slot], weights: Mapping[str, nn.Parameter]) -> dict[str, list[Tensor]]:
@@ -74,28 +112,41 @@ def _told(weights: Mapping[str, nn.Parameter], masks: dict[str, list[Tensor]], *
 
 
 def _alike(operand: Operand, slots: list[Slot]) -> bool:
-    first = operand.tensor[slots[0]]
-    return len(slots) == 1 or all(torch.equal(operand.tensor[slot], first) for slot in slots)
+    return len(slots) == 1 or all(torch.equal(operand.tensor[slot], operand.tensor[slots[0]]) for slot in slots)
 
 
-def slots_of(operand: Operand) -> Iterator[list[Slot]]:
-    """An index for each head. Heads may lie along any of the axes that are kept: all but the first, which has samples
-    or windows, or a single one, which samples share with them."""
-    kept = [axis for axis, label in enumerate(operand.labels) if label in operand.kept]
-    for heads in dict.fromkeys([tuple(kept[1:] if len(kept) > 1 else kept), *((axis,) for axis in kept)]):
-        places: list[Slot] = [()]
-        for axis in range(operand.tensor.ndim):
-            steps: list[int | slice] = list(range(operand.tensor.shape[axis])) if axis in heads else [slice(None)]
-            places = [(*place, step) for place in places for step in steps][: MOST_SLOTS + 1]
-        if len(places) <= MOST_SLOTS:
-            yield places
+def ways(operand: Operand) -> Iterator[tuple[int, ...]]:
+    """The axes along which heads may lie: of those that are kept all but the first, which has samples or windows, or a
+    single one, which samples share with them."""
+    kept = operand.axes(operand.kept)
+    yield from dict.fromkeys([kept[1:] if len(kept) > 1 else kept, *((axis,) for axis in kept)])
+
+
+def slots_along(operand: Operand, axes: Collection[int], among: Collection[int] = ()) -> list[Slot]:
+    """An index for each place along these axes; none where they are too many. Along `among`, where heads lie with
+    tokens, places that meet every head in its order, however they take turns."""
+    sizes = operand.tensor.shape
+    room = MOST_SLOTS // max(1, math.prod(sizes[axis] for axis in axes)) if len(among) == 1 else MOST_SLOTS
+    places: list[Slot] = [()]
+    for axis in range(operand.tensor.ndim):
+        steps: list[int | slice] = [slice(None)]
+        if axis in axes or axis in among:
+            steps = [*(range(sizes[axis]) if axis in axes else _spread(sizes[axis], room))]
+        places = [(*place, step) for place in places for step in steps][: MOST_SLOTS + 1]
+    return places if len(places) <= MOST_SLOTS else []
+
+
+def _spread(size: int, room: int) -> list[int]:
+    """The first places, and others evenly apart."""
+    half = max(1, room // 2)
+    return list(range(size)) if size <= room else sorted({*range(half), *(at * size // half for at in range(half))})
 
 
 def _one_head(operand: Operand, mixed: Sequence[nn.Parameter], fed: Sequence[Fed]) -> bool:
     """Whether only samples, windows or other positions lie along the axes that are kept: no two places along such an
     axis depend on the same position of what a layer put out. Heads do: each depends on all positions."""
     outs = [each for each in fed if any(each.weight is weight for weight in mixed)]
-    kept = [axis for axis, label in enumerate(operand.labels) if label in operand.kept]
+    kept = operand.axes(operand.kept)
     return bool(outs) and all(
         _is_positional(operand, axis, outs) for axis in kept if 1 < operand.tensor.shape[axis] <= MOST_SLOTS
     )
@@ -104,8 +155,9 @@ def _one_head(operand: Operand, mixed: Sequence[nn.Parameter], fed: Sequence[Fed
 def _is_positional(operand: Operand, axis: int, outs: Sequence[Fed]) -> bool:
     reached: list[list[Tensor]] = [[] for _ in outs]
     for place in range(operand.tensor.shape[axis]):
-        slot: Slot = (*[slice(None)] * axis, place)
-        for masks, gradient in zip(reached, asked(operand, slot, [each.out for each in outs]), strict=True):
+        for masks, gradient in zip(
+            reached, asked(operand, (*_all(axis), place), [each.out for each in outs]), strict=True
+        ):
             if gradient is not None and bool((gradient != 0).any()):
                 masks.append(gradient != 0)
     used = [(each, masks) for each, masks in zip(outs, reached, strict=True) if masks]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from workers.trainer.adapt.parts import Part, entries, indexed, whole
 
-from .measuring import Owned, Rows, Slot, slots_of
+from .measuring import Owned, Rows, Slot, sampled, slots_along, ways
 from .products import Operand
 from .several import Together, are_apart
 from .tracing import Event, Fed
@@ -88,9 +89,20 @@ def _reached(mix: Operand, into: Fed) -> tuple[Rows, ...]:
     )
     if back is None or not back.requires_grad:
         return ()
-    ways = [_sets(mix, into, direction, back, slots) for slots in slots_of(mix)]
-    apart = [each for each in ways if each and are_apart(each)]
-    return max(apart or [each for each in ways if each], key=len, default=())
+    asks = partial(_sets, mix, into, direction, back)
+    found = [(axes, sets) for axes in ways(mix) if (sets := asks(slots_along(mix, axes)))]
+    apart = [each for each in found if are_apart(each[1])]
+    axes, sets = max(apart or found, key=lambda each: len(each[1]), default=((), ()))
+    return _finer(mix, axes, sets, asks)
+
+
+def _finer(
+    mix: Operand, axes: tuple[int, ...], sets: tuple[Rows, ...], asks: Callable[[list[Slot]], tuple[Rows, ...]]
+) -> tuple[Rows, ...]:
+    """With the heads that lie among the tokens, as `measuring` does for queries."""
+    further = [axis for axis in mix.axes(mix.tokens) if len(asks(sampled(mix, axis))) > 1]
+    more = asks(slots_along(mix, axes, further)) if further else ()
+    return more if more and are_apart(more) and len(more[0]) == mix.width else sets
 
 
 def _sets(mix: Operand, into: Fed, direction: Tensor, back: Tensor, slots: list[Slot]) -> tuple[Rows, ...]:

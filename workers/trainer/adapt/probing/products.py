@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,14 +21,24 @@ CONVS = {F.conv1d, F.conv2d, F.conv3d}
 @dataclass(frozen=True)
 class Operand:
     """One factor. Axes of equal labels belong together; those in `kept` both factors and the result have: samples and
-    heads."""
+    heads. Along `tokens` lie those of queries, with heads that share one of keys where they have no axis in common."""
 
     tensor: Tensor
     labels: Labels
     kept: frozenset[str] = frozenset()
+    tokens: frozenset[str] = frozenset()
 
-    def of_product(self, kept: set[str]) -> Operand:
-        return Operand(self.tensor, self.labels, frozenset(kept))
+    def of_product(self, kept: set[str], tokens: Iterable[str] = ()) -> Operand:
+        return Operand(self.tensor, self.labels, frozenset(kept), frozenset(tokens))
+
+    @property
+    def width(self) -> int:
+        """The size of what is neither kept nor tokens: of a query the columns that are compared."""
+        left = [axis for axis, label in enumerate(self.labels) if label not in self.kept | self.tokens]
+        return math.prod(self.tensor.shape[axis] for axis in left)
+
+    def axes(self, labels: Collection[str]) -> tuple[int, ...]:
+        return tuple(axis for axis, label in enumerate(self.labels) if label in labels)
 
 
 @dataclass(frozen=True)

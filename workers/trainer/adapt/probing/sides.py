@@ -19,11 +19,16 @@ def sides_of(product: Product, logits: Tensor, dim: int) -> Sides | None:
         counts = [_tokens(logits.select(dim, place), side, set(product.out) - product.kept) for side in (left, right)]
         if 0 in counts or counts[0] == counts[1] or min(counts) > 1:
             continue
-        return (left, right) if counts[0] > counts[1] else (right, left)
+        return _named(product, left, right) if counts[0] > counts[1] else _named(product, right, left)
     if dim not in (-1, logits.ndim - 1) or logits.ndim < 2:
         return None
     brought = product.alone(product.right) - product.alone(product.left)
-    return (left, right) if product.out and product.out[-1] in brought else (right, left)
+    keys_last = bool(product.out) and product.out[-1] in brought
+    return _named(product, left, right) if keys_last else _named(product, right, left)
+
+
+def _named(product: Product, query: Operand, key: Operand) -> Sides:
+    return query.of_product(product.kept, (set(product.out) - product.kept) & set(query.labels)), key
 
 
 def _tokens(asked: Tensor, side: Operand, labels: set[str]) -> int:

@@ -22,6 +22,7 @@ SDPA = F.scaled_dot_product_attention
 SOFTMAX = (F.softmax, torch.softmax, Tensor.softmax)
 LOGS = (F.log_softmax, torch.log_softmax, Tensor.log_softmax)  # whose exponential is the same thing
 JOINS = (torch.cat, torch.concat, torch.concatenate, torch.stack)
+PARTS = (torch.chunk, Tensor.chunk, torch.split, Tensor.split, torch.unbind, Tensor.unbind, Tensor.__getitem__)
 KNOWN = F.multi_head_attention_forward  # torch's own: its layout is documented, and inside it calls pass no mode
 SMALLEST = 0.4  # of a tagged tensor that a result must have to be taken for the same thing, moved or masked
 
@@ -109,7 +110,7 @@ class Tracer(TorchFunctionMode):
     def _fused(self, out: Tensor, query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> None:
         heads = tuple(f"batch{axis}" for axis in range(query.ndim - 2))
         asked, key_side, value_side, mix = (
-            Operand(tensor, (*heads, *own), frozenset(heads))
+            Operand(tensor, (*heads, *own), frozenset(heads), frozenset("n"))
             for tensor, own in ((query, ("n", "k")), (key, ("m", "k")), (value, ("m", "d")), (out, ("n", "d")))
         )
         self.events.append(Event(tuple(self.path), asked, key_side, value_side, mix, step=len(self.fed)))
@@ -138,7 +139,7 @@ class Tracer(TorchFunctionMode):
         for side, other in ((product.left, product.right), (product.right, product.left)):
             known = self._tags.get(id(side.tensor))
             if known is not None and isinstance(known[1], tuple):
-                mix = Operand(out, product.out, frozenset(product.kept))
+                mix = Operand(out, product.out).of_product(product.kept, product.alone(side))
                 for event in known[1]:
                     self._weighed(event, other.of_product(product.kept), mix)
                 return
@@ -207,9 +208,6 @@ class Tracer(TorchFunctionMode):
 
     def _keep(self, out: Tensor, tag: _Scores | tuple[Event, ...]) -> None:
         self._tags[id(out)] = (out, tag)
-
-
-PARTS = (torch.chunk, Tensor.chunk, torch.split, Tensor.split, torch.unbind, Tensor.unbind, Tensor.__getitem__)
 
 
 def _logits(args: tuple[Any, ...], given: Mapping[str, Any]) -> tuple[Tensor, int]:
