@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from tests.lab.models.seeing import Softmax, seeing, storage
 
 Heads = Sequence[Tensor]  # flat places in the parameter that each head owns
+FEW = 4  # queries and keys that a pooling of three by three makes of all tokens together
 TOKENS = 6  # of these at most one is changed at a time
 MASKED = 1e4
 MULTIPLIES = ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "aten::convolution", "aten::_convolution",
@@ -180,7 +181,17 @@ def _of_direction(role: str, event: Softmax, rows: int, columns: int) -> str:
         return "rows and columns change alike"
     # Where one query asks, a key changes the one row and one column. Of two keys, up to a shift, a query changes one.
     asks = rows < columns or (keys == 2 and rows == columns)
-    return "" if asks == (role == "W_q") else f"changes {'rows' if asks else 'columns'} of the scores"
+    if asks == (role == "W_q") or _is_pooled(role, event, rows, columns):
+        return ""
+    return f"changes {'rows' if asks else 'columns'} of the scores"
+
+
+def _is_pooled(role: str, event: Softmax, rows: int, columns: int) -> bool:
+    """Whether a pooling hands each token on to its neighbours (MViT), so that shares tell what counts do not: a key is
+    in a larger share of the rows than of the columns. Where four tokens are left, each is in all."""
+    queries, keys = _shape(event)
+    asks, answers = columns * queries > rows * keys, columns * queries < rows * keys
+    return max(queries, keys) <= FEW or (queries > 1 and (asks if role == "W_q" else answers))
 
 
 def rows_and_columns(
