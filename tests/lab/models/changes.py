@@ -73,7 +73,7 @@ def wrong_by_changes(
             after = [each[place] for each in marks if len(each) == len(before)]
             if len(after) < len(marks):
                 return f"{role}: changing it changes how often attention runs"
-            moved = _moved_by(role, event, after)
+            moved = _moved_by(role, event, after, are_keys=claims["W_k"].same_as(claims["W_v"]))
             if isinstance(moved, str):
                 return f"{role}: {moved}"
             active = {head: each for head, each in enumerate(moved) if bool(each.any())}
@@ -115,13 +115,13 @@ def differs(one: Tensor, other: Tensor) -> Tensor:
     return ((one - other).abs() > 2e-5 * size) & (one != other)
 
 
-def _moved_by(role: str, before: Softmax, after: list[Softmax]) -> list[Tensor] | str:
-    """What each head's change moves: of the scores, or of what is mixed; else what is wrong."""
+def _moved_by(role: str, before: Softmax, after: list[Softmax], *, are_keys: bool) -> list[Tensor] | str:
+    """What each head's change moves: of the scores, or of what is mixed; else what is wrong. Values may be the keys."""
     moved = [differs(before.scores, each.scores) for each in after]  # one key's weight is 1 whatever its score is
     if role != "W_v":
         return moved
     # A mask may be made of values (Doge): what no value enters is the product of queries and keys.
-    if any(bool(differs(before.product, each.product).any()) for each in after):
+    if not are_keys and any(bool(differs(before.product, each.product).any()) for each in after):
         return "changes the product of queries and keys"
     return [differs(before.value, each.value) for each in after]
 
@@ -175,8 +175,8 @@ def _of_direction(role: str, event: Softmax, rows: int, columns: int) -> str:
     queries, keys = _shape(event)
     if keys == 1 or (queries == 1 and keys == 2):  # up to a shift of all its scores nothing tells a query from a key
         return ""
-    if not rows and not columns:
-        return "a token's change changes no score"
+    if not rows and not columns:  # but single scores: one token among keys that are all alike (padding)
+        return ""
     if rows == columns and queries > 1 and keys > 2:
         return "rows and columns change alike"
     # Where one query asks, a key changes the one row and one column. Of two keys, up to a shift, a query changes one.
@@ -227,8 +227,9 @@ def _count(rows: list[int], columns: list[int], before: list[Softmax], after: li
         moved = _moved(one, other).movedim(_query_axis(one), -2)
         moved = moved.reshape(-1, *moved.shape[-2:])
         moved = moved[moved.flatten(1).sum(1).argmax()] if len(moved) else moved.any(0)
-        rows[place] += int(moved.any(-1).sum())
-        columns[place] += int(moved.any(-2).sum())
+        if int(moved.sum()) > 1:  # a single score lies in one row and in one column
+            rows[place] += int(moved.any(-1).sum())
+            columns[place] += int(moved.any(-2).sum())
 
 
 def _moved(before: Softmax, after: Softmax) -> Tensor:

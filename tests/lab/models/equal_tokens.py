@@ -2,7 +2,8 @@
 
 Weights that sum to 1 over equal values give that value, whatever the weights are: the gradients of W_q and W_k vanish
 and W_v's does not. With tokens that differ none vanishes, which shows that the test could have failed. It says nothing
-where weights do not sum to 1 (sinks) or where values differ although tokens do not (positions in them, padding).
+where weights do not sum to 1, or what they mix is scaled (sinks), where values differ although tokens do not (positions
+in them, padding), and where W_q has another use (the kernel of ConvBERT's convolution).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.lab.models.changes import Claims, of_site
+from tests.lab.models.seeing import seeing, tensors
 
 VANISHED = 1e-3  # of the gradient's norm with tokens that differ, relative to W_v's
 
@@ -32,6 +34,7 @@ def wrong_by_equal_tokens(model: nn.Module, run: Callable[[], object], site: str
         if not changed:
             raise Applies("the site takes no tokens of its own")
         _applies(seen)
+        _has_no_other_use(module, run, site, model)
         alike = _gradients(model, run, module, claims)
     unlike = _gradients(model, run, module, claims)
     if not alike["W_v"]:
@@ -55,6 +58,15 @@ def _applies(seen: list[Any]) -> None:
         spread = (values - values.select(event.over[1], 0).unsqueeze(event.over[1])).abs().max()
         if spread > 1e-4 * values.abs().max():
             raise Applies("values differ where tokens do not")
+
+
+def _has_no_other_use(module: nn.Module, run: Callable[[], object], site: str, model: nn.Module) -> None:
+    if any(name.endswith("sinks") for name, _ in module.named_parameters()):
+        raise Applies("a sink scales what is mixed")
+    with torch.no_grad(), seeing(model, None) as seen:
+        run()
+    if any(not each.is_attention and (site, 0) in each.path for each in seen.softmaxes):
+        raise Applies("another softmax runs in it")
 
 
 @contextmanager
@@ -123,7 +135,6 @@ def _norm(heads: Any, gradient: Tensor | None) -> float:
 
 
 def _first(out: Any) -> Tensor:
-    if isinstance(out, Tensor):
-        return out
-    items = list(out.values()) if isinstance(out, dict) else list(out)
-    return next(each for each in items if isinstance(each, Tensor) and each.is_floating_point())
+    """The first tensor of what a module gives, which may lie in pairs of pairs."""
+    items = out.values() if isinstance(out, dict) else [out]
+    return next(each for each in tensors(items) if each.is_floating_point())

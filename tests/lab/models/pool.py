@@ -78,6 +78,9 @@ def _judge(what: Architecture, folder: Path) -> None:
         last = traceback.extract_tb(error.__traceback__)[-1]
         text = f"{type(error).__name__}: {error} ({Path(last.filename).name}:{last.lineno})"
         found = {"library": what.library, "name": what.name, "failed": " ".join(text.split())[:300]}
+        if isinstance(error, MemoryError) or "can't allocate memory" in text:
+            why = f"takes more than {MEMORY // 2**30} GiB in the smallest configuration found"
+            found = Verdict(what.library, what.name, not_built=why).as_dict()
         if os.environ.get("ATTN_TRACE"):
             Path(os.environ["ATTN_TRACE"]).write_text(traceback.format_exc())
     _file(what, folder).write_text(json.dumps(found))

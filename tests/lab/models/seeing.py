@@ -20,6 +20,8 @@ PRODUCTS = {"aten::mm": 0, "aten::bmm": 0, "aten::addmm": 1, "aten::baddbmm": 1,
 COPIES = ("copy", "cat", "pad", "scatter", "index_put", "stack", "slice_scatter")
 REDUCTIONS = ("sum", "mean", "max", "min", "argmax", "topk", "std", "var", "any", "all", "norm", "sort")
 
+OF_EACH = ("aten::maximum", "aten::minimum")
+
 
 @dataclass
 class Softmax:
@@ -77,7 +79,7 @@ class Recorder(TorchDispatchMode):
         elif name in PRODUCTS:
             place = PRODUCTS[name]
             self._product(args[place], args[place + 1], first(out))
-        elif not any(name.startswith(f"aten::{each}") for each in REDUCTIONS):
+        elif name in OF_EACH or not any(name.startswith(f"aten::{each}") for each in REDUCTIONS):
             self._follow(name, args, given, out)
         return out
 

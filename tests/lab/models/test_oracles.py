@@ -24,7 +24,9 @@ class Layer(nn.Module):
         torch.manual_seed(0)
         self.how, self.kv_heads = how, kv_heads
         self.q, self.k, self.v = (nn.Linear(WIDTH, heads * SIZE) for heads in (HEADS, kv_heads, kv_heads))
-        self.o, self.sinks = nn.Linear(HEADS * SIZE, WIDTH), nn.Parameter(torch.randn(HEADS, 1, 1))
+        self.o = nn.Linear(HEADS * SIZE, WIDTH)
+        if how == "sinks":
+            self.sinks = nn.Parameter(torch.randn(HEADS, 1, 1))
 
     def forward(self, x_BTC: Tensor) -> Tensor:
         q, k, v = (each(x_BTC).unflatten(-1, (-1, SIZE)).transpose(1, 2) for each in (self.q, self.k, self.v))
