@@ -16,7 +16,7 @@ from experiments.states import State
 from experiments.submission import MAX_SEEDS, Seed
 from experiments.verdicts.report import UnknownMetric, report
 from experiments.verdicts.sameness import alarms_of
-from experiments.verdicts.verdict import departures, own_verdict, preset_verdict
+from experiments.verdicts.verdict import own_verdict, preset_verdict
 
 from .access import editable_experiment, person, visible_experiment
 from .base import View, answer
@@ -47,10 +47,9 @@ class ExperimentReport(View[ReportQuery]):
             found, pool = report(experiment, request.user, self.params.metric)
         except UnknownMetric as error:
             raise Invalid.at("metric", str(error)) from None
-        judged = own_verdict(experiment, pool)
+        judged, departs_in = own_verdict(experiment, pool)
         verdict = verdict_rows(judged, pool) if judged else None
-        differs = departures(experiment, pool)
-        return answer(report_answer(experiment.pk, found, verdict, alarms_of(experiment), pool, differs))
+        return answer(report_answer(experiment.pk, found, verdict, alarms_of(experiment), pool, departs_in))
 
 
 class PresetVerdict(View[Query]):

@@ -19,7 +19,7 @@ from experiments.verdicts.judge import Verdict
 from experiments.verdicts.report import Comparison, Report, UnknownMetric, Variant, report
 from experiments.verdicts.rules import Rule
 from experiments.verdicts.sameness import alarms_of
-from experiments.verdicts.verdict import departures, own_verdict, rule_of
+from experiments.verdicts.verdict import own_verdict, rule_of
 
 from .access import experiment_or_404, may_edit, require_editor
 from .address import Address, refuse, takes
@@ -52,7 +52,7 @@ def section(request: HttpRequest, experiment: Experiment) -> dict[str, Any]:
     except UnknownMetric as error:
         refuse(request, "metric", str(error))
         found, pool = report(experiment, request.user)
-    verdict = own_verdict(experiment, pool)
+    verdict, departs_in = own_verdict(experiment, pool)
     tests = {one.variant: one for one in found.tests}
     return {
         "report": found,
@@ -61,7 +61,7 @@ def section(request: HttpRequest, experiment: Experiment) -> dict[str, Any]:
         "rows": [_row(found, at, one, tests.get(at)) for at, one in enumerate(found.variants)],
         "verdict": verdict,
         "verdict_slug": _SLUG.get(verdict.result, verdict.result) if verdict else "",
-        "departs_in": departures(experiment, pool),
+        "departs_in": departs_in,
         "shown": [(one.label, Variant({}, pool.term(one.term))) for one in verdict.rule.shown] if verdict else [],
         "more": suggested(experiment, verdict, found),
         "may_edit": may_edit(request, experiment.project),
@@ -105,7 +105,7 @@ def experiment_seeds(request: HttpRequest, pk: int) -> HttpResponse:
 
 def _next_seeds(experiment: Experiment) -> Iterator[int]:
     rule, there = rule_of(experiment), set(experiment.seeds)
-    usual = [*rule.test_seeds, *rule.further_seeds] if rule else []
+    usual = rule.candidates if rule else []
     yield from (seed for seed in usual if seed not in there)
     yield from (seed for seed in count() if seed not in there and seed not in usual and not _of_pilot(rule, seed))
 

@@ -130,7 +130,7 @@ class Rule(_Part):
             raise ValueError(f"{self.preset}: two comparisons have the same id")
         if strange := {name for saying in self.why for name in saying.when} - set(known):
             raise ValueError(f"{self.preset}: `why` names {sorted(strange)}, which are no comparisons")
-        if seen := sorted({*self.pilot_seeds} & {*self.test_seeds, *self.further_seeds}):
+        if seen := sorted({*self.pilot_seeds} & {*self.candidates}):
             raise ValueError(f"{self.preset}: the seeds {seen} are of the pilot and cannot test it")
         return self
 
@@ -149,6 +149,11 @@ class Rule(_Part):
         """As many again, which the second look takes besides."""
         after = max(self.test_seeds) + 1
         return list(range(after, after + self.seeds))
+
+    @property
+    def candidates(self) -> list[int]:
+        """All seeds that can count, in the order in which they do."""
+        return [*self.test_seeds, *self.further_seeds]
 
     @property
     def terms(self) -> list[Term]:

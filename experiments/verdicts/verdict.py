@@ -40,9 +40,9 @@ def all_verdicts(reader: AnyUser) -> dict[str, Verdict]:
 
 
 def _judged(known: Sequence[Rule], reader: AnyUser) -> dict[str, Judged]:
-    hashes = {cell.hash_at(seed) for rule in known for cell in preset_cells(rule.preset) for seed in _seeds(rule)}
+    hashes = {cell.hash_at(seed) for rule in known for cell in preset_cells(rule.preset) for seed in rule.candidates}
     found = candidates(hashes, Run.objects.visible_to(reader))
-    choices = {rule.preset: choice_of(preset_cells(rule.preset), _seeds(rule), found) for rule in known}
+    choices = {rule.preset: choice_of(preset_cells(rule.preset), rule.candidates, found) for rule in known}
     runs = {run for one in choices.values() for run in one.runs.values()}
     metrics = {name for rule in known for name in rule.metrics}
     values = measured(runs, metrics, {one for rule in known for one in rule.crossings})
@@ -54,11 +54,6 @@ def _judge(rule: Rule, choice: Choice, values: Measured) -> Judged:
     begun = [seed for seed in rule.further_seeds if any(cell.hash_at(seed) in choice.runs for cell in cells)]
     pool = pool_of(cells, [*rule.test_seeds, *begun], choice, values)
     return Judged(judge(rule, pool.of(rule), pool.seeds), pool)
-
-
-def _seeds(rule: Rule) -> list[int]:
-    """All that can count, in the order in which they do."""
-    return [*rule.test_seeds, *rule.further_seeds]
 
 
 def experiment_cells(experiment: Experiment) -> list[Cell]:
@@ -103,13 +98,12 @@ def rule_of(experiment: Experiment) -> Rule | None:
     return rules().get(experiment.preset)
 
 
-def own_verdict(experiment: Experiment, pool: Pool) -> Verdict | None:
-    """The verdict of its preset from the experiment's own seeds; None where no rule stands, or where it trained
-    something else than the preset's variants."""
-    rule = rule_of(experiment)
-    if rule is None or departures(experiment, pool):
-        return None
-    return judge(rule, pool.of(rule), experiment.seeds)
+def own_verdict(experiment: Experiment, pool: Pool) -> tuple[Verdict | None, list[str]]:
+    """The verdict of its preset from the experiment's own seeds, and the fields in which it trained something else
+    than the preset's variants. No verdict where no rule stands, or where there are such fields."""
+    rule, departs_in = rule_of(experiment), departures(experiment, pool)
+    verdict = None if rule is None or departs_in else judge(rule, pool.of(rule), experiment.seeds)
+    return verdict, departs_in
 
 
 def departures(experiment: Experiment, pool: Pool) -> list[str]:
