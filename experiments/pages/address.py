@@ -119,6 +119,6 @@ def _told(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
         response.render()
     response.status_code = 400
     if WHOLE_PAGE not in response.content:
-        told = render_to_string("pages/problems.html", request=request)
+        told = render_to_string("pages/parts/problems.html", request=request)
         response.content = told.encode() + response.content
     return response

@@ -64,8 +64,8 @@ def compare(request: HttpRequest) -> HttpResponse:
         refuse(request, "runs", f"there is no run {', '.join(map(str, missing))} that you may see")
     context: dict[str, Any] = {"runs": runs, "over": len(wanted) > most, "most": most}
     if len(runs) < 2:
-        return render(request, "pages/compare_empty.html", context | {"recent": found.order_by("-id")[:20]})
-    return render(request, "pages/compare.html", context | _context(request, runs))
+        return render(request, "pages/compare/empty.html", context | {"recent": found.order_by("-id")[:20]})
+    return render(request, "pages/compare/page.html", context | _context(request, runs))
 
 
 def _ids(request: HttpRequest, name: str, text: str) -> list[int]:

@@ -67,7 +67,7 @@ def experiment_list(request: HttpRequest) -> HttpResponse:
         "projects": Project.objects.visible_to(request.user).distinct(),
     }
     part = request.GET.get("part") == "rows"
-    response = render(request, "pages/experiment_rows.html" if part else "pages/experiments.html", context)
+    response = render(request, "pages/experiments/rows.html" if part else "pages/experiments/list.html", context)
     response["X-Next-Poll"] = "4"
     return response
 
@@ -92,7 +92,7 @@ def experiment_page(request: HttpRequest, pk: int) -> HttpResponse:
     if not part:
         context["yaml"] = yamltext.dump(experiment.spec)
         context |= report.section(request, experiment)
-    response = render(request, "pages/experiment_live.html" if part else "pages/experiment.html", context)
+    response = render(request, "pages/experiments/live.html" if part else "pages/experiments/page.html", context)
     response["X-Next-Poll"] = "2" if context["live"] else "0"
     return response
 

@@ -25,11 +25,11 @@ def run_fork(request: HttpRequest, pk: int) -> HttpResponse:
     require_editor(request, run.project)
     if request.method == "GET":
         errors = [] if run.checkpoint_step else [FieldError(("step",), "this run has no checkpoint yet")]
-        return render(request, "pages/run_fork.html", _context(run, {}, errors))
+        return render(request, "pages/run/fork.html", _context(run, {}, errors))
     try:
         fork = _start(request, run)
     except SubmissionError as error:
-        return render(request, "pages/run_fork.html", _context(run, request.POST, error.errors), status=400)
+        return render(request, "pages/run/fork.html", _context(run, request.POST, error.errors), status=400)
     messages.success(request, f"Run {fork.pk} is in the line; it begins at step {fork.parent_step}.")
     return redirect("run", fork.pk)
 

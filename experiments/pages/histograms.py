@@ -47,7 +47,7 @@ def run_histograms(request: HttpRequest, pk: int) -> HttpResponse:
     asked, known = request.GET.get("matrix"), context["histogram_matrices"]
     if asked and asked not in known and (known or run.ended):
         refuse(request, "matrix", f"no histogram is stored of '{asked}'{did_you_mean(asked, known)}")
-    response = render(request, "pages/run_histograms.html", {"run": run} | context)
+    response = render(request, "pages/run/histograms.html", {"run": run} | context)
     response["X-Next-Poll"] = "0" if run.ended else "10"
     return response
 

@@ -29,14 +29,14 @@ class HomeAddress(Address):
 def home(request: HttpRequest) -> HttpResponse:
     part = request.GET.get("part", "")
     if part == "recent":
-        response = render(request, "pages/home_recent.html", _recent(request))
+        response = render(request, "pages/home/recent.html", _recent(request))
         response["X-Next-Poll"] = "5"
         return response
     context = _now(request)
     if part != "live":
         context |= _recent(request) | {"presets": _gallery(request)}
         context["losses"] = _losses([*context["running"], *context["recent"]])
-    response = render(request, "pages/home_live.html" if part == "live" else "pages/home.html", context)
+    response = render(request, "pages/home/live.html" if part == "live" else "pages/home/page.html", context)
     response["X-Next-Poll"] = "2" if context["running"] else "4"
     return response
 

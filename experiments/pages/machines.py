@@ -30,7 +30,7 @@ class WorkersAddress(Address):
 @require_safe
 def workers_page(request: HttpRequest) -> HttpResponse:
     part = request.GET.get("part") == "live"
-    response = render(request, "pages/workers_live.html" if part else "pages/workers.html", machines(request))
+    response = render(request, "pages/workers/live.html" if part else "pages/workers/page.html", machines(request))
     response["X-Next-Poll"] = "3"
     return response
 

@@ -103,12 +103,12 @@ def new(request: HttpRequest) -> HttpResponse:
         draft = _start(request)
         verdict = judge(request, replace(draft, name=draft.name or "untitled"))  # nobody has had the time to name it
         status = 400 if "preset" in verdict.by_input else 200
-        return render(request, "pages/new.html", _context(request, draft, verdict), status=status)
+        return render(request, "pages/new_experiment/page.html", _context(request, draft, verdict), status=status)
     draft = drafts.from_post(request.POST)
     verdict = judge(request, draft)
     project = _project(request, draft)
     if verdict.plan is None or project is None:
-        return render(request, "pages/new.html", _context(request, draft, verdict), status=400)
+        return render(request, "pages/new_experiment/page.html", _context(request, draft, verdict), status=400)
     experiment = lifecycle.submit(verdict.plan, project=project, user=request.user)  # type: ignore[arg-type]
     messages.success(request, f"Submitted: {len(verdict.plan.runs)} runs are in the line for '{verdict.plan.pool}'.")
     for part in verdict.plan.left_out:
@@ -121,7 +121,7 @@ def check(request: HttpRequest) -> HttpResponse:
     """Live validation: the runs it expands to, or what is wrong and where."""
     draft = drafts.from_post(request.POST)
     verdict = judge(request, draft)
-    return render(request, "pages/new_check.html", _verdict_context(request, draft, verdict))
+    return render(request, "pages/new_experiment/check.html", _verdict_context(request, draft, verdict))
 
 
 @require_POST
@@ -136,7 +136,7 @@ def editor(request: HttpRequest) -> HttpResponse:
             words = f"the form has no field for {', '.join(lost[:5])}: what stands there would be lost"
             draft.wrong.append(FieldError(("yaml",), words))
     verdict = judge(request, draft)
-    return render(request, "pages/new_editor.html", _context(request, draft, verdict))
+    return render(request, "pages/new_experiment/editor.html", _context(request, draft, verdict))
 
 
 def _start(request: HttpRequest) -> Draft:

@@ -20,7 +20,7 @@ _NUMBERS = ("thin_days", "thin_level", "delete_days")
 @require_safe
 def project_list(request: HttpRequest) -> HttpResponse:
     projects = Project.objects.visible_to(request.user).distinct()
-    return render(request, "pages/projects.html", {"projects": projects})
+    return render(request, "pages/projects/list.html", {"projects": projects})
 
 
 @require_http_methods(["GET", "POST"])
@@ -29,7 +29,7 @@ def project_page(request: HttpRequest, name: str) -> HttpResponse:
     owner = Project.objects.owned_by(request.user).filter(pk=project.pk).exists()
     if request.method == "GET":
         return render(
-            request, "pages/project.html", _context(project, owner, retention.rules_of(project).model_dump(), {})
+            request, "pages/projects/page.html", _context(project, owner, retention.rules_of(project).model_dump(), {})
         )
     if not owner:
         raise PermissionDenied("Only owners of a project may change its rules.")
@@ -39,7 +39,7 @@ def project_page(request: HttpRequest, name: str) -> HttpResponse:
         )
     except ValidationError as error:
         wrong = {str(item["loc"][0]): item["msg"].removeprefix("Value error, ") for item in error.errors()}
-        return render(request, "pages/project.html", _context(project, owner, request.POST, wrong), status=400)
+        return render(request, "pages/projects/page.html", _context(project, owner, request.POST, wrong), status=400)
     messages.success(request, "The rules are kept. They are carried out in the background.")
     return redirect("project", project.name)
 

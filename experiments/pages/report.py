@@ -40,7 +40,7 @@ def experiment_report(request: HttpRequest, pk: int) -> HttpResponse:
     experiment = experiment_or_404(request, pk)
     context = section(request, experiment)
     part = "verdict" if request.GET.get("part") == "verdict" else "report"
-    response = render(request, f"pages/experiment_{part}.html", context | {"experiment": experiment})
+    response = render(request, f"pages/experiments/{part}.html", context | {"experiment": experiment})
     response["X-Next-Poll"] = "5" if experiment.runs.filter(finished=None).exists() else "0"
     return response
 

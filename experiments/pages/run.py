@@ -53,14 +53,14 @@ def run_page(request: HttpRequest, pk: int) -> HttpResponse:
     run = run_or_404(request, pk)
     tab = request.GET.get("tab") or "training"
     context = _head(request, run) | {"tab": tab, "tabs": TABS} | _TAB_CONTEXT[tab](request, run)
-    return render(request, f"pages/run_{tab}.html", context)
+    return render(request, f"pages/run/tabs/{tab}.html", context)
 
 
 @require_safe
 def run_live(request: HttpRequest, pk: int) -> HttpResponse:
     """The header again, for polling; says by itself when to ask next."""
     run = run_or_404(request, pk)
-    response = render(request, "pages/run_head.html", _head(request, run))
+    response = render(request, "pages/run/head.html", _head(request, run))
     response["X-Next-Poll"] = "0" if run.ended else "1.5"
     return response
 
@@ -72,7 +72,7 @@ def run_panels(request: HttpRequest, pk: int) -> HttpResponse:
     run = run_or_404(request, pk)
     panels = _panels(run)["more" if request.GET.get("part") == "more" else "panels"]
     response = render(
-        request, "pages/run_panels.html", {"run": run, "panels": panels, "quiet": request.GET.get("part") == "more"}
+        request, "pages/run/panels.html", {"run": run, "panels": panels, "quiet": request.GET.get("part") == "more"}
     )
     response["X-Next-Poll"] = "0" if run.ended else "4"
     return response
@@ -82,7 +82,7 @@ def run_panels(request: HttpRequest, pk: int) -> HttpResponse:
 @require_safe
 def run_predictions(request: HttpRequest, pk: int) -> HttpResponse:
     run = run_or_404(request, pk)
-    response = render(request, "pages/run_predictions.html", {"run": run} | _predictions(request, run))
+    response = render(request, "pages/run/predictions.html", {"run": run} | _predictions(request, run))
     response["X-Next-Poll"] = "0" if run.ended else "4"
     return response
 
@@ -94,13 +94,13 @@ def run_log(request: HttpRequest, pk: int) -> HttpResponse:
     run = run_or_404(request, pk)
     after = request.GET.get("after") or "0"
     chunks = run.logs.filter(pk__gt=int(after))[:LOG_TAIL]
-    return render(request, "pages/run_log_lines.html", {"run": run} | _lines(list(chunks), after))
+    return render(request, "pages/run/log_lines.html", {"run": run} | _lines(list(chunks), after))
 
 
 @require_safe
 def run_events(request: HttpRequest, pk: int) -> HttpResponse:
     run = run_or_404(request, pk)
-    response = render(request, "pages/run_event_list.html", {"run": run} | _events(request, run))
+    response = render(request, "pages/run/event_list.html", {"run": run} | _events(request, run))
     response["X-Next-Poll"] = "0" if run.ended else "3"
     return response
 

@@ -106,7 +106,7 @@ def run_list(request: HttpRequest) -> HttpResponse:
         tell(request, error)
     context = _context(request, found)
     part = request.GET.get("part") == "rows"
-    response = render(request, "pages/runs_rows.html" if part else "pages/runs.html", context)
+    response = render(request, "pages/run_table/rows.html" if part else "pages/run_table/page.html", context)
     response["X-Next-Poll"] = "2" if any(not run.ended for run in found.runs) else "6"
     return response
 

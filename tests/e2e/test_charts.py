@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 MAKE = """async ([series, view]) => {
-    const { LinePanel } = await import("/static/attn/charts.js");
+    const { LinePanel } = await import("/static/attn/charts/line_panel.js");
     const figure = document.createElement("figure");
     figure.id = "probe";
     figure.innerHTML = `<figcaption class="panel-head"></figcaption><div class="panel-legend" data-legend></div>
@@ -137,7 +137,7 @@ def test_labels_stand_below_the_columns_whose_steps_they_name(open_page: Callabl
     steps = [0, 100, 200, 300, 400, 499]
     places = page.evaluate(
         """async (steps) => {
-            const { columnAxis } = await import("/static/attn/columnaxis.js");
+            const { columnAxis } = await import("/static/attn/charts/column_axis.js");
             const box = document.createElement("div");
             box.style.cssText = "position: fixed; left: 0; top: 0; width: 600px";
             document.body.append(box);

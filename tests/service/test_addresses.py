@@ -26,6 +26,7 @@ from .factories import claim, make_experiment, make_project, make_run, make_user
 
 pytestmark = needs_database
 STATIC = Path(settings.BASE_DIR) / "experiments/static/attn"
+PAGES_OF = {"pages/compare.js": ["compare"], "charts/tools.js": ["run", "compare"]}  # the others: "run"
 UNKNOWN = "no-such-thing"
 # Names that people invent: an empty list is what is true of one that nobody has used.
 FREE = {("/runs/", "tag"), ("/runs/", "pool"), ("/experiments/", "tag")}
@@ -338,13 +339,13 @@ def test_what_the_pages_themselves_send_is_known(browser: Client, run: Run) -> N
     assert any("part=rows" in path for path in seen)
 
 
-@pytest.mark.parametrize("script", sorted(path.name for path in STATIC.glob("*.js")))
+@pytest.mark.parametrize("script", sorted(str(path.relative_to(STATIC)) for path in STATIC.rglob("*.js")))
 def test_what_scripts_write_into_the_address_is_known(browser: Client, run: Run, script: str) -> None:
     text = (STATIC / script).read_text()
     written = re.findall(r"(?:remember\(|const kept = )\{(.+?)\}(?:\)|;)", text)
     names = {name for part in written for name in re.findall(r"(?:^|, ?|\{ ?)([a-z]\w*)(?=:|,| |$)", part)}
     names |= set(re.findall(r'recall\("(\w+)"', text))
-    pages_of = ["compare"] if script == "compare.js" else ["run", "compare"] if script == "tools.js" else ["run"]
+    pages_of = PAGES_OF.get(script, ["run"])
     both = ",".join(map(str, run.experiment.runs.values_list("pk", flat=True)))
     for page in pages_of:
         for name in names:

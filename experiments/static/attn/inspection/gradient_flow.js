@@ -1,0 +1,84 @@
+// The ladder of the gradient: stations × steps as colours on a log scale, and as lines.
+import { remember } from "../frame/address.js";
+import { columnAxis } from "../charts/column_axis.js";
+import { LinePanel } from "../charts/line_panel.js";
+import { getJson } from "../charts/feed.js";
+import { figure } from "../charts/numbers.js";
+import { pause } from "../frame/live.js";
+import { channels, colour, ramp } from "../charts/palette.js";
+import { make } from "./parts.js";
+
+const root = document.querySelector("[data-flow]");
+const form = root.querySelector("[data-flow-tools]");
+const ladder = root.querySelector("[data-ladder]");
+const lines = new LinePanel(root.querySelector("[data-flow-lines]"), { log: true });
+const errors = new LinePanel(root.querySelector("[data-flow-error]"), { log: true });
+const COLUMNS = 2000; // a column a probe, so that a value stands at its own step
+const WIDEST = 6; // decades that the scale spans at most
+let answer = null;
+
+function series(name, values) {
+  return { run: Number(root.dataset.run), name, step: answer.steps, time: answer.steps, value: values, count: values.length, nonfinite: 0 };
+}
+
+function draw() {
+  const chosen = answer?.sites.find((each) => each.site === form.elements.site.value);
+  if (!chosen) return;
+  const all = chosen.values.flat().filter((value) => value > 0);
+  const high = Math.log10(Math.max(...all));
+  const low = Math.max(Math.log10(Math.min(...all)), high - WIDEST);
+  ladder.replaceChildren(...chosen.stations.flatMap((station, at) => row(station, chosen.values[at], [low, high])), make("span"), axis());
+  legend(low, high);
+  lines.setSeries(chosen.stations.map((station, at) => series(station, chosen.values[at])));
+  errors.setSeries(chosen.error ? [series(`chain error of ${chosen.site}`, chosen.error)] : []);
+}
+
+function row(station, values, [low, high]) {
+  const strip = make("canvas", "flow-strip");
+  strip.width = Math.max(1, values.length);
+  strip.height = 1;
+  strip.title = `${station}: first ${figure(values[0])}, last ${figure(values.at(-1))}`;
+  const context = strip.getContext("2d");
+  const image = context.createImageData(strip.width, 1);
+  const [colours, bad] = [ramp(), channels(colour("ramp-bad"))];
+  values.forEach((value, at) => {
+    const place = value > 0 ? (Math.log10(value) - low) / (high - low || 1) : 0;
+    const shade = value === null ? bad : value === 0 ? channels(colour("ramp-none")) : colours[Math.max(0, Math.min(255, Math.round(255 * place)))];
+    image.data.set([...shade, 255], 4 * at);
+  });
+  context.putImageData(image, 0, 0);
+  return [make("span", "flow-name mono", station), strip, make("span", "flow-last mono", figure(values.at(-1)))];
+}
+
+function axis() {
+  const box = make("div", "tiny quiet");
+  columnAxis(box, answer.steps);
+  return box;
+}
+
+function legend(low, high) {
+  const bar = Object.assign(make("canvas"), { width: 256, height: 1 });
+  const image = bar.getContext("2d").createImageData(256, 1);
+  ramp().forEach((shade, at) => image.data.set([...shade, 255], 4 * at));
+  bar.getContext("2d").putImageData(image, 0, 0);
+  root.querySelector("[data-legend-bar]").replaceChildren(make("span", "mono", `≤ ${figure(10 ** low)}`), bar, make("span", "mono", figure(10 ** high)), make("span", "", "gradient norm, the last of each column"));
+}
+
+async function load() {
+  try {
+    answer = await getJson(`runs/${root.dataset.run}/flow/`, { columns: COLUMNS });
+    draw();
+    root.dataset.answered = answer.steps.length;
+  } catch {
+    // the server is away: what is shown stays
+  }
+  if (Number(root.dataset.every)) setTimeout(load, pause(Number(root.dataset.every)));
+}
+
+form.addEventListener("submit", (event) => event.preventDefault());
+form.addEventListener("input", () => {
+  remember({ site: form.elements.site.value });
+  draw();
+});
+document.addEventListener("themechange", draw);
+load();
