@@ -341,9 +341,9 @@ def test_what_the_pages_themselves_send_is_known(browser: Client, run: Run) -> N
 
 @pytest.mark.parametrize("script", sorted(str(path.relative_to(STATIC)) for path in STATIC.rglob("*.js")))
 def test_what_scripts_write_into_the_address_is_known(browser: Client, run: Run, script: str) -> None:
-    text = (STATIC / script).read_text()
+    text = " ".join((STATIC / script).read_text().split())
     written = re.findall(r"(?:remember\(|const kept = )\{(.+?)\}(?:\)|;)", text)
-    names = {name for part in written for name in re.findall(r"(?:^|, ?|\{ ?)([a-z]\w*)(?=:|,| |$)", part)}
+    names = {name for part in written for name in re.findall(r"(?:^ ?|, ?|\{ ?)([a-z]\w*)(?=:|,| |$)", part)}
     names |= set(re.findall(r'recall\("(\w+)"', text))
     pages_of = PAGES_OF.get(script, ["run"])
     both = ",".join(map(str, run.experiment.runs.values_list("pk", flat=True)))

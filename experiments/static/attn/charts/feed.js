@@ -7,7 +7,9 @@ const KEPT = 4000;
 const LIVE_POINTS = 100; // of a chart a visit: finer than a screen soon, and a fast run does not flood the line
 
 export async function getJson(path, params) {
-  const answer = await fetch(`/api/v1/${path}?${new URLSearchParams(params)}`, { headers: { Accept: "application/json" } });
+  const answer = await fetch(`/api/v1/${path}?${new URLSearchParams(params)}`, {
+    headers: { Accept: "application/json" },
+  });
   if (!answer.ok) throw new Error(`${path}: ${answer.status}`);
   return answer.json();
 }
@@ -56,7 +58,11 @@ export class Feed {
 
   async load(share) {
     try {
-      const { series } = await getJson("series/", { runs: this.runs.join(","), names: share.names, max_points: MAX_POINTS });
+      const { series } = await getJson("series/", {
+        runs: this.runs.join(","),
+        names: share.names,
+        max_points: MAX_POINTS,
+      });
       share.series.clear();
       share.take(series);
       share.horizon = lastStep(series, -1);
@@ -118,7 +124,12 @@ export class Feed {
     const since = Math.min(...shares.map((share) => share.horizon));
     const lines = shares.reduce((sum, share) => sum + Math.max(1, share.series.size), 0);
     const most = Math.max(8, Math.floor((LIVE_POINTS * shares.length) / lines));
-    const { series } = await getJson("series/", { runs: this.runs.join(","), names, max_points: most, since_step: since });
+    const { series } = await getJson("series/", {
+      runs: this.runs.join(","),
+      names,
+      max_points: most,
+      since_step: since,
+    });
     const horizon = this.runs.length === 1 ? lastStep(series, since) : null;
     let fresh = 0;
     for (const share of shares) {
@@ -134,7 +145,12 @@ export class Feed {
   // The same series in finer detail inside a window of steps.
   async zoom(share, from, to) {
     const window = { from_step: Math.max(0, Math.floor(from)), to_step: Math.ceil(to) };
-    const { series } = await getJson("series/", { runs: this.runs.join(","), names: share.names, max_points: MAX_POINTS, ...window });
+    const { series } = await getJson("series/", {
+      runs: this.runs.join(","),
+      names: share.names,
+      max_points: MAX_POINTS,
+      ...window,
+    });
     for (const item of series) {
       const known = share.series.get(`${item.run} ${item.name}`);
       if (known) splice(known, item.points, window);
@@ -150,7 +166,8 @@ function lastStep(series, otherwise) {
 // With many runs, the one that lags decides what to ask for.
 function slowest(share) {
   const last = new Map();
-  for (const item of share.series.values()) last.set(item.run, Math.max(last.get(item.run) ?? -1, item.step.at(-1) ?? -1));
+  for (const item of share.series.values())
+    last.set(item.run, Math.max(last.get(item.run) ?? -1, item.step.at(-1) ?? -1));
   return last.size ? Math.min(...last.values()) : -1;
 }
 
@@ -184,7 +201,9 @@ const patterns = new Map();
 export function matches(name, globs) {
   return globs.split(",").some((glob) => {
     if (!patterns.has(glob)) {
-      const text = glob.split(/(\*\*|\*)/).map((part) => ({ "**": ".*", "*": "[^/]*" })[part] ?? part.replace(/[.+?^${}()|[\]\\]/g, "\\$&"));
+      const text = glob
+        .split(/(\*\*|\*)/)
+        .map((part) => ({ "**": ".*", "*": "[^/]*" })[part] ?? part.replace(/[.+?^${}()|[\]\\]/g, "\\$&"));
       patterns.set(glob, new RegExp(`^${text.join("")}$`));
     }
     return patterns.get(glob).test(name);

@@ -41,10 +41,12 @@ export class Hover {
   }
 
   write(x) {
-    const rows = this.panel.shown.filter((line) => line.x.length).map((line) => {
-      const at = nearest(line.x, x);
-      return { line, value: line.y[at], elsewhere: line.x[at] === x ? null : this.named(line.x[at]) };
-    });
+    const rows = this.panel.shown
+      .filter((line) => line.x.length)
+      .map((line) => {
+        const at = nearest(line.x, x);
+        return { line, value: line.y[at], elsewhere: line.x[at] === x ? null : this.named(line.x[at]) };
+      });
     rows.sort((a, b) => (b.value ?? Infinity) - (a.value ?? Infinity));
     this.tip.replaceChildren(text("p", this.named(x), "quiet"), ...rows.slice(0, MOST_ROWS).map(row));
     if (rows.length > MOST_ROWS) this.tip.append(text("p", `and ${rows.length - MOST_ROWS} more`, "quiet"));
@@ -69,7 +71,12 @@ function row({ line, value, elsewhere }) {
   const element = text("p", "", "chart-tip-row");
   const swatch = text("span", "", "swatch");
   paintSwatch(swatch, line);
-  element.append(swatch, text("span", line.label, "clip"), text("span", elsewhere ?? "", "tiny quiet"), text("b", value === null ? "non-finite" : figure(value)));
+  element.append(
+    swatch,
+    text("span", line.label, "clip"),
+    text("span", elsewhere ?? "", "tiny quiet"),
+    text("b", value === null ? "non-finite" : figure(value)),
+  );
   return element;
 }
 

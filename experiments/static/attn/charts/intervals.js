@@ -1,7 +1,7 @@
 // A plot of intervals: one row each, with the mean, its interval, the single seeds and the margins it is held against.
 import * as echarts from "../../vendor/echarts.esm.min.mjs";
-import { colour } from "./palette.js";
 import { figure, tick } from "./numbers.js";
+import { colour } from "./palette.js";
 
 const ROW = 30;
 const AXIS = 34;
@@ -37,7 +37,13 @@ export class IntervalPlot {
     return {
       animation: false,
       grid: { left: room, right: 24, top: 6, bottom: 26 },
-      xAxis: { type: "value", scale: true, axisLabel: { ...text, formatter: tick, hideOverlap: true }, splitNumber: room < 200 ? 3 : 6, splitLine: { lineStyle: { color: colour("line") } } },
+      xAxis: {
+        type: "value",
+        scale: true,
+        axisLabel: { ...text, formatter: tick, hideOverlap: true },
+        splitNumber: room < 200 ? 3 : 6,
+        splitLine: { lineStyle: { color: colour("line") } },
+      },
       yAxis: {
         type: "category",
         inverse: true,
@@ -46,7 +52,14 @@ export class IntervalPlot {
         axisTick: { show: false },
         axisLine: { lineStyle: { color: colour("line") } },
       },
-      tooltip: { trigger: "item", confine: true, backgroundColor: colour("raised"), borderColor: colour("line-strong"), textStyle: { color: colour("ink"), fontSize: 12 }, formatter: ({ dataIndex }) => this.told(dataIndex) },
+      tooltip: {
+        trigger: "item",
+        confine: true,
+        backgroundColor: colour("raised"),
+        borderColor: colour("line-strong"),
+        textStyle: { color: colour("ink"), fontSize: 12 },
+        formatter: ({ dataIndex }) => this.told(dataIndex),
+      },
       series: [this.custom(), this.dots("seeds", 5, 0.35), this.means()],
     };
   }
@@ -64,20 +77,32 @@ export class IntervalPlot {
           const [a, b] = [api.coord([from, dataIndex])[0], api.coord([to, dataIndex])[0]];
           return { type: "line", shape: { x1: a, x2: b, y1: y - half, y2: y + half }, style };
         };
-        const margins = (row.margins ?? []).map((at) => line(at, at, { stroke: colour("warn"), lineWidth: 1.5, lineDash: [3, 2] }, 11));
-        const whole = row.low === null ? [] : [line(row.low, row.high, { stroke: colour(row.tone), lineWidth: 3, lineCap: "round" }, 0)];
+        const margins = (row.margins ?? []).map((at) =>
+          line(at, at, { stroke: colour("warn"), lineWidth: 1.5, lineDash: [3, 2] }, 11),
+        );
+        const whole =
+          row.low === null
+            ? []
+            : [line(row.low, row.high, { stroke: colour(row.tone), lineWidth: 3, lineCap: "round" }, 0)];
         return { type: "group", children: [...margins, ...whole] };
       },
     };
   }
 
   dots(field, size, opacity) {
-    const data = this.rows.flatMap((row, at) => (row[field] ?? []).map((value) => ({ value: [value, at], itemStyle: { color: colour(row.tone), opacity } })));
+    const data = this.rows.flatMap((row, at) =>
+      (row[field] ?? []).map((value) => ({ value: [value, at], itemStyle: { color: colour(row.tone), opacity } })),
+    );
     return { type: "scatter", data, symbolSize: size, silent: true };
   }
 
   means() {
-    return { type: "scatter", symbolSize: 9, z: 4, data: this.rows.map((row, at) => ({ value: [row.mean, at], itemStyle: { color: colour(row.tone) } })) };
+    return {
+      type: "scatter",
+      symbolSize: 9,
+      z: 4,
+      data: this.rows.map((row, at) => ({ value: [row.mean, at], itemStyle: { color: colour(row.tone) } })),
+    };
   }
 
   told(at) {

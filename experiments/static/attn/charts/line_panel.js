@@ -1,8 +1,8 @@
 // A panel of curves: ECharts draws lines and axes; legend, crosshair and tooltip are ours.
 import * as echarts from "../../vendor/echarts.esm.min.mjs";
-import { colour, paintSwatch, seriesLook } from "./palette.js";
-import { figure, span, tick } from "./numbers.js";
 import { Hover } from "./hover.js";
+import { figure, span, tick } from "./numbers.js";
+import { colour, paintSwatch, seriesLook } from "./palette.js";
 import { coincident, isolated, nearest, smoothed } from "./points.js";
 
 const FEW = 50;
@@ -82,7 +82,9 @@ export class LinePanel {
     const along = this.view.axis === "time" ? span : tick;
     return {
       animation: false,
-      grid: this.small ? { left: 2, right: 8, top: 6, bottom: 0, containLabel: true } : { left: 8, right: 14, top: 10, bottom: 4, containLabel: true },
+      grid: this.small
+        ? { left: 2, right: 8, top: 6, bottom: 0, containLabel: true }
+        : { left: 8, right: 14, top: 10, bottom: 4, containLabel: true },
       xAxis: {
         type: "value",
         min: ({ min, max }) => (min < max / 4 ? 0 : min),
@@ -100,7 +102,11 @@ export class LinePanel {
         splitLine: grid,
         minorSplitLine: { show: false },
       },
-      toolbox: { show: true, right: -60, feature: { dataZoom: { yAxisIndex: "none", brushStyle: { color: colour("accent-soft"), opacity: 0.6 } } } },
+      toolbox: {
+        show: true,
+        right: -60,
+        feature: { dataZoom: { yAxisIndex: "none", brushStyle: { color: colour("accent-soft"), opacity: 0.6 } } },
+      },
       series: [...this.shown.flatMap((line) => this.drawn(line, log)), this.holes()],
     };
   }
@@ -108,12 +114,34 @@ export class LinePanel {
   drawn(line, log) {
     const drawable = (values) => (log ? values.map((value) => (value > 0 ? value : null)) : values);
     const pairs = (values) => drawable(values).map((value, at) => [line.x[at], value]);
-    const base = { type: "line", showSymbol: line.x.length <= FEW, symbol: "circle", symbolSize: 4, silent: true, connectNulls: false, z: 3 };
-    const drawn = [{ ...base, data: pairs(line.y), lineStyle: { color: line.colour, width: 1.6, type: line.dash ?? "solid", dashOffset: line.dashOffset ?? 0 }, itemStyle: { color: line.colour } }];
-    if (this.smooths(line.series)) drawn.unshift({ ...base, z: 2, data: pairs(line.series.value), lineStyle: { color: line.colour, width: 1, opacity: 0.22 } });
+    const base = {
+      type: "line",
+      showSymbol: line.x.length <= FEW,
+      symbol: "circle",
+      symbolSize: 4,
+      silent: true,
+      connectNulls: false,
+      z: 3,
+    };
+    const drawn = [
+      {
+        ...base,
+        data: pairs(line.y),
+        lineStyle: { color: line.colour, width: 1.6, type: line.dash ?? "solid", dashOffset: line.dashOffset ?? 0 },
+        itemStyle: { color: line.colour },
+      },
+    ];
+    if (this.smooths(line.series))
+      drawn.unshift({
+        ...base,
+        z: 2,
+        data: pairs(line.series.value),
+        lineStyle: { color: line.colour, width: 1, opacity: 0.22 },
+      });
     const raw = drawable(line.series.value);
     const dots = base.showSymbol ? [] : isolated(raw).map((at) => [line.x[at], raw[at]]);
-    if (dots.length) drawn.push({ type: "scatter", data: dots, symbolSize: 5, silent: true, z: 4, itemStyle: { color: line.colour } });
+    if (dots.length)
+      drawn.push({ type: "scatter", data: dots, symbolSize: 5, silent: true, z: 4, itemStyle: { color: line.colour } });
     return drawn;
   }
 
@@ -121,9 +149,24 @@ export class LinePanel {
   holes() {
     const at = new Set();
     for (const line of this.shown) line.series.value.forEach((value, i) => value === null && at.add(line.x[i]));
-    const marks = [...at].sort((a, b) => a - b).slice(0, 400).map((x) => ({ xAxis: x }));
+    const marks = [...at]
+      .sort((a, b) => a - b)
+      .slice(0, 400)
+      .map((x) => ({ xAxis: x }));
     const style = { color: colour("bad"), width: 1.5, type: "solid", opacity: 0.8 };
-    return { type: "line", data: [], silent: true, markLine: { symbol: ["none", "triangle"], symbolSize: 6, label: { show: false }, lineStyle: style, data: marks, animation: false } };
+    return {
+      type: "line",
+      data: [],
+      silent: true,
+      markLine: {
+        symbol: ["none", "triangle"],
+        symbolSize: 6,
+        label: { show: false },
+        lineStyle: style,
+        data: marks,
+        animation: false,
+      },
+    };
   }
 
   writeLegend() {
@@ -172,7 +215,10 @@ export class LinePanel {
   }
 
   addMore() {
-    const more = Object.assign(document.createElement("button"), { type: "button", className: "link-button panel-more" });
+    const more = Object.assign(document.createElement("button"), {
+      type: "button",
+      className: "link-button panel-more",
+    });
     more.addEventListener("click", () => {
       this.legend.classList.toggle("unfolded");
       this.unfold();
@@ -185,7 +231,11 @@ export class LinePanel {
     const key = document.createElement("button");
     key.type = "button";
     key.className = "key";
-    key.append(...["swatch", "", "", "panel-note"].map((name, at) => Object.assign(document.createElement(at === 2 ? "b" : "span"), { className: name })));
+    key.append(
+      ...["swatch", "", "", "panel-note"].map((name, at) =>
+        Object.assign(document.createElement(at === 2 ? "b" : "span"), { className: name }),
+      ),
+    );
     key.addEventListener("click", () => {
       if (!this.hidden.delete(key.dataset.key)) this.hidden.add(key.dataset.key);
       this.draw();

@@ -44,7 +44,10 @@ export function ramp() {
 }
 
 export function channels(text) {
-  return text.match(/[\d.]+/g).slice(0, 3).map(Number);
+  return text
+    .match(/[\d.]+/g)
+    .slice(0, 3)
+    .map(Number);
 }
 
 document.addEventListener("themechange", () => {

@@ -11,7 +11,11 @@ export function chartTools(changed) {
   form.addEventListener("input", () => {
     const view = read();
     form.querySelector("output").textContent = view.smooth;
-    remember({ smooth: String(view.smooth) === form.smooth.dataset.usual ? null : view.smooth, axis: view.axis === "step" ? null : view.axis, y: view.y === "auto" ? null : view.y });
+    remember({
+      smooth: String(view.smooth) === form.smooth.dataset.usual ? null : view.smooth,
+      axis: view.axis === "step" ? null : view.axis,
+      y: view.y === "auto" ? null : view.y,
+    });
     changed(view);
   });
   return read();

@@ -1,9 +1,10 @@
 // The panel of W_q, W_k and W_v: one strip of colour a matrix and site, one column a span of steps.
-import { getJson } from "../charts/feed.js";
-import { remember } from "../frame/address.js";
+
 import { columnAxis } from "../charts/column_axis.js";
-import { channels, colour, ramp } from "../charts/palette.js";
+import { getJson } from "../charts/feed.js";
 import { figure } from "../charts/numbers.js";
+import { channels, colour, ramp } from "../charts/palette.js";
+import { remember } from "../frame/address.js";
 import { HeatHover } from "./hover.js";
 import { ABOUT, hint, nearlyZero, reason, sitesOfOneKey } from "./zero.js";
 
@@ -36,7 +37,12 @@ export class Heat {
     const before = this.what;
     this.readTools();
     const usual = this.matrices.join() === "W_q,W_k,W_v";
-    remember({ m: usual ? null : this.matrices.join(), what: this.what === "grad_norm" ? null : this.what, order: this.order === "site" ? null : this.order, scale: this.scale === "shared" ? null : this.scale });
+    remember({
+      m: usual ? null : this.matrices.join(),
+      what: this.what === "grad_norm" ? null : this.what,
+      order: this.order === "site" ? null : this.order,
+      scale: this.scale === "shared" ? null : this.scale,
+    });
     if (before !== this.what && this.row) this.pick(this.row.replace(before, this.what), true);
     return this.load();
   }
@@ -48,8 +54,14 @@ export class Heat {
     for (const row of this.open) names.push(`${this.what}/${row}/head.*`);
     const begun = performance.now();
     try {
-      const grid = await getJson("series/grid/", { run: this.run, names: names.join(","), columns: COLUMNS, reduce: "max" });
-      if (nearlyZero(new Map(grid.names.map((name, at) => [name, grid.values[at]]))).size) this.oneKey = await sitesOfOneKey(this.run);
+      const grid = await getJson("series/grid/", {
+        run: this.run,
+        names: names.join(","),
+        columns: COLUMNS,
+        reduce: "max",
+      });
+      if (nearlyZero(new Map(grid.names.map((name, at) => [name, grid.values[at]]))).size)
+        this.oneKey = await sitesOfOneKey(this.run);
       this.took = performance.now() - begun;
       this.show(grid);
       return true;
@@ -72,14 +84,24 @@ export class Heat {
 
   // [[heading, [{name, label, heads}]]], by site or by matrix, in the order of the model.
   layout(names) {
-    const rows = names.filter((name) => !name.includes("/head.")).map((name) => {
-      const [, site, matrix] = name.split("/");
-      return { name, site, matrix, key: `${site}/${matrix}`, heads: names.filter((other) => other.startsWith(`${name}/head.`)) };
-    });
+    const rows = names
+      .filter((name) => !name.includes("/head."))
+      .map((name) => {
+        const [, site, matrix] = name.split("/");
+        return {
+          name,
+          site,
+          matrix,
+          key: `${site}/${matrix}`,
+          heads: names.filter((other) => other.startsWith(`${name}/head.`)),
+        };
+      });
     rows.sort((a, b) => this.matrices.indexOf(a.matrix) - this.matrices.indexOf(b.matrix));
     const by = this.order === "matrix" ? "matrix" : "site";
     const headings = this.order === "matrix" ? this.matrices : [...new Set(names.map((name) => name.split("/")[1]))];
-    return headings.map((heading) => [heading, rows.filter((row) => row[by] === heading)]).filter(([, mine]) => mine.length);
+    return headings
+      .map((heading) => [heading, rows.filter((row) => row[by] === heading)])
+      .filter(([, mine]) => mine.length);
   }
 
   build(layout) {
@@ -114,7 +136,9 @@ export class Heat {
 
   buildHead({ site, matrix }, name) {
     const label = name.split("/").at(-1).replace(".", " ");
-    return this.assemble("heat-row heat-head", name, [this.pickButton(name, label, `${label} of ${matrix} at ${site}`)]);
+    return this.assemble("heat-row heat-head", name, [
+      this.pickButton(name, label, `${label} of ${matrix} at ${site}`),
+    ]);
   }
 
   pickButton(name, label, words) {
@@ -198,14 +222,30 @@ export class Heat {
 
   writeLegend(span, colours) {
     const bar = Object.assign(make("canvas", ""), { width: 256, height: 1 });
-    paintStrip(bar, Array.from({ length: 256 }, (_, at) => 10 ** (at / 255)), [0, 1], colours, [0, 0, 0]);
-    const [low, high] = this.scale === "row" || !span ? ["row's least", "row's most"] : [`≤ ${figure(10 ** span[0])}`, figure(10 ** span[1])];
+    paintStrip(
+      bar,
+      Array.from({ length: 256 }, (_, at) => 10 ** (at / 255)),
+      [0, 1],
+      colours,
+      [0, 0, 0],
+    );
+    const [low, high] =
+      this.scale === "row" || !span
+        ? ["row's least", "row's most"]
+        : [`≤ ${figure(10 ** span[0])}`, figure(10 ** span[1])];
     const swatch = (name) => make("i", `heat-swatch heat-swatch-${name}`);
     const zero = make("span", "", "zero");
     zero.prepend(swatch("none"));
     const odd = make("span", "", "non-finite");
     odd.prepend(swatch("bad"));
-    this.legend.replaceChildren(make("span", "mono", low), bar, make("span", "mono", high), make("span", "", "log scale, largest of each column"), zero, odd);
+    this.legend.replaceChildren(
+      make("span", "mono", low),
+      bar,
+      make("span", "mono", high),
+      make("span", "", "log scale, largest of each column"),
+      zero,
+      odd,
+    );
     if (!this.zero.size) return;
     const nearly = make("span", "", `≈ 0, ${ABOUT}`);
     nearly.prepend(swatch("nearly"));

@@ -36,7 +36,9 @@ export class HeatHover {
     const { steps } = this.heat;
     const last = at + 1 < steps.length ? steps[at + 1] - 1 : steps[at];
     const span = last > steps[at] ? `steps ${steps[at]} to ${last}` : `step ${steps[at]}`;
-    const strong = Object.assign(document.createElement("b"), { textContent: value === null ? "non-finite" : figure(value) });
+    const strong = Object.assign(document.createElement("b"), {
+      textContent: value === null ? "non-finite" : figure(value),
+    });
     this.tip.replaceChildren(`${name.split("/").slice(1).join(" ")} · ${span} · `, strong);
   }
 }

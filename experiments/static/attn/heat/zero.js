@@ -4,11 +4,17 @@ import { getJson } from "../charts/feed.js";
 const NOTHING = 1e-6; // of the panel's largest value
 
 export const ABOUT = "below a millionth of the largest value here: zero but for rounding";
-const ONE_KEY = "every query attends to one key alone (the entropy of its attention is exactly 0). A softmax with one key has nothing to choose, so W_q and W_k get no gradient.";
+const ONE_KEY =
+  "every query attends to one key alone (the entropy of its attention is exactly 0). A softmax with one key has nothing to choose, so W_q and W_k get no gradient.";
 
 // Names whose values are all known, next to nothing beside the largest of any, and not plainly 0.
 export function nearlyZero(values) {
-  const sizes = new Map([...values].map(([name, row]) => [name, row.reduce((most, value) => Math.max(most, value === null ? Infinity : Math.abs(value)), 0)]));
+  const sizes = new Map(
+    [...values].map(([name, row]) => [
+      name,
+      row.reduce((most, value) => Math.max(most, value === null ? Infinity : Math.abs(value)), 0),
+    ]),
+  );
   const largest = Math.max(...[...sizes.values()].filter(Number.isFinite), 0);
   return new Set([...sizes].filter(([, size]) => size > 0 && size < NOTHING * largest).map(([name]) => name));
 }
@@ -16,7 +22,9 @@ export function nearlyZero(values) {
 // Sites where attention fell on one key in every probe so far. Asked for only when a row needs the reason.
 export async function sitesOfOneKey(run) {
   const grid = await getJson("series/grid/", { run, names: "attn/entropy/*", columns: 1, reduce: "max" });
-  return new Set(grid.names.filter((_, at) => grid.values[at].every((value) => value === 0)).map((name) => name.split("/")[2]));
+  return new Set(
+    grid.names.filter((_, at) => grid.values[at].every((value) => value === 0)).map((name) => name.split("/")[2]),
+  );
 }
 
 export function explained(names, oneKey) {

@@ -1,8 +1,8 @@
 // The attention tab: ask a checkpoint, choose a site, a head, an asker and an answerer; the address keeps it all.
-import { remember, recall } from "../frame/address.js";
-import { Refused, ask } from "./request.js";
+import { recall, remember } from "../frame/address.js";
 import { Edits, parsed, written } from "./edits.js";
 import { ImageView } from "./image.js";
+import { ask, Refused } from "./request.js";
 import { TokensView } from "./tokens.js";
 
 const root = document.querySelector("[data-explore]");
@@ -29,7 +29,9 @@ class Explorer {
     this.image = root.dataset.kind === "image";
     if (this.state.sample !== null && !this.image) this.state.text = "";
     this.view = new (this.image ? ImageView : TokensView)(root, (changes) => this.choose(changes));
-    this.edits = new Edits(root, (edits, other) => this.change({ edits, other, shown: edits.length ? "edited" : "plain" }));
+    this.edits = new Edits(root, (edits, other) =>
+      this.change({ edits, other, shown: edits.length ? "edited" : "plain" }),
+    );
     this.listen();
     this.ask();
   }
@@ -44,10 +46,19 @@ class Explorer {
     });
     this.form.elements.step.addEventListener("change", () => this.form.requestSubmit());
     for (const example of root.querySelectorAll("[data-example]")) {
-      example.addEventListener("click", () => this.change({ text: example.dataset.example, sample: null, asker: null, answerer: null }));
+      example.addEventListener("click", () =>
+        this.change({ text: example.dataset.example, sample: null, asker: null, answerer: null }),
+      );
     }
     for (const mover of root.querySelectorAll("[data-sample]")) {
-      mover.addEventListener("click", () => this.change({ text: "", sample: Math.max(0, (this.state.sample ?? (this.image ? 0 : -1)) + Number(mover.dataset.sample)), asker: null, answerer: null }));
+      mover.addEventListener("click", () =>
+        this.change({
+          text: "",
+          sample: Math.max(0, (this.state.sample ?? (this.image ? 0 : -1)) + Number(mover.dataset.sample)),
+          asker: null,
+          answerer: null,
+        }),
+      );
     }
     this.tools.addEventListener("submit", (event) => event.preventDefault());
     this.tools.addEventListener("input", () => this.choose(Object.fromEntries(new FormData(this.tools))));
@@ -109,7 +120,8 @@ class Explorer {
     } catch (error) {
       if (error.name === "AbortError") return;
       this.problem.hidden = false;
-      this.problem.textContent = error instanceof Refused ? error.message : "The server cannot be reached; try again in a moment.";
+      this.problem.textContent =
+        error instanceof Refused ? error.message : "The server cannot be reached; try again in a moment.";
     } finally {
       if (waiting === this.waiting) root.removeAttribute("aria-busy");
     }
@@ -131,7 +143,12 @@ class Explorer {
     root.querySelector("[data-view]").hidden = false;
     this.drawTools();
     this.view.draw(answer, shown, state);
-    this.edits.offer((what, name) => this.view.places(answer, answer.sites.find((site) => site.name === name) ?? this.site(), what, state), answer.sites.map((site) => site.name), this.site().heads);
+    this.edits.offer(
+      (what, name) =>
+        this.view.places(answer, answer.sites.find((site) => site.name === name) ?? this.site(), what, state),
+      answer.sites.map((site) => site.name),
+      this.site().heads,
+    );
     this.edits.show(state.edits, state.other);
     const effect = root.querySelector("[data-effect]");
     effect.replaceChildren(...(answer.edited ? [this.view.output(answer)] : []));
@@ -145,15 +162,23 @@ class Explorer {
   openAt(answer) {
     const { scores } = answer.output;
     this.state.site = answer.sites.at(-1).name;
-    if (this.image && this.state.asker === null && this.state.answerer === null) this.state.asker = 1 + scores.indexOf(Math.max(...scores));
+    if (this.image && this.state.asker === null && this.state.answerer === null)
+      this.state.asker = 1 + scores.indexOf(Math.max(...scores));
   }
 
   drawTools() {
     const { site, head, view, shown } = this.state;
     const { elements } = this.tools;
-    elements.site.replaceChildren(...this.answer.sites.map(({ name, heads }) => new Option(`${name} (${heads} head${heads > 1 ? "s" : ""})`, name, false, name === site)));
+    elements.site.replaceChildren(
+      ...this.answer.sites.map(
+        ({ name, heads }) => new Option(`${name} (${heads} head${heads > 1 ? "s" : ""})`, name, false, name === site),
+      ),
+    );
     const heads = this.site().heads;
-    const choices = Array.from({ length: heads }, (_, at) => new Option(`head ${at}`, String(at), false, String(at) === head));
+    const choices = Array.from(
+      { length: heads },
+      (_, at) => new Option(`head ${at}`, String(at), false, String(at) === head),
+    );
     if (heads > 1) choices.unshift(new Option("mean of heads", "mean", false, head === "mean"));
     elements.head.replaceChildren(...choices);
     elements.view.value = view;
@@ -163,8 +188,22 @@ class Explorer {
 
   remember() {
     const { text, sample, step, site, head, asker, answerer, view, shown, edits, other } = this.state;
-    const kept = { text: (this.image || sample === null) && text !== root.dataset.text ? text : null, sample, step, site, head: head === "0" ? null : head, asker, answerer };
-    remember({ ...kept, view: view === "map" ? null : view, shown: shown === "plain" ? null : shown, edits: written(edits), other: edits.some((edit) => edit.kind === "patch") ? other : null });
+    const kept = {
+      text: (this.image || sample === null) && text !== root.dataset.text ? text : null,
+      sample,
+      step,
+      site,
+      head: head === "0" ? null : head,
+      asker,
+      answerer,
+    };
+    remember({
+      ...kept,
+      view: view === "map" ? null : view,
+      shown: shown === "plain" ? null : shown,
+      edits: written(edits),
+      other: edits.some((edit) => edit.kind === "patch") ? other : null,
+    });
   }
 }
 

@@ -19,7 +19,10 @@ export class Edits {
   offer(places, sites, heads) {
     this.places = places;
     refill(this.form.elements.site, [["", "every site"], ...sites.map((name) => [name, name])]);
-    refill(this.form.elements.head, [["", "every head"], ...Array.from({ length: heads }, (_, at) => [String(at), `head ${at}`])]);
+    refill(this.form.elements.head, [
+      ["", "every head"],
+      ...Array.from({ length: heads }, (_, at) => [String(at), `head ${at}`]),
+    ]);
     this.fit();
   }
 
@@ -33,7 +36,9 @@ export class Edits {
     const box = this.form.querySelector("[data-places]");
     const old = new Set([...box.querySelectorAll("input:checked")].map((input) => input.value));
     const { what, site } = this.form.elements;
-    box.replaceChildren(...this.places(what.value, site.value).map(({ at, name }) => choice(name, at, old.has(String(at)))));
+    box.replaceChildren(
+      ...this.places(what.value, site.value).map(({ at, name }) => choice(name, at, old.has(String(at)))),
+    );
   }
 
   read() {
@@ -48,7 +53,12 @@ export class Edits {
     const edit = this.read();
     const words = this.form.querySelector("[data-edit-problem]");
     const other = this.form.elements.other.value.trim();
-    words.textContent = edit.kind === "swap" && edit.places.length !== 2 ? "A swap needs two places: choose them." : edit.kind === "patch" && !other ? "Give the other input that the vectors come from." : "";
+    words.textContent =
+      edit.kind === "swap" && edit.places.length !== 2
+        ? "A swap needs two places: choose them."
+        : edit.kind === "patch" && !other
+          ? "Give the other input that the vectors come from."
+          : "";
     if (words.textContent) return;
     this.changed([...this.edits, edit], other || this.other);
   }
@@ -58,7 +68,12 @@ export class Edits {
     if (other && !this.form.elements.other.value) this.form.elements.other.value = other;
     const items = edits.map((edit, at) => {
       const item = make("li", "tag ask-edit", this.words(edit));
-      const drop = button("link-button", "×", () => this.changed(edits.filter((_, index) => index !== at), other));
+      const drop = button("link-button", "×", () =>
+        this.changed(
+          edits.filter((_, index) => index !== at),
+          other,
+        ),
+      );
       drop.ariaLabel = `take back: ${this.words(edit)}`;
       item.append(drop);
       return item;
@@ -76,22 +91,32 @@ export class Edits {
 
 // kind:what:site:head:place-place, separated by semicolons: short enough for an address.
 export function written(edits) {
-  return edits.map(({ kind, what, site = "", head = "", places }) => [kind, what, site, head, places.join("-")].join(":")).join(";");
+  return edits
+    .map(({ kind, what, site = "", head = "", places }) => [kind, what, site, head, places.join("-")].join(":"))
+    .join(";");
 }
 
 export function parsed(text) {
-  return text.split(";").filter(Boolean).map((part) => {
-    const [kind, what, site, head, places] = part.split(":");
-    const edit = { kind, what, places: (places || "").split("-").filter(Boolean).map(Number) };
-    if (site) edit.site = site;
-    if (head) edit.head = Number(head);
-    return edit;
-  });
+  return text
+    .split(";")
+    .filter(Boolean)
+    .map((part) => {
+      const [kind, what, site, head, places] = part.split(":");
+      const edit = { kind, what, places: (places || "").split("-").filter(Boolean).map(Number) };
+      if (site) edit.site = site;
+      if (head) edit.head = Number(head);
+      return edit;
+    });
 }
 
 function choice(name, at, checked) {
   const label = make("label", "ask-place");
-  const input = Object.assign(document.createElement("input"), { type: "checkbox", name: "place", value: String(at), checked });
+  const input = Object.assign(document.createElement("input"), {
+    type: "checkbox",
+    name: "place",
+    value: String(at),
+    checked,
+  });
   label.append(input, make("span", "", name));
   return label;
 }

@@ -1,11 +1,12 @@
 // The ladder of the gradient: stations × steps as colours on a log scale, and as lines.
-import { remember } from "../frame/address.js";
+
 import { columnAxis } from "../charts/column_axis.js";
-import { LinePanel } from "../charts/line_panel.js";
 import { getJson } from "../charts/feed.js";
+import { LinePanel } from "../charts/line_panel.js";
 import { figure } from "../charts/numbers.js";
-import { pause } from "../frame/live.js";
 import { channels, colour, ramp } from "../charts/palette.js";
+import { remember } from "../frame/address.js";
+import { pause } from "../frame/live.js";
 import { make } from "./parts.js";
 
 const root = document.querySelector("[data-flow]");
@@ -18,7 +19,15 @@ const WIDEST = 6; // decades that the scale spans at most
 let answer = null;
 
 function series(name, values) {
-  return { run: Number(root.dataset.run), name, step: answer.steps, time: answer.steps, value: values, count: values.length, nonfinite: 0 };
+  return {
+    run: Number(root.dataset.run),
+    name,
+    step: answer.steps,
+    time: answer.steps,
+    value: values,
+    count: values.length,
+    nonfinite: 0,
+  };
 }
 
 function draw() {
@@ -27,7 +36,11 @@ function draw() {
   const all = chosen.values.flat().filter((value) => value > 0);
   const high = Math.log10(Math.max(...all));
   const low = Math.max(Math.log10(Math.min(...all)), high - WIDEST);
-  ladder.replaceChildren(...chosen.stations.flatMap((station, at) => row(station, chosen.values[at], [low, high])), make("span"), axis());
+  ladder.replaceChildren(
+    ...chosen.stations.flatMap((station, at) => row(station, chosen.values[at], [low, high])),
+    make("span"),
+    axis(),
+  );
   legend(low, high);
   lines.setSeries(chosen.stations.map((station, at) => series(station, chosen.values[at])));
   errors.setSeries(chosen.error ? [series(`chain error of ${chosen.site}`, chosen.error)] : []);
@@ -43,7 +56,12 @@ function row(station, values, [low, high]) {
   const [colours, bad] = [ramp(), channels(colour("ramp-bad"))];
   values.forEach((value, at) => {
     const place = value > 0 ? (Math.log10(value) - low) / (high - low || 1) : 0;
-    const shade = value === null ? bad : value === 0 ? channels(colour("ramp-none")) : colours[Math.max(0, Math.min(255, Math.round(255 * place)))];
+    const shade =
+      value === null
+        ? bad
+        : value === 0
+          ? channels(colour("ramp-none"))
+          : colours[Math.max(0, Math.min(255, Math.round(255 * place)))];
     image.data.set([...shade, 255], 4 * at);
   });
   context.putImageData(image, 0, 0);
@@ -61,7 +79,14 @@ function legend(low, high) {
   const image = bar.getContext("2d").createImageData(256, 1);
   ramp().forEach((shade, at) => image.data.set([...shade, 255], 4 * at));
   bar.getContext("2d").putImageData(image, 0, 0);
-  root.querySelector("[data-legend-bar]").replaceChildren(make("span", "mono", `≤ ${figure(10 ** low)}`), bar, make("span", "mono", figure(10 ** high)), make("span", "", "gradient norm, the last of each column"));
+  root
+    .querySelector("[data-legend-bar]")
+    .replaceChildren(
+      make("span", "mono", `≤ ${figure(10 ** low)}`),
+      bar,
+      make("span", "mono", figure(10 ** high)),
+      make("span", "", "gradient norm, the last of each column"),
+    );
 }
 
 async function load() {

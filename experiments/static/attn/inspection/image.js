@@ -17,7 +17,10 @@ export class ImageView {
     const asks = what === "q" || what === "head";
     const kind = asks ? site.asks : site.answers;
     const count = kind === "text" ? answer.tokens.length : asks ? site.askers : site.answerers;
-    const all = kind === "patch" ? [state.asker, state.answerer].filter((at) => at !== null) : Array.from({ length: count }, (_, at) => at);
+    const all =
+      kind === "patch"
+        ? [state.asker, state.answerer].filter((at) => at !== null)
+        : Array.from({ length: count }, (_, at) => at);
     return [...new Set(all)].map((at) => ({ at, name: this.label(answer, kind, at) }));
   }
 
@@ -40,9 +43,18 @@ export class ImageView {
     stage.addEventListener("click", (event) => {
       const box = stage.getBoundingClientRect();
       const place = (at, size) => Math.max(0, Math.min(answer.grid - 1, Math.floor((at / size) * answer.grid)));
-      this.pick(answer, "patch", place(event.clientY - box.top, box.height) * answer.grid + place(event.clientX - box.left, box.width), site);
+      this.pick(
+        answer,
+        "patch",
+        place(event.clientY - box.top, box.height) * answer.grid + place(event.clientX - box.left, box.width),
+        site,
+      );
     });
-    this.map.replaceChildren(stage, this.caption(answer, site, state, heat === row && row !== null), ...this.chips(answer, shown, site, state));
+    this.map.replaceChildren(
+      stage,
+      this.caption(answer, site, state, heat === row && row !== null),
+      ...this.chips(answer, shown, site, state),
+    );
     this.detail.replaceChildren(...this.details(answer, shown, site, state, head, row, column));
     const turn = (this.turn = {});
     const images = await Promise.all([answer.image, shown.output.mask].map(picture));
@@ -53,7 +65,10 @@ export class ImageView {
   line(shown, site, state, head, which) {
     const at = which === "looks" ? state.asker : state.answerer;
     if (at === null) return null;
-    const focus = shown.focus?.site === site.name && shown.focus[which === "looks" ? "asker" : "answerer"] === at ? shown.focus[which] : null;
+    const focus =
+      shown.focus?.site === site.name && shown.focus[which === "looks" ? "asker" : "answerer"] === at
+        ? shown.focus[which]
+        : null;
     const of = (map) => (which === "looks" ? map[at] : map.map((each) => each[at]));
     const lines = site.weights ? site.weights.map(of) : focus;
     if (!lines?.[0]) return null;
@@ -61,8 +76,16 @@ export class ImageView {
   }
 
   caption(answer, site, state, looks) {
-    const name = looks ? this.label(answer, site.asks, state.asker) : state.answerer === null ? "" : this.label(answer, site.answers, state.answerer);
-    const words = name ? (looks ? `where ${name} looks at ${site.name}` : `who looks at ${name} at ${site.name}`) : "Click a patch, a word or a query.";
+    const name = looks
+      ? this.label(answer, site.asks, state.asker)
+      : state.answerer === null
+        ? ""
+        : this.label(answer, site.answers, state.answerer);
+    const words = name
+      ? looks
+        ? `where ${name} looks at ${site.name}`
+        : `who looks at ${name} at ${site.name}`
+      : "Click a patch, a word or a query.";
     return make("p", "small quiet", words);
   }
 
@@ -72,10 +95,23 @@ export class ImageView {
       line.append(make("span", "tiny quiet", title), ...items);
       return line;
     };
-    const on = (kind, at) => (site.asks === kind && state.asker === at) || (site.answers === kind && state.answerer === at);
-    const words = answer.tokens.map((word, at) => button("chip", word, () => this.pick(answer, "text", at, site), on("text", at)));
-    const scores = shown.output.scores.map((score, at) => ({ score, at: at + 1 })).sort((a, b) => b.score - a.score).slice(0, QUERIES);
-    const queries = [{ score: shown.output.presence, at: 0 }, ...scores].map(({ score, at }) => button("chip", `${this.label(answer, "query", at)} ${figure(score)}`, () => this.pick(answer, "query", at, site), on("query", at)));
+    const on = (kind, at) =>
+      (site.asks === kind && state.asker === at) || (site.answers === kind && state.answerer === at);
+    const words = answer.tokens.map((word, at) =>
+      button("chip", word, () => this.pick(answer, "text", at, site), on("text", at)),
+    );
+    const scores = shown.output.scores
+      .map((score, at) => ({ score, at: at + 1 }))
+      .sort((a, b) => b.score - a.score)
+      .slice(0, QUERIES);
+    const queries = [{ score: shown.output.presence, at: 0 }, ...scores].map(({ score, at }) =>
+      button(
+        "chip",
+        `${this.label(answer, "query", at)} ${figure(score)}`,
+        () => this.pick(answer, "query", at, site),
+        on("query", at),
+      ),
+    );
     return [row("words", words), row("queries by score", queries)];
   }
 
@@ -83,16 +119,34 @@ export class ImageView {
   pick(answer, kind, at, site) {
     if (site.asks === kind) return this.choose({ asker: at, answerer: site.answers === kind ? at : null });
     if (site.answers === kind) return this.choose({ asker: null, answerer: at });
-    const other = answer.sites.findLast((each) => each.asks === kind && each.answers === "patch") ?? answer.sites.findLast((each) => each.asks === "patch" && each.answers === kind);
-    return other ? this.choose({ site: other.name, asker: other.asks === kind ? at : null, answerer: other.asks === kind ? null : at }) : null;
+    const other =
+      answer.sites.findLast((each) => each.asks === kind && each.answers === "patch") ??
+      answer.sites.findLast((each) => each.asks === "patch" && each.answers === kind);
+    return other
+      ? this.choose({
+          site: other.name,
+          asker: other.asks === kind ? at : null,
+          answerer: other.asks === kind ? null : at,
+        })
+      : null;
   }
 
   details(answer, shown, site, state, head, row, column) {
     const found = [];
-    if (site.asks !== "patch" && site.answers !== "patch" && site.weights) found.push(this.square(answer, site, state, head));
-    if (row && site.answers === "text") found.push(this.words(answer, row, `${this.label(answer, site.asks, state.asker)} asks the text`));
-    if (site.q && head !== null && state.asker !== null && state.answerer !== null) found.push(this.product(answer, site, state, head));
-    if (row && column && site.asks === "patch" && site.answers === "patch") found.push(block("Both ways", `it gives itself ${figure(row[state.asker])}; the most it gives anybody is ${figure(Math.max(...row))}, the most anybody gives it is ${figure(Math.max(...column))}`, make("span")));
+    if (site.asks !== "patch" && site.answers !== "patch" && site.weights)
+      found.push(this.square(answer, site, state, head));
+    if (row && site.answers === "text")
+      found.push(this.words(answer, row, `${this.label(answer, site.asks, state.asker)} asks the text`));
+    if (site.q && head !== null && state.asker !== null && state.answerer !== null)
+      found.push(this.product(answer, site, state, head));
+    if (row && column && site.asks === "patch" && site.answers === "patch")
+      found.push(
+        block(
+          "Both ways",
+          `it gives itself ${figure(row[state.asker])}; the most it gives anybody is ${figure(Math.max(...row))}, the most anybody gives it is ${figure(Math.max(...column))}`,
+          make("span"),
+        ),
+      );
     return [...found, this.verdict(answer, shown)];
   }
 
@@ -100,12 +154,21 @@ export class ImageView {
     const cut = (rows) => (site.answers === "text" ? rows.map((each) => each.slice(0, answer.tokens.length)) : rows);
     const whole = cut(head === null ? mean(site.weights) : site.weights[head]);
     const weights = site.asks === "text" ? whole.slice(0, answer.tokens.length) : whole;
-    const names = { askers: weights.map((_, at) => this.label(answer, site.asks, at)), answerers: weights[0].map((_, at) => this.label(answer, site.answers, at)) };
-    return mapOf(weights, names, state, null, (asker, answerer) => this.choose({ asker: asker ?? state.asker, answerer: answerer ?? state.answerer }));
+    const names = {
+      askers: weights.map((_, at) => this.label(answer, site.asks, at)),
+      answerers: weights[0].map((_, at) => this.label(answer, site.answers, at)),
+    };
+    return mapOf(weights, names, state, null, (asker, answerer) =>
+      this.choose({ asker: asker ?? state.asker, answerer: answerer ?? state.answerer }),
+    );
   }
 
   words(answer, row, title) {
-    return block(title, "softmax over the prompt's words", bars(answer.tokens.map((label, at) => ({ label, value: row[at] }))));
+    return block(
+      title,
+      "softmax over the prompt's words",
+      bars(answer.tokens.map((label, at) => ({ label, value: row[at] }))),
+    );
   }
 
   product(answer, site, { asker, answerer }, head) {
@@ -113,14 +176,27 @@ export class ImageView {
     const plot = make("canvas", "ask-product");
     paintBars(plot, product);
     const sum = figure(product.reduce((all, value) => all + value, 0));
-    return block(`q(${this.label(answer, site.asks, asker)}) · k(${this.label(answer, site.answers, answerer)}), dimension by dimension`, `they sum to ${sum}`, plot);
+    return block(
+      `q(${this.label(answer, site.asks, asker)}) · k(${this.label(answer, site.answers, answerer)}), dimension by dimension`,
+      `they sum to ${sum}`,
+      plot,
+    );
   }
 
   verdict(answer, shown) {
     const { presence, area, iou, scores } = shown.output;
-    const rows = [{ label: "is it there?", value: presence }, { label: "best score", value: Math.max(...scores) }, { label: "image share", value: area }];
+    const rows = [
+      { label: "is it there?", value: presence },
+      { label: "best score", value: Math.max(...scores) },
+      { label: "image share", value: area },
+    ];
     if (iou !== undefined) rows.push({ label: "IoU with the truth", value: iou, kind: "ask-bar-good" });
-    const truth = answer.present === undefined ? "a prompt of your own: nobody knows the truth" : answer.present ? "the image holds what the prompt names" : "nothing in the image is meant";
+    const truth =
+      answer.present === undefined
+        ? "a prompt of your own: nobody knows the truth"
+        : answer.present
+          ? "the image holds what the prompt names"
+          : "nothing in the image is meant";
     return block(`What the model finds for “${answer.prompt}”`, truth, bars(rows));
   }
 
@@ -131,7 +207,11 @@ export class ImageView {
     for (const title of ["", "As it is", "After the changes"]) head.append(make("th", "", title));
     const body = table.createTBody();
     const [before, after] = [answer.output, answer.edited.output];
-    const rows = [["presence", "presence"], ["area", "share of the image found"], ["iou", "IoU with the truth"]].map(([key, title]) => [title, before[key], after[key]]);
+    const rows = [
+      ["presence", "presence"],
+      ["area", "share of the image found"],
+      ["iou", "IoU with the truth"],
+    ].map(([key, title]) => [title, before[key], after[key]]);
     rows.push(["best score", Math.max(...before.scores), Math.max(...after.scores)]);
     for (const [title, was, is] of rows.filter((each) => each[1] !== undefined)) {
       const row = body.insertRow();

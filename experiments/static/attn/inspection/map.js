@@ -23,7 +23,10 @@ export function mapOf(weights, names, chosen, truth, pick) {
     grid.append(label);
   });
   grid.append(canvasOf(weights, few, chosen, truth, pick));
-  if (!few) grid.append(make("p", "ask-map-foot tiny quiet", `the strongest colour is ${Math.max(...weights.flat()).toFixed(3)}`));
+  if (!few)
+    grid.append(
+      make("p", "ask-map-foot tiny quiet", `the strongest colour is ${Math.max(...weights.flat()).toFixed(3)}`),
+    );
   return grid;
 }
 
@@ -31,7 +34,8 @@ function canvasOf(weights, few, chosen, truth, pick) {
   const canvas = make("canvas", "ask-map-cells");
   canvas.setAttribute("role", "img");
   canvas.setAttribute("aria-label", "attention weights, one row an asker; the names beside it choose");
-  const marks = (row, column) => (row === chosen.asker && column === chosen.answerer ? "accent" : truth?.[row] === column ? "good" : "");
+  const marks = (row, column) =>
+    row === chosen.asker && column === chosen.answerer ? "accent" : truth?.[row] === column ? "good" : "";
   const most = few ? 1 : Math.max(1e-9, ...weights.flat()); // of many answerers each has little
   const paint = () => paintMap(canvas, weights, { cell: few ? 120 : 12, numbers: few, marks, most });
   paint();
@@ -39,7 +43,10 @@ function canvasOf(weights, few, chosen, truth, pick) {
   canvas.addEventListener("click", (event) => {
     const box = canvas.getBoundingClientRect();
     const at = (place, size, count) => Math.max(0, Math.min(count - 1, Math.floor((place / size) * count)));
-    pick(at(event.clientY - box.top, box.height, weights.length), at(event.clientX - box.left, box.width, weights[0].length));
+    pick(
+      at(event.clientY - box.top, box.height, weights.length),
+      at(event.clientX - box.left, box.width, weights[0].length),
+    );
   });
   return canvas;
 }
@@ -48,17 +55,36 @@ function canvasOf(weights, few, chosen, truth, pick) {
 export function arcsOf(weights, names, chosen, pick) {
   const line = 30;
   const tall = line * Math.max(weights.length, weights[0].length) + 10;
-  const svg = shape("svg", { viewBox: `0 0 420 ${tall}`, class: "ask-arcs", role: "group", "aria-label": "lines from askers to answerers" });
+  const svg = shape("svg", {
+    viewBox: `0 0 420 ${tall}`,
+    class: "ask-arcs",
+    role: "group",
+    "aria-label": "lines from askers to answerers",
+  });
   weights.forEach((row, y) =>
     row.forEach((value, x) => {
       if (value < 0.02) return;
       const [from, to] = [line * (y + 0.5) + 5, line * (x + 0.5) + 5];
       const on = y === chosen.asker || x === chosen.answerer;
-      svg.append(shape("path", { d: `M120 ${from} C 190 ${from}, 230 ${to}, 300 ${to}`, class: on ? "on" : "", "stroke-width": 0.5 + 7 * value, "stroke-opacity": on ? 0.25 + 0.75 * value : 0.08 + 0.4 * value }));
+      svg.append(
+        shape("path", {
+          d: `M120 ${from} C 190 ${from}, 230 ${to}, 300 ${to}`,
+          class: on ? "on" : "",
+          "stroke-width": 0.5 + 7 * value,
+          "stroke-opacity": on ? 0.25 + 0.75 * value : 0.08 + 0.4 * value,
+        }),
+      );
     }),
   );
   const label = (name, at, x, anchor, on, clicked) => {
-    const text = shape("text", { x, y: line * (at + 0.5) + 9, "text-anchor": anchor, class: on ? "on" : "", tabindex: 0, role: "button" });
+    const text = shape("text", {
+      x,
+      y: line * (at + 0.5) + 9,
+      "text-anchor": anchor,
+      class: on ? "on" : "",
+      tabindex: 0,
+      role: "button",
+    });
     text.textContent = name;
     text.addEventListener("click", clicked);
     text.addEventListener("keydown", (event) => event.key === "Enter" && clicked());

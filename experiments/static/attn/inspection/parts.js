@@ -1,6 +1,7 @@
 // Small pieces that the explorer's views are made of.
-import { channels, colour, ramp } from "../charts/palette.js";
+
 import { figure } from "../charts/numbers.js";
+import { channels, colour, ramp } from "../charts/palette.js";
 
 export function make(kind, name = "", words = "") {
   return Object.assign(document.createElement(kind), { className: name, textContent: words });
@@ -45,7 +46,12 @@ export function paintSigned(canvas, rows) {
   const context = canvas.getContext("2d");
   const image = context.createImageData(canvas.width, canvas.height);
   rows.forEach((row, y) =>
-    row.forEach((value, x) => image.data.set([...((value ?? 0) < 0 ? down : up), Math.round((255 * Math.abs(value ?? 0)) / most)], 4 * (y * canvas.width + x))),
+    row.forEach((value, x) =>
+      image.data.set(
+        [...((value ?? 0) < 0 ? down : up), Math.round((255 * Math.abs(value ?? 0)) / most)],
+        4 * (y * canvas.width + x),
+      ),
+    ),
   );
   context.putImageData(image, 0, 0);
   return most;
@@ -62,7 +68,12 @@ export function paintBars(canvas, values) {
   values.forEach((value, at) => {
     const tall = ((value ?? 0) / most) * (height / 2 - 2);
     context.fillStyle = colour(tall < 0 ? "series-2" : "series-1");
-    context.fillRect(at * step + step * 0.1, height / 2 - Math.max(tall, 0), Math.max(1, step * 0.8), Math.max(0.5, Math.abs(tall)));
+    context.fillRect(
+      at * step + step * 0.1,
+      height / 2 - Math.max(tall, 0),
+      Math.max(1, step * 0.8),
+      Math.max(0.5, Math.abs(tall)),
+    );
   });
   context.fillStyle = colour("line-strong");
   context.fillRect(0, height / 2, width, 1);

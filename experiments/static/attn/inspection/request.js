@@ -8,8 +8,17 @@ const SLOWEST_MS = 500;
 // The answered question; throws Refused with words for people. `signal` gives up waiting.
 export async function ask(run, body, signal) {
   const token = document.querySelector("[name=csrfmiddlewaretoken]")?.value ?? "";
-  let question = await send(`/api/v1/runs/${run}/questions/`, { method: "POST", body: JSON.stringify(body), headers: { "Content-Type": "application/json", "X-CSRFToken": token }, signal });
-  for (let pause = FIRST_MS; question.state === "waiting" || question.state === "answering"; pause = Math.min(pause * 1.25, SLOWEST_MS)) {
+  let question = await send(`/api/v1/runs/${run}/questions/`, {
+    method: "POST",
+    body: JSON.stringify(body),
+    headers: { "Content-Type": "application/json", "X-CSRFToken": token },
+    signal,
+  });
+  for (
+    let pause = FIRST_MS;
+    question.state === "waiting" || question.state === "answering";
+    pause = Math.min(pause * 1.25, SLOWEST_MS)
+  ) {
     await new Promise((done) => setTimeout(done, pause));
     question = await send(`/api/v1/questions/${question.id}/`, { signal });
   }

@@ -23,31 +23,61 @@ export class TokensView {
     const site = shown.sites.find((each) => each.name === state.site);
     const names = this.names(answer);
     const head = state.head === "mean" ? null : Number(state.head);
-    if (!site.weights) return this.map.replaceChildren(make("p", "quiet small", "This map is too large to send whole: choose it above to have it sent alone."));
+    if (!site.weights)
+      return this.map.replaceChildren(
+        make("p", "quiet small", "This map is too large to send whole: choose it above to have it sent alone."),
+      );
     const weights = head === null ? mean(site.weights) : site.weights[head];
-    const chosen = { asker: Math.min(state.asker ?? (answer.task === "language" ? Infinity : 0), weights.length - 1), answerer: null };
-    chosen.answerer = state.answerer === null ? best(weights[chosen.asker]) : Math.min(state.answerer, weights[0].length - 1);
-    const pick = (asker, answerer) => this.choose({ asker: asker ?? chosen.asker, answerer: answerer ?? (asker === null ? null : best(weights[asker])) });
+    const chosen = {
+      asker: Math.min(state.asker ?? (answer.task === "language" ? Infinity : 0), weights.length - 1),
+      answerer: null,
+    };
+    chosen.answerer =
+      state.answerer === null ? best(weights[chosen.asker]) : Math.min(state.answerer, weights[0].length - 1);
+    const pick = (asker, answerer) =>
+      this.choose({
+        asker: asker ?? chosen.asker,
+        answerer: answerer ?? (asker === null ? null : best(weights[asker])),
+      });
     const arcs = state.view === "arcs" && weights.length <= ARCS_MOST;
-    this.map.replaceChildren(arcs ? arcsOf(weights, names, chosen, pick) : mapOf(weights, names, chosen, answer.asked, pick));
+    this.map.replaceChildren(
+      arcs ? arcsOf(weights, names, chosen, pick) : mapOf(weights, names, chosen, answer.asked, pick),
+    );
     this.detail.replaceChildren(...this.details(answer, shown, site, head, weights, chosen, pick));
   }
 
   details(answer, shown, site, head, weights, chosen, pick) {
     const [asker, answerer] = [answer.tokens[chosen.asker], answer.tokens[chosen.answerer]];
-    const looks = weights[chosen.asker].map((value, at) => ({ label: answer.tokens[at], note: answer.marks?.[at], value, on: at === chosen.answerer, clicked: () => pick(chosen.asker, at) }));
-    const looked = weights.map((row, at) => ({ label: answer.tokens[at], note: answer.marks?.[at], value: row[chosen.answerer], on: at === chosen.asker, clicked: () => pick(at, chosen.answerer) }));
+    const looks = weights[chosen.asker].map((value, at) => ({
+      label: answer.tokens[at],
+      note: answer.marks?.[at],
+      value,
+      on: at === chosen.answerer,
+      clicked: () => pick(chosen.asker, at),
+    }));
+    const looked = weights.map((row, at) => ({
+      label: answer.tokens[at],
+      note: answer.marks?.[at],
+      value: row[chosen.answerer],
+      on: at === chosen.asker,
+      clicked: () => pick(at, chosen.answerer),
+    }));
     return [
       block(`${asker} asks: whom does it look at?`, "softmax of q·k over all answerers", bars(looks)),
       block(`${answerer} answers: who looks at it?`, "one column of the map", bars(looked)),
       ...this.products(site, head, chosen, asker, answerer),
-      block(`What the model says at ${asker}`, answer.truth ? `the truth is ${answer.truth[chosen.asker]}` : "", this.guesses(answer, shown, chosen.asker)),
+      block(
+        `What the model says at ${asker}`,
+        answer.truth ? `the truth is ${answer.truth[chosen.asker]}` : "",
+        this.guesses(answer, shown, chosen.asker),
+      ),
     ];
   }
 
   products(site, head, { asker, answerer }, ask, told) {
     if (!site.q) return [make("p", "quiet small", "The vectors of this site are too large to send.")];
-    if (head === null) return [make("p", "quiet small", "Choose one head to see q·k dimension by dimension, and what is mixed.")];
+    if (head === null)
+      return [make("p", "quiet small", "Choose one head to see q·k dimension by dimension, and what is mixed.")];
     const [q, k] = [site.q[head][asker], site.k[head][answerer]];
     const product = q.map((value, at) => value * k[at] * site.scale);
     const plot = make("canvas", "ask-product");
@@ -60,14 +90,28 @@ export class TokensView {
     paintSigned(mixed, [...rows, site.mixed[head][asker]]);
     const weight = figure(weights[answerer]);
     return [
-      block(`q(${ask}) · k(${told}), dimension by dimension`, `they sum to ${figure(logit)}; softmax makes it a weight of ${weight}`, plot),
-      block(`What ${ask} takes along`, "a row an answerer: its value times its weight; the last row is their sum, which the head hands on", mixed),
+      block(
+        `q(${ask}) · k(${told}), dimension by dimension`,
+        `they sum to ${figure(logit)}; softmax makes it a weight of ${weight}`,
+        plot,
+      ),
+      block(
+        `What ${ask} takes along`,
+        "a row an answerer: its value times its weight; the last row is their sum, which the head hands on",
+        mixed,
+      ),
     ];
   }
 
   guesses(answer, shown, place) {
     const truth = answer.truth?.[place];
-    return bars(shown.output.guesses[place].map(([word, value]) => ({ label: visible(word), value, kind: word === truth ? "ask-bar-good" : "" })));
+    return bars(
+      shown.output.guesses[place].map(([word, value]) => ({
+        label: visible(word),
+        value,
+        kind: word === truth ? "ask-bar-good" : "",
+      })),
+    );
   }
 
   // What the edits changed, place by place.
@@ -81,7 +125,11 @@ export class TokensView {
       const [[after, then]] = answer.edited.output.guesses[at];
       const row = body.insertRow();
       row.className = before === after ? "" : "differs";
-      row.append(make("td", "", token), make("td", "", `${visible(before)} ${figure(sure)}`), make("td", "", `${visible(after)} ${figure(then)}`));
+      row.append(
+        make("td", "", token),
+        make("td", "", `${visible(before)} ${figure(sure)}`),
+        make("td", "", `${visible(after)} ${figure(then)}`),
+      );
     });
     return table;
   }

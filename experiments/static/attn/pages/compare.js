@@ -18,7 +18,8 @@ function look(series) {
 }
 
 function paintLegend() {
-  for (const item of entries.values()) paintSwatch(item.querySelector(".swatch"), seriesLook(Number(item.dataset.shade)));
+  for (const item of entries.values())
+    paintSwatch(item.querySelector(".swatch"), seriesLook(Number(item.dataset.shade)));
 }
 
 for (const [run, item] of entries) {
@@ -31,7 +32,12 @@ for (const [run, item] of entries) {
 }
 
 function panel(element, zoomed) {
-  const chart = new LinePanel(element, { look, log: "logscale" in element.dataset, small: "small" in element.dataset, zoomed });
+  const chart = new LinePanel(element, {
+    look,
+    log: "logscale" in element.dataset,
+    small: "small" in element.dataset,
+    zoomed,
+  });
   chart.view = { ...chart.view, ...view };
   charts.push(chart);
   return chart;

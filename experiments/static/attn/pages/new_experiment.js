@@ -12,14 +12,19 @@ function placeErrors() {
   for (const row of variants.children) {
     const path = row.querySelector("[name=matrix-path]").value.trim();
     const at = [...variants.children].indexOf(row);
-    write(row.querySelector(".field-error"), errors[`matrix.${path}`] ?? errors[`matrix.${at}`], row.querySelectorAll("input"));
+    write(
+      row.querySelector(".field-error"),
+      errors[`matrix.${path}`] ?? errors[`matrix.${at}`],
+      row.querySelectorAll("input"),
+    );
   }
   markLines((data.lines || "").split(",").filter(Boolean));
 }
 
 function write(place, words, inputs) {
   place.textContent = words ?? "";
-  const fields = inputs ?? place.closest("[data-field]")?.querySelectorAll("input:not([type=hidden]), select, textarea") ?? [];
+  const fields =
+    inputs ?? place.closest("[data-field]")?.querySelectorAll("input:not([type=hidden]), select, textarea") ?? [];
   for (const field of fields) {
     if (words) field.setAttribute("aria-invalid", "true");
     else field.removeAttribute("aria-invalid");
@@ -35,7 +40,9 @@ function markLines(bad) {
   text.rows = count;
   gutter.replaceChildren();
   for (let line = 1; line <= count; line++) {
-    const mark = bad.includes(String(line)) ? Object.assign(document.createElement("b"), { textContent: `● ${line}` }) : String(line);
+    const mark = bad.includes(String(line))
+      ? Object.assign(document.createElement("b"), { textContent: `● ${line}` })
+      : String(line);
     gutter.append(mark, "\n");
   }
 }

@@ -4,7 +4,9 @@ import { IntervalPlot } from "../charts/intervals.js";
 
 const TONES = { supported: "good", "not supported": "bad", inconclusive: "ink-3" };
 const root = document.getElementById("report");
-const plots = Object.fromEntries([...root.querySelectorAll("[data-plot]")].map((element) => [element.dataset.plot, new IntervalPlot(element)]));
+const plots = Object.fromEntries(
+  [...root.querySelectorAll("[data-plot]")].map((element) => [element.dataset.plot, new IntervalPlot(element)]),
+);
 
 function variant(row) {
   return { ...row, seeds: row.seeds.map((one) => one.value), tone: "accent" };

@@ -2,10 +2,10 @@
 import htmx from "../../vendor/htmx.esm.js";
 import { Feed, matches } from "../charts/feed.js";
 import { LinePanel } from "../charts/line_panel.js";
-import { Heat } from "../heat/heat.js";
 import { colour, matrixColour, seriesLook } from "../charts/palette.js";
 import { chartTools, whenNear } from "../charts/tools.js";
 import { pause } from "../frame/live.js";
+import { Heat } from "../heat/heat.js";
 
 const page = document.querySelector("[data-run]");
 const head = document.getElementById("run-head");
@@ -36,7 +36,10 @@ function adoptPanels() {
     element.dataset.adopted = "";
     const names = element.dataset.names;
     let share = null;
-    const chart = new LinePanel(element, { log: "logscale" in element.dataset, zoomed: (from, to) => feed.zoom(share, from, to) });
+    const chart = new LinePanel(element, {
+      log: "logscale" in element.dataset,
+      zoomed: (from, to) => feed.zoom(share, from, to),
+    });
     charts.add(chart);
     chart.view = view;
     const enter = async () => {
@@ -118,16 +121,27 @@ class Curve {
     this.element = document.createElement("figure");
     this.element.className = "card panel heat-chart";
     const title = Object.assign(document.createElement("figcaption"), { className: "panel-head" });
-    const close = Object.assign(document.createElement("button"), { type: "button", className: "link-button", textContent: "close" });
+    const close = Object.assign(document.createElement("button"), {
+      type: "button",
+      className: "link-button",
+      textContent: "close",
+    });
     close.addEventListener("click", () => this.dismissed());
-    title.append(Object.assign(document.createElement("h3"), { textContent: `${name.split("/")[0].replace("_", " ")} of ${short}` }));
+    title.append(
+      Object.assign(document.createElement("h3"), {
+        textContent: `${name.split("/")[0].replace("_", " ")} of ${short}`,
+      }),
+    );
     title.append(Object.assign(document.createElement("span"), { className: "tiny" }), close);
     const legend = Object.assign(document.createElement("div"), { className: "panel-legend" });
     const plot = Object.assign(document.createElement("div"), { className: "panel-plot" });
     legend.dataset.legend = plot.dataset.plot = "";
     this.element.append(title, legend, plot);
     this.heat.after(this.element);
-    const look = (series, at) => ({ label: series.name.split("/").slice(2).join(" "), ...(at === 0 ? { colour: matrixColour(series.name) ?? colour("accent") } : seriesLook(at + 4)) });
+    const look = (series, at) => ({
+      label: series.name.split("/").slice(2).join(" "),
+      ...(at === 0 ? { colour: matrixColour(series.name) ?? colour("accent") } : seriesLook(at + 4)),
+    });
     this.chart = new LinePanel(this.element, { log: true, look });
     this.chart.view = view;
     charts.add(this.chart);
