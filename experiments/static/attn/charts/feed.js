@@ -191,7 +191,7 @@ function append(known, item) {
 function splice(known, points, window) {
   const keep = (at) => known.step[at] < window.from_step || known.step[at] > window.to_step;
   const rows = known.step.map((step, at) => [step, known.time[at], known.value[at]]).filter((_, at) => keep(at));
-  points.step.forEach((step, at) => rows.push([step, points.time[at], points.value[at]]));
+  for (const [at, step] of points.step.entries()) rows.push([step, points.time[at], points.value[at]]);
   rows.sort((a, b) => a[0] - b[0]);
   [known.step, known.time, known.value] = [0, 1, 2].map((column) => rows.map((row) => row[column]));
 }

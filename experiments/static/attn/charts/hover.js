@@ -14,7 +14,9 @@ export class Hover {
     panel.plot.classList.add("hoverable");
     const zr = panel.chart.getZr();
     zr.on("mousemove", (event) => this.move(event.offsetX, event.offsetY));
-    zr.on("globalout", () => all.forEach((hover) => hover.hide()));
+    zr.on("globalout", () => {
+      for (const hover of all) hover.hide();
+    });
     all.add(this);
   }
 

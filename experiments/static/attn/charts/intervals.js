@@ -112,4 +112,6 @@ export class IntervalPlot {
   }
 }
 
-document.addEventListener("themechange", () => plots.forEach((plot) => plot.draw()));
+document.addEventListener("themechange", () => {
+  for (const plot of plots) plot.draw();
+});

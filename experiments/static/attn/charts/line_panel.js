@@ -148,7 +148,8 @@ export class LinePanel {
   // Steps whose value is NaN or infinite stand as red marks across the plot: the event one looks for.
   holes() {
     const at = new Set();
-    for (const line of this.shown) line.series.value.forEach((value, i) => value === null && at.add(line.x[i]));
+    for (const line of this.shown)
+      for (const [i, value] of line.series.value.entries()) if (value === null) at.add(line.x[i]);
     const marks = [...at]
       .sort((a, b) => a - b)
       .slice(0, 400)
@@ -281,4 +282,6 @@ function shortened(labels) {
   return parts.map((part) => part.slice(common).join("/"));
 }
 
-document.addEventListener("themechange", () => panels.forEach((panel) => panel.draw()));
+document.addEventListener("themechange", () => {
+  for (const panel of panels) panel.draw();
+});

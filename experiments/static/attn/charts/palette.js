@@ -24,7 +24,11 @@ export function seriesLook(at) {
 // A line's key: its colour, in its dashes.
 export function paintSwatch(swatch, { colour: ink, dash }) {
   let end = 0;
-  const stops = (dash ?? []).map((length, at) => `${at % 2 ? "transparent" : ink} ${end}px ${(end += length)}px`);
+  const stops = [];
+  for (const [at, length] of (dash ?? []).entries()) {
+    stops.push(`${at % 2 ? "transparent" : ink} ${end}px ${end + length}px`);
+    end += length;
+  }
   swatch.style.background = dash ? `repeating-linear-gradient(90deg, ${stops.join(", ")})` : ink;
 }
 

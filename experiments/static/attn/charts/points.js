@@ -44,6 +44,19 @@ function equal(one, other) {
   return one.y.every((value, at) => value === other.y[at] && one.x[at] === other.x[at]);
 }
 
+// First, minimum, maximum, one hole and last of the places from `from` to before `to`.
+function pointsKept(value, from, to) {
+  let [low, high, hole] = [-1, -1, -1];
+  for (let at = from; at < to; at++) {
+    if (value[at] === null) hole = at;
+    else {
+      if (low < 0 || value[at] < value[low]) low = at;
+      if (high < 0 || value[at] > value[high]) high = at;
+    }
+  }
+  return [from, low, high, hole, to - 1].filter((at) => at >= from && at < to);
+}
+
 // Fewer points, none invented: first, minimum, maximum, last and one hole of each bucket, as the server does.
 export function thin(series, most) {
   const { step, value } = series;
@@ -52,15 +65,7 @@ export function thin(series, most) {
   for (let bucket = 0; bucket < buckets; bucket++) {
     const from = Math.floor((bucket * step.length) / buckets);
     const to = Math.floor(((bucket + 1) * step.length) / buckets);
-    let [low, high, hole] = [-1, -1, -1];
-    for (let at = from; at < to; at++) {
-      if (value[at] === null) hole = at;
-      else {
-        if (low < 0 || value[at] < value[low]) low = at;
-        if (high < 0 || value[at] > value[high]) high = at;
-      }
-    }
-    [from, low, high, hole, to - 1].filter((at) => at >= from && at < to).forEach((at) => keep.add(at));
+    for (const at of pointsKept(value, from, to)) keep.add(at);
   }
   const order = [...keep].sort((a, b) => a - b);
   for (const column of ["step", "time", "value"]) series[column] = order.map((at) => series[column][at]);

@@ -15,6 +15,7 @@ function tellTheme() {
 document.querySelector("[data-theme-toggle]")?.addEventListener("click", () => {
   root.dataset.theme = isDark() ? "light" : "dark";
   // A cookie, so that the server writes the attribute and no page flashes in the other theme.
+  // biome-ignore lint/suspicious/noDocumentCookie: not every browser has the Cookie Store API
   document.cookie = `theme=${root.dataset.theme}; path=/; max-age=31536000; samesite=lax`;
   tellTheme();
 });

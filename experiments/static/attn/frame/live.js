@@ -51,7 +51,8 @@ class Region {
 export function startLive(htmx) {
   const regions = [...document.querySelectorAll("[data-live]")].map((element) => new Region(element));
   document.addEventListener("visibilitychange", () => {
-    if (!document.hidden) regions.filter((region) => region.every).forEach((region) => region.visit());
+    if (document.hidden) return;
+    for (const region of regions) if (region.every) region.visit();
   });
   pollTriggers(htmx);
 }

@@ -189,18 +189,22 @@ export class Heat {
     this.zero = nearlyZero(this.values);
     for (const [name, { strip, last }] of this.strips) {
       const values = this.values.get(name) ?? [];
-      const zero = this.zero.has(name);
       const span = this.scale === "row" ? this.span(values) : shared;
-      paintStrip(strip, zero && this.scale !== "row" ? [] : values, span, colours, bad);
-      const latest = values.at(-1);
-      strip.classList.toggle("heat-zero", zero && this.scale !== "row");
-      last.textContent = zero ? "≈ 0" : latest === null ? "non-finite" : figure(latest);
-      strip.title = last.title = zero ? hint(name, this.oneKey) : "";
-      last.classList.toggle("heat-bad", latest === null);
-      strip.setAttribute("aria-label", `${name}, latest ${last.textContent}`);
+      const blank = this.zero.has(name) && this.scale !== "row";
+      paintStrip(strip, blank ? [] : values, span, colours, bad);
+      strip.classList.toggle("heat-zero", blank);
+      this.writeLatest(name, strip, last, values.at(-1));
     }
     this.writeAxis();
     this.writeLegend(shared, colours);
+  }
+
+  writeLatest(name, strip, last, latest) {
+    const zero = this.zero.has(name);
+    last.textContent = zero ? "≈ 0" : latest === null ? "non-finite" : figure(latest);
+    last.classList.toggle("heat-bad", latest === null);
+    strip.title = last.title = zero ? hint(name, this.oneKey) : "";
+    strip.setAttribute("aria-label", `${name}, latest ${last.textContent}`);
   }
 
   // [low, high] in decades, of what is positive and finite.

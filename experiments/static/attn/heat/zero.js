@@ -5,7 +5,8 @@ const NOTHING = 1e-6; // of the panel's largest value
 
 export const ABOUT = "below a millionth of the largest value here: zero but for rounding";
 const ONE_KEY =
-  "every query attends to one key alone (the entropy of its attention is exactly 0). A softmax with one key has nothing to choose, so W_q and W_k get no gradient.";
+  "every query attends to one key alone (the entropy of its attention is exactly 0). " +
+  "A softmax with one key has nothing to choose, so W_q and W_k get no gradient.";
 
 // Names whose values are all known, next to nothing beside the largest of any, and not plainly 0.
 export function nearlyZero(values) {

@@ -88,23 +88,25 @@ class Explorer {
   }
 
   body() {
-    const { text, sample, step, site, asker, answerer, edits, other } = this.state;
+    const { text, sample, step, site, edits, other } = this.state;
     const typed = this.image ? { sample: sample ?? 0, ...(text ? { prompt: text } : {}) } : { text };
     const body = text || this.image ? typed : { sample: sample ?? 0 };
     if (step) body.checkpoint = Number(step);
-    if (site && (this.answer ? !this.site()?.weights : this.image)) {
-      body.site = site;
-      if (asker !== null) body.asker = asker;
-      if (answerer !== null) body.answerer = answerer;
-    }
+    if (site && (this.answer ? !this.site()?.weights : this.image)) Object.assign(body, this.focusOf(site));
     if (edits.length) body.edits = edits;
     if (other && edits.some((edit) => edit.kind === "patch")) body.other = other;
     return body;
   }
 
+  focusOf(site) {
+    const { asker, answerer } = this.state;
+    return { site, ...(asker !== null && { asker }), ...(answerer !== null && { answerer }) };
+  }
+
   async ask() {
     this.waiting?.abort();
-    const waiting = (this.waiting = new AbortController());
+    const waiting = new AbortController();
+    this.waiting = waiting;
     const began = performance.now();
     root.setAttribute("aria-busy", "true");
     try {

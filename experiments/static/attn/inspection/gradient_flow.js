@@ -77,7 +77,7 @@ function axis() {
 function legend(low, high) {
   const bar = Object.assign(make("canvas"), { width: 256, height: 1 });
   const image = bar.getContext("2d").createImageData(256, 1);
-  ramp().forEach((shade, at) => image.data.set([...shade, 255], 4 * at));
+  for (const [at, shade] of ramp().entries()) image.data.set([...shade, 255], 4 * at);
   bar.getContext("2d").putImageData(image, 0, 0);
   root
     .querySelector("[data-legend-bar]")

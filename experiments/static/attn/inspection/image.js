@@ -56,7 +56,8 @@ export class ImageView {
       ...this.chips(answer, shown, site, state),
     );
     this.detail.replaceChildren(...this.details(answer, shown, site, state, head, row, column));
-    const turn = (this.turn = {});
+    const turn = {};
+    this.turn = turn;
     const images = await Promise.all([answer.image, shown.output.mask].map(picture));
     if (turn === this.turn) paintStage(stage, images, heat, answer.grid, patchOf(site, state));
   }
@@ -143,7 +144,8 @@ export class ImageView {
       found.push(
         block(
           "Both ways",
-          `it gives itself ${figure(row[state.asker])}; the most it gives anybody is ${figure(Math.max(...row))}, the most anybody gives it is ${figure(Math.max(...column))}`,
+          `it gives itself ${figure(row[state.asker])}; the most it gives anybody is ${figure(Math.max(...row))}, ` +
+            `the most anybody gives it is ${figure(Math.max(...column))}`,
           make("span"),
         ),
       );
@@ -177,7 +179,8 @@ export class ImageView {
     paintBars(plot, product);
     const sum = figure(product.reduce((all, value) => all + value, 0));
     return block(
-      `q(${this.label(answer, site.asks, asker)}) · k(${this.label(answer, site.answers, answerer)}), dimension by dimension`,
+      `q(${this.label(answer, site.asks, asker)}) · k(${this.label(answer, site.answers, answerer)}), ` +
+        "dimension by dimension",
       `they sum to ${sum}`,
       plot,
     );
@@ -263,13 +266,15 @@ function outline(context, mask) {
   const size = SIDE / mask.width;
   context.fillStyle = `rgb(${channels(colour("good")).join(" ")})`;
   for (let y = 0; y < mask.height; y++)
-    for (let x = 0; x < mask.width; x++) {
-      if (!is(x, y)) continue;
-      if (!is(x - 1, y)) context.fillRect(x * size, y * size, 2, size);
-      if (!is(x + 1, y)) context.fillRect((x + 1) * size - 2, y * size, 2, size);
-      if (!is(x, y - 1)) context.fillRect(x * size, y * size, size, 2);
-      if (!is(x, y + 1)) context.fillRect(x * size, (y + 1) * size - 2, size, 2);
-    }
+    for (let x = 0; x < mask.width; x++) if (is(x, y)) edges(context, is, x, y, size);
+}
+
+// The sides on which a pixel of the mask borders on none.
+function edges(context, is, x, y, size) {
+  if (!is(x - 1, y)) context.fillRect(x * size, y * size, 2, size);
+  if (!is(x + 1, y)) context.fillRect((x + 1) * size - 2, y * size, 2, size);
+  if (!is(x, y - 1)) context.fillRect(x * size, y * size, size, 2);
+  if (!is(x, y + 1)) context.fillRect(x * size, (y + 1) * size - 2, size, 2);
 }
 
 function block(title, help, body) {

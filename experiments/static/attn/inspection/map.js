@@ -61,9 +61,9 @@ export function arcsOf(weights, names, chosen, pick) {
     role: "group",
     "aria-label": "lines from askers to answerers",
   });
-  weights.forEach((row, y) =>
-    row.forEach((value, x) => {
-      if (value < 0.02) return;
+  for (const [y, row] of weights.entries())
+    for (const [x, value] of row.entries()) {
+      if (value < 0.02) continue;
       const [from, to] = [line * (y + 0.5) + 5, line * (x + 0.5) + 5];
       const on = y === chosen.asker || x === chosen.answerer;
       svg.append(
@@ -74,8 +74,7 @@ export function arcsOf(weights, names, chosen, pick) {
           "stroke-opacity": on ? 0.25 + 0.75 * value : 0.08 + 0.4 * value,
         }),
       );
-    }),
-  );
+    }
   const label = (name, at, x, anchor, on, clicked) => {
     const text = shape("text", {
       x,
@@ -90,8 +89,10 @@ export function arcsOf(weights, names, chosen, pick) {
     text.addEventListener("keydown", (event) => event.key === "Enter" && clicked());
     svg.append(text);
   };
-  names.askers.forEach((name, at) => label(name, at, 112, "end", at === chosen.asker, () => pick(at, null)));
-  names.answerers.forEach((name, at) => label(name, at, 308, "start", at === chosen.answerer, () => pick(null, at)));
+  for (const [at, name] of names.askers.entries())
+    label(name, at, 112, "end", at === chosen.asker, () => pick(at, null));
+  for (const [at, name] of names.answerers.entries())
+    label(name, at, 308, "start", at === chosen.answerer, () => pick(null, at));
   return svg;
 }
 

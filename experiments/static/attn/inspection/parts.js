@@ -45,14 +45,8 @@ export function paintSigned(canvas, rows) {
   canvas.height = rows.length;
   const context = canvas.getContext("2d");
   const image = context.createImageData(canvas.width, canvas.height);
-  rows.forEach((row, y) =>
-    row.forEach((value, x) =>
-      image.data.set(
-        [...((value ?? 0) < 0 ? down : up), Math.round((255 * Math.abs(value ?? 0)) / most)],
-        4 * (y * canvas.width + x),
-      ),
-    ),
-  );
+  for (const [place, value] of rows.flat().entries())
+    image.data.set([...((value ?? 0) < 0 ? down : up), Math.round((255 * Math.abs(value ?? 0)) / most)], 4 * place);
   context.putImageData(image, 0, 0);
   return most;
 }
@@ -89,8 +83,8 @@ export function paintMap(canvas, weights, { cell, numbers, marks, most = 1 }) {
   context.font = `${Math.round(cell * 0.29)}px ui-monospace, monospace`;
   context.textAlign = "center";
   context.textBaseline = "middle";
-  weights.forEach((row, y) =>
-    row.forEach((value, x) => {
+  for (const [y, row] of weights.entries())
+    for (const [x, value] of row.entries()) {
       const shade = colours[Math.round(255 * Math.max(0, Math.min(1, (value ?? 0) / most)))];
       context.fillStyle = inWords(shade);
       context.fillRect(x * cell, y * cell, cell - 1, cell - 1);
@@ -99,12 +93,11 @@ export function paintMap(canvas, weights, { cell, numbers, marks, most = 1 }) {
         context.fillText((value ?? 0).toFixed(2), (x + 0.5) * cell, (y + 0.5) * cell);
       }
       const frame = marks(y, x);
-      if (!frame) return;
+      if (!frame) continue;
       context.strokeStyle = colour(frame);
       context.lineWidth = Math.max(2, cell / 14);
       context.strokeRect(x * cell + 1.5, y * cell + 1.5, cell - 4, cell - 4);
-    }),
-  );
+    }
 }
 
 function inWords(shade) {

@@ -10,7 +10,9 @@ const entries = new Map([...root.querySelectorAll("[data-entry]")].map((item) =>
 const hidden = new Set();
 const charts = [];
 
-const view = chartTools((changed) => charts.forEach((chart) => chart.setView(changed)));
+const view = chartTools((changed) => {
+  for (const chart of charts) chart.setView(changed);
+});
 
 function look(series) {
   const { shade, label } = entries.get(series.run).dataset;
@@ -27,7 +29,7 @@ for (const [run, item] of entries) {
   button.addEventListener("click", () => {
     if (!hidden.delete(run)) hidden.add(run);
     button.setAttribute("aria-pressed", String(!hidden.has(run)));
-    charts.forEach((chart) => chart.draw());
+    for (const chart of charts) chart.draw();
   });
 }
 
@@ -57,7 +59,9 @@ for (const group of root.querySelectorAll("[data-group]")) {
       }
     });
   };
-  whenNear(group, enter, (near) => share && (share.active = near));
+  whenNear(group, enter, (near) => {
+    if (share) share.active = near;
+  });
 }
 
 paintLegend();

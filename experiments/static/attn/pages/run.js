@@ -20,7 +20,7 @@ let attempt = state().attempt;
 function training() {
   view = chartTools((changed) => {
     view = changed;
-    charts.forEach((chart) => chart.setView(view));
+    for (const chart of charts) chart.setView(view);
   });
   adoptPanels();
   document.addEventListener("live", adoptPanels);
@@ -49,7 +49,9 @@ function adoptPanels() {
         element.dataset.lastStep = Math.max(-1, ...series.map((each) => each.step.at(-1) ?? -1));
       });
     };
-    whenNear(element, enter, (near) => share && (share.active = near));
+    whenNear(element, enter, (near) => {
+      if (share) share.active = near;
+    });
   }
 }
 
@@ -170,10 +172,14 @@ function followLog() {
   const log = document.querySelector("[data-log]");
   if (!log) return;
   const follow = document.querySelector("[data-follow]");
-  const toEnd = () => follow.checked && (log.scrollTop = log.scrollHeight);
+  const toEnd = () => {
+    if (follow.checked) log.scrollTop = log.scrollHeight;
+  };
   new MutationObserver(toEnd).observe(log, { childList: true, subtree: true });
   follow.addEventListener("change", toEnd);
-  log.addEventListener("wheel", (event) => event.deltaY < 0 && (follow.checked = false));
+  log.addEventListener("wheel", (event) => {
+    if (event.deltaY < 0) follow.checked = false;
+  });
   toEnd();
 }
 
