@@ -84,9 +84,10 @@ def _reached(mix: Operand, into: Fed) -> tuple[Rows, ...]:
     if not into.given.requires_grad or not mix.tensor.requires_grad:
         return ()
     direction = torch.zeros_like(into.given, requires_grad=True)
-    (back,) = torch.autograd.grad(
+    backs: tuple[Tensor | None, ...] = torch.autograd.grad(
         into.given, mix.tensor, direction, create_graph=True, retain_graph=True, allow_unused=True
     )
+    (back,) = backs
     if back is None or not back.requires_grad:
         return ()
     asks = partial(_sets, mix, into, direction, back)
@@ -112,7 +113,10 @@ def _sets(mix: Operand, into: Fed, direction: Tensor, back: Tensor, slots: list[
     for slot in slots:
         change = torch.zeros_like(mix.tensor)
         change[slot] = torch.randn_like(mix.tensor[slot])
-        (moved,) = torch.autograd.grad(back, direction, change, retain_graph=True, allow_unused=True)
+        moves: tuple[Tensor | None, ...] = torch.autograd.grad(
+            back, direction, change, retain_graph=True, allow_unused=True
+        )
+        (moved,) = moves
         if moved is not None and bool((moved != 0).any()):
             found.append(tuple((moved != 0).any(dim=others).nonzero().flatten().tolist()))
     return tuple(dict.fromkeys(found))

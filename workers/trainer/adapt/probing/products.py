@@ -95,7 +95,7 @@ def _linear(x: Tensor, weight: Tensor) -> Product:
     return Product(Operand(x, (*batch, "k")), Operand(weight, ("m", "k")[-weight.ndim :]), (*batch, "m"))
 
 
-def _matmul(left: Tensor, right: Tensor) -> Product | None:
+def _matmul(left: object, right: object) -> Product | None:
     if not isinstance(left, Tensor) or not isinstance(right, Tensor) or not left.ndim or not right.ndim:
         return None
     before: Labels = (*_batch(left.ndim - 2), "n", "k") if left.ndim > 1 else ("k",)

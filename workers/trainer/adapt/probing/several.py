@@ -190,7 +190,9 @@ def _reached(operand: Operand | None, weights: Weights) -> Reach:
     if operand is None or not operand.tensor.requires_grad:
         return {}
     noise = torch.randn_like(operand.tensor)
-    found = torch.autograd.grad(operand.tensor, list(weights.values()), noise, retain_graph=True, allow_unused=True)
+    found: tuple[Tensor | None, ...] = torch.autograd.grad(
+        operand.tensor, list(weights.values()), noise, retain_graph=True, allow_unused=True
+    )
     dense = (None if each is None else each.to_dense() if each.is_sparse else each for each in found)
     return {id(weight): each != 0 for weight, each in zip(weights.values(), dense, strict=True) if each is not None}
 

@@ -37,10 +37,13 @@ def _tokens(asked: Tensor, side: Operand, labels: set[str]) -> int:
         return 0
     noise = torch.randn_like(asked)
     try:
-        (found,) = torch.autograd.grad(asked, side.tensor, noise, retain_graph=True, allow_unused=True)
+        given: tuple[Tensor | None, ...] = torch.autograd.grad(
+            asked, side.tensor, noise, retain_graph=True, allow_unused=True
+        )
     except RuntimeError:  # of a graph that somebody's hooks or kernels have made: this runs inside the model's own call
         return 0
     own = [axis for axis, label in enumerate(side.labels) if label in labels]
+    (found,) = given
     if found is None or not own:
         return 0
     summed = [axis for axis in range(found.ndim) if axis not in own and side.labels[axis] not in side.kept]
