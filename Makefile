@@ -16,7 +16,7 @@ py := .venv/bin/python
 pytest := $(py) -m pytest -n $(JOBS)
 
 .DEFAULT_GOAL := help
-.PHONY: help run verdicts test lint fmt bench bench-peers gpu-smoke models chaos e2e manage secrets lock install
+.PHONY: help run verdicts test test-python lint fmt bench bench-peers gpu-smoke models chaos e2e manage secrets lock install
 
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | while IFS="$$(printf '\t')" read -r name text; \
@@ -28,6 +28,13 @@ run: install  ## the whole service on http://127.0.0.1:8000 (PORT=8000 DATA=.dat
 test: install  ## every test: what touches the database on PostgreSQL, then everything on SQLite (JOBS=2)
 	ATTN_TEST_DB=postgres $(pytest) --ignore=tests/pure --ignore=tests/lab --ignore=tests/e2e
 	$(pytest)
+
+# Not from requirements.lock, which is that of 3.11: the newest of everything that the ranges in pyproject.toml allow.
+test-python:  ## tests/pure and tests/service on another Python, without torch (PYTHON=python3.13 JOBS=2)
+	@env=.venv-$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])') && \
+	{ test -x $$env/bin/python || $(PYTHON) -m venv $$env; } && \
+	$$env/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager --editable '.[test]' && \
+	$$env/bin/python -m pytest -n $(JOBS) tests/pure tests/service
 
 e2e: install  ## the browser tests alone; their screenshots go to tests/output
 	ATTN_PICTURES=$(or $(PICTURES),1) $(py) -m pytest tests/e2e

@@ -16,7 +16,6 @@ from experiments.revision import REVISION
 from experiments.states import Reason
 from experiments.verdicts.campaign import campaign
 from experiments.verdicts.document import write
-from experiments.verdicts.today import torch_here
 from experiments.verdicts.verdict import all_verdicts
 
 from .factories import claim, make_project, make_user, make_worker
@@ -144,7 +143,7 @@ def test_the_page_names_the_key_of_its_runs_and_what_is_left_out(reader: Any, tm
     experiment = finished(accuracies, **ONE_HEAD)
     experiment.runs.filter(seed=8).update(device_kind="cuda")
     text = write(tmp_path, reader, quick=False).read_text("utf-8")
-    assert f"training revision {REVISION}, torch {torch_here()}, cpu." in text
+    assert f"training revision {REVISION}, torch {INFO['torch']}, cpu." in text
     assert "6 runs of the same specs are left out: device cuda (used: cpu)." in text
     assert "| [`why-q`](#why-q) | **inconclusive** | 7 of 8 |" in text
 

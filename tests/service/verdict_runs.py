@@ -16,7 +16,8 @@ from experiments.verdicts.today import torch_here
 from .factories import make_project, make_worker
 
 Finals = Callable[[Run], Mapping[str, float]]
-INFO = {"revision": REVISION, "torch": torch_here(), "device_kind": "cpu"}
+# The torch installed here; a server without one takes runs of any, so any will do.
+INFO = {"revision": REVISION, "torch": torch_here() or "2.13", "device_kind": "cpu"}
 ACCURACY = {"full": 0.99, "no_q": 0.992, "tied_qk": 0.55, "no_qk": 0.1, "const_q": 0.4, "uniform": 0.21}
 
 
