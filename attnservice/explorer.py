@@ -13,4 +13,4 @@ from celery import Celery
 from attnservice.celery import CONF
 
 app = Celery("attnservice-explorer")
-app.conf.update(CONF | {"imports": ("workers.explore",), "task_default_queue": "explore"})
+app.conf.update(CONF | {"imports": ("workers.inspection.service",), "task_default_queue": "explore"})

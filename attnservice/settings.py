@@ -83,7 +83,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
-    "experiments.pages.middleware.AdminPolicy",
+    "experiments.pages.http.middleware.AdminPolicy",
     "axes.middleware.AxesMiddleware",
     "django_prometheus.middleware.PrometheusAfterMiddleware",
 ]
@@ -218,14 +218,14 @@ AXES_LOCKOUT_TEMPLATE = "429.html"
 # --- REST -----------------------------------------------------------------------------------------
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
-        "experiments.api.tokens.Token",  # first, so that an anonymous call is answered 401 and not 403
+        "experiments.api.http.tokens.Token",  # first, so that an anonymous call is answered 401 and not 403
         "rest_framework.authentication.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
-    "DEFAULT_RENDERER_CLASSES": ["experiments.api.wire.Json"],
-    "DEFAULT_PARSER_CLASSES": ["experiments.api.wire.BoundedJson"],
-    "DEFAULT_SCHEMA_CLASS": "experiments.api.schema.Schema",
-    "EXCEPTION_HANDLER": "experiments.api.problems.handle",
+    "DEFAULT_RENDERER_CLASSES": ["experiments.api.http.renderers.Json"],
+    "DEFAULT_PARSER_CLASSES": ["experiments.api.http.renderers.BoundedJson"],
+    "DEFAULT_SCHEMA_CLASS": "experiments.api.http.schema.Schema",
+    "EXCEPTION_HANDLER": "experiments.api.http.problems.handle",
     "URL_FORMAT_OVERRIDE": None,  # `?format=` means what a call says it means
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
 }

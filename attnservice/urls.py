@@ -6,6 +6,6 @@ from django.urls import include, path
 urlpatterns = [
     path("api/v1/", include("experiments.api.urls")),
     path("admin/", admin.site.urls),
-    path("", include("experiments.api.health_urls")),
+    path("", include("experiments.api.operations.urls")),
     path("", include("experiments.pages.urls")),
 ]

@@ -81,7 +81,7 @@ def _until_open(port: int) -> None:
 
 def _partition(runs: dict[str, int]) -> None:
     """The same reads once more from sixteen partitions, in turn with nothing: compare with those before."""
-    from experiments.partitioning import partition
+    from experiments.store.partitioning import partition
 
     began = time.monotonic()
     rows = partition(16)
@@ -95,8 +95,8 @@ def _partition(runs: dict[str, int]) -> None:
 
 
 def _fill(seed: int) -> int:
-    from experiments.filling import fill
     from experiments.models import Project
+    from experiments.operations.demo_runs import fill
 
     run = fill(Project.objects.create(name=f"bench{seed}"), runs=1, steps=STEPS, series=SERIES, seed=seed).runs[0]
     analyse()
@@ -105,7 +105,7 @@ def _fill(seed: int) -> int:
 
 def _ship() -> tuple[int, float]:
     """Bytes moved and seconds it took."""
-    from experiments import shipping
+    from experiments.maintenance import archiving as shipping
 
     moved, began = 0, time.monotonic()
     while more := shipping.sweep(60):
@@ -140,7 +140,7 @@ def _size(empty: int) -> dict[str, float]:
 def _reads(runs: dict[str, int]) -> dict[str, dict[str, float]]:
     """Medians in ms of each question to both runs in turn."""
     from experiments import store
-    from experiments.filling import names_of
+    from experiments.operations.demo_runs import names_of
 
     name = names_of(1)[0]
     part, whole_block = {"from_step": 41_111, "to_step": 71_110}, {"from_step": 40_960, "to_step": 45_055}

@@ -24,11 +24,11 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.encoder import encoder_spec, interleaved, machine, nobody, paired, wait
-from workers.trainer.gauges import total_norm
-from workers.trainer.loop import Session
-from workers.trainer.probe import probe
-from workers.trainer.recorder import Recorder
-from workers.trainer.stopwatch import Stopwatch
+from workers.trainer.recording.norms import total_norm
+from workers.trainer.recording.probe import probe
+from workers.trainer.recording.recorder import Recorder
+from workers.trainer.training.loop import Session
+from workers.trainer.training.stopwatch import Stopwatch
 
 RESULTS = Path(__file__).parent / "results"
 TARGETS = {"recording": 1.01, "with_probes": 1.03}

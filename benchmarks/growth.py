@@ -69,8 +69,8 @@ def measure(kind: str) -> None:
 
 
 def _made(name: str, **size: int) -> list[int]:
-    from experiments.filling import fill
     from experiments.models import Project
+    from experiments.operations.demo_runs import fill
 
     return fill(Project.objects.create(name=name), **size).runs
 

@@ -25,9 +25,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the trainer does, befo
 import torch
 
 from benchmarks.encoder import encoder_spec, machine, nobody, wait
-from workers.trainer.loop import train
-from workers.trainer.recorder import Recorder
-from workers.trainer.tasks import build_task
+from workers.trainer.recording.recorder import Recorder
+from workers.trainer.tasks.registry import build_task
+from workers.trainer.training.loop import train
 
 RESULTS = Path(__file__).parent / "results"
 TARGET = 0.98

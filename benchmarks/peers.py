@@ -95,8 +95,8 @@ class Ours:
     """The same amount of work in our store."""
 
     def __init__(self) -> None:
-        from experiments.filling import fill
         from experiments.models import Project
+        from experiments.operations.demo_runs import fill
 
         from . import run_table
 

@@ -105,7 +105,7 @@ def fill(runs: int) -> None:
 
     from experiments.models import Experiment, Headline, Param, Project, Run
     from experiments.spec import resolved
-    from experiments.submission import plan
+    from experiments.submissions.submission import plan
 
     spec = resolved(plan({"name": "x", "spec": {"task": "classify", "data": {"dataset": "digits"}}}).spec)
     projects = [Project.objects.create(name=name) for name in ("large", "small", "tiny")]
@@ -188,7 +188,7 @@ def ask(question: dict[str, str], user: Any) -> list[int]:
     """The whole call as a web process serves it, but for logging in."""
     from rest_framework.test import APIRequestFactory, force_authenticate
 
-    from experiments.api.runs import RunList
+    from experiments.api.runs.runs import RunList
 
     request = APIRequestFactory(SERVER_NAME="localhost").get("/api/v1/runs/", question)
     force_authenticate(request, user=user)
@@ -203,7 +203,7 @@ def ask_by_join(question: dict[str, str], user: Any) -> list[int]:
     from django.db.models import F
     from django.http import QueryDict
 
-    from experiments.api.run_filters import RunQuery, filtered, ordered
+    from experiments.api.runs.filters import RunQuery, filtered, ordered
     from experiments.models import Run
 
     given = QueryDict(urlencode(question))

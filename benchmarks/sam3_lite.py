@@ -22,11 +22,11 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the trainer does, befo
 
 import torch
 
-from experiments.presets import presets
 from experiments.spec import Spec, parse_spec, resolved
+from experiments.submissions.presets import presets
 from workers.protocol import Message
-from workers.trainer.loop import train
-from workers.trainer.recorder import Recorder
+from workers.trainer.recording.recorder import Recorder
+from workers.trainer.training.loop import train
 
 RESULTS = Path(__file__).parent / "results"
 TARGETS = {"eval/prompt_iou": 0.75, "eval/box_iou": 0.55, "eval/presence_accuracy": 0.90}

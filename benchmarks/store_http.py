@@ -90,7 +90,7 @@ def measure(kind: str) -> None:
 
 def _fill(project: Any) -> tuple[Any, Any]:
     """One long run of many series, and many runs of one series."""
-    from experiments.filling import fill
+    from experiments.operations.demo_runs import fill
 
     long = fill(project, runs=1, steps=LONG, series=SERIES, seed=1)
     return long, fill(project, runs=COMPARED, steps=SHORT, series=1, seed=2)
@@ -187,7 +187,7 @@ def _live(reader: Reader, seconds: int = 5) -> dict[str, Any]:
 def _running(steps: int) -> Any:
     from experiments import lifecycle
     from experiments.models import Project
-    from experiments.submission import plan
+    from experiments.submissions.submission import plan
 
     pool = f"live.{steps}"
     spec = {

@@ -45,7 +45,7 @@ def step_ms(steps: int = 20_000) -> float:
     """Wall time of `train` and `complete` over many steps, flushes included; the median of five rounds."""
     import torch
 
-    from workers.trainer.recorder import Recorder
+    from workers.trainer.recording.recorder import Recorder
 
     torch.set_num_threads(1)
     rows, rounds = torch.randn(64, SERIES), []

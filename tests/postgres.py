@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from urllib.parse import quote
 
-from attnservice.local.leash import die_with_parent
+from attnservice.local.parent_death import die_with_parent
 
 
 class Missing(Exception):

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 from attnservice.local import broker
-from attnservice.local.leash import die_with_parent
+from attnservice.local.parent_death import die_with_parent
 
 
 class RedisServer:

@@ -1,0 +1,1 @@
+"""The worker: Celery tasks, the supervisor of one attempt, and the trainer."""

@@ -13,9 +13,10 @@ from django.db import Error, close_old_connections, connection
 from attnservice.celery import app
 from experiments import lifecycle
 from experiments.lifecycle import Claim
-from workers import drain, node
-from workers.identity import me
-from workers.supervisor import supervise
+from workers.supervisor import node
+from workers.supervisor.attempt.supervision import supervise
+from workers.supervisor.machine import drain
+from workers.supervisor.machine.identity import me
 
 __all__ = ["doorbell", "node"]  # importing `node` connects the worker's life to Celery's signals
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from attnservice.local.leash import die_with_parent
+from attnservice.local.parent_death import die_with_parent
 
 LONGEST_BACKOFF_S = 30.0
 HEALTHY_S = 60.0  # one that lived this long starts again at once, with the back-off forgotten

@@ -81,8 +81,8 @@ def submit_demos() -> list[str]:
     """The first experiments of an empty database, the quick one first; their names, none where there are any."""
     from experiments.lifecycle import submit
     from experiments.models import Experiment, Project
-    from experiments.presets import presets
-    from experiments.submission import plan
+    from experiments.submissions.presets import presets
+    from experiments.submissions.submission import plan
 
     if Experiment.objects.exists():
         return []

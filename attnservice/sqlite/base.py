@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db.backends.sqlite3 import base
 
-from .turns import give, take
+from .write_throttle import give, take
 
 PATIENCE_S = 10.0  # then one asks SQLite without a turn: somebody may be frozen with it
 WRITES = ("INSERT", "UPDATE", "DELETE", "REPLACE")

@@ -17,7 +17,7 @@ from benchmarks.smoke.report import Check, Report
 from benchmarks.smoke.specs import spec
 from benchmarks.smoke.speed import speed
 from benchmarks.smoke.training import INITS, processes, resumed, same_as_cpu, variants
-from workers.trainer.device import pinned_device
+from workers.trainer.training.device import pinned_device
 
 ALL = ("pointer", "roles", "scenes")
 LIBRARIES = ("transformers", "timm", "peft")

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from experiments.spec import Spec
 from workers.frames import decode
 from workers.protocol import Flush, Message, Schema
-from workers.trainer.loop import train
-from workers.trainer.recorder import Recorder
+from workers.trainer.recording.recorder import Recorder
+from workers.trainer.training.loop import train
 
 M = TypeVar("M", bound=Message)
 Points = dict[str, dict[int, float]]  # by series, by step

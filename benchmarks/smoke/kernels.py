@@ -13,9 +13,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from benchmarks.smoke.report import Line
 from benchmarks.smoke.specs import spec
 from workers.trainer.attention import Attention, fused_attention, plain_attention
-from workers.trainer.probe import probe
+from workers.trainer.recording.probe import probe
 from workers.trainer.task import Task
-from workers.trainer.tasks import build_task
+from workers.trainer.tasks.registry import build_task
 
 KERNELS = {
     "math": SDPBackend.MATH,

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from benchmarks.smoke.report import Line
 from benchmarks.smoke.specs import spec
 from experiments.spec import Spec
-from workers.trainer.maps import kept
-from workers.trainer.tasks import build_task
+from workers.trainer.inspection.maps import kept
+from workers.trainer.tasks.registry import build_task
 
 LIMIT = 1 / 255 + 1e-4  # of a head's largest weight: what a byte can hold
 ROWS = 64 / 255 / 2  # half a step in each of at most 64 places

@@ -16,7 +16,7 @@ from benchmarks.smoke.report import Line
 from benchmarks.smoke.specs import spec
 from experiments.spec import Spec
 from workers.protocol import Checkpoint
-from workers.trainer.tasks import build_task
+from workers.trainer.tasks.registry import build_task
 
 STEPS = 4
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.smoke.report import Line, Skip
-from workers.trainer.recording import recording
+from workers.trainer.recording.own_loop.record import recording
 
 STEPS, OVERFLOW = 5, 2
 LIMIT = 1e-5
@@ -105,7 +105,7 @@ def _torchs(device: str) -> Made:
 
 
 def _llama(device: str) -> Made:
-    from workers.trainer.hf_library import transformers
+    from workers.trainer.tasks.hf.library import transformers
 
     torch.manual_seed(0)
     sizes = {"hidden_size": WIDTH, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 64}
@@ -121,7 +121,7 @@ def _llama(device: str) -> Made:
 
 
 def _vit(device: str) -> Made:
-    from workers.trainer.hf_library import mend_torchvision
+    from workers.trainer.tasks.hf.library import mend_torchvision
 
     mend_torchvision()
     import timm

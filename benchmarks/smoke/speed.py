@@ -12,8 +12,8 @@ import torch
 from benchmarks.smoke.heard import Heard
 from benchmarks.smoke.report import Line
 from benchmarks.smoke.specs import spec
-from workers.trainer.loop import train
-from workers.trainer.recorder import Recorder
+from workers.trainer.recording.recorder import Recorder
+from workers.trainer.training.loop import train
 
 WARM = 5
 USUAL = {"d_model": 128, "heads": 4, "ffn": 256}

@@ -16,7 +16,7 @@ from benchmarks.smoke.specs import spec
 from experiments.spec import Spec
 from workers.protocol import Checkpoint, Result, Started
 from workers.trainer.attention import STARTS
-from workers.trainer.variants import VARIANTS
+from workers.trainer.attention.variants import VARIANTS
 
 SAME_AS_CPU = 1e-3  # of the first step, whose gradients differ by rounding alone
 RESUMED = 1e-3  # where the run says that its kernels do not repeat themselves

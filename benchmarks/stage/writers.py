@@ -24,7 +24,7 @@ class Writer:
     """One run that is claimed here, and flushed to, checkpointed and sealed as its supervisor would."""
 
     def __init__(self, number: int, rows: int = ROWS) -> None:
-        from experiments.filling import names_of
+        from experiments.operations.demo_runs import names_of
 
         self.rows = rows
         self.held = _claimed(f"writer.{number}")
@@ -151,8 +151,8 @@ def _p95(took: list[float]) -> float:
 
 
 def _runs_to_compare() -> list[int]:
-    from experiments.filling import fill
     from experiments.models import Project
+    from experiments.operations.demo_runs import fill
 
     return fill(Project.objects.create(name="compared"), runs=COMPARED, steps=5000, series=1, seed=3).runs
 
@@ -160,7 +160,7 @@ def _runs_to_compare() -> list[int]:
 def _claimed(pool: str) -> Any:
     from experiments import lifecycle
     from experiments.models import Project
-    from experiments.submission import plan
+    from experiments.submissions.submission import plan
 
     project, _ = Project.objects.get_or_create(name=pool)
     train = {"steps": MOST, "checkpoint_every": MOST}

@@ -2,27 +2,18 @@
 
 from django.urls import path
 
-from . import (
-    attention,
-    auth,
-    bands,
-    drain,
-    evidence,
-    experiments,
-    export,
-    fleet,
-    flow,
-    forks,
-    missing,
-    presets,
-    probes,
-    projects,
-    questions,
-    reports,
-    runs,
-    schema,
-    series,
-)
+from .experiments import experiments, presets, projects, reports
+from .http import auth, schema
+from .http import not_found as missing
+from .inspection import attention_maps as attention
+from .inspection import gradient_flow as flow
+from .inspection import linear_probes as probes
+from .inspection import questions
+from .operations import drain
+from .operations import workers as fleet
+from .runs import forks, runs
+from .runs import outputs as evidence
+from .series import bands, export, series
 
 urlpatterns = [
     path("auth/login/", auth.Login.as_view(), name="api-login"),

@@ -1,12 +1,15 @@
 """The only writer of a run's state: verbs for users, for workers and for the reconciler."""
 
-from .asking import param_text, request_cancel, retry, submit
+from .add_seeds import TooMany, append_seeds
 from .checkpoints import fall_back, publish_checkpoint, seal
 from .claims import Claim, Held
+from .deletion import clear_files, clear_series, delete_run
 from .expiry import expire, keep_digest, seal_finished
-from .forking import fork
-from .growing import TooMany, append_seeds
-from .holding import (
+from .forks import fork
+from .moves import LeaseLost, NotAllowed
+from .thinning import thin_group
+from .user_actions import param_text, request_cancel, retry, submit
+from .worker_actions import (
     add_artifact,
     add_log,
     cancelled,
@@ -22,10 +25,7 @@ from .holding import (
     usage,
     warn,
 )
-from .moves import LeaseLost, NotAllowed
-from .removing import clear_files, clear_series, delete_run
-from .roster import beat_worker, drain_worker, idle_slots, register_worker, retire_worker
-from .thinning import thin_group
+from .workers import beat_worker, drain_worker, idle_slots, register_worker, retire_worker
 
 __all__ = [
     "Claim",

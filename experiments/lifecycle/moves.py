@@ -10,12 +10,12 @@ from django.conf import settings
 from django.db.models.functions import Now
 
 from experiments.clock import db_in
-from experiments.doorbell import ring_on_commit
 from experiments.models import Attempt, Event, Run
+from experiments.queue.doorbell import ring_on_commit
+from experiments.queue.lanes import charge
 from experiments.states import Actor, Desired, Reason, State, sources
 
 from .claims import Held
-from .lanes import charge
 
 
 class LeaseLost(Exception):

@@ -8,7 +8,7 @@ from .definitions import Project
 
 
 class Lane(models.Model):
-    """Runs in a lane keep their order; between lanes the pool is shared (`experiments.fairness`)."""
+    """Runs in a lane keep their order; between lanes the pool is shared (`experiments.queue.fair_share`)."""
 
     pool = models.CharField(max_length=32)
     project = models.ForeignKey(Project, models.CASCADE, related_name="lanes")

@@ -8,7 +8,7 @@ from django.conf import settings
 from django.db import models
 
 from .definitions import AnyUser
-from .evidence import Checkpoint
+from .run_outputs import Checkpoint
 from .runs import Run
 
 
@@ -31,7 +31,7 @@ class QuestionQuerySet(models.QuerySet["Question"]):
 
 
 class Question(models.Model):
-    """One question and its answer. Written by `experiments.questions` alone; kept for a day."""
+    """One question and its answer. Written by `experiments.inspection.questions` alone; kept for a day."""
 
     run = models.ForeignKey(Run, models.CASCADE, related_name="questions")
     user = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="questions")

@@ -6,7 +6,7 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from experiments.identity import Identity
+from experiments.spec.identity import Identity
 from experiments.states import ENDED, HELD, Desired, Reason, State
 
 from .definitions import AnyUser, Experiment, Project
@@ -29,7 +29,7 @@ class RunQuerySet(models.QuerySet["Run"]):
         return self.claimable().filter(pool=pool).order_by("-priority", "id")
 
     def claimable(self) -> RunQuerySet:
-        """What may be claimed now, of any pool; `experiments.line` says who is next."""
+        """What may be claimed now, of any pool; `experiments.queue.order` says who is next."""
         due = Q(next_at__isnull=True) | Q(next_at__lte=Now())
         return self.filter(due, state=State.QUEUED, desired=Desired.RUN)
 
@@ -80,7 +80,7 @@ class Run(models.Model):
         max_length=64, blank=True, db_default="", help_text="of what a succeeded run recorded; see store.digest"
     )
 
-    # The evidence key besides the spec hash (experiments.identity): of the newest attempt that began to train.
+    # The evidence key besides the spec hash (experiments.spec.identity): of the newest attempt that began to train.
     data_digest = models.CharField(max_length=64, blank=True, db_default="", help_text="of the files that were read")
     revision = models.IntegerField(null=True, help_text="of the training code")
     torch = models.CharField(max_length=32, blank=True, db_default="", help_text="major.minor")

@@ -14,15 +14,16 @@ from django.views.decorators.http import require_POST, require_safe
 from pydantic import Field
 
 from experiments import lifecycle
-from experiments.api.names import check_project
-from experiments.api.problems import Invalid
+from experiments.api.http.names import check_project
+from experiments.api.http.problems import Invalid
 from experiments.models import Experiment, Headline, Project, Run
-from experiments.presets import presets
+from experiments.pages.http.access import experiment_or_404, may_edit, require_editor
+from experiments.pages.http.address import Address, problems_of, refuse, takes, tell
 from experiments.states import State
+from experiments.submissions.presets import presets
 
-from . import report, yamltext
-from .access import experiment_or_404, may_edit, require_editor
-from .address import Address, problems_of, refuse, takes, tell
+from . import report
+from .http import yaml_text as yamltext
 
 PAGE_SIZE = 30
 SHOWN_METRICS = ("loss/total", "eval/mask_iou", "eval/box_iou", "eval/presence", "eval/accuracy")

@@ -9,13 +9,13 @@ from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
 from experiments.models import Headline, Run
-from experiments.presets import Preset, presets
+from experiments.pages.http.address import Address, takes
 from experiments.states import ENDED
+from experiments.submissions.presets import Preset, presets
 from experiments.verdicts.judge import Verdict
 from experiments.verdicts.verdict import all_verdicts
 
-from .address import Address, takes
-from .machines import machines
+from .workers import machines
 
 RECENT = 8
 

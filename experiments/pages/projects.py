@@ -11,7 +11,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_safe
 from pydantic import ValidationError
 
-from experiments import retention
+from experiments.maintenance import retention
 from experiments.models import Project
 
 _NUMBERS = ("thin_days", "thin_level", "delete_days")

@@ -15,14 +15,13 @@ from pydantic import Field
 
 from experiments import lifecycle
 from experiments.models import Experiment
+from experiments.pages.http.access import experiment_or_404, may_edit, require_editor
+from experiments.pages.http.address import Address, refuse, takes
 from experiments.verdicts.judge import Verdict
 from experiments.verdicts.report import Comparison, Report, UnknownMetric, Variant, report
 from experiments.verdicts.rules import Rule
 from experiments.verdicts.sameness import alarms_of
 from experiments.verdicts.verdict import own_verdict, rule_of
-
-from .access import experiment_or_404, may_edit, require_editor
-from .address import Address, refuse, takes
 
 MOST_ADDED = 100  # seeds in one go, from the page
 _SLUG = {"not supported": "not-supported"}

@@ -5,21 +5,14 @@ from __future__ import annotations
 from django.urls import path
 from django.views.generic import RedirectView
 
-from . import (
-    compare,
-    experiments,
-    forks,
-    histograms,
-    home,
-    machines,
-    new_experiment,
-    projects,
-    report,
-    run,
-    runs,
-    session,
-)
-from .address import checked, page
+from experiments.pages.http.address import checked, page
+
+from . import experiments, home, projects, report
+from . import workers as machines
+from .http import session
+from .new_experiment import views as new_experiment
+from .runs import compare, forks, histograms, run
+from .runs import table as runs
 
 urlpatterns = [
     path("login/", checked(session.login), name="login"),

@@ -21,8 +21,8 @@ from collections.abc import Sequence
 from experiments.models import Project, Run
 from experiments.models.definitions import AnyUser
 
+from .keyset_scan import FEW, Walk, matching
 from .terms import Condition, Listed, Order, Place, Section
-from .walk import FEW, Walk, matching
 
 __all__ = ["Condition", "Order", "Place", "Section", "by_id", "by_value", "count", "find", "visible"]
 

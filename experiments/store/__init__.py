@@ -1,20 +1,21 @@
 """The metric store: frames in, series out. The only module that knows how points are kept."""
 
-from .catalogue import SeriesInfo, catalogue
+from experiments.store.archive.blocks import Unreadable
+from experiments.store.archive.blocks import forget as forget_parcels
+from experiments.store.archive.move import ship_next, take_back
+from experiments.store.archive.objects import remove as remove_object
+from experiments.store.readers.catalogue import SeriesInfo, catalogue
+from experiments.store.readers.crossing import first_below
+from experiments.store.readers.digest import digest
+from experiments.store.readers.heatmap import Grid, grid
+from experiments.store.readers.latest import last_values
+from experiments.store.readers.series import Series, read
+from experiments.store.writers.frames import Incoming, append, restore, snapshot, truncate
+from experiments.store.writers.seal import seal_next
+from experiments.store.writers.thin import drop_some, thin
+from experiments.store.writers.throttle import MUCH, wait_for_turn
+
 from .choice import Chosen, Thinned, choose
-from .crossing import first_below
-from .digest import digest
-from .heatmap import Grid, grid
-from .latest import last_values
-from .objects import remove as remove_object
-from .parcels import Unreadable
-from .parcels import forget as forget_parcels
-from .read import Series, read
-from .seal import seal_next
-from .shipping import ship_next, take_back
-from .thin import drop_some, thin
-from .turns import MUCH, wait_for_turn
-from .write import Incoming, append, restore, snapshot, truncate
 
 __all__ = [
     "MUCH",

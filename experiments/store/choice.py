@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from experiments.models import Group
-
-from .cover import finest
+from experiments.store.blocks.cover import finest
 
 
 class Thinned(ValueError):

@@ -13,7 +13,7 @@ from django.utils import timezone
 from django.utils.html import conditional_escape
 from django.utils.safestring import SafeString, mark_safe
 
-from experiments.pages import yamltext
+from experiments.pages.http import yaml_text as yamltext
 from experiments.spec import flatten
 
 register = template.Library()

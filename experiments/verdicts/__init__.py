@@ -1,0 +1,1 @@
+"""From runs to verdicts: rules, samples, statistics, reports."""

@@ -11,9 +11,9 @@ from django.db.models import Count
 
 from experiments.lifecycle import submit
 from experiments.models import Project, Run
-from experiments.presets import presets
 from experiments.states import ENDED
-from experiments.submission import Plan, plan
+from experiments.submissions.presets import presets
+from experiments.submissions.submission import Plan, plan
 
 from .keys import choose
 from .rules import rules

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any
 
-from experiments.presets import presets
-from experiments.sections.plugins import needs
 from experiments.spec import Spec, content_hash, flatten, resolved
-from experiments.submission import plan
+from experiments.spec.sections.plugins import needs
+from experiments.submissions.presets import presets
+from experiments.submissions.submission import plan
 
 from .rules import Term
 

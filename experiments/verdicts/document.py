@@ -11,8 +11,8 @@ from django.utils import timezone
 
 from experiments.models import Attempt, Worker
 from experiments.models.definitions import AnyUser
-from experiments.presets import presets
 from experiments.states import Reason, State
+from experiments.submissions.presets import presets
 
 from .judge import Finding
 from .picture import Bar, plot

@@ -8,7 +8,7 @@ import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from experiments.presets import Words
+from experiments.submissions.presets import Words
 
 from .prediction import chance
 from .rules import UNTESTED, Result, Rule, Saying, SubClaim

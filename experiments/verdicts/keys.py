@@ -13,7 +13,7 @@ from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from experiments.identity import UNKNOWN, Identity
+from experiments.spec.identity import UNKNOWN, Identity
 
 _NAMES = {
     "revision": "training revision",

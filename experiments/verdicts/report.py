@@ -9,13 +9,13 @@ from typing import Any
 from experiments.models import Experiment, Headline, Run
 from experiments.models.definitions import AnyUser
 from experiments.spec import flatten
-from experiments.spec_errors import did_you_mean
+from experiments.spec.errors import did_you_mean
 
 from .cells import Cell
-from .evidence import Pool
 from .judge import Values, plain_interval
 from .prediction import chance
 from .rules import Term, rules
+from .samples import Pool
 from .statistics import Corrected, Question, Sample, holm, level, paired
 from .verdict import experiment_pool
 

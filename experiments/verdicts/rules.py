@@ -14,7 +14,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from experiments.presets import Words
+from experiments.submissions.presets import Words
 
 _FOLDER = Path(__file__).parent / "rules"
 # difference   value − against lies above the margin

@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from experiments.effective import effective, trains
 from experiments.models import Experiment
 from experiments.spec import flatten
+from experiments.spec.effective import effective, trains
 
 from .report import label_of
 

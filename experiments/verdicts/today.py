@@ -6,12 +6,12 @@ from collections.abc import Collection
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
-from experiments.identity import Identity
 from experiments.models.runs import RunQuerySet
-from experiments.revision import REVISION
+from experiments.spec.identity import Identity
+from experiments.spec.revision import REVISION
 
-from .evidence import candidates
 from .keys import Candidate
+from .samples import candidates
 
 
 @cache

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from experiments.models import Experiment, Run
 from experiments.models.definitions import AnyUser
 from experiments.models.runs import RunQuerySet
-from experiments.presets import presets
 from experiments.spec import Spec, SpecError, parse_spec
+from experiments.submissions.presets import presets
 
 from .cells import Cell, cells_of, preset_cells
-from .evidence import Measured, Pool, candidates, choice_of, gather, measured, pool_of
 from .judge import Verdict, judge
 from .keys import Choice
 from .rules import Rule, rules
+from .samples import Measured, Pool, candidates, choice_of, gather, measured, pool_of
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.company import Company
-from tests.chaos.customer import Customer, InBackground, answered, kinds
+from tests.chaos.cluster import Company
+from tests.chaos.faults import Mischief, blows
+from tests.chaos.load import Customer, InBackground, answered, kinds
 from tests.chaos.logs import complaints_of
-from tests.chaos.mischief import Mischief, blows
 from tests.chaos.verdict import KINDS, Verdict, judge
 
 AFTERMATH_S = 300.0

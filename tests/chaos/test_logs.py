@@ -7,8 +7,10 @@ import pytest
 from tests.chaos.logs import complaints
 
 TRACE = 'Traceback (most recent call last):\n  File "a.py", line 1, in f\n    g()\n    ^^^\n'
-FAILED = "2026-11-24 03:24:01,481 ERROR workers.supervisor: run 7: the supervisor failed\n"
-ROUND = "2026-11-24 03:24:01,481 ERROR experiments.reconciler: the reconciler's round failed; it tries again\n"
+FAILED = "2026-11-24 03:24:01,481 ERROR workers.supervisor.attempt.supervision: run 7: the supervisor failed\n"
+ROUND = (
+    "2026-11-24 03:24:01,481 ERROR experiments.maintenance.reconciler: the reconciler's round failed; it tries again\n"
+)
 CAUSE = "\nThe above exception was the direct cause of the following exception:\n\n"
 AFTER = "2026-11-24 03:24:02,481 INFO workers.tasks: run 7: claimed with fence 3 at step 20\n"
 

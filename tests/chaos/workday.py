@@ -16,13 +16,13 @@ from django.contrib.auth import get_user_model
 from django.db.models import Q
 
 from experiments import lifecycle
+from experiments.maintenance.reconciler import Reconciler
 from experiments.models import Project, Run
-from experiments.reconciler import Reconciler
 from experiments.states import ENDED, HELD, State
-from experiments.submission import plan
+from experiments.submissions.submission import plan
 from tests.chaos.fakes import POISON, FakeWorker
+from tests.chaos.monitor import Watchman
 from tests.chaos.virtual import Clock
-from tests.chaos.watchman import Watchman
 
 RECONCILE_S, LEASE_S, BACKOFF_S = 60, 600, 30
 PATIENCE_S = 4 * 3600  # then any run counts as urgent
@@ -73,7 +73,7 @@ class Day:
 
     def live(self) -> None:
         """From morning until all runs have ended."""
-        with patch("experiments.doorbell.app.send_task", self._ring), _rules():
+        with patch("experiments.queue.doorbell.app.send_task", self._ring), _rules():
             for worker in self.workers:
                 self.at(self.dice.uniform(0, 60), worker.arrive)
             for number in range(2):

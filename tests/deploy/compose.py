@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from attnservice.local.leash import die_with_parent
+from attnservice.local.parent_death import die_with_parent
 
 ROOT = Path(__file__).resolve().parents[2]
 FILE = ROOT / "docker-compose.yml"

@@ -17,7 +17,7 @@ import httpx
 import psutil
 import pytest
 
-from attnservice.local.leash import die_with_parent
+from attnservice.local.parent_death import die_with_parent
 from tests.deploy.compose import ROOT, bare
 from tests.deploy.test_processes import free_port
 

@@ -15,7 +15,7 @@ from urllib.request import Request, urlopen
 
 import psutil
 
-from attnservice.local.leash import die_with_parent
+from attnservice.local.parent_death import die_with_parent
 from tests.deploy.compose import ROOT, bare
 
 USER, PASSWORD = "admin", "a-password-for-the-browser"

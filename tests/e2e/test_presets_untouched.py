@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from experiments.presets import presets
+from experiments.submissions.presets import presets
 from tests.e2e.stack import Rest
 
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from experiments.spec import Spec, parse_spec
 from workers.frames import decode
 from workers.protocol import Flush, Message, Schema
-from workers.trainer.loop import Fork, Outcome, Why, train
-from workers.trainer.recorder import Recorder
+from workers.trainer.recording.recorder import Recorder
+from workers.trainer.training.loop import Fork, Outcome, Why, train
 
 Points = dict[str, tuple[NDArray[np.int64], NDArray[np.float32]]]
 

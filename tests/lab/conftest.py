@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from workers.trainer.data.text import ROOT
+from workers.trainer.data.roots import ROOT
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file
 
-from experiments.revision import REVISION
 from experiments.spec import Spec, parse_spec
+from experiments.spec.revision import REVISION
 from tests.lab import coco_folder
 from tests.lab.collected import Collected, tiny, train_collected
 from workers.protocol import Checkpoint

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from experiments.spec import parse_spec
 from tests.lab.collected import TINY, Collected, tiny
-from workers.trainer import tasks
-from workers.trainer.classify import ClassifyTask
-from workers.trainer.loop import Session
 from workers.trainer.nets import segmenter
-from workers.trainer.recorder import Recorder
+from workers.trainer.recording.recorder import Recorder
+from workers.trainer.tasks import registry as tasks
+from workers.trainer.tasks.classify import ClassifyTask
+from workers.trainer.training.loop import Session
 
 STEP = 16
 SCENES = {"dataset": "scenes", "train_size": 64, "val_size": 8, "test_size": 8}

@@ -18,8 +18,8 @@ from experiments.spec import SegmentLoss, parse_spec
 from tests.lab import foreign
 from tests.lab.collected import Collected
 from tests.lab.test_hf import DIGITS, GPT2, TEXT, VIT, raw
-from workers.trainer.loop import Session
-from workers.trainer.recorder import Recorder
+from workers.trainer.recording.recorder import Recorder
+from workers.trainer.training.loop import Session
 
 STEP = 16
 SCENES = {"dataset": "scenes", "train_size": 64, "val_size": 8}

@@ -17,8 +17,8 @@ from tests.lab import foreign
 from tests.lab.foreign import Made
 from workers.trainer.adapt import attach
 from workers.trainer.adapt.watch import watched
-from workers.trainer.gauges import Gauges
-from workers.trainer.recording import recording
+from workers.trainer.recording.norms import Gauges
+from workers.trainer.recording.own_loop.record import recording
 
 Heads = list[Tensor]
 Hand = Callable[[nn.Module], Heads]  # the gradient of each head, taken from `.grad` by hand

@@ -15,9 +15,9 @@ from experiments.spec import Record
 from tests.lab import foreign
 from tests.lab.test_recording import rows
 from workers.trainer.adapt import attach
-from workers.trainer.gauges import Gauges
-from workers.trainer.hf_library import transformers
-from workers.trainer.recording import recording
+from workers.trainer.recording.norms import Gauges
+from workers.trainer.recording.own_loop.record import recording
+from workers.trainer.tasks.hf.library import transformers
 
 transformers()
 peft = pytest.importorskip("peft")

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from tests.lab import foreign
 from workers.trainer.adapt import attach
 from workers.trainer.adapt.watch import Seen, of_call, watched
-from workers.trainer.hf_library import transformers
-from workers.trainer.instruments import Map, asymmetry, entropy, logit_max
+from workers.trainer.attention.instruments import Map, asymmetry, entropy, logit_max
+from workers.trainer.tasks.hf.library import transformers
 
 NUMBERS = [-1e4, -65504.0, -1e9, torch.finfo(torch.float32).min, -math.inf]
 CAUSAL = torch.ones(6, 6, dtype=torch.bool).tril()

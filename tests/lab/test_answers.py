@@ -15,11 +15,11 @@ from PIL import Image
 
 from experiments.spec import Ask, Spec
 from tests.lab.collected import tiny, train_collected
-from workers.explore_protocol import Put
+from workers.inspection.protocol import Put
 from workers.protocol import Checkpoint
-from workers.trainer.answer import reply
-from workers.trainer.answer_models import KEPT, Models
-from workers.trainer.probe import taps, weights_of
+from workers.trainer.entry.inspection_server import reply
+from workers.trainer.entry.loaded_models import KEPT, Models
+from workers.trainer.recording.probe import taps, weights_of
 
 SENTENCE = "我 爱 吃 苹果"
 SITE = "encoder.0.self"
@@ -65,7 +65,7 @@ def test_a_typed_sentence_is_answered_with_the_models_own_maps(roles: Asked) -> 
     assert told["tokens"] == SENTENCE.split()
     assert told["marks"] == ["主甲", "谓甲", "谓甲", "宾甲"]
     task = roles.models.get(roles.put)
-    from workers.trainer.answer_tokens import read_roles
+    from workers.trainer.inspection.tokens import read_roles
 
     with taps(task.model) as seen, torch.no_grad():
         logits = read_roles(task, Ask(text=SENTENCE)).run(task.model)  # type: ignore[arg-type]

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from experiments.sections.attention import ABSENT
 from experiments.spec import Attention as AttentionSpec
+from experiments.spec.sections.attention import ABSENT
 from workers.trainer.attention import Attention, attention_weights, fused_attention, plain_attention
-from workers.trainer.variants import VARIANTS, build_attention
+from workers.trainer.attention.variants import VARIANTS, build_attention
 
 B, T, S, M, H = 3, 7, 5, 16, 4
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from experiments.sections.attention import IDENTITY
 from experiments.spec import Attention as AttentionSpec
+from experiments.spec.sections.attention import IDENTITY
 from workers.trainer.attention import Attention, fused_attention, plain_attention
-from workers.trainer.variants import VARIANTS, build_attention
+from workers.trainer.attention.variants import VARIANTS, build_attention
 
 # Relative error of a whole result, and of all gradients together: some hundred roundings, each of eps.
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-5, torch.bfloat16: 0.05, torch.float16: 0.02}

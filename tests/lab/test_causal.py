@@ -13,11 +13,10 @@ from torch import Tensor, nn
 
 from experiments.spec import SpecError, parse_spec
 from tests.lab.foreign import SIZES
-from workers.trainer import variants
-from workers.trainer.attention import Attention
-from workers.trainer.causal import sees_future
+from workers.trainer.attention import Attention, variants
 from workers.trainer.task import Task
-from workers.trainer.tasks import build_task
+from workers.trainer.tasks.causal import sees_future
+from workers.trainer.tasks.registry import build_task
 
 LETTERS = "".join(np.random.default_rng(0).choice(list("abcdefgh"), 4000))
 XLM = {"emb_dim": 32, "n_layers": 2, "n_heads": 4, "max_position_embeddings": 32}

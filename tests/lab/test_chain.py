@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from experiments.spec import Attention as AttentionSpec
 from tests.lab.collected import tiny, train_collected
 from workers.trainer.attention import Tap, fused_attention
-from workers.trainer.chain import (
+from workers.trainer.attention.gradient_chain.chain import (
     STATIONS,
     Chained,
     chain,
@@ -23,10 +23,10 @@ from workers.trainer.chain import (
     follow,
     relative_error,
 )
-from workers.trainer.chain_worst import Worst, largest
+from workers.trainer.attention.gradient_chain.worst import Worst, largest
+from workers.trainer.attention.variants import build_attention
 from workers.trainer.nets.tokens import causal
-from workers.trainer.tasks import build_task
-from workers.trainer.variants import build_attention
+from workers.trainer.tasks.registry import build_task
 
 CPU = torch.device("cpu")
 ASKING = ("full", "no_q", "no_k", "no_v", "tied_qk", "no_qk", "const_q")

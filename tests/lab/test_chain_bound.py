@@ -11,13 +11,13 @@ from torch import Tensor
 
 from experiments.spec import Attention as AttentionSpec
 from tests.lab.collected import tiny
-from workers.trainer import by_hand, chain_bound
-from workers.trainer import chain as chain_module
-from workers.trainer.attention import Attention, Tap
-from workers.trainer.chain import Chained, chain, chain_names
-from workers.trainer.chain_worst import largest
-from workers.trainer.tasks import build_task
-from workers.trainer.variants import build_attention
+from workers.trainer.attention import Attention, Tap, by_hand
+from workers.trainer.attention.gradient_chain import bound as chain_bound
+from workers.trainer.attention.gradient_chain import chain as chain_module
+from workers.trainer.attention.gradient_chain.chain import Chained, chain, chain_names
+from workers.trainer.attention.gradient_chain.worst import largest
+from workers.trainer.attention.variants import build_attention
+from workers.trainer.tasks.registry import build_task
 
 CPU = torch.device("cpu")
 TASKS = ("pointer", "roles", "language", "classify", "segment")

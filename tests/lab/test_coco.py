@@ -16,15 +16,17 @@ from tests.lab import coco_folder
 from tests.lab.coco_folder import COLOURS, HEIGHT, NAMES, WIDTH
 from tests.lab.collected import tiny, train_collected
 from workers.protocol import Failure, Orders
-from workers.trainer.average_precision import AveragePrecision
-from workers.trainer.data import coco, coco_images, coco_masks
-from workers.trainer.data.coco_file import read
+from workers.trainer.data.coco import images as coco_images
+from workers.trainer.data.coco import masks as coco_masks
+from workers.trainer.data.coco import samples as coco
+from workers.trainer.data.coco.file import read
 from workers.trainer.data.errors import DataError
-from workers.trainer.data.samples import Batch, Sample, Samples
+from workers.trainer.data.images.samples import Batch, Sample, Samples
+from workers.trainer.entry.orders import carry_out
 from workers.trainer.nets.segmenter import Found
-from workers.trainer.orders import carry_out
-from workers.trainer.segment import SegmentTask
-from workers.trainer.segment_data import splits
+from workers.trainer.tasks.segment.average_precision import AveragePrecision
+from workers.trainer.tasks.segment.data import splits
+from workers.trainer.tasks.segment.task import SegmentTask
 
 Listing = dict[str, Any]
 

@@ -14,10 +14,10 @@ from tests.lab import coco_folder
 from tests.lab.coco_folder import HEIGHT, WIDTH
 from tests.lab.test_coco import ordered
 from workers.protocol import Notice
-from workers.trainer.data.coco_agreement import Agreement
-from workers.trainer.data.coco_entries import Annotation as Listed
-from workers.trainer.data.coco_entries import ImageEntry
-from workers.trainer.data.coco_file import read
+from workers.trainer.data.coco.agreement import Agreement
+from workers.trainer.data.coco.entries import Annotation as Listed
+from workers.trainer.data.coco.entries import ImageEntry
+from workers.trainer.data.coco.file import read
 from workers.trainer.data.errors import Problems
 
 Annotation = dict[str, Any]

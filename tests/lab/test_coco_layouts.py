@@ -17,12 +17,12 @@ from tests.lab import coco_folder
 from tests.lab.coco_folder import HEIGHT, WIDTH
 from tests.lab.collected import tiny
 from tests.lab.test_coco import data, ordered, samples
-from workers.trainer.data import coco_masks
-from workers.trainer.data.coco_file import read
+from workers.trainer.data.coco import masks as coco_masks
+from workers.trainer.data.coco.file import read
 from workers.trainer.data.errors import DataError
-from workers.trainer.data.text import _read
-from workers.trainer.segment_data import splits
-from workers.trainer.standalone import main
+from workers.trainer.data.tokens.text import _read
+from workers.trainer.entry.standalone import main
+from workers.trainer.tasks.segment.data import splits
 
 Listing = dict[str, Any]
 

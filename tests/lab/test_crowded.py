@@ -15,9 +15,9 @@ from tests.lab import coco_folder
 from tests.lab.collected import tiny, train_collected
 from tests.lab.test_coco import data, samples
 from workers.protocol import Log, Started
-from workers.trainer.data.samples import Sample, boxes_of, collate
-from workers.trainer.matcher import cost_matrix, match
-from workers.trainer.segment_data import splits
+from workers.trainer.data.images.samples import Sample, boxes_of, collate
+from workers.trainer.tasks.segment.data import splits
+from workers.trainer.tasks.segment.matcher import cost_matrix, match
 
 SIDE, THINGS = 256, 125
 PER_ROW = 12

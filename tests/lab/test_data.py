@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from experiments.spec import DigitScenesData, ScenesData
-from workers.trainer.data import digits, words
-from workers.trainer.data.digit_scenes import digit_scene
+from workers.trainer.data.images import digits
+from workers.trainer.data.images import lexicon as words
+from workers.trainer.data.images.digit_scenes import digit_scene
+from workers.trainer.data.images.samples import Samples, boxes_of, drawn
+from workers.trainer.data.images.scenes import scene
 from workers.trainer.data.order import batch_indices
-from workers.trainer.data.samples import Samples, boxes_of, drawn
-from workers.trainer.data.scenes import scene
 
 
 def _samples(name: str, split: int = 1, **changes: object) -> Samples:

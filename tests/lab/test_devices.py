@@ -17,13 +17,13 @@ from tests.lab.collected import Collected, tiny, train_collected
 from tests.lab.pretend_cuda import STEP_MS, DeviceMixUp, pretend_cuda
 from workers.protocol import Checkpoint, Started
 from workers.trainer.adapt import attach
+from workers.trainer.adapt.evaluating import evaluating
 from workers.trainer.adapt.watch import watched
-from workers.trainer.evaluating import evaluating
-from workers.trainer.loop import Session
 from workers.trainer.nets.tokens import TokenModel
-from workers.trainer.recorder import Recorder
-from workers.trainer.recording import recording
-from workers.trainer.ring import Ring
+from workers.trainer.recording.own_loop.record import recording
+from workers.trainer.recording.recorder import Recorder
+from workers.trainer.recording.ring import Ring
+from workers.trainer.training.loop import Session
 
 EXEMPT = ("time/", "system/")
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from experiments.estimates import (
+from experiments.spec import ClassifySpec, SegmentSpec, Variant, parse_spec
+from experiments.submissions.estimates import (
     DIGIT_CLASSES,
     DIGIT_SIDE,
     PROMPT_LENGTH,
@@ -18,11 +19,13 @@ from experiments.estimates import (
     WORDS,
     parameters,
 )
-from experiments.spec import ClassifySpec, SegmentSpec, Variant, parse_spec
-from workers.trainer.data import digits, roles, roles_words, words
+from workers.trainer.data.images import digits
+from workers.trainer.data.images import lexicon as words
+from workers.trainer.data.tokens import roles
+from workers.trainer.data.tokens import roles_grammar as roles_words
 from workers.trainer.nets.classifier import Classifier
 from workers.trainer.nets.segmenter import Segmenter
-from workers.trainer.tasks import build_task
+from workers.trainer.tasks.registry import build_task
 
 
 def built(raw: dict[str, Any]) -> tuple[int, int]:

@@ -12,14 +12,14 @@ from torch import nn
 
 from experiments.spec import Ask, parse_spec
 from tests.lab import foreign
-from workers.trainer import maps
 from workers.trainer.adapt import attach
+from workers.trainer.adapt.evaluating import evaluating
 from workers.trainer.adapt.watch import watched
-from workers.trainer.answer import look
-from workers.trainer.evaluating import evaluating
-from workers.trainer.probe import probe
+from workers.trainer.inspection import maps
+from workers.trainer.inspection.answer import look
+from workers.trainer.recording.probe import probe
 from workers.trainer.task import Task
-from workers.trainer.tasks import build_task
+from workers.trainer.tasks.registry import build_task
 
 VIT = {
     "task": "hf",

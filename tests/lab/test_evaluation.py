@@ -13,10 +13,11 @@ from experiments.spec import parse_spec, resolved
 from tests.lab import coco_folder, foreign
 from tests.lab.collected import tiny, train_collected
 from tests.lab.test_hf import raw
-from workers.trainer import hf_scenes, segment
-from workers.trainer.average_precision import AP_METRICS, AveragePrecision
-from workers.trainer.losses import segment_losses
-from workers.trainer.tasks import build_task
+from workers.trainer.tasks.hf import scenes as hf_scenes
+from workers.trainer.tasks.registry import build_task
+from workers.trainer.tasks.segment import task as segment
+from workers.trainer.tasks.segment.average_precision import AP_METRICS, AveragePrecision
+from workers.trainer.tasks.segment.losses import segment_losses
 
 CASES: dict[str, dict[str, Any]] = {
     "digit-scenes": resolved(tiny("segment", data={"val_size": 20})),

@@ -15,12 +15,11 @@ from experiments.spec import Spec, resolved
 from tests.lab.collected import Collected, tiny, train_collected
 from tests.lab.test_recorder import exploding
 from workers.protocol import Checkpoint, Failure, Log, Orders
-from workers.trainer import tasks
-from workers.trainer.classify import ClassifyTask
-from workers.trainer.finite import NonFinite
-from workers.trainer.loop import train
-from workers.trainer.orders import carry_out
-from workers.trainer.recorder import Recorder
+from workers.trainer.entry.orders import carry_out
+from workers.trainer.recording.recorder import NonFinite, Recorder
+from workers.trainer.tasks import registry as tasks
+from workers.trainer.tasks.classify import ClassifyTask
+from workers.trainer.training.loop import train
 
 ADAMW: dict[str, Any] = {"name": "adamw", "clip_norm": 0.1}
 SGD: dict[str, Any] = {"name": "sgd", "clip_norm": 1.0}

@@ -12,8 +12,8 @@ from tests.lab import foreign
 from tests.lab.test_attention_told import WIDTH, Layer
 from tests.lab.test_recording import rows
 from workers.trainer.adapt import attach, attention_notices
-from workers.trainer.hf_library import transformers
-from workers.trainer.recording import recording
+from workers.trainer.recording.own_loop.record import recording
+from workers.trainer.tasks.hf.library import transformers
 
 
 def test_frozen_matrices_are_named_and_others_are_not(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from benchmarks.smoke import kernels, norms, own_loop
 from benchmarks.smoke.report import Line, Report, Skip
-from workers.trainer import gauges, recording
+from workers.trainer.recording import norms as gauges
+from workers.trainer.recording.own_loop import record as recording
 
 ROOT = Path(__file__).resolve().parents[2]
 NOT_NEEDED = ("django", "celery", "redis", "transformers", "timm", "peft", "accelerate", "torchvision", "playwright")

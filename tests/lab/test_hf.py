@@ -14,14 +14,14 @@ from safetensors.numpy import load_file
 from experiments.spec import Spec, SpecError, parse_spec
 from tests.lab import foreign
 from tests.lab.collected import train_collected
-from workers.explore_protocol import Put
+from workers.inspection.protocol import Put
 from workers.protocol import Artifact, Checkpoint, Log, Started
 from workers.trainer.adapt.found import attachment
 from workers.trainer.adapt.probing import inputs
-from workers.trainer.answer_models import Models
-from workers.trainer.hf_config import check_used, trained_before
-from workers.trainer.hf_library import transformers
-from workers.trainer.tasks import build_task
+from workers.trainer.entry.loaded_models import Models
+from workers.trainer.tasks.hf.config import check_used, trained_before
+from workers.trainer.tasks.hf.library import transformers
+from workers.trainer.tasks.registry import build_task
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
 GPT2 = {"model_type": "gpt2", "n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 16}

@@ -10,7 +10,7 @@ import torch
 
 from tests.lab.collected import tiny, train_collected
 from workers.protocol import Artifact
-from workers.trainer.histograms import KEPT, counts, due
+from workers.trainer.recording.histograms import KEPT, counts, due
 
 
 def test_entries_are_counted_by_magnitude_and_none_is_lost() -> None:

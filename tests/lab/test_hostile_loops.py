@@ -18,7 +18,7 @@ from torch.nn.utils import parametrizations, prune
 from tests.lab.test_recording import rows
 from workers.trainer.adapt import attach
 from workers.trainer.adapt.watch import watched
-from workers.trainer.recording import Record, recording
+from workers.trainer.recording.own_loop.record import Record, recording
 
 SITE = "layers.0.self_attn"
 

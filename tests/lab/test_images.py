@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from workers.trainer.data import images
+from workers.trainer.data.images import reader as images
 
 Pixels = NDArray[np.uint8]
 GREY = np.arange(0, 240, dtype=np.uint8).reshape(12, 20)

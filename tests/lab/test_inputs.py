@@ -15,21 +15,21 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from experiments.revision import REVISION
 from experiments.spec import Spec, parse_spec
+from experiments.spec.revision import REVISION
 from tests.lab import coco_folder
 from tests.lab.collected import Collected, tiny, train_collected
-from workers.explore_protocol import Put
+from workers.inspection.protocol import Put
 from workers.protocol import Checkpoint, Failure, Log, Notice, Orders, Started
-from workers.trainer.answer_models import Models
-from workers.trainer.checkpoint import CheckpointError, check_inputs
 from workers.trainer.data.digest import Inputs, digest_of, read_package, reading
 from workers.trainer.data.errors import DataError
-from workers.trainer.hf_library import transformers
-from workers.trainer.inherit import start_notices
-from workers.trainer.loop import Fork, Session
-from workers.trainer.orders import carry_out
-from workers.trainer.recorder import Recorder
+from workers.trainer.entry.loaded_models import Models
+from workers.trainer.entry.orders import carry_out
+from workers.trainer.recording.recorder import Recorder
+from workers.trainer.tasks.hf.library import transformers
+from workers.trainer.training.checkpoint import CheckpointError, check_inputs
+from workers.trainer.training.inherit import start_notices
+from workers.trainer.training.loop import Fork, Session
 
 LETTERS = "the cat sat on the mat and saw the hat of the rat. " * 30
 GREEK = LETTERS.translate(str.maketrans("abcdefhmnorstw", "αβψδεφημνορστω"))

@@ -13,7 +13,7 @@ from torch import Tensor
 from experiments.spec import Attention as AttentionSpec
 from tests.lab.collected import tiny, train_collected
 from workers.trainer.attention import Attention, Tap
-from workers.trainer.instruments import (
+from workers.trainer.attention.instruments import (
     Map,
     asymmetry,
     effective_rank,
@@ -27,7 +27,7 @@ from workers.trainer.instruments import (
     spectral_norm,
     values_of,
 )
-from workers.trainer.variants import VARIANTS, build_attention
+from workers.trainer.attention.variants import VARIANTS, build_attention
 
 M, H = 12, 3
 

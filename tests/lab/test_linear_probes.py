@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from experiments.spec import ScenesData
-from workers.trainer.data.scenes import scene
-from workers.trainer.data.words import THINGS
-from workers.trainer.probes.linear import Fold, classify, control, regress
-from workers.trainer.probes.patches import CLASSES, NONE, truth
+from workers.trainer.data.images.lexicon import THINGS
+from workers.trainer.data.images.scenes import scene
+from workers.trainer.tasks.segment.linear_probes.linear import Fold, classify, control, regress
+from workers.trainer.tasks.segment.linear_probes.patches import CLASSES, NONE, truth
 
 
 def _fold(seed: int, classes: int, count: int = 600) -> Fold:

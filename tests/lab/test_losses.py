@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from workers.trainer.boxes import iou_and_giou
-from workers.trainer.losses import box_losses, mask_losses, presence_loss, score_loss
-from workers.trainer.matcher import Matches, cost_matrix, match
-from workers.trainer.measures import chosen_queries, mask_iou
+from workers.trainer.tasks.segment.boxes import iou_and_giou
+from workers.trainer.tasks.segment.losses import box_losses, mask_losses, presence_loss, score_loss
+from workers.trainer.tasks.segment.matcher import Matches, cost_matrix, match
+from workers.trainer.tasks.segment.measures import chosen_queries, mask_iou
 
 Box = tuple[float, float, float, float]
 

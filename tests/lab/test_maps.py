@@ -13,7 +13,7 @@ import torch
 from experiments.spec import content_hash
 from tests.lab.collected import tiny, train_collected
 from workers.protocol import Artifact
-from workers.trainer.maps import SIDE, _groups, due, pooled, quantised
+from workers.trainer.inspection.maps import SIDE, _groups, due, pooled, quantised
 
 
 def test_maps_are_thinned_to_about_twenty_a_run_unless_told() -> None:

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from experiments.spec import Record
 from tests.lab.test_recording import rows
-from workers.trainer import norms
 from workers.trainer.adapt import attach
-from workers.trainer.gauges import Gauges, total_norm
-from workers.trainer.recording import recording
+from workers.trainer.recording import extreme_norms as norms
+from workers.trainer.recording.norms import Gauges, total_norm
+from workers.trainer.recording.own_loop.record import recording
 
 SITE, HEADS = "self_attn", 4
 SIZES = [2.2e22, 1e19, 3e30, 1.0, 1e-9, 1e-15, 7e-27, 3e-38]

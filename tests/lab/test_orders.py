@@ -12,7 +12,7 @@ import torch
 from experiments.spec import resolved
 from tests.lab.collected import Collected, tiny
 from workers.protocol import Failure, Orders, Result
-from workers.trainer.orders import carry_out, reason_of
+from workers.trainer.entry.orders import carry_out, reason_of
 
 
 def _carried_out(spec: dict[str, Any], scratch: Path, checkpoint: Path | None = None) -> Collected:

@@ -16,8 +16,8 @@ from tests.lab import coco_folder
 from tests.lab.coco_folder import HEIGHT, WIDTH
 from tests.lab.test_coco import data, ordered
 from tests.lab.test_images import SHOWN, arrow
-from workers.trainer.data import images
-from workers.trainer.segment_data import splits
+from workers.trainer.data.images import reader as images
+from workers.trainer.tasks.segment.data import splits
 
 END = b"\0\0\0\0IEND"
 

@@ -18,9 +18,9 @@ from experiments.spec import parse_spec
 from tests.lab.collected import tiny, train_collected
 from tests.lab.test_coco import data, samples
 from workers.protocol import Started
-from workers.trainer.data import coco_masks
-from workers.trainer.data.coco_file import read
-from workers.trainer.segment_data import splits
+from workers.trainer.data.coco import masks as coco_masks
+from workers.trainer.data.coco.file import read
+from workers.trainer.tasks.segment.data import splits
 
 PHOTOS = Path(__file__).parents[2] / "docs" / "examples" / "photos"
 MOST_BOATS = "china-1-2.png"

@@ -13,9 +13,9 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from experiments.estimates import parameters
-from experiments.sections.plugins import needs
 from experiments.spec import SpecError, parse_spec, resolved
+from experiments.spec.sections.plugins import needs
+from experiments.submissions.estimates import parameters
 from tests.lab.collected import train_collected
 
 ROOT = Path(__file__).resolve().parents[2]

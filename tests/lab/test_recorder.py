@@ -13,11 +13,11 @@ from torch.nn import functional as F
 from experiments.spec import ClassifySpec
 from tests.lab.collected import Collected, tiny, train_collected
 from workers.protocol import Checkpoint, Flush, Started
-from workers.trainer.data import digits
+from workers.trainer.attention.sites import start_weights
+from workers.trainer.data.images import digits
 from workers.trainer.data.order import batch_indices
-from workers.trainer.finite import NonFinite
 from workers.trainer.nets.classifier import Classifier
-from workers.trainer.sites import start_weights
+from workers.trainer.recording.recorder import NonFinite
 
 NAMES = ("W_q", "W_k", "W_v", "W_o")
 Norms = dict[str, list[float]]
@@ -170,8 +170,8 @@ def test_a_run_may_go_on_recording_a_broken_loss(tmp_path: Path) -> None:
 
 
 def _train_into(sink: Collected, spec: object, scratch: Path) -> None:
-    from workers.trainer.loop import train
-    from workers.trainer.recorder import Recorder
+    from workers.trainer.recording.recorder import Recorder
+    from workers.trainer.training.loop import train
 
     train(spec, Recorder(sink, lambda: 0.0), lambda: None, scratch=scratch)  # type: ignore[arg-type]
 

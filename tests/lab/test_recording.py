@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from tests.lab import foreign
-from workers.trainer.folder import FolderSink
-from workers.trainer.hf_library import transformers
-from workers.trainer.hf_trainer import recording_trainer
-from workers.trainer.recording import Record, recording
+from workers.trainer.recording.folder import FolderSink
+from workers.trainer.recording.own_loop.hf_trainer import recording_trainer
+from workers.trainer.recording.own_loop.record import Record, recording
+from workers.trainer.tasks.hf.library import transformers
 
 Rows = dict[str, list[float]]
 SITE, HEAD = "self_attn", 8  # of `model()`: two heads of 8

@@ -13,8 +13,8 @@ from safetensors.numpy import load_file
 from experiments.spec import Spec
 from tests.lab.collected import Collected, tiny, train_collected
 from workers.protocol import Checkpoint, Log
-from workers.trainer.checkpoint import CheckpointError
-from workers.trainer.loop import Fork
+from workers.trainer.training.checkpoint import CheckpointError
+from workers.trainer.training.loop import Fork
 
 EXEMPT = ("time/", "system/")
 

@@ -10,18 +10,18 @@ import pytest
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from experiments.revision import REVISION
+from experiments.spec.revision import REVISION
 from tests.lab import curves
 from tests.lab.collected import tiny, train_collected
 from workers.protocol import Checkpoint, Started
-from workers.trainer.checkpoint import CheckpointError
-from workers.trainer.loop import Fork
+from workers.trainer.training.checkpoint import CheckpointError
+from workers.trainer.training.loop import Fork
 
 TOLERANCE = 2e-4  # relative: kernels of another processor or version of torch round otherwise; measured below 2e-5
 WHAT_TO_DO = """
 {name}: {series} is {found}, and revision {revision} trained to {pinned}.
 The same spec trains to other numbers now. If that is meant:
-  1. raise REVISION in experiments/revision.py and say there what changed (not again within an unreleased revision);
+  1. raise REVISION in experiments/spec/revision.py and say there what changed (once a release);
   2. write the curves anew: .venv/bin/python -m tests.lab.curves
 Runs of different revisions are not pooled, and none goes on across them. If it is not meant, it is a fault."""
 

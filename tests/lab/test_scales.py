@@ -15,9 +15,9 @@ from PIL import Image
 from tests.lab import coco_folder
 from tests.lab.test_coco import data
 from workers.protocol import Notice
-from workers.trainer.data.coco_file import read
+from workers.trainer.data.coco.file import read
 from workers.trainer.data.errors import DataError
-from workers.trainer.segment_data import splits
+from workers.trainer.tasks.segment.data import splits
 
 Pixels = np.ndarray[Any, Any]
 

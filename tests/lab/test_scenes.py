@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from experiments.spec import ScenesData, SpecError, parse_spec
-from workers.trainer.data.samples import Sample
-from workers.trainer.data.scenes import ROAD, SKY, scene
-from workers.trainer.data.shapes import PARTS
-from workers.trainer.data.words import COLOURS, THINGS
-from workers.trainer.segment_data import splits
+from workers.trainer.data.images.lexicon import COLOURS, THINGS
+from workers.trainer.data.images.samples import Sample
+from workers.trainer.data.images.scenes import ROAD, SKY, scene
+from workers.trainer.data.images.shapes import PARTS
+from workers.trainer.tasks.segment.data import splits
 
 OF_KIND = {"car": {"body", "window", "wheel"}, "tree": {"crown", "trunk"}, "house": {"wall", "roof", "door"}}
 

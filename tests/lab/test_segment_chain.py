@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from experiments.spec import SegmentLoss
 from tests.lab.collected import tiny
-from workers.trainer import segment_chain
-from workers.trainer.by_hand import through_perceptron
-from workers.trainer.segment import SegmentTask
-from workers.trainer.tasks import build_task
+from workers.trainer.attention.by_hand import through_perceptron
+from workers.trainer.tasks.registry import build_task
+from workers.trainer.tasks.segment import chain as segment_chain
+from workers.trainer.tasks.segment.task import SegmentTask
 
 CPU = torch.device("cpu")
 FORMS = ("bce_dice", "l2")

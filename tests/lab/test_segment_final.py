@@ -9,18 +9,18 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.sections.attention_names import Variant
+from experiments.spec.sections.attention_names import Variant
 from tests.lab.collected import tiny, train_collected
 from workers.protocol import Schema
-from workers.trainer.average_precision import AveragePrecision
-from workers.trainer.measures import Tally
+from workers.trainer.attention.sites import matrices, sites
 from workers.trainer.nets.segmenter import Found
-from workers.trainer.segment import SegmentTask
-from workers.trainer.segment_edges import edges, same_object
-from workers.trainer.segment_final import Final, final_names
-from workers.trainer.segment_kinds import cross_gradients, gradient_norms
-from workers.trainer.segment_looks import Viewer, asked_apart, first, text_maps, word_looks
-from workers.trainer.sites import matrices, sites
+from workers.trainer.tasks.segment.attention_rows import Viewer, asked_apart, first, text_maps, word_looks
+from workers.trainer.tasks.segment.average_precision import AveragePrecision
+from workers.trainer.tasks.segment.edges import edges, same_object
+from workers.trainer.tasks.segment.final import Final, final_names
+from workers.trainer.tasks.segment.kinds import cross_gradients, gradient_norms
+from workers.trainer.tasks.segment.measures import Tally
+from workers.trainer.tasks.segment.task import SegmentTask
 
 SCENES = {
     "dataset": "scenes",

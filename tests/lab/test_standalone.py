@@ -15,10 +15,10 @@ import yaml
 from PIL import Image
 
 from experiments.spec import resolved
-from experiments.spec_yaml import load
-from experiments.submission import plan
+from experiments.spec.yaml_text import load
+from experiments.submissions.submission import plan
 from tests.lab.collected import tiny
-from workers.trainer import standalone
+from workers.trainer.entry import standalone
 
 _NOTHING_OF_THE_SERVICE = """
 import sys

@@ -9,9 +9,9 @@ import torch
 
 from experiments.spec import content_hash, parse_spec
 from tests.lab.collected import tiny, train_collected
-from workers.trainer.losses import squared_error
-from workers.trainer.segment import SegmentTask
-from workers.trainer.sites import sites
+from workers.trainer.attention.sites import sites
+from workers.trainer.tasks.segment.losses import squared_error
+from workers.trainer.tasks.segment.task import SegmentTask
 
 SITE = "encoder.0.text_to_image"
 

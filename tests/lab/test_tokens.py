@@ -12,14 +12,14 @@ import torch
 from experiments.spec import PointerData, PointerSpec, RolesData, RolesSpec
 from tests.lab.collected import tiny, train_collected
 from workers.trainer.attention import Attention, Tap
-from workers.trainer.data import pointer, roles
+from workers.trainer.attention.sites import sites
 from workers.trainer.data.draws import stream
-from workers.trainer.data.lookups import NOBODY, Lookups
-from workers.trainer.data.roles_words import CASES, MODALS, PEOPLE, UNKNOWN, VERBS, VOCABULARY, read
-from workers.trainer.pointer import PointerTask, any_two, sgd_delta
-from workers.trainer.roles import RolesTask, namesakes, position_gold_mass
-from workers.trainer.sites import sites
-from workers.trainer.swaps import Pairs, following, predicted, swapped
+from workers.trainer.data.tokens import pointer, roles
+from workers.trainer.data.tokens.lookups import NOBODY, Lookups
+from workers.trainer.data.tokens.roles_grammar import CASES, MODALS, PEOPLE, UNKNOWN, VERBS, VOCABULARY, read
+from workers.trainer.tasks.lookup.pointer import PointerTask, any_two, sgd_delta
+from workers.trainer.tasks.lookup.roles import RolesTask, namesakes, position_gold_mass
+from workers.trainer.tasks.lookup.swaps import Pairs, following, predicted, swapped
 
 POINTER = PointerData(dataset="pointer", tokens=5, payloads=4)
 ROLES = RolesData(dataset="roles")

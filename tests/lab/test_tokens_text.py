@@ -11,11 +11,11 @@ import torch
 from experiments.spec import LanguageSpec, TextData
 from tests.lab.collected import tiny, train_collected
 from workers.protocol import Failure, Orders
-from workers.trainer.data import text
 from workers.trainer.data.errors import DataError
-from workers.trainer.language import LanguageTask, unigram_loss
+from workers.trainer.data.tokens import text
+from workers.trainer.entry.orders import carry_out
 from workers.trainer.nets.tokens import causal
-from workers.trainer.orders import carry_out
+from workers.trainer.tasks.language import LanguageTask, unigram_loss
 
 LINES = "床前明月光，疑是地上霜。\n举头望明月，低头思故乡。\n" * 20
 

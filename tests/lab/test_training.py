@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.presets import presets
 from experiments.spec import parse_spec
+from experiments.submissions.presets import presets
 from tests.lab.collected import tiny, train_collected
+from workers.trainer.attention.sites import start_weights
+from workers.trainer.attention.variants import VARIANTS
 from workers.trainer.nets.classifier import Classifier
-from workers.trainer.sites import start_weights
-from workers.trainer.variants import VARIANTS
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from experiments.spec import Attention as AttentionSpec
-from workers.trainer.probe import probe, probe_names
-from workers.trainer.variants import build_attention
+from workers.trainer.attention.variants import build_attention
+from workers.trainer.recording.probe import probe, probe_names
 
 WIDTH = 8
 

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from tests.lab.collected import Collected, tiny, train_collected
 from workers.protocol import Checkpoint, Started
-from workers.trainer import tasks
 from workers.trainer.attention import Attention
-from workers.trainer.classify import ClassifyTask
-from workers.trainer.loop import Session
-from workers.trainer.recorder import Recorder
+from workers.trainer.recording.recorder import Recorder
+from workers.trainer.tasks import registry as tasks
+from workers.trainer.tasks.classify import ClassifyTask
+from workers.trainer.training.loop import Session
 
 
 class Spare(ClassifyTask):

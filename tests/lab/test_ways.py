@@ -14,15 +14,15 @@ from torch import nn
 from experiments.spec import Optimizer, Spec, Train, content_hash
 from tests.lab.collected import Collected, tiny, train_collected
 from workers.protocol import Checkpoint
-from workers.trainer.average import Average
-from workers.trainer.forwards import Forwards, layers
-from workers.trainer.loop import Session
-from workers.trainer.losses import segment_losses
-from workers.trainer.optimizer import learning_rate
-from workers.trainer.precision import Precision
-from workers.trainer.recorder import Recorder
-from workers.trainer.segment import SegmentTask
-from workers.trainer.tasks import build_task
+from workers.trainer.recording.recorder import Recorder
+from workers.trainer.tasks.registry import build_task
+from workers.trainer.tasks.segment.losses import segment_losses
+from workers.trainer.tasks.segment.task import SegmentTask
+from workers.trainer.training.ema import Average
+from workers.trainer.training.forwards import Forwards, layers
+from workers.trainer.training.loop import Session
+from workers.trainer.training.optimizer import learning_rate
+from workers.trainer.training.precision import Precision
 
 CPU = torch.device("cpu")
 

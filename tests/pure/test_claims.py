@@ -9,7 +9,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from experiments.presets import presets
+from experiments.submissions.presets import presets
 from experiments.verdicts.cells import chosen, preset_cells
 from experiments.verdicts.rules import Rule, SubClaim, rules
 

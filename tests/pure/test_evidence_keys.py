@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.identity import UNKNOWN, Identity
+from experiments.spec.identity import UNKNOWN, Identity
 from experiments.verdicts.keys import Candidate, choose
 
 HERE = Identity("", 2, "2.9", "cpu")

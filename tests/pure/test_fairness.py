@@ -6,7 +6,7 @@ import heapq
 import random
 from collections import Counter, deque
 
-from experiments.fairness import Candidate, Load, best
+from experiments.queue.fair_share import Candidate, Load, best
 
 WORKERS, RUNS = 50, 10_000
 

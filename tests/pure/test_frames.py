@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from experiments.store import codec
-from experiments.store.downsample import picks
+from experiments.store.blocks import codec
 from experiments.store.headline import Stats
+from experiments.store.readers.downsample import picks
 from workers import frames
 
 floats = st.floats(width=32, allow_nan=True, allow_infinity=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from workers import machine
+from workers.supervisor.machine import machine
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from experiments.presets import Also, presets
-from experiments.submission import Plan, SubmissionError, plan
+from experiments.submissions.presets import Also, presets
+from experiments.submissions.submission import Plan, SubmissionError, plan
 
 SPEC: dict[str, Any] = {"task": "segment", "data": {"dataset": "scenes"}}
 
@@ -97,7 +97,7 @@ def with_also(monkeypatch: pytest.MonkeyPatch) -> None:
     """The preset why-q with a second definition: two variants on scenes."""
     also = Also(spec=SPEC, matrix={"model.attention.variant": ["full", "const_q"]})
     known = {**presets(), "why-q": presets()["why-q"].model_copy(update={"also": [also]})}
-    monkeypatch.setattr("experiments.submission.presets", lambda: known)
+    monkeypatch.setattr("experiments.submissions.submission.presets", lambda: known)
 
 
 @pytest.mark.usefixtures("with_also")

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments.effective import effective
-from experiments.presets import presets
 from experiments.spec import SpecError, content_hash, flatten, parse_spec, resolved
-from experiments.spec_yaml import YamlError, dump, load
-from experiments.submission import Plan, SubmissionError, plan
+from experiments.spec.effective import effective
+from experiments.spec.yaml_text import YamlError, dump, load
+from experiments.submissions.presets import presets
+from experiments.submissions.submission import Plan, SubmissionError, plan
 from tests.pure.preset_hashes import HASHES, SEEDS
 
 POINTER: dict[str, Any] = {"task": "pointer", "data": {"dataset": "pointer"}}

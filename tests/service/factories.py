@@ -11,7 +11,7 @@ from django.contrib.auth import get_user_model
 
 from experiments import lifecycle, store
 from experiments.models import Experiment, Membership, Project, Role, Run, Worker
-from experiments.submission import plan
+from experiments.submissions.submission import plan
 
 _count = itertools.count()
 

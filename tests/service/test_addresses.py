@@ -17,7 +17,7 @@ from django.test import Client
 from django.urls import URLPattern
 
 from experiments import lifecycle
-from experiments.api.schema import document
+from experiments.api.http.schema import document
 from experiments.models import Artifact, Headline, Run, Worker
 from experiments.pages import urls
 

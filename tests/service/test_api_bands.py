@@ -13,7 +13,7 @@ from rest_framework.test import APIClient
 from experiments import lifecycle, store
 from experiments.models import Group, Project, Run
 from experiments.states import State
-from experiments.store.bands import bands
+from experiments.store.readers.bands import bands
 
 from .api_client import API, client_of, get, needs_database, pointers, problem
 from .factories import claim, make_experiment, make_project, make_run, make_user, train

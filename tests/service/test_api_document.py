@@ -11,7 +11,7 @@ from django.test import Client
 from drf_spectacular.validation import validate_schema
 
 from experiments import lifecycle
-from experiments.api.schema import document
+from experiments.api.http.schema import document
 from experiments.models import Question
 
 from .api_client import API, client_of, get, needs_database

@@ -10,8 +10,8 @@ from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
 from experiments.models import Experiment, Param, Run
-from experiments.presets import presets
 from experiments.states import State
+from experiments.submissions.presets import presets
 
 from .api_client import API, BODY, client_of, get, needs_database, pointers, problem
 from .factories import claim, make_experiment, make_project, make_run, make_user

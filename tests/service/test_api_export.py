@@ -14,8 +14,8 @@ from rest_framework.test import APIClient
 
 from experiments import lifecycle, store
 from experiments.models import Group, Project, Run
-from experiments.store import history as past
-from experiments.store.cover import BLOCK
+from experiments.store.blocks.cover import BLOCK
+from experiments.store.readers import history as past
 
 from .api_client import API, client_of, needs_database, pointers, problem
 from .factories import SPEC, claim, make_project, make_run, make_user

@@ -10,7 +10,7 @@ from django.test import Client
 from scipy import stats
 
 from experiments.models import Event, Experiment, Param, Project, Run
-from experiments.revision import REVISION
+from experiments.spec.revision import REVISION
 from experiments.states import State
 
 from .api_client import API, client_of, get, needs_database, pointers, problem

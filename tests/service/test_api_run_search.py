@@ -12,10 +12,10 @@ from django.http import QueryDict
 from django.test.utils import CaptureQueriesContext
 
 from experiments import run_search
-from experiments.api.run_filters import RunQuery, conditions
-from experiments.api.run_paging import page
+from experiments.api.runs.filters import RunQuery, conditions
+from experiments.api.runs.paging import page
 from experiments.models import Experiment, Headline, Param, Project, Run
-from experiments.run_search import walk
+from experiments.run_search import keyset_scan as walk
 
 from .api_client import needs_database
 from .factories import make_user

@@ -9,7 +9,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
-from experiments.api.run_rows import FIELDS, RunRow
+from experiments.api.runs.rows import FIELDS, RunRow
 from experiments.models import Headline, Project, Run
 from experiments.states import State
 

@@ -13,7 +13,7 @@ from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
 from experiments import lifecycle, store
-from experiments.api.wire import ARROW
+from experiments.api.http.renderers import ARROW
 from experiments.models import Project, Run
 
 from .api_client import API, client_of, get, needs_database, pointers, problem

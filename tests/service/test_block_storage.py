@@ -15,12 +15,14 @@ from hypothesis.stateful import rule, run_state_machine_as_test
 
 from attnservice.env import BadSetting
 from attnservice.storage_url import blocks_storage
-from experiments import lifecycle, retention, shipping, store
+from experiments import lifecycle, store
+from experiments.maintenance import archiving as shipping
+from experiments.maintenance import retention
 from experiments.models import Block, Group, Leftover, Parcel, Project, Run
 from experiments.states import State
-from experiments.store import objects
-from experiments.store.cover import BLOCK
-from experiments.store.history import history
+from experiments.store.archive import objects
+from experiments.store.blocks.cover import BLOCK
+from experiments.store.readers.history import history
 
 from . import block_storage
 from .api_client import API, client_of, problem

@@ -13,8 +13,8 @@ from django.core.management import call_command
 from django.db.models.functions import Now
 
 from attnservice.logs import Json, about
-from experiments import alarms
-from experiments.api.gauges import exposition
+from experiments.api.operations.metrics import exposition
+from experiments.maintenance import alarms
 from experiments.models import Run, Worker
 from tests.redis_server import RedisServer
 
@@ -45,7 +45,7 @@ def test_doctor_says_in_words_what_is_wrong(redis: RedisServer, settings: Any) -
 
 
 def test_doctor_finds_a_sound_deployment_sound(redis: RedisServer, settings: Any) -> None:
-    from experiments.reconciler import Reconciler
+    from experiments.maintenance.reconciler import Reconciler
 
     settings.SECRET_KEY = "x" * 60
     make_worker()
@@ -71,7 +71,7 @@ def test_alarms_stand_in_the_metrics_and_in_the_log(settings: Any, caplog: pytes
 
 
 def test_a_log_line_is_json_and_names_run_and_attempt() -> None:
-    record = logging.LogRecord("workers.duties", logging.WARNING, __file__, 1, "run %s: stopping", (7,), None)
+    record = logging.LogRecord("workers.lease_keeper", logging.WARNING, __file__, 1, "run %s: stopping", (7,), None)
     with about(run=7, attempt=3):
         line = json.loads(Json().format(record))
     assert (line["level"], line["message"], line["run"], line["attempt"]) == ("WARNING", "run 7: stopping", 7, 3)

@@ -9,8 +9,8 @@ from django.test import Client
 from rest_framework.test import APIClient
 
 from experiments import lifecycle
-from experiments.line import line
 from experiments.models import Checkpoint, Run
+from experiments.queue.order import line
 from experiments.states import State
 
 from .api_client import API, client_of, get, needs_database, pointers

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from experiments import lifecycle
 from experiments.models import Experiment, Run
-from experiments.pages import specform
-from experiments.presets import presets
+from experiments.pages.new_experiment import spec_form as specform
 from experiments.spec import TASKS, content_hash, parse_spec, resolved
-from experiments.submission import SubmissionError, plan
+from experiments.submissions.presets import presets
+from experiments.submissions.submission import SubmissionError, plan
 from tests.service.api_client import API, client_of, needs_database
 from tests.service.factories import make_project, make_user
 from tests.service.html_form import sent_by

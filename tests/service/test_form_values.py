@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from experiments.pages import specform, yamltext
+from experiments.pages.http import yaml_text as yamltext
+from experiments.pages.new_experiment import spec_form as specform
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,11 @@ from django.test import Client
 from django.utils.timezone import now
 
 from experiments import lifecycle
-from experiments.identity import UNKNOWN, Identity
 from experiments.lifecycle import NotAllowed
 from experiments.models import Checkpoint, Leftover, Run
+from experiments.spec.identity import UNKNOWN, Identity
 from experiments.states import Reason, State
-from experiments.submission import plan
+from experiments.submissions.submission import plan
 from experiments.verdicts.today import torch_here
 
 from .api_client import API, client_of, get

@@ -263,7 +263,7 @@ def test_a_checkpoint_that_does_not_match_the_progress_is_refused() -> None:
 
 
 def test_submitting_twice_with_one_key_stores_one_experiment(django_user_model) -> None:
-    from experiments.submission import plan
+    from experiments.submissions.submission import plan
 
     from .factories import SPEC, make_project
 

@@ -9,8 +9,8 @@ import pytest
 from django.db.models.functions import Now
 
 from experiments import lifecycle
-from experiments.line import line, ordinal, waits
 from experiments.models import Lane, Run
+from experiments.queue.order import line, ordinal, waits
 
 from .factories import claim, make_experiment, make_project, make_run, make_user, make_worker
 

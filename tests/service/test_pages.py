@@ -11,7 +11,7 @@ from django.test import Client
 
 from experiments import lifecycle
 from experiments.models import Experiment, Group, Headline, Project, Run, Worker
-from experiments.pages import runs
+from experiments.pages.runs import table as runs
 from experiments.templatetags.attn import ending
 from tests.service.factories import SPEC, claim, make_experiment, make_project, make_run, make_user, make_worker, train
 

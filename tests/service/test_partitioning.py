@@ -13,7 +13,7 @@ from django.db import connection
 from experiments import lifecycle, store
 from experiments.models import Block, Clock, Frame, Group, Run
 from experiments.states import State
-from experiments.store.cover import BLOCK
+from experiments.store.blocks.cover import BLOCK
 
 from .factories import make_run
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from experiments import plugins
 from experiments.lifecycle import register_worker
-from experiments.submission import Plan, SubmissionError, plan
+from experiments.submissions import plugins
+from experiments.submissions.submission import Plan, SubmissionError, plan
 
 pytestmark = pytest.mark.django_db
 

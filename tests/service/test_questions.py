@@ -9,7 +9,8 @@ import pytest
 from django.db.models.functions import Now
 from rest_framework.test import APIClient
 
-from experiments import lifecycle, questions
+from experiments import lifecycle
+from experiments.inspection import questions
 from experiments.models import Question, Run
 from experiments.spec import SpecError, parse_spec
 

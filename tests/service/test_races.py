@@ -16,12 +16,13 @@ from django.db import IntegrityError, OperationalError, connection
 from django.db.models.functions import Now
 
 from experiments import lifecycle, store
-from experiments.lifecycle import Claim, LeaseLost, holding
+from experiments.lifecycle import Claim, LeaseLost
+from experiments.lifecycle import worker_actions as holding
+from experiments.maintenance.reconciler import DUTY, Reconciler
 from experiments.models import Beat, Run
 from experiments.models.runs import RunQuerySet
-from experiments.reconciler import DUTY, Reconciler
 from experiments.states import State
-from workers.database import Database
+from workers.supervisor.attempt.database import Database
 
 from .factories import claim, frame, make_run, make_worker, train
 from .guards import between, without

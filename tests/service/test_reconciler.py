@@ -8,9 +8,10 @@ from datetime import timedelta
 import pytest
 from django.db.models.functions import Now
 
-from experiments import lifecycle, reconciler
+from experiments import lifecycle
+from experiments.maintenance import reconciler
+from experiments.maintenance.reconciler import DUTY, Reconciler, expire_silent, ring_for_ready
 from experiments.models import Beat, Run
-from experiments.reconciler import DUTY, Reconciler, expire_silent, ring_for_ready
 from experiments.states import Desired, Reason, State
 
 from .factories import claim, make_run, make_worker

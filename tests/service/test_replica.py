@@ -14,7 +14,7 @@ from django.test import RequestFactory
 from attnservice.replica import ALIAS, Reading
 from experiments import store
 from experiments.models import Block, Clock, Frame, Group, Parcel, Run
-from experiments.store.cover import BLOCK
+from experiments.store.blocks.cover import BLOCK
 
 from .api_client import API, client_of, get, problem
 from .factories import frame, make_run, make_user

@@ -11,10 +11,11 @@ from django.core.files.storage import default_storage
 from django.db.models.functions import Now
 from django.test import Client
 
-from experiments import lifecycle, retention, store
+from experiments import lifecycle, store
+from experiments.maintenance import retention
 from experiments.models import Artifact, Block, Checkpoint, Event, Frame, Group, Headline, Leftover, Param, Project, Run
 from experiments.states import State
-from experiments.store.cover import BLOCK
+from experiments.store.blocks.cover import BLOCK
 
 from .api_client import API, client_of, get, pointers, problem
 from .factories import frame, make_project, make_run, make_user

@@ -9,9 +9,9 @@ import pytest
 from django.test import Client
 
 from experiments import lifecycle, store
+from experiments.maintenance.reconciler import digest_leftovers
 from experiments.models import Experiment, Project, Run
-from experiments.presets import presets
-from experiments.reconciler import digest_leftovers
+from experiments.submissions.presets import presets
 from experiments.verdicts.sameness import alarms_of
 
 from .api_client import client_of, get, needs_database

@@ -9,7 +9,7 @@ import pytest
 
 from experiments import store
 from experiments.models import Block, Clock, Frame, Group, Run
-from experiments.store.cover import BLOCK, cover, level_for
+from experiments.store.blocks.cover import BLOCK, cover, level_for
 
 from .factories import make_run
 
@@ -151,7 +151,7 @@ def test_the_level_is_the_coarsest_that_still_gives_enough_buckets() -> None:
 
 def test_a_succeeded_run_is_sealed_to_its_last_row_and_a_live_one_to_its_checkpoint() -> None:
     from experiments import lifecycle
-    from experiments.reconciler import seal_leftovers
+    from experiments.maintenance.reconciler import seal_leftovers
 
     from .factories import SPEC, claim, frame
 

@@ -12,8 +12,8 @@ from django.db.models import F
 from experiments.clock import db_now
 from experiments.models import Attempt, Event, Frame, Group, Run
 from experiments.states import State
+from tests.chaos.monitor import Watchman
 from tests.chaos.virtual import Clock, virtual_clock
-from tests.chaos.watchman import Watchman
 from tests.chaos.workday import Day, Plan
 
 from .factories import claim, make_run, train

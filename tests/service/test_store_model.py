@@ -16,8 +16,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from experiments import store
 from experiments.models import Frame, Group, Headline
-from experiments.store.cover import BLOCK
-from experiments.store.history import history
+from experiments.store.blocks.cover import BLOCK
+from experiments.store.readers.history import history
 
 from .factories import make_run
 

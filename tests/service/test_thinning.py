@@ -16,12 +16,13 @@ from django.db.models.functions import Now
 from django.test import Client
 from rest_framework.test import APIClient
 
-from experiments import lifecycle, retention, store
+from experiments import lifecycle, store
+from experiments.maintenance import retention
 from experiments.models import Block, Event, Group, Project, Run
 from experiments.states import State
-from experiments.store.bands import bands
-from experiments.store.cover import BLOCK
-from experiments.store.history import Changed, history
+from experiments.store.blocks.cover import BLOCK
+from experiments.store.readers.bands import bands
+from experiments.store.readers.history import Changed, history
 
 from .factories import make_project, make_run, make_user
 
@@ -255,7 +256,7 @@ def test_a_stricter_rule_later_thins_further() -> None:
 
 
 def test_thinning_in_the_middle_of_an_export_breaks_it_off(monkeypatch: Any) -> None:
-    monkeypatch.setattr("experiments.store.history.PIECE", BLOCK)
+    monkeypatch.setattr("experiments.store.readers.history.PIECE", BLOCK)
     past = Past(3 * BLOCK)
     rows = history(past.run.pk, ["**"]).rows()
     next(rows)

@@ -11,7 +11,7 @@ import pytest
 from django.db import connection, transaction
 
 from experiments import lifecycle, store
-from experiments.store import turns
+from experiments.store.writers import throttle as turns
 
 from .factories import claim, make_run
 

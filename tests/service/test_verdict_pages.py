@@ -12,7 +12,7 @@ from pytest_django.asserts import assertContains, assertNotContains
 
 from experiments import lifecycle
 from experiments.models import Run
-from experiments.revision import REVISION
+from experiments.spec.revision import REVISION
 from experiments.states import Reason
 from experiments.verdicts.campaign import campaign
 from experiments.verdicts.document import write

@@ -9,8 +9,8 @@ import numpy as np
 
 from experiments import lifecycle, store
 from experiments.models import Experiment, Project, Run, Worker
-from experiments.revision import REVISION
-from experiments.submission import plan
+from experiments.spec.revision import REVISION
+from experiments.submissions.submission import plan
 from experiments.verdicts.today import torch_here
 
 from .factories import make_project, make_worker

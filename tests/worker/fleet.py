@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import psutil
 
-from attnservice.local.leash import die_with_parent
+from attnservice.local.parent_death import die_with_parent
 from tests.environment import OWN
 
 REPOSITORY = Path(__file__).resolve().parents[2]

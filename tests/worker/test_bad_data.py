@@ -10,7 +10,7 @@ import pytest
 
 from experiments import lifecycle
 from experiments.models import Run
-from experiments.revision import REVISION
+from experiments.spec.revision import REVISION
 from experiments.states import Reason, State
 from tests.lab import coco_folder
 from tests.service.factories import make_run

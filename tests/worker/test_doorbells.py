@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from experiments.doorbell import ring
+from experiments.queue.doorbell import ring
 from tests.worker import fleet
 from tests.worker.looking import assert_whole, ended, fresh, queue, reaches
 

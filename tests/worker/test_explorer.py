@@ -12,7 +12,8 @@ import pytest
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 
-from experiments import lifecycle, questions
+from experiments import lifecycle
+from experiments.inspection import questions
 from experiments.models import Question, QuestionState, Run, Worker
 from experiments.spec import Ask, resolved
 from tests.redis_server import RedisServer

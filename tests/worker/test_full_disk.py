@@ -16,7 +16,7 @@ from experiments.spec import resolved
 from tests.lab.collected import tiny
 from tests.worker.disks import small_disk
 from workers.protocol import Checkpoint, Failure, Message, Orders
-from workers.trainer.orders import carry_out
+from workers.trainer.entry.orders import carry_out
 
 
 def fill(disk: Path) -> None:

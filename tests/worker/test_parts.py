@@ -7,12 +7,12 @@ import threading
 from pathlib import Path
 
 from tests.worker.disks import small_disk
-from workers import limits
-from workers.inbox import End, Inbox, fill
-from workers.journal import Journal
 from workers.protocol import Log, write_message
-from workers.spool import Spool
-from workers.trainers import describe_exit
+from workers.supervisor import limits
+from workers.supervisor.process.inbox import End, Inbox, fill
+from workers.supervisor.process.journal import Journal
+from workers.supervisor.process.spool import Spool
+from workers.supervisor.process.trainer_process import describe_exit
 
 
 def spoken(*texts: str) -> bytes:

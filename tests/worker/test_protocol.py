@@ -12,10 +12,10 @@ import pytest
 from django.core.files.storage import default_storage
 
 from experiments import lifecycle
-from experiments.forks import fork_plan
 from experiments.models import Run
 from experiments.models import Worker as WorkerRow
 from experiments.states import Reason, State
+from experiments.submissions.forks import fork_plan
 from tests.worker import fleet
 from tests.worker.looking import assert_whole, ended, fresh, queue, reaches, recorded, story
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from workers import source
+from workers.supervisor.process import source
 
 
 def git(folder: Path, *words: str) -> str:

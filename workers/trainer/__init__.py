@@ -1,0 +1,1 @@
+"""The laboratory: torch, no Django, no Celery."""

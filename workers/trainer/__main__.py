@@ -24,7 +24,7 @@ def die_with_parent() -> None:
 
 def main() -> int:
     if sys.argv[1:2] == ["run"]:
-        from workers.trainer.standalone import main as run
+        from workers.trainer.entry.standalone import main as run
 
         return run(sys.argv[2:])
     if len(sys.argv) > 1 and sys.argv[1:] != ["answer"]:
@@ -32,10 +32,10 @@ def main() -> int:
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the supervisor decides
     if len(sys.argv) > 1:
-        from workers.trainer.answer import serve as answer
+        from workers.trainer.entry.inspection_server import serve as answer
 
         return answer()
-    from workers.trainer.spare import serve
+    from workers.trainer.entry.spare import serve
 
     return serve()
 

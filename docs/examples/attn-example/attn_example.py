@@ -9,9 +9,9 @@ from torch.nn import functional as F
 
 from experiments.spec import FieldError, SpecError, TokenModel
 from workers.trainer.attention import Attention
+from workers.trainer.attention.sites import start_weights
 from workers.trainer.nets.tokens import TokenModel as Net
 from workers.trainer.plugins import load
-from workers.trainer.sites import start_weights
 
 
 def linear_attention(q_BHTD, k_BHSD, v_BHSD, mask, scale):

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from experiments.doctor import examine
+from experiments.operations.doctor import examine
 
 
 class Command(BaseCommand):

@@ -9,8 +9,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from experiments.filling import fill
 from experiments.models import Project
+from experiments.operations.demo_runs import fill
 
 
 class Command(BaseCommand):

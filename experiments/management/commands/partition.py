@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from experiments.partitioning import NotHere, partition
+from experiments.store.partitioning import NotHere, partition
 
 MOST = 1024
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from experiments.reconciler import Reconciler
+from experiments.maintenance.reconciler import Reconciler
 
 
 class Command(BaseCommand):

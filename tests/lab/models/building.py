@@ -12,7 +12,7 @@ from torch import nn
 from tests.lab.models.batches import callers
 from tests.lab.models.listing import Architecture
 from tests.lab.models.shrinking import configs, line
-from workers.trainer.hf_library import mend_torchvision, transformers
+from workers.trainer.tasks.hf.library import mend_torchvision, transformers
 
 LARGEST = 30_000_000  # parameters
 Run = Callable[[], object]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from workers.trainer.hf_library import mend_torchvision, transformers
+from workers.trainer.tasks.hf.library import mend_torchvision, transformers
 
 
 @dataclass(frozen=True, order=True)

@@ -19,7 +19,7 @@ import torch
 from tests.lab.models.building import build
 from tests.lab.models.judging import Verdict, judged
 from tests.lab.models.listing import Architecture
-from workers.trainer.hf_library import transformers
+from workers.trainer.tasks.hf.library import transformers
 
 LIMIT_S = 60  # of processor time: another process beside it takes nothing away
 MEMORY = 8 * 2**30

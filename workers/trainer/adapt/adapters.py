@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from workers.trainer.evaluating import evaluating
+from workers.trainer.adapt.evaluating import evaluating
 
 from .parts import Part
 

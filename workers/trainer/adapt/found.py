@@ -11,13 +11,12 @@ from typing import Literal
 from torch import nn
 
 from workers.protocol import SiteInfo
-from workers.trainer.attention import Attention
+from workers.trainer.adapt.probing.verifying import verified
 
 from .adapters import SharedByAdapters, adapted, adapters, doubles
 from .compiled import as_written, modules_of
 from .layouts import UnknownLayout, output_of, parts_of
 from .parts import Part
-from .probing.verifying import verified
 
 CROSS = re.compile(r"cross|encoder_attn|encdec|_to_|multihead_attn", re.IGNORECASE)
 ALONE = "attention"  # the site's name where the model is nothing but attention
@@ -114,7 +113,7 @@ def _claimed(modules: Mapping[str, nn.Module]) -> tuple[dict[str, dict[str, Part
     """The matrices of each module by its names, and why some cannot be told apart."""
     claims, skipped, apart = {}, {}, doubles(modules)
     for name, module in modules.items():
-        if isinstance(module, Attention) or name in apart:
+        if getattr(module, "names_its_matrices", False) or name in apart:
             continue
         try:
             parts = parts_of(module, modules.get(name.rpartition(".")[0]))

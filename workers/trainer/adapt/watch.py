@@ -21,11 +21,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from workers.trainer.evaluating import eager, evaluating
+from workers.trainer.adapt.evaluating import eager, evaluating
+from workers.trainer.adapt.probing.tracing import LOGS, SDPA, SOFTMAX, no_fast_path
 
 from .allowed import Masks, allowed_keys, two_valued
 from .found import ForeignSite, attached
-from .probing.tracing import LOGS, SDPA, SOFTMAX, no_fast_path
 
 LARGEST = 2**26  # elements of a map that are looked at together: 256 MiB in fp32
 F_SOFTMAX = F.softmax

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from experiments.spec import Transformer
-from workers.trainer.variants import build_attention
+from workers.trainer.attention.variants import build_attention
 
 
 class FeedForward(nn.Module):

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from experiments.spec import SegmenterModel
+from workers.trainer.attention.variants import build_attention
 from workers.trainer.nets.layers import MLP, EncoderLayer, FeedForward, grid_positions, sine
-from workers.trainer.variants import build_attention
 
 MASK_CHANNELS = 32
 BOX_WIDTH = 16  # sines per box coordinate

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from workers.trainer.adapt.compiled import modules_of
+from workers.trainer.adapt.evaluating import evaluating
 from workers.trainer.adapt.parts import Part, entries, indexed
-from workers.trainer.evaluating import evaluating
 
 from . import inputs
 from .measuring import Owned, measured, owners

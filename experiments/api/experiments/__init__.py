@@ -1,0 +1,1 @@
+"""Experiments over REST: submit, list, reports, presets, projects."""

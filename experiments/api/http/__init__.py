@@ -1,0 +1,1 @@
+"""What every REST call shares: access, query parameters, pages, problems, renderers, schema."""

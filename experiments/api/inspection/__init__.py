@@ -1,0 +1,1 @@
+"""What stands inside a trained model, over REST: questions, maps, gradient chain, probes."""

@@ -1,0 +1,88 @@
+"""Questions to a run's checkpoint: POST one, then GET it until it is answered."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from django.http import Http404
+from pydantic import BaseModel, ValidationError
+from rest_framework.exceptions import APIException
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from experiments.api.http.access import person, visible_run
+from experiments.api.http.base import View
+from experiments.api.http.problems import Invalid
+from experiments.api.http.query import MAX_ID, Query
+from experiments.inspection import questions
+from experiments.lifecycle import NotAllowed
+from experiments.models import Question
+from experiments.spec import Ask
+
+
+class QuestionRow(BaseModel):
+    """`answer` is there once `state` is `answered`; `problem` says why a question is `refused`."""
+
+    id: int
+    run: int
+    step: int
+    state: Literal["waiting", "answering", "answered", "refused"]
+    request: dict[str, Any]
+    answer: dict[str, Any] | None
+    problem: str
+    created: datetime
+    started: datetime | None
+    finished: datetime | None
+
+
+class Unavailable(APIException):
+    status_code = 503
+
+
+class Throttled(APIException):
+    status_code = 429
+
+
+class RunQuestions(View[Query]):
+    """Ask a checkpoint of the run: what it says to a sentence, or to a prompt about an image, who looks at whom
+    inside, and what changes when queries, keys, values or heads are swapped, ablated or patched. Whoever may see
+    the run may ask. 503 when nobody answers questions, 409 when the run has no such checkpoint."""
+
+    body = Ask
+    answers = {"POST": (201, QuestionRow)}
+    failures = (503,)
+
+    def post(self, request: Request, run_id: int) -> Response:
+        run = visible_run(request, run_id, defer=["spec"])
+        try:
+            asked = Ask.model_validate(self.sent)
+        except ValidationError as error:
+            raise Invalid.from_pydantic(error) from None
+        try:
+            question = questions.ask(run, person(request), asked)
+        except questions.NobodyAnswers as error:
+            raise Unavailable(str(error)) from None
+        except questions.TooMany as error:
+            raise Throttled(str(error)) from None
+        except questions.Unanswerable as error:
+            raise NotAllowed(str(error)) from None
+        return Response(question_row(question), status=201)
+
+
+class QuestionDetail(View[Query]):
+    """A question and, once it is there, its answer. Kept for a day."""
+
+    answers = {"GET": (200, QuestionRow)}
+
+    def get(self, request: Request, question_id: int) -> Response:
+        found = questions.look(min(question_id, MAX_ID), Question.objects.visible_to(request.user))
+        if found is None:
+            raise Http404(f"there is no question {question_id}, or you may not see it")
+        return Response(question_row(found))
+
+
+def question_row(question: Question) -> dict[str, Any]:
+    """A question as REST shows it."""
+    plain = ("id", "step", "state", "request", "answer", "problem", "created", "started", "finished")
+    return {name: getattr(question, name) for name in plain} | {"run": question.run_id}

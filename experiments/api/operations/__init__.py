@@ -1,0 +1,1 @@
+"""The service's own state over REST: workers, queue, health, metrics."""

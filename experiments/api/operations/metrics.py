@@ -1,0 +1,67 @@
+"""The service's own Prometheus gauges, counted in the database when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from django.db.models import Count
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from experiments.maintenance import alarms
+from experiments.models import Run, Worker
+from experiments.states import State
+
+from .workers import pool_counts
+
+
+def exposition() -> bytes:
+    """Our gauges in Prometheus' text form; true for the whole service, whichever process answers."""
+    registry = CollectorRegistry()
+    registry.register(_Service())
+    return generate_latest(registry)
+
+
+class _Service(Collector):
+    def collect(self) -> Iterator[Metric]:
+        yield _by_pool()
+        yield _by_state()
+        yield _workers()
+        yield from _alarms()
+
+
+def _by_pool() -> GaugeMetricFamily:
+    gauge = GaugeMetricFamily("attn_queue_length", "Runs that wait, by pool", labels=["pool"])
+    lengths = {pool: n for (pool, state), n in pool_counts().items() if state == State.QUEUED}
+    served = {pool: 0 for worker in Worker.objects.alive() for pool in worker.pools}
+    for pool, length in sorted((served | lengths).items()):
+        gauge.add_metric([pool], length)
+    return gauge
+
+
+def _by_state() -> GaugeMetricFamily:
+    gauge = GaugeMetricFamily("attn_runs", "Runs by state", labels=["state"])
+    counts = dict(Run.objects.order_by().values_list("state").annotate(n=Count("pk")))
+    for state in State:
+        gauge.add_metric([state], counts.get(state, 0))
+    return gauge
+
+
+def _workers() -> GaugeMetricFamily:
+    return GaugeMetricFamily(
+        "attn_workers_alive", "Workers heard from within the lease", Worker.objects.alive().count()
+    )
+
+
+def _alarms() -> Iterator[Metric]:
+    ready = GaugeMetricFamily("attn_ready_seconds", "How long the head of each line waits for a claim", labels=["pool"])
+    for line in alarms.unclaimed():
+        ready.add_metric([line.pool], line.seconds)
+    yield ready
+    held = GaugeMetricFamily("attn_worker_backlog_bytes", "Bytes that a worker holds back", labels=["worker"])
+    for name, size in sorted(alarms.backlogs().items()):
+        held.add_metric([name], size)
+    yield held
+    yield CounterMetricFamily("attn_leases_expired", "Attempts whose worker fell silent", alarms.leases_expired())

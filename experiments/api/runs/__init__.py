@@ -1,0 +1,1 @@
+"""Runs over REST: the table, one run, its outputs and forks."""

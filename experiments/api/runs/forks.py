@@ -1,0 +1,55 @@
+"""Start a run from another run's checkpoint with changed settings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from experiments import lifecycle
+from experiments.api.http.access import editable_run, person
+from experiments.api.http.base import View
+from experiments.api.http.problems import Invalid
+from experiments.api.http.query import Query
+from experiments.models import Run
+from experiments.submissions.forks import fork_plan, step_of
+
+from . import rows as run_rows
+from .rows import RunRow
+
+
+class Fork(BaseModel):
+    """What the fork does otherwise. `step` names one of the run's checkpoints; without it the newest is taken."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    step: int | None = Field(None, strict=True, ge=0)
+    overrides: dict[str, Any] = Field(
+        {}, max_length=200, description="dotted path → value; the model's shape must stay"
+    )
+    name: str = Field("", max_length=200, description="of the fork's experiment")
+    priority: int | None = Field(None, strict=True, ge=-100, le=100)
+
+
+class RunFork(View[Query]):
+    """Start a run from a checkpoint of this one. Series begin at the checkpoint's step; `parent` links back."""
+
+    body = Fork
+    answers = {"POST": (201, RunRow)}
+
+    def post(self, request: Request, run_id: int) -> Response:
+        editable_run(request, run_id)
+        parent = Run.objects.select_related("experiment", "project").get(pk=run_id)
+        try:
+            asked = Fork.model_validate(self.sent)
+        except ValidationError as error:
+            raise Invalid.from_pydantic(error) from None
+        step = step_of(parent, asked.step)
+        planned = fork_plan(parent, step, asked.overrides, asked.name, asked.priority)
+        run = lifecycle.fork(parent, step, planned, person(request))
+        found = Run.objects.select_related("project", "experiment", "worker").get(pk=run.pk)
+        return Response(
+            run_rows.row(found), status=201, headers={"Location": request.build_absolute_uri(f"../../{run.pk}/")}
+        )

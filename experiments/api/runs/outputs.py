@@ -1,0 +1,157 @@
+"""What a run leaves behind besides series: log lines, events, artifacts and predictions."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from django.db.models import QuerySet
+from django.urls import reverse
+from pydantic import BaseModel, Field
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from experiments.api.http.access import visible_run
+from experiments.api.http.base import View
+from experiments.api.http.paging import Key, Page, paginate
+from experiments.api.http.query import Paged, Step
+from experiments.models import Artifact, Event, LogChunk
+
+_OLDEST_FIRST = [Key("pk")]
+_NEWEST_STEP_FIRST = [Key("step", descending=True, nullable=True), Key("pk")]
+
+
+class LogRow(BaseModel):
+    """Some lines; ask for what follows with `after=` the last id."""
+
+    id: int
+    at: datetime
+    attempt: int
+    text: str
+
+
+class LogPage(Page):
+    results: list[LogRow]
+
+
+class EventRow(BaseModel):
+    """One thing that happened."""
+
+    id: int
+    at: datetime
+    actor: str
+    who: str
+    kind: str
+    from_state: str
+    to_state: str
+    attempt: int
+    step: int | None
+    message: str
+
+
+class EventPage(Page):
+    results: list[EventRow]
+
+
+class ArtifactRow(BaseModel):
+    """A file of a run; `url` serves it to those who may see the run."""
+
+    id: int
+    kind: str
+    name: str
+    step: int | None
+    attempt: int
+    media_type: str
+    size: int
+    meta: dict[str, Any]
+    created: datetime
+    url: str
+
+
+class ArtifactPage(Page):
+    results: list[ArtifactRow]
+
+
+class After(Paged):
+    after: Step | None = Field(None, description="only rows with a larger id")
+
+
+class ArtifactQuery(Paged):
+    kind: Literal["prediction", "map", "file"] | None = None
+    step: Step | None = None
+
+
+class PredictionQuery(Paged):
+    step: Step | None = None
+
+
+class RunLogs(View[After]):
+    """The run's log, oldest first."""
+
+    query = After
+    answers = {"GET": (200, LogPage)}
+
+    def get(self, request: Request, run_id: int) -> Response:
+        run = visible_run(request, run_id, defer=["spec"])
+        rows = LogChunk.objects.filter(run=run, pk__gt=self.params.after or 0)
+        page, links = paginate(rows, _OLDEST_FIRST, self.params, request)
+        return Response({"results": [_log(chunk) for chunk in page], **links})
+
+
+class RunEvents(View[After]):
+    """What happened to the run and who did it, oldest first."""
+
+    query = After
+    answers = {"GET": (200, EventPage)}
+
+    def get(self, request: Request, run_id: int) -> Response:
+        run = visible_run(request, run_id, defer=["spec"])
+        rows = Event.objects.filter(run=run, pk__gt=self.params.after or 0)
+        page, links = paginate(rows, _OLDEST_FIRST, self.params, request)
+        return Response({"results": [_event(event) for event in page], **links})
+
+
+class RunArtifacts(View[ArtifactQuery]):
+    """The files of the run, newest step first."""
+
+    query = ArtifactQuery
+    answers = {"GET": (200, ArtifactPage)}
+
+    def get(self, request: Request, run_id: int) -> Response:
+        rows = _files(request, run_id, kind=self.params.kind, step=self.params.step)
+        page, links = paginate(rows, _NEWEST_STEP_FIRST, self.params, request)
+        return Response({"results": [artifact_row(file) for file in page], **links})
+
+
+class RunPredictions(View[PredictionQuery]):
+    """The pictures of predictions that evaluation drew, newest step first; `meta` tells what is on them."""
+
+    query = PredictionQuery
+    answers = {"GET": (200, ArtifactPage)}
+
+    def get(self, request: Request, run_id: int) -> Response:
+        rows = _files(request, run_id, kind="prediction", step=self.params.step)
+        page, links = paginate(rows, _NEWEST_STEP_FIRST, self.params, request)
+        return Response({"results": [artifact_row(file) for file in page], **links})
+
+
+def _files(request: Request, run_id: int, **wanted: Any) -> QuerySet[Artifact]:
+    run = visible_run(request, run_id, defer=["spec"])
+    given = {name: value for name, value in wanted.items() if value is not None}
+    return Artifact.objects.filter(run=run, **given)
+
+
+def artifact_row(file: Artifact) -> dict[str, Any]:
+    """An artifact as REST and pages show it."""
+    plain = ("id", "kind", "name", "step", "media_type", "size", "meta", "created")
+    more = {"attempt": file.fence, "url": reverse("artifact", args=[file.pk])}
+    return {name: getattr(file, name) for name in plain} | more
+
+
+def _log(chunk: LogChunk) -> dict[str, Any]:
+    return {"id": chunk.pk, "at": chunk.at, "attempt": chunk.fence, "text": chunk.text}
+
+
+def _event(event: Event) -> dict[str, Any]:
+    plain = ("id", "at", "actor", "who", "kind", "from_state", "to_state", "step", "message")
+    return {name: getattr(event, name) for name in plain} | {"attempt": event.fence}

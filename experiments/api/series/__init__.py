@@ -1,0 +1,1 @@
+"""Series over REST: points, bands over seeds, export."""

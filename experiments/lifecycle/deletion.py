@@ -1,0 +1,96 @@
+"""Deleting runs: what names them goes at once, their series and files afterwards, a little at a time."""
+
+from __future__ import annotations
+
+import logging
+
+from django.contrib.auth.models import AbstractBaseUser
+from django.core.files.storage import default_storage
+from django.db import transaction
+from django.db.models import Model
+
+from experiments import store
+from experiments.models import Artifact, Block, Checkpoint, Clock, Frame, Group, Leftover, Parcel
+from experiments.states import ENDED
+
+from .moves import NotAllowed, locked
+from .user_actions import name_of
+
+log = logging.getLogger(__name__)
+ROWS = 250  # in one transaction: a trainer's commit waits for no more
+_BULK: tuple[type[Model], ...] = (Frame, Block, Clock)
+
+
+def delete_run(run_id: int, user: AbstractBaseUser | None) -> None:
+    """Delete an ended run for good. Raises NotAllowed on one that has not ended. Its forks stay."""
+    with transaction.atomic():
+        run = locked(run_id)
+        if run.state not in ENDED:
+            raise NotAllowed(f"run {run_id} is {run.state}; only ended runs can be deleted, so cancel it first")
+        named = [model.objects.filter(run=run).values_list("path", flat=True) for model in (Checkpoint, Artifact)]
+        paths = {path for paths in named for path in paths}
+        Leftover.objects.bulk_create([Leftover(path=path) for path in sorted(paths)], ignore_conflicts=True)
+        groups = Group.objects.filter(run=run).count()
+        run.delete()
+    log.info(
+        "run %d was deleted by %s: %d groups of series and %d files to clear away",
+        run_id,
+        name_of(user),
+        groups,
+        len(paths),
+    )
+
+
+def clear_series(budget: int) -> int:
+    """Remove series of deleted runs. Returns how many rows went."""
+    gone = 0
+    for group_id in Group.objects.filter(run=None).order_by("pk").values_list("pk", flat=True)[:1000]:
+        while gone < budget:
+            some = _clear_some(group_id)
+            gone += some
+            if not some:
+                break
+        if gone >= budget:
+            break
+    return gone
+
+
+def _clear_some(group_id: int) -> int:
+    with transaction.atomic():
+        if parcels := store.forget_parcels(group_id, limit=ROWS):
+            return parcels
+        for model in _BULK:
+            rows = model._default_manager.filter(group_id=group_id).order_by("pk")
+            if some := list(rows.values_list("pk", flat=True)[:ROWS]):
+                return model._default_manager.filter(group_id=group_id, pk__in=some).delete()[0]
+        Group.objects.filter(pk=group_id).delete()
+        return 0
+
+
+def clear_files(limit: int) -> int:
+    """Remove files of deleted runs that no other run names. Returns how many names were settled."""
+    settled = 0
+    for leftover in Leftover.objects.order_by("pk")[:limit]:
+        try:
+            Leftover.objects.filter(pk=leftover.pk).update(doomed=True)
+            if not _named(leftover):
+                _remove(leftover)
+        except Exception as error:  # whatever the storage's client raises; the next round tries again
+            log.warning("surplus file %s stays for now: %s", leftover.path, error)
+            continue
+        leftover.delete()
+        settled += 1
+    return settled
+
+
+def _named(leftover: Leftover) -> bool:
+    if leftover.storage != "default":
+        return Parcel.objects.filter(key=leftover.path).exists()
+    return any(model.objects.filter(path=leftover.path).exists() for model in (Checkpoint, Artifact))
+
+
+def _remove(leftover: Leftover) -> None:
+    if leftover.storage == "default":
+        default_storage.delete(leftover.path)
+    else:
+        store.remove_object(leftover.path)

@@ -1,0 +1,1 @@
+"""What the reconciler does in rounds: expired leases, retention, archiving, alarms."""

@@ -1,0 +1,138 @@
+"""The reconciler: expires leases and rings for what waits. Several may run, one acts, under a database lease.
+
+It never trains and holds no state that matters: whatever it does can be done again by the next one.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from datetime import timedelta
+
+from django.conf import settings
+from django.db import close_old_connections, transaction
+from django.db.models import Count, F, Q
+
+from experiments import lifecycle
+from experiments.clock import db_now
+from experiments.models import Beat, Group, Run
+from experiments.queue.doorbell import ring
+from experiments.states import Desired, State
+
+from . import alarms, retention
+from . import archiving as shipping
+
+log = logging.getLogger(__name__)
+DUTY = "reconciler"
+SEAL_EVERY_S = 60
+RETAIN_EVERY_S = 300
+
+
+class Reconciler:
+    """One candidate for the duty. `tick` does one round and tells whether this one acted."""
+
+    def __init__(self, owner: str = "", monotonic: Callable[[], float] = time.monotonic) -> None:
+        self.owner = owner or f"{socket.gethostname()}:{os.getpid()}"
+        self._monotonic = monotonic
+        self._expire_after = 0.0  # monotonic; nothing is expired before
+        self._seal_after = 0.0
+        self._retain_after = 0.0
+
+    def run(self, stop: threading.Event) -> None:
+        """Tick until told to stop; a database that is away is waited for."""
+        while not stop.is_set():
+            try:
+                close_old_connections()
+                self.tick()
+            except Exception:
+                log.exception("the reconciler's round failed; it tries again")
+            stop.wait(settings.ATTN_RECONCILE_S)
+
+    def tick(self) -> bool:
+        """One round: take or keep the duty, expire silent holders, ring for ready runs."""
+        if not self._on_duty():
+            return False
+        if self._monotonic() >= self._expire_after:
+            expire_silent()
+        ring_for_ready()
+        if self._monotonic() >= self._seal_after:
+            self._seal_after = self._monotonic() + SEAL_EVERY_S
+            seal_leftovers()
+            digest_leftovers(self._monotonic)
+            alarms.tell()
+        if self._monotonic() >= self._retain_after and not retention.sweep() + shipping.sweep():
+            self._retain_after = self._monotonic() + RETAIN_EVERY_S
+        return True
+
+    def _on_duty(self) -> bool:
+        """Hold the duty's lease. After a gap in the beats wait one lease before anything is expired:
+        the database or the reconciler was away, so holders could not renew, or could not be seen to."""
+        now = db_now()
+        lease = timedelta(seconds=settings.ATTN_LEASE_S)
+        with transaction.atomic():
+            beat, new = Beat.objects.get_or_create(
+                name=DUTY, defaults={"owner": self.owner, "fence": 1, "lease_until": now + lease / 2, "beat": now}
+            )
+            if beat.owner != self.owner and beat.lease_until > now:
+                return False
+            mine = Beat.objects.filter(name=DUTY, owner=beat.owner, fence=beat.fence)
+            if not mine.update(owner=self.owner, fence=beat.fence + 1, lease_until=now + lease / 2, beat=now):
+                return False
+        if not new and now - beat.beat > lease / 2:
+            log.warning(
+                "no reconciler for %.0f s: leases get %d s of grace",
+                (now - beat.beat).total_seconds(),
+                settings.ATTN_LEASE_S,
+            )
+            self._expire_after = self._monotonic() + settings.ATTN_LEASE_S
+        return True
+
+
+def expire_silent() -> int:
+    """Requeue, fail or cancel every held run whose lease has passed. Returns how many."""
+    expired = list(Run.objects.expired().order_by("lease_until").values_list("pk", flat=True)[:1000])
+    taken = [run_id for run_id in expired if lifecycle.expire(run_id)]
+    for run_id in taken:
+        log.warning("lease expired: run %d", run_id)
+    return len(taken)
+
+
+def seal_leftovers(limit: int = 50) -> int:
+    """Seal succeeded runs whose worker died before it could. Returns how many."""
+    unsealed = Group.objects.filter(rows__gt=F("sealed"), run__state=State.SUCCEEDED)
+    runs = list(unsealed.values_list("run_id", flat=True).distinct()[:limit])
+    for run_id in runs:
+        lifecycle.seal_finished(run_id)
+    return len(runs)
+
+
+def digest_leftovers(monotonic: Callable[[], float] = time.monotonic, limit: int = 20) -> int:
+    """Digest the newest succeeded runs that have no digest: those of versions before digests, and those whose worker
+    died. Stops after a second, since other duties wait. Returns how many."""
+    undigested = Run.objects.filter(state=State.SUCCEEDED, series_digest="").order_by("-id")
+    began, done = monotonic(), 0
+    for run_id in undigested.values_list("pk", flat=True)[:limit]:
+        lifecycle.keep_digest(run_id)
+        done += 1
+        if monotonic() - began > 1:
+            break
+    return done
+
+
+def ring_for_ready() -> int:
+    """Ring at most as often as each pool has idle slots. Returns how often it rang."""
+    waiting = (
+        Run.objects.filter(state=State.QUEUED, desired=Desired.RUN)
+        .values("pool")
+        .annotate(ready=Count("pk", filter=Q(next_at=None) | Q(next_at__lte=db_now())))
+    )
+    rung = 0
+    for row in waiting:
+        wanted = min(row["ready"], lifecycle.idle_slots(row["pool"]))
+        for run_id in Run.objects.ready(row["pool"]).values_list("pk", flat=True)[:wanted]:
+            rung += ring(row["pool"], run_id)
+    return rung

@@ -1,0 +1,153 @@
+"""Looks a deployment over and says in words what is wrong with it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+from uuid import uuid4
+
+import redis
+from django.conf import settings
+from django.core.files.base import ContentFile
+from django.core.files.storage import storages
+from django.db import connection
+from django.db.migrations.executor import MigrationExecutor
+
+from experiments.clock import db_now
+from experiments.maintenance import alarms
+from experiments.models import Beat, Run, Worker
+from experiments.states import State
+
+Level = Literal["ok", "warning", "bad"]
+SKEW_S = 2.0
+LITTLE_SPACE = 2 * 2**30
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    level: Level
+    subject: str
+    words: str
+
+
+def examine() -> Iterator[Finding]:
+    """Every check in turn. A check that fails to run is a finding; without a database most cannot be made."""
+    database = list(_made("database", _database))
+    yield from database
+    checks: dict[str, Callable[[], Iterator[Finding]]] = {"broker": _broker, "storage": _storage, "disk": _disk}
+    if all(found.level != "bad" for found in database):
+        checks |= {"clock": _clock, "reconciler": _reconciler, "workers": _workers, "queue": _queue}
+    for subject, check in checks.items():
+        yield from _made(subject, check)
+    yield from _settings()
+
+
+def _made(subject: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    try:
+        yield from check()
+    except Exception as error:
+        words = str(error).strip().split("\n")[0]
+        yield Finding("bad", subject, f"{type(error).__name__}: {words}")
+
+
+def _database() -> Iterator[Finding]:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    yield Finding("ok", "database", f"{connection.vendor} answers")
+    executor = MigrationExecutor(connection)
+    waiting = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    if waiting:
+        yield Finding("bad", "migrations", f"{len(waiting)} are not applied: run manage.py migrate")
+    else:
+        yield Finding("ok", "migrations", "all applied")
+
+
+def _clock() -> Iterator[Finding]:
+    skew = abs((datetime.now(UTC) - db_now()).total_seconds())
+    words = f"this machine and the database differ by {skew:.1f} s"
+    if skew > SKEW_S:
+        yield Finding("warning", "clock", f"{words}: leases use the database's alone, times on pages will puzzle")
+    else:
+        yield Finding("ok", "clock", words)
+
+
+def _broker() -> Iterator[Finding]:
+    url = settings.REDIS_URL.replace("redis+socket://", "unix://")
+    with redis.Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2) as client:
+        client.ping()
+    yield Finding("ok", "broker", "Redis answers")
+
+
+def _storage() -> Iterator[Finding]:
+    """Write a file, read it back, delete it; in the block storage too, where there is one."""
+    for alias, subject in (("default", "storage"), ("blocks", "block storage")):
+        if alias not in settings.STORAGES:
+            continue
+        store = storages[alias]
+        name = store.save(f"doctor/{uuid4().hex}", ContentFile(b"doctor"))
+        with store.open(name) as file:
+            whole = file.read() == b"doctor"
+        store.delete(name)
+        if whole:
+            yield Finding("ok", subject, "a file can be written, read and deleted")
+        else:
+            yield Finding("bad", subject, "a file that was just written reads otherwise")
+
+
+def _disk() -> Iterator[Finding]:
+    for setting in ("ATTN_DATA", "ATTN_SCRATCH", "MEDIA_ROOT"):
+        folder = Path(getattr(settings, setting))
+        there = next(each for each in (folder, *folder.parents) if each.exists())
+        free = shutil.disk_usage(there).free
+        words = f"{free / 2**30:.1f} GiB free under {setting} ({folder})"
+        yield Finding("warning" if free < LITTLE_SPACE else "ok", "disk", words)
+
+
+def _reconciler() -> Iterator[Finding]:
+    beat = Beat.objects.filter(name="reconciler").first()
+    if beat is None:
+        yield Finding("bad", "reconciler", "none has ever run: start manage.py reconciler, or lost runs stay lost")
+        return
+    age = (db_now() - beat.beat).total_seconds()
+    level: Level = "bad" if age > settings.ATTN_LEASE_S else "ok"
+    yield Finding(level, "reconciler", f"{beat.owner} was heard {age:.0f} s ago")
+
+
+def _workers() -> Iterator[Finding]:
+    alive = list(Worker.objects.alive())
+    if not alive:
+        yield Finding("bad", "workers", f"none was heard within {settings.ATTN_LEASE_S} s: nothing will run")
+    for worker in alive:
+        words = f"{worker.name} takes {', '.join(worker.pools)} with {worker.slots} slots"
+        held_back = worker.backlog > alarms.BACKLOG
+        words += f"; it holds {worker.backlog / 2**20:.0f} MiB back: the storage is slow" if held_back else ""
+        words += "; it drains and takes nothing new" if worker.draining else ""
+        yield Finding("warning" if held_back or worker.draining else "ok", "workers", words)
+
+
+def _queue() -> Iterator[Finding]:
+    served = {pool for worker in Worker.objects.alive().filter(draining=False) for pool in worker.pools}
+    wanted = set(Run.objects.filter(state=State.QUEUED).order_by().values_list("pool", flat=True).distinct())
+    for pool in sorted(wanted - served):
+        yield Finding("bad", "queue", f"runs wait in pool '{pool}', which no living worker takes")
+    for line in alarms.unclaimed():
+        if line.idle and line.seconds > settings.ATTN_LEASE_S:
+            words = f"pool '{line.pool}' has {line.idle} idle slots, and a run has been ready for {line.seconds:.0f} s"
+            yield Finding("bad", "queue", words)
+    yield Finding("ok", "queue", f"{Run.objects.held().count()} runs are executed")
+
+
+def _settings() -> Iterator[Finding]:
+    if settings.DEBUG:
+        yield Finding("warning", "settings", "ATTN_DEBUG is on: errors show the code to everybody")
+    if settings.SECRET_KEY.startswith("insecure"):
+        yield Finding("bad", "settings", "the secret key is the one for tests: set ATTN_SECRET_KEY")
+    if connection.vendor == "sqlite" and not connection.settings_dict["NAME"]:
+        yield Finding("bad", "settings", "the database has no name")
+    yield Finding("ok", "settings", f"lease {settings.ATTN_LEASE_S} s, beat {settings.ATTN_BEAT_S} s")

@@ -1,0 +1,46 @@
+"""The matrix of a stored experiment as it is sent again.
+
+Before sections were merged into the base, a section of a matrix set what it did not name to the defaults. Where a run
+was trained like that, the section is written out, so that its template means the same runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from experiments.models import Experiment
+from experiments.submissions.matrix import merged
+
+
+def matrix(experiment: Experiment) -> dict[str, list[Any]]:
+    """The matrix, each section with whatever else its runs were trained with."""
+    stored: dict[str, list[Any]] = experiment.matrix
+    sections = [path for path, values in stored.items() if any(isinstance(value, Mapping) for value in values)]
+    if not sections:
+        return stored
+    runs = list(experiment.runs.order_by("index").values_list("params", "spec"))
+    whole = {path: [_trained(experiment, runs, path, value) for value in stored[path]] for path in sections}
+    return stored | whole
+
+
+def _trained(experiment: Experiment, runs: list[tuple[Any, Any]], path: str, value: Any) -> Any:
+    spec = next((spec for params, spec in runs if params.get(path) == value), None)
+    if spec is None or not isinstance(value, Mapping):
+        return value
+    apart = [key.removeprefix(f"{path}.") for key in experiment.matrix if key.startswith(f"{path}.")]
+    trained, means = (_without(tree, apart) for tree in (_at(spec, path), merged(_at(experiment.spec, path), value)))
+    return value if trained == means else trained
+
+
+def _at(tree: Any, path: str) -> Any:
+    for part in path.split("."):
+        tree = tree.get(part, {}) if isinstance(tree, Mapping) else {}
+    return tree
+
+
+def _without(tree: Any, paths: list[str]) -> Any:
+    """Without the fields that the matrix varies by themselves."""
+    if not isinstance(tree, Mapping):
+        return tree
+    below = {name: [path.removeprefix(f"{name}.") for path in paths if path.startswith(f"{name}.")] for name in tree}
+    return {name: _without(part, below[name]) for name, part in tree.items() if name not in paths}

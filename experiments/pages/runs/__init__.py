@@ -1,0 +1,1 @@
+"""Pages of runs: the table, one run with its tabs, compare, forks."""

@@ -1,0 +1,255 @@
+"""One run: its header, its charts, its pictures, its config, its log, its events."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils import timezone
+from django.views.decorators.http import require_POST, require_safe
+
+from experiments import lifecycle
+from experiments.models import Artifact, Attempt, LogChunk, Run
+from experiments.models.notices import notices_of
+from experiments.models.trained_with import shown, trained_with
+from experiments.pages.http.access import may_edit, require_editor, run_or_404
+from experiments.pages.http.address import takes
+from experiments.queue.order import waits
+from experiments.spec import SpecError, flatten, parse_spec, resolved
+
+from .address import LogAddress, PanelsAddress, PicturesAddress, RunAddress
+from .inspection import attention
+from .inspection_series import flow_tab, probes_tab
+from .panels import names_of, panels_of
+
+TABS = {
+    "training": "Training",
+    "attention": "Attention",
+    "flow": "Gradient chain",
+    "probes": "Probes",
+    "config": "Config",
+    "log": "Log",
+    "events": "Events",
+    "artifacts": "Artifacts",
+}
+LOG_TAIL = 400
+FORKS_SHOWN = 20
+_SECTIONS = ("task", "seed", "data", "model", "loss", "train", "optimizer", "record", "resources")
+_ORDER = {name: place for place, name in enumerate(_SECTIONS)}  # what one looks for first
+QUANTITIES = (
+    ("grad_norm", "gradient norm"),
+    ("update_ratio", "update ratio ‖ΔW‖/‖W‖"),
+    ("weight_norm", "weight norm"),
+)
+SHADES = (("W_q", "m-q"), ("W_k", "m-k"), ("W_v", "m-v"), ("W_o", "m-o"))
+
+
+@takes(RunAddress)
+@require_safe
+def run_page(request: HttpRequest, pk: int) -> HttpResponse:
+    run = run_or_404(request, pk)
+    tab = request.GET.get("tab") or "training"
+    context = _head(request, run) | {"tab": tab, "tabs": TABS} | _TAB_CONTEXT[tab](request, run)
+    return render(request, f"pages/run/tabs/{tab}.html", context)
+
+
+@require_safe
+def run_live(request: HttpRequest, pk: int) -> HttpResponse:
+    """The header again, for polling; says by itself when to ask next."""
+    run = run_or_404(request, pk)
+    response = render(request, "pages/run/head.html", _head(request, run))
+    response["X-Next-Poll"] = "0" if run.ended else "1.5"
+    return response
+
+
+@takes(PanelsAddress)
+@require_safe
+def run_panels(request: HttpRequest, pk: int) -> HttpResponse:
+    """The charts that have data by now; a run that has not started has none."""
+    run = run_or_404(request, pk)
+    panels = _panels(run)["more" if request.GET.get("part") == "more" else "panels"]
+    response = render(
+        request, "pages/run/panels.html", {"run": run, "panels": panels, "quiet": request.GET.get("part") == "more"}
+    )
+    response["X-Next-Poll"] = "0" if run.ended else "4"
+    return response
+
+
+@takes(PicturesAddress)
+@require_safe
+def run_predictions(request: HttpRequest, pk: int) -> HttpResponse:
+    run = run_or_404(request, pk)
+    response = render(request, "pages/run/predictions.html", {"run": run} | _predictions(request, run))
+    response["X-Next-Poll"] = "0" if run.ended else "4"
+    return response
+
+
+@takes(LogAddress)
+@require_safe
+def run_log(request: HttpRequest, pk: int) -> HttpResponse:
+    """Lines after a cursor, and the element that will ask for the next ones."""
+    run = run_or_404(request, pk)
+    after = request.GET.get("after") or "0"
+    chunks = run.logs.filter(pk__gt=int(after))[:LOG_TAIL]
+    return render(request, "pages/run/log_lines.html", {"run": run} | _lines(list(chunks), after))
+
+
+@require_safe
+def run_events(request: HttpRequest, pk: int) -> HttpResponse:
+    run = run_or_404(request, pk)
+    response = render(request, "pages/run/event_list.html", {"run": run} | _events(request, run))
+    response["X-Next-Poll"] = "0" if run.ended else "3"
+    return response
+
+
+@require_POST
+def run_cancel(request: HttpRequest, pk: int) -> HttpResponse:
+    return _ask(request, pk, lifecycle.request_cancel, "Asked to stop.")
+
+
+@require_POST
+def run_retry(request: HttpRequest, pk: int) -> HttpResponse:
+    if request.POST.get("from", "start") != "start":
+        messages.error(request, "Nothing was done: a run is retried from its last checkpoint, or with from=start anew.")
+        return redirect("run", pk)
+    again = partial(lifecycle.retry, from_start=request.POST.get("from") == "start")
+    return _ask(request, pk, again, "Back in the line.")
+
+
+@require_POST
+def run_delete(request: HttpRequest, pk: int) -> HttpResponse:
+    run = run_or_404(request, pk)
+    require_editor(request, run.project)
+    try:
+        lifecycle.delete_run(run.pk, request.user)  # type: ignore[arg-type]
+    except lifecycle.NotAllowed as error:
+        messages.error(request, str(error))
+        return redirect("run", pk)
+    messages.success(request, f"Run {pk} is deleted; its series and files are being cleared away.")
+    return redirect("run-list")
+
+
+def _ask(request: HttpRequest, pk: int, verb: Any, done: str) -> HttpResponse:
+    run = run_or_404(request, pk)
+    require_editor(request, run.project)
+    try:
+        verb(run.pk, request.user)
+        messages.success(request, done)
+    except lifecycle.NotAllowed as error:
+        messages.error(request, str(error))
+    return redirect("run", run.pk)
+
+
+def _head(request: HttpRequest, run: Run) -> dict[str, Any]:
+    attempt = run.attempts.select_related("worker").first()
+    return {
+        "run": run,
+        "attempt": attempt,
+        "attempts": run.attempts.count(),
+        "may_edit": may_edit(request, run.project),
+        "elapsed": (run.finished - run.started) if run.started and run.finished else None,
+        "left": _left(run, attempt),
+        "forks": run.forks.order_by("id").only("id", "state", "parent_step", "parent_id")[:FORKS_SHOWN],
+        "checkpointed": run.checkpoint_step > 0,
+        "waiting": waits([run]).get(run.pk),
+        "thinned": _thinned(run) if run.ended else None,
+        "notices": notices_of([run.pk]).get(run.pk, []),
+    }
+
+
+def _thinned(run: Run) -> dict[str, int] | None:
+    """How many series a retention rule has thinned, and how many points one bucket of them stands for at most."""
+    levels = [level for thinned in run.groups.values_list("thinned", flat=True) for level in thinned if level]
+    return {"series": len(levels), "points": 16 ** max(levels)} if levels else None
+
+
+def _left(run: Run, attempt: Attempt | None) -> float | None:
+    """Seconds to go, at the pace of this attempt so far."""
+    if run.state != "running" or attempt is None or attempt.started is None:
+        return None
+    done = run.committed_step - attempt.start_step
+    if done <= 0:
+        return None
+    return (timezone.now() - attempt.started).total_seconds() / done * (run.steps - run.committed_step)
+
+
+def _panels(run: Run) -> dict[str, Any]:
+    names = names_of([run.pk])
+    found = panels_of(names)
+    return {"panels": [item for item in found if not item.later], "more": [item for item in found if item.later]}
+
+
+def _training(request: HttpRequest, run: Run) -> dict[str, Any]:
+    chosen = request.GET.get("m", "W_q,W_k,W_v").split(",")
+    return (
+        _panels(run)
+        | _predictions(request, run)
+        | {"view": request.GET, "quantities": QUANTITIES, "matrix_choices": SHADES, "chosen_matrices": chosen}
+    )
+
+
+def _predictions(request: HttpRequest, run: Run) -> dict[str, Any]:
+    """Pictures of one evaluation: the asked one, else the newest."""
+    pictures = Artifact.objects.filter(run=run, kind="prediction")
+    steps = sorted({step for step in pictures.values_list("step", flat=True) if step is not None})
+    asked = request.GET.get("at", "")
+    at = min(int(asked), len(steps) - 1) if asked.isdecimal() and len(asked) < 7 and steps else len(steps) - 1
+    chosen = list(pictures.filter(step=steps[at]).order_by("name")) if steps else []
+    return {"pictures": chosen, "picture_steps": steps, "picture_at": at, "picture_step": steps[at] if steps else None}
+
+
+def _config(request: HttpRequest, run: Run) -> dict[str, Any]:
+    """Every leaf of the spec beside its default; what the matrix chose is marked."""
+    defaults = dict(flatten(_defaults(run)))
+    rows = [
+        {
+            "path": path,
+            "value": value,
+            "default": defaults.get(path),
+            "differs": path not in defaults or defaults[path] != value,
+            "varied": path in run.params,
+        }
+        for path, value in sorted(flatten(run.spec), key=lambda leaf: _ORDER.get(leaf[0].partition(".")[0], 99))
+    ]
+    told = shown(trained_with([run]).get(run.pk))
+    return {"rows": rows, "only": request.GET.get("only") == "differing", "trained_with": told}
+
+
+def _defaults(run: Run) -> dict[str, Any]:
+    """The same task on the same dataset with nothing chosen."""
+    try:
+        return resolved(parse_spec({"task": run.spec["task"], "data": {"dataset": run.spec["data"]["dataset"]}}))
+    except (SpecError, KeyError, TypeError):
+        return {}
+
+
+def _log(request: HttpRequest, run: Run) -> dict[str, Any]:
+    newest = list(LogChunk.objects.filter(run=run).order_by("-id")[:LOG_TAIL])
+    return _lines(newest[::-1], "0")
+
+
+def _lines(chunks: list[LogChunk], after: str) -> dict[str, Any]:
+    return {"chunks": chunks, "after": chunks[-1].pk if chunks else after}
+
+
+def _events(request: HttpRequest, run: Run) -> dict[str, Any]:
+    return {"events": run.events.order_by("-id")[:500], "all_attempts": run.attempts.select_related("worker")}
+
+
+def _artifacts(request: HttpRequest, run: Run) -> dict[str, Any]:
+    return {"artifacts": run.artifacts.order_by("-id")[:500], "checkpoints": run.checkpoints.all()}
+
+
+_TAB_CONTEXT = {
+    "training": _training,
+    "attention": attention,
+    "flow": flow_tab,
+    "probes": probes_tab,
+    "config": _config,
+    "log": _log,
+    "events": _events,
+    "artifacts": _artifacts,
+}

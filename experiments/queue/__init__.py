@@ -1,0 +1,1 @@
+"""Who runs next: order, fair share, lanes, and the doorbell."""

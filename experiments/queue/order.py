@@ -1,0 +1,140 @@
+"""The line as the database has it: each lane's candidate, who has used how much, and each run's place and reason.
+
+A claim costs a few index probes a lane, however many runs wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db.models import OuterRef, Subquery
+
+from experiments.clock import db_now
+from experiments.models import Attempt, Lane, Project, Run, Worker
+from experiments.states import HELD, State
+
+from .fair_share import HELD_S, Candidate, Load, best, decayed
+
+SHOWN = 200  # places that are worked out; behind them a run learns only how many are before it
+NO_LANE = 0
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Why a queued run waits. `place` counts from 1; None behind SHOWN, in a back-off and at a limit."""
+
+    place: int | None
+    reason: str
+
+
+def candidates(pools: Sequence[str]) -> list[Candidate]:
+    """One for every lane of the pools with a run that may be claimed now."""
+    ready = Run.objects.claimable().filter(lane=OuterRef("pk"))
+    first, oldest = ready.order_by("-priority", "id"), ready.order_by("id")
+    lanes = Lane.objects.filter(pool__in=pools).annotate(
+        head=Subquery(first.values("pk")[:1]),
+        top=Subquery(first.values("priority")[:1]),
+        elder=Subquery(oldest.values("pk")[:1]),
+        since=Subquery(oldest.values("created")[:1]),
+    )
+    late = db_now() - timedelta(seconds=settings.ATTN_QUEUE_PATIENCE_S)
+    found = [
+        Candidate(lane.pk, lane.project_id, lane.owner, lane.top, lane.head, lane.elder if lane.since < late else None)
+        for lane in lanes.filter(head__isnull=False)
+    ]
+    # Rows that were written past `lifecycle` have no lane; they wait in one of their own.
+    stray = Run.objects.claimable().filter(pool__in=pools, lane=None).order_by("-priority", "id").first()
+    return [*found, Candidate(NO_LANE, stray.project_id, 0, stray.priority, stray.pk)] if stray else found
+
+
+def load() -> Load:
+    """Who has used how much lately. Reads the lanes and what is held, never the line."""
+    now = db_now()
+    found = Load(limits=limits())
+    for lane in Lane.objects.exclude(used_at=None):
+        assert lane.used_at is not None
+        age = (now - lane.used_at).total_seconds()
+        found.use(lane.project_id, lane.owner, decayed(lane.used, age, settings.ATTN_SHARE_HALF_LIFE_S))
+    held = Attempt.objects.filter(ended=None, run__state__in=HELD)
+    for project, owner, claimed in held.values_list("run__project", "run__lane__owner", "claimed"):
+        found.take(project, owner or 0, HELD_S + (now - claimed).total_seconds())
+    return found
+
+
+def limits() -> dict[int, int]:
+    """Runs that a project may have in hands at once, where there is a limit."""
+    rows = Project.objects.exclude(max_running=None).values_list("pk", "max_running")
+    own = {pk: most for pk, most in rows if most is not None}
+    common = settings.ATTN_PROJECT_RUNNING
+    return (dict.fromkeys(Project.objects.values_list("pk", flat=True), common) if common else {}) | own
+
+
+def line(pool: str, shown: int = SHOWN) -> list[int]:
+    """Run ids in the order in which they would be claimed if nothing else came."""
+    waiting = {each.lane: each for each in candidates([pool])}
+    queues: dict[int, Any] = {lane: _runs(pool, lane) for lane in waiting}
+    burden = load()
+    order: list[int] = []
+    while len(order) < shown and (chosen := best(waiting.values(), burden)):
+        lane, run = chosen
+        order.append(run)
+        burden.use(lane.project, lane.owner, HELD_S)
+        following = next((row for row in queues[lane.lane] if row[0] not in order), None)
+        if following is None:
+            del waiting[lane.lane]
+        else:
+            waiting[lane.lane] = replace(lane, run=following[0], priority=following[1], overdue=None)
+    return order
+
+
+def _runs(pool: str, lane: int) -> Any:
+    rows = Run.objects.claimable().filter(pool=pool, lane=lane or None).order_by("-priority", "id")
+    return rows.values_list("pk", "priority")[: SHOWN + 1].iterator()
+
+
+def waits(runs: Iterable[Run]) -> dict[int, Wait]:
+    """Place and reason of each queued run among them; a run in any other state is left out."""
+    queued = [run for run in runs if run.state == State.QUEUED]
+    if not queued:
+        return {}
+    now, burden = db_now(), load()
+    pools = {pool: _Pool(pool) for pool in {run.pool for run in queued}}
+    return {run.pk: _wait(run, pools[run.pool], burden, now) for run in queued}
+
+
+class _Pool:
+    def __init__(self, name: str) -> None:
+        self.name = name
+        workers = [worker for worker in Worker.objects.alive() if name in worker.pools]
+        taking = [worker for worker in workers if not worker.draining]
+        self.slots = sum(worker.slots for worker in taking)
+        self.draining = bool(workers) and not taking
+        self.busy = Run.objects.held().filter(worker__in=taking).count()
+        self.places = {run: place for place, run in enumerate(line(name), start=1)}
+
+
+def _wait(run: Run, pool: _Pool, burden: Load, now: datetime) -> Wait:
+    if run.next_at is not None and run.next_at > now:
+        crashes = f" after {run.crash_count} crash{'es' * (run.crash_count > 1)}" if run.crash_count else ""
+        return Wait(None, f"back-off until {run.next_at:%H:%M:%S} UTC{crashes}")
+    if burden.full(run.project_id):
+        return Wait(None, f"project at its limit of {burden.limits[run.project_id]} running")
+    place = pool.places.get(run.pk)
+    where = f"{ordinal(place)} for pool {pool.name}" if place else f"behind the first {SHOWN} for pool {pool.name}"
+    if pool.draining:
+        return Wait(place, f"{where}; every worker that serves it is draining")
+    if not pool.slots:
+        return Wait(place, f"no worker serves pool {pool.name}; {where}")
+    if pool.busy >= pool.slots:
+        return Wait(place, f"{where}; {pool.busy} of {pool.slots} slots busy")
+    return Wait(place, f"{where}; {pool.slots - pool.busy} of {pool.slots} slots free, about to be claimed")
+
+
+def ordinal(number: int) -> str:
+    """1st, 2nd, 3rd, 4th, 11th."""
+    ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{ending}"

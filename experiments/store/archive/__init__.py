@@ -1,0 +1,1 @@
+"""Sealed blocks outside of the database, as objects."""

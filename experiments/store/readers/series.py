@@ -1,0 +1,291 @@
+"""Reading series: many runs × many names in a few queries, reduced to what a chart can show.
+
+Sealed history is read at the coarsest level that still gives enough buckets; what is not sealed yet follows as the
+tail, so a chart is live to the last flush.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from experiments.models import Frame, Group
+from experiments.store.archive import blocks as parcels
+from experiments.store.blocks import codec
+from experiments.store.blocks.blobs import fetch_rows
+from experiments.store.blocks.buckets import FAN, Buckets, below, beside, build, merge, milliseconds, points
+from experiments.store.blocks.cover import BLOCK, Piece, cover, level_for, thinned_cover
+from experiments.store.choice import Chosen, choose
+
+from .downsample import picks
+from .sealed import Sealed, fetch, position
+
+_TRIES = 5
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Series:
+    """Points of one series of one run: `steps` int64, `times` float64 seconds, `values` float32, all [n].
+
+    `count` and `nonfinite` are of the window that was asked for; `exact` says that nothing was left out. Where a
+    retention rule has dropped points for good, `thinned` is the coarsest level kept in the window: of every 16^level
+    points those of a bucket remain. `spacing` is that in steps, or None where steps are not evenly spaced.
+    """
+
+    run: int
+    name: str
+    group: str
+    count: int
+    nonfinite: int
+    exact: bool
+    steps: NDArray[np.int64]
+    times: NDArray[np.float64]
+    values: NDArray[np.float32]
+    thinned: int = 0
+    spacing: int | None = None
+
+
+@dataclass(frozen=True)
+class Window:
+    """Steps to read, both ends inclusive; None is open."""
+
+    first: int | None = None
+    last: int | None = None
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one group row gives: either exact rows or buckets, of `columns`, in order of steps. `thinned` is the
+    coarsest level that is all there is of some of them."""
+
+    chosen: Chosen
+    rows: int
+    thinned: int
+    exact: codec.Block | None
+    buckets: Buckets | None
+
+
+def read(
+    run_ids: Sequence[int],
+    globs: Sequence[str],
+    *,
+    max_points: int = 1000,
+    from_step: int | None = None,
+    to_step: int | None = None,
+    since_step: int | None = None,
+    chosen: list[Chosen] | None = None,
+) -> list[Series]:
+    """Series of the runs whose names match, ordered by run and by the run's own order of names.
+
+    `from_step` and `to_step` are inclusive; `since_step` is exclusive: what came after it. At most
+    `max_points` points each (never fewer than five); every one is real, and each bucket's minimum and maximum
+    are among them. `chosen` is what `choose` gave for the same runs and globs a moment ago: it spares a query.
+    """
+    lows = [step for step in (from_step, None if since_step is None else since_step + 1) if step is not None]
+    window = Window(max(lows, default=None), to_step)
+    parts = consistent_with(
+        lambda: choose(run_ids, globs), lambda found: _parts(found, window, max_points), first=chosen
+    )
+    return _series(parts, max_points)
+
+
+def consistent_with(
+    find: Callable[[], list[Chosen]], take: Callable[[list[Chosen]], list[T]], first: list[Chosen] | None = None
+) -> list[T]:
+    """Find and take, again where sealing or truncation went on meanwhile: the revisions tell. `first` was found
+    before."""
+    for _ in range(_TRIES):
+        chosen, first = find() if first is None else first, None
+        if not chosen:
+            return []
+        try:
+            taken = take(chosen)
+        except KeyError:  # a block has just been moved
+            continue
+        except parcels.Unreadable:
+            if _same(chosen):
+                raise
+            continue  # its object went with what has just been truncated or thinned
+        if _same(chosen):
+            return taken
+    raise RuntimeError("these series change faster than they can be read; try again")
+
+
+def _same(chosen: list[Chosen]) -> bool:
+    now = dict(Group.objects.filter(pk__in=[one.group.pk for one in chosen]).values_list("pk", "revision"))
+    return now == {one.group.pk: one.group.revision for one in chosen}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to read of a group row; groups with equal plans are read together."""
+
+    level: int
+    pieces: tuple[Piece, ...]
+    columns: tuple[int, ...]
+    last_rows: int  # a final block may be shorter, which unpacking has to know: sealed rows, else 0
+    thinned: int
+
+
+def _parts(chosen: list[Chosen], window: Window, max_points: int) -> list[Part]:
+    tails = tails_of([one.group for one in chosen], window)
+    plans: dict[Plan, list[tuple[int, Chosen, int]]] = defaultdict(list)
+    split = [part for one in chosen for part in one.by_floor()]
+    for at, one in enumerate(split):
+        plan, rows = _plan(one, tails.get(one.group.pk), window, max_points)
+        plans[plan].append((at, one, rows))
+    parts: dict[int, Part] = {}
+    for plan, alike in plans.items():
+        sealed = fetch([one.group for _, one, _ in alike], plan.columns, plan.pieces) if plan.pieces else None
+        ends = _ends(window) if plan.thinned and window != Window() else None
+        stacked = sealed.buckets(plan.level, ends) if sealed and plan.level else None
+        for place, (at, one, rows) in enumerate(alike):
+            width = len(one.columns)
+            own = stacked.series(place * width, (place + 1) * width) if stacked is not None else None
+            parts[at] = _part(one, plan, rows, sealed, own, tails.get(one.group.pk))
+    return [parts[at] for at in range(len(split))]
+
+
+def _ends(window: Window) -> tuple[int, int]:
+    return (0 if window.first is None else window.first), (2**63 - 1 if window.last is None else window.last)
+
+
+def _plan(one: Chosen, tail: codec.Block | None, window: Window, max_points: int) -> tuple[Plan, int]:
+    """The plan, and how many rows the window has."""
+    group = one.group
+    low = 0 if window.first is None else position(group, window.first)
+    high = group.sealed if window.last is None else position(group, window.last + 1)
+    rows = max(high - low, 0) + (len(tail.steps) if tail else 0)
+    level = level_for(rows, max(max_points // 4, 1)) if rows > max_points else 0
+    if not (floor := one.floor):
+        pieces, thinned = cover(low, high, group.sealed, level), 0
+    else:
+        thinned = max((piece.level for piece in thinned_cover(low, high, group.sealed, floor, floor)), default=0)
+        level = max(level, thinned)
+        pieces = thinned_cover(low, high, group.sealed, level, floor)
+    return Plan(level, tuple(pieces), one.columns, group.sealed if group.sealed % BLOCK else 0, thinned), rows
+
+
+def tails_of(groups: list[Group], window: Window) -> dict[int, codec.Block]:
+    """Unsealed rows of each group inside the window; one query, none where all is sealed."""
+    unsealed = [group.pk for group in groups if group.rows > group.sealed]
+    if not unsealed:
+        return {}
+    frames = Frame.objects.filter(group_id__in=unsealed)
+    if window.first is not None:
+        frames = frames.filter(last_step__gte=window.first)
+    if window.last is not None:
+        frames = frames.filter(first_step__lte=window.last)
+    found: dict[int, list[codec.Block]] = defaultdict(list)
+    for group_id, data in fetch_rows(frames.order_by("group_id", "first_step").values_list("group_id", "data")):
+        block = codec.decode(data)
+        low = int(block.steps[0]) if window.first is None else window.first
+        high = int(block.steps[-1]) if window.last is None else window.last
+        found[group_id].append(block.between(low, high))
+    return {group_id: codec.join(blocks) for group_id, blocks in found.items()}
+
+
+def _part(
+    one: Chosen, plan: Plan, rows: int, sealed: Sealed | None, own: Buckets | None, tail: codec.Block | None
+) -> Part:
+    columns, level = list(one.columns), plan.level
+    tail = codec.Block(tail.steps, tail.times, tail.values[columns]) if tail and len(tail.steps) else None
+    if level == 0:
+        blocks = [sealed.history(one.group)] if sealed else []
+        exact = codec.join([*blocks, *([tail] if tail else [])], len(columns))
+        return Part(one, len(exact.steps), 0, exact, None)
+    pieces = [own] if own is not None else []
+    if tail:
+        pieces.append(build(tail.values, tail.steps, milliseconds(tail.times), FAN**level))
+    return Part(one, rows, plan.thinned, None, beside(pieces))
+
+
+def _series(parts: list[Part], max_points: int) -> list[Series]:
+    """One series for each run and name; versions of a group follow each other."""
+    shrunk = _shrink(parts, max_points)
+    found: dict[tuple[int, str], list[Series]] = {key: [] for key in _keys(parts)}
+    for part, buckets in zip(parts, shrunk, strict=True):
+        group = part.chosen.group
+        for at, column in enumerate(part.chosen.columns):
+            series = _one(part, at, group, column, buckets, max_points)
+            found[part.chosen.run, series.name].append(series)
+    return [_joined(versions) for versions in found.values()]
+
+
+def _keys(parts: list[Part]) -> Iterator[tuple[int, str]]:
+    """Runs and names in the runs' own order, which the parts of a thinned group do not keep."""
+    for (run, group), some in groupby(parts, lambda part: (part.chosen.run, part.chosen.group)):
+        for column in sorted(column for part in some for column in part.chosen.columns):
+            yield run, group.names[column]
+
+
+def _shrink(parts: list[Part], max_points: int) -> list[Buckets | None]:
+    """Merge neighbours until the points fit; parts of equal shape in one go."""
+    alike: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for at, part in enumerate(parts):
+        if part.buckets is not None:
+            odd = bool(part.buckets["nonfinite"].any())
+            limit = max(max_points // (5 if odd else 4), 1)
+            alike[part.buckets.shape[1], -(-part.buckets.shape[1] // limit)].append(at)
+    shrunk: list[Buckets | None] = [None] * len(parts)
+    for (_, size), places in alike.items():
+        merged = merge(below([_have(parts[at].buckets) for at in places]), size)
+        ends = np.cumsum([len(parts[at].chosen.columns) for at in places])
+        for at, end in zip(places, ends.tolist(), strict=True):
+            shrunk[at] = merged.series(end - len(parts[at].chosen.columns), end)
+    return shrunk
+
+
+def _have(buckets: Buckets | None) -> Buckets:
+    assert buckets is not None
+    return buckets
+
+
+def _one(part: Part, at: int, group: Group, column: int, buckets: Buckets | None, max_points: int) -> Series:
+    name = group.names[column]
+    if buckets is not None:
+        steps, times, values = points(buckets, at)
+        nonfinite = int(buckets["nonfinite"][at].sum())
+        spacing = group.stride * FAN**part.thinned or None if part.thinned else None
+        return Series(
+            part.chosen.run, name, group.name, part.rows, nonfinite, False, steps, times, values, part.thinned, spacing
+        )
+    assert part.exact is not None
+    values = part.exact.values[at]
+    keep = picks(values, max_points)
+    nonfinite = int((~np.isfinite(values)).sum())
+    whole = len(keep) == len(values)
+    steps, times = part.exact.steps[keep], part.exact.times[keep]
+    return Series(part.chosen.run, name, group.name, len(values), nonfinite, whole, steps, times, values[keep])
+
+
+def _joined(versions: list[Series]) -> Series:
+    if len(versions) == 1:
+        return versions[0]
+    first = versions[0]
+    return Series(
+        run=first.run,
+        name=first.name,
+        group=first.group,
+        count=sum(one.count for one in versions),
+        nonfinite=sum(one.nonfinite for one in versions),
+        exact=all(one.exact for one in versions),
+        steps=np.concatenate([one.steps for one in versions]),
+        times=np.concatenate([one.times for one in versions]),
+        values=np.concatenate([one.values for one in versions]),
+        thinned=max(one.thinned for one in versions),
+        spacing=_coarsest(versions),
+    )
+
+
+def _coarsest(versions: list[Series]) -> int | None:
+    spacings = [one.spacing for one in versions if one.thinned]
+    known = [spacing for spacing in spacings if spacing is not None]
+    return max(known, default=None) if len(known) == len(spacings) else None

@@ -1,0 +1,1 @@
+"""Everything that writes series: frames, sealing, thinning."""

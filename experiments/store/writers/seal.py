@@ -1,0 +1,165 @@
+"""Sealing: frames become per-series blocks with their pyramid. Safe to interrupt, safe to repeat.
+
+One call seals one level-1 block of one group and whatever higher blocks it completes, removes the frames it used,
+and runs inside the caller's transaction, so that a reader sees either the frames or the blocks. Nothing past the
+newest checkpoint is ever sealed, for a resumed run writes that again.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from django.db.models import F
+from numpy.typing import NDArray
+
+from experiments.models import Block, Clock, Frame, Group
+from experiments.store.archive import blocks as parcels
+from experiments.store.blocks import codec, packing
+from experiments.store.blocks.buckets import FAN, beside, build, merge, milliseconds
+from experiments.store.blocks.cover import BLOCK, MAX_LEVEL, PER_BLOCK
+
+MANY_FRAMES = 64  # unsealed frames that are worth joining where steps are slow
+
+
+def seal_next(group: Group, before_step: int, *, final: bool = False) -> bool:
+    """Seal the group's next block if its rows lie before `before_step`; a last, shorter one only if `final`.
+
+    Where too few rows wait, many small frames are joined into one. Returns whether a block was sealed.
+    """
+    frames = list(Frame.objects.filter(group=group, last_step__lt=before_step, first_row__lt=group.sealed + BLOCK))
+    waiting = sum(frame.rows for frame in frames)
+    if waiting < BLOCK and not (final and waiting):
+        if len(frames) >= MANY_FRAMES:
+            _join(group, frames)
+        return False
+    rows = codec.join([codec.decode(frame.data) for frame in frames])
+    block, rest = _split(rows, min(BLOCK, waiting))
+    number = group.sealed // BLOCK
+    _store(group, number, block)
+    for level in range(2, MAX_LEVEL + 1):
+        if (number + 1) % FAN ** (level - 1) or len(block.steps) < BLOCK:
+            break
+        _crown(group, level, (number + 1) // FAN ** (level - 1) - 1)
+    Frame.objects.filter(group=group, pk__in=[frame.pk for frame in frames]).delete()
+    if len(rest.steps):
+        _frame(group, rest, group.sealed + BLOCK)
+    _advance(group, block)
+    return True
+
+
+def _split(rows: codec.Block, at: int) -> tuple[codec.Block, codec.Block]:
+    return (
+        codec.Block(rows.steps[:at], rows.times[:at], rows.values[:, :at]),
+        codec.Block(rows.steps[at:], rows.times[at:], rows.values[:, at:]),
+    )
+
+
+def _store(group: Group, number: int, block: codec.Block) -> None:
+    """Clock and level-1 blocks of every series."""
+    Clock.objects.create(
+        group=group,
+        number=number,
+        first_step=int(block.steps[0]),
+        last_step=int(block.steps[-1]),
+        data=packing.pack_clock(block.steps, block.times),
+    )
+    buckets = build(block.values, block.steps, milliseconds(block.times), FAN)
+    Block.objects.bulk_create(
+        Block(
+            group=group,
+            column=column,
+            level=1,
+            number=number,
+            summary=packing.pack_fine(buckets, column, block.steps),
+            data=packing.pack_values(values),
+        )
+        for column, values in enumerate(block.values)
+    )
+
+
+def _crown(group: Group, level: int, number: int) -> None:
+    """The block of a higher level that sixteen of the level below have just completed."""
+    below = Block.objects.filter(
+        group=group, level=level - 1, number__gte=number * FAN, number__lt=(number + 1) * FAN
+    ).order_by("number", "column")
+    parts: dict[int, list[bytes]] = {}
+    for at, summary in below.values_list("number", "summary"):
+        parts.setdefault(at, []).append(bytes(summary))
+    if level == 2:
+        clocks = dict(Clock.objects.filter(group=group, number__in=parts).values_list("number", "data"))
+        fine = [
+            packing.unpack_fine(packed, BLOCK, packing.unpack_clocks([bytes(clocks[at])], BLOCK))
+            for at, packed in parts.items()
+        ]
+    else:
+        fine = [packing.unpack_coarse(packed, PER_BLOCK) for packed in parts.values()]
+    coarse = merge(beside(fine), FAN)
+    Block.objects.bulk_create(
+        Block(group=group, column=column, level=level, number=number, summary=packing.pack_coarse(coarse, column))
+        for column in range(coarse.shape[0])
+    )
+
+
+def _join(group: Group, frames: list[Frame]) -> None:
+    """One frame instead of many; readers that were under way notice by the revision."""
+    rows = codec.join([codec.decode(frame.data) for frame in frames])
+    Frame.objects.filter(group=group, pk__in=[frame.pk for frame in frames]).delete()
+    _frame(group, rows, frames[0].first_row)
+    Group.objects.filter(pk=group.pk).update(revision=F("revision") + 1)
+
+
+def _frame(group: Group, rows: codec.Block, first_row: int) -> None:
+    Frame.objects.create(
+        group=group,
+        first_step=int(rows.steps[0]),
+        last_step=int(rows.steps[-1]),
+        first_row=first_row,
+        rows=len(rows.steps),
+        data=codec.encode(rows),
+    )
+
+
+def _advance(group: Group, block: codec.Block) -> None:
+    first = int(block.steps[0]) if group.sealed == 0 else group.first_step
+    stride = _stride(group, block.steps)
+    group.sealed += len(block.steps)
+    group.sealed_step, group.first_step, group.stride = int(block.steps[-1]), first, stride
+    group.revision += 1
+    kept = {"sealed": group.sealed, "sealed_step": group.sealed_step, "first_step": first, "stride": stride}
+    Group.objects.filter(pk=group.pk).update(**kept, revision=F("revision") + 1)
+
+
+def _stride(group: Group, steps: NDArray[np.int64]) -> int:
+    """Steps between rows as long as they have all been the same, else 0."""
+    gaps = np.diff(steps, prepend=group.sealed_step) if group.sealed else np.diff(steps)
+    gap = int(gaps[0]) if len(gaps) else 1
+    if (gaps != gap).any() or (group.sealed and gap != group.stride):
+        return 0
+    return gap
+
+
+def unseal(group: Group, step: int) -> None:
+    """Take back every sealed row at `step` and later; rows before it in the same block become a frame again."""
+    if group.sealed == 0 or step > group.sealed_step:
+        return
+    clock = Clock.objects.filter(group=group, last_step__gte=step).order_by("number").first()
+    assert clock is not None, "the group's sealed_step says that there is one"
+    whole = clock.number * BLOCK
+    rows = min(group.sealed - whole, BLOCK)
+    steps, millis = packing.unpack_clock(bytes(clock.data), rows)
+    kept = int(np.searchsorted(steps, step))
+    if kept:
+        packed = Block.objects.filter(group=group, level=1, number=clock.number).order_by("column")
+        inline = dict(packed.values_list("column", "data"))
+        outside = parcels.load([group], [(group.pk, at, clock.number) for at, data in inline.items() if data is None])
+        blobs = [outside[group.pk, at, clock.number] if data is None else bytes(data) for at, data in inline.items()]
+        values = [packing.unpack_values(data, rows) for data in blobs]
+        _frame(group, codec.Block(steps[:kept], millis[:kept] / 1000, np.stack(values)[:, :kept]), whole)
+    for level in range(1, MAX_LEVEL + 1):
+        Block.objects.filter(group=group, level=level, number__gte=clock.number // FAN ** (level - 1)).delete()
+    Clock.objects.filter(group=group, number__gte=clock.number).delete()
+    parcels.forget(group.pk, clock.number)
+    before = Clock.objects.filter(group=group).order_by("-number").values_list("last_step", flat=True).first()
+    group.sealed, group.sealed_step = whole, -1 if before is None else before
+    group.parcelled = min(group.parcelled, whole)
+    sealed = {"sealed": group.sealed, "sealed_step": group.sealed_step, "parcelled": group.parcelled}
+    Group.objects.filter(pk=group.pk).update(**sealed, revision=F("revision") + 1)

@@ -1,0 +1,1 @@
+"""From a submission to runs: presets, matrix, errors, estimates, forks."""

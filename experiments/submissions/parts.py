@@ -1,0 +1,130 @@
+"""The parts of a plan: what a preset brings besides its first definition, and what a submission leaves out of that."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from experiments.spec import Spec, content_hash, resolved
+
+from .blame import same_branch
+from .body import SubmissionError
+from .matrix import Cell, Setting
+from .presets import Also
+from .resolving import Resolver
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One cell of matrix × seeds with its resolved spec."""
+
+    index: int
+    seed: int
+    params: dict[str, Any]
+    spec: Spec
+
+    @property
+    def spec_hash(self) -> str:
+        return content_hash(self.spec)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One definition that a plan trains, and how many variants of it."""
+
+    task: str
+    variants: int
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Runs of a preset that a submission does not train, and why not."""
+
+    runs: int
+    task: str
+    reason: str
+
+    @property
+    def text(self) -> str:
+        """As a sentence without its full stop."""
+        runs, are = ("run", "is") if self.runs == 1 else ("runs", "are")
+        return f"{self.runs} {runs} of task {self.task}, a further part of the preset, {are} left out: {self.reason}"
+
+
+@dataclass
+class Parts:
+    """The runs of a plan, part by part. `fixed`, overrides and pool, is what every cell of every part is given."""
+
+    seeds: list[int]
+    fixed: tuple[Setting, ...]
+    runs: list[PlannedRun] = field(default_factory=list)
+    trained: list[Part] = field(default_factory=list)
+    also: list[Also] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
+
+    def begin(self, spec: Spec, cells: list[Cell]) -> None:
+        """With the first definition's runs."""
+        self.runs = list(_expanded(cells, self.seeds))
+        self.trained = [Part(spec.task, len(cells))]
+
+    def join(self, also: Also) -> None:
+        """With the definition's runs after all others; what cannot take `fixed`, or is there already, is left out."""
+        resolver = Resolver(also.spec, self.fixed, of_preset=True)
+        try:
+            spec, cells = resolver.resolve({}), resolver.cells(also.matrix)
+        except SubmissionError as error:
+            first = error.errors[0]
+            self.leave_out(also, f"it cannot take {first.path[-1]}: {first.message}")
+            return
+        new = self._new(cells)
+        if new:
+            self._place(spec, new)
+            self.also.append(self._defined(also, spec))
+        if equal := len(cells) * len(self.seeds) - len(new):
+            self.leave_out(also, "with these values they equal runs of another part", equal)
+
+    def leave_out(self, also: Also, reason: str, runs: int | None = None) -> None:
+        """All runs of the definition, or so many of them."""
+        count = math.prod(map(len, also.matrix.values())) * len(self.seeds) if runs is None else runs
+        self.left_out.append(LeftOut(count, str(also.spec["task"]), reason))
+
+    def _new(self, cells: list[Cell]) -> list[PlannedRun]:
+        """The cells' runs that no part has yet, each once."""
+        known = {run.spec_hash for run in self.runs}
+        runs = {run.spec_hash: run for run in reversed(list(_expanded(cells, self.seeds)))}
+        return [run for spec_hash, run in reversed(runs.items()) if spec_hash not in known]
+
+    def _place(self, spec: Spec, new: list[PlannedRun]) -> None:
+        """Their parameters say which task they belong to, where that is not the first part's."""
+        task = {"task": spec.task} if spec.task != self.trained[0].task else {}
+        start = len(self.runs)
+        self.runs += [replace(run, index=start + place, params=task | run.params) for place, run in enumerate(new)]
+        self.trained.append(
+            Part(spec.task, len({content_hash(run.spec.model_copy(update={"seed": 0})) for run in new}))
+        )
+
+    def _defined(self, also: Also, spec: Spec) -> Also:
+        """As the plan's hash has it: as the preset spells it where no override changes it, else as it was resolved, so
+        that two spellings of an override are one."""
+        pool = tuple(setting for setting in self.fixed if setting.place == "pool")
+        untouched = Resolver(also.spec, pool, of_preset=True).resolve({})
+        return also if content_hash(untouched) == content_hash(spec) else Also(spec=resolved(spec), matrix=also.matrix)
+
+
+def why_not(also: Also, overrides: Iterable[str], matrix: Mapping[str, Any], preset: Mapping[str, Any]) -> str:
+    """Why the definition cannot come along, or nothing: the values to vary are not the preset's, or an override is
+    for a field that the definition varies itself."""
+    if matrix != preset:
+        return "the values to vary are not the preset's own"
+    varied = next((path for path in overrides if any(same_branch(path, key) for key in also.matrix)), None)
+    return f"it varies {varied} itself" if varied else ""
+
+
+def _expanded(cells: list[Cell], seeds: list[int]) -> Iterator[PlannedRun]:
+    index = 0
+    for cell in cells:
+        for seed in seeds:
+            yield PlannedRun(index, seed, cell.params, cell.spec.model_copy(update={"seed": seed}))
+            index += 1

@@ -1,0 +1,226 @@
+"""From what a person sends to the runs it means. Pure: nothing is stored here.
+
+The same `plan` serves the form, REST and validation, so an error reads the same everywhere.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from experiments.spec import FieldError, Spec, resolved
+from experiments.spec.errors import did_you_mean
+from experiments.spec.inert import dropped_seed, is_whole, unused
+
+from .body import MAX_DIMENSIONS, MAX_OVERRIDES, MAX_SEEDS, Seed, Submission, SubmissionError, parse
+from .matrix import OF_PRESET, Cell, Setting, listed_twice, same_cells, says, set_twice
+from .parts import LeftOut, Part, Parts, PlannedRun, why_not
+from .presets import Also, presets
+from .resolving import Resolver
+
+__all__ = [
+    "MAX_DIMENSIONS",
+    "MAX_OVERRIDES",
+    "MAX_SEEDS",
+    "Plan",
+    "PlannedRun",
+    "Seed",
+    "Submission",
+    "SubmissionError",
+    "plan",
+]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A valid submission, expanded. `left_out` is what its preset has besides and this does not train."""
+
+    submission: Submission
+    spec: Spec
+    matrix: dict[str, list[Any]]
+    seeds: list[int]
+    runs: list[PlannedRun]
+    parts: tuple[Part, ...]
+    also: tuple[Also, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+
+    @property
+    def pool(self) -> str:
+        return self.spec.resources.pool
+
+    @property
+    def spec_hash(self) -> str:
+        """SHA-256 of the definition: base spec, matrix and seeds."""
+        whole = [resolved(self.spec), self.matrix, self.seeds, *([one.spec, one.matrix] for one in self.also)]
+        return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+
+    def request_digest(self, project_id: int) -> str:
+        """SHA-256 of everything that was asked for, notes and tags too, in whatever spelling: what it came to."""
+        asked = self.submission.model_dump(mode="json", exclude={"project", "spec", "overrides", "matrix", "seeds"})
+        whole = [self.spec_hash, list(self.matrix), project_id, asked]
+        return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+
+
+def plan(raw: Mapping[str, Any], *, max_runs: int = 1000, stored: bool = False, inherited: bool = False) -> Plan:
+    """Validate a submission and expand it. Raises SubmissionError that names every bad field. `stored` says that its
+    spec was accepted before and is read as it was trained; `inherited`, that what has no effect in it may stay."""
+    submission = _parsed(raw, max_runs)
+    base, matrix, seeds = _starting_point(submission)
+    fixed = tuple(_fixed(submission))
+    resolver = Resolver(base, fixed, of_preset=submission.preset is not None, stored=stored)
+    spec, cells = _checked(resolver, submission, matrix, len(seeds), max_runs)
+    parts = Parts(seeds or [spec.seed], fixed)
+    parts.begin(spec, cells)
+    _join_further(parts, submission, matrix)
+    _refuse_unused(parts, cells, submission, inherited or stored)
+    if errors := _size_errors(len(parts.runs), matrix, max_runs):
+        raise SubmissionError(errors)
+    whole = (parts.runs, tuple(parts.trained), tuple(parts.also), tuple(parts.left_out))
+    return Plan(submission, spec, _values(cells, matrix), parts.seeds, *whole)
+
+
+def _refuse_unused(parts: Parts, cells: list[Cell], submission: Submission, inherited: bool) -> None:
+    """Raises SubmissionError with what was set and acts in no run. A base that was resolved before is left alone."""
+    base, first = submission.spec, parts.runs[0].seed
+    varied = [Setting("matrix", path, value) for path, values in submission.matrix.items() for value in values]
+    found = unused(run.spec for run in parts.runs if run.seed == first)
+    errors = [_where_written(error, [*varied, *_fixed(submission)]) for error in found]
+    if inherited or base is None or is_whole(base, cells[0].spec):
+        errors = [error for error in errors if error.path[0] != "spec"]
+    if base is not None and not inherited:
+        errors += dropped_seed(cells[0].spec, submission.seeds)
+    if errors:
+        raise SubmissionError(errors)
+
+
+def _where_written(error: FieldError, settings: list[Setting]) -> FieldError:
+    for setting in settings:
+        if says(setting, error.dotted):
+            at = "" if setting.path == error.dotted else f"{error.dotted}: "
+            return FieldError(setting.at, f"{at}{error.message}")
+    return FieldError(("spec", *error.path), error.message)
+
+
+def _parsed(raw: Mapping[str, Any], max_runs: int) -> Submission:
+    """The body; where a part of it is wrong, the error tells what is wrong in the rest as well."""
+    try:
+        return parse(raw)
+    except SubmissionError as error:
+        raise SubmissionError([*error.errors, *_of_the_rest(raw, error.errors, max_runs)]) from None
+
+
+def _of_the_rest(raw: Mapping[str, Any], wrong: list[FieldError], max_runs: int) -> list[FieldError]:
+    """What else is wrong: the submission is judged once more without the fields that could not be read."""
+    bad = {str(error.path[0]) for error in wrong if error.path}
+    rest = {"name": "unnamed"} | {name: value for name, value in raw.items() if name not in bad and value is not None}
+    if not bad or not rest.keys() & {"preset", "spec"}:
+        return []
+    try:
+        plan(rest, max_runs=max_runs)
+    except SubmissionError as error:
+        return [item for item in error.errors if item not in wrong]
+    return []
+
+
+def _checked(
+    resolver: Resolver, submission: Submission, matrix: Mapping[str, list[Any]], seeds: int, max_runs: int
+) -> tuple[Spec, list[Cell]]:
+    """The base spec and every cell, resolved. Raises SubmissionError with everything that is wrong in any of them."""
+    errors = _path_errors(submission, matrix)
+    too_many = _size_errors(math.prod(map(len, matrix.values())) * max(1, seeds), matrix, max_runs)
+    spec, cells = None, []
+    try:
+        spec = resolver.resolve({})
+    except SubmissionError as error:
+        errors += error.errors
+    try:
+        cells = [] if too_many else resolver.cells(matrix)
+    except SubmissionError as error:
+        errors += error.errors
+    errors = errors + too_many or same_cells(cells)
+    if errors or spec is None:
+        raise SubmissionError(_one_a_field(errors))
+    return spec, cells
+
+
+def _one_a_field(errors: list[FieldError]) -> list[FieldError]:
+    """What was found first at each field: two checks of one list say one thing twice."""
+    first = {error.path: error for error in reversed(errors)}
+    return [error for error in errors if first[error.path] is error]
+
+
+def _starting_point(submission: Submission) -> tuple[dict[str, Any], dict[str, list[Any]], list[int]]:
+    """Base spec as a private copy, matrix and seeds: the preset's unless the submission brings its own. Without any
+    seeds the spec's own seed is meant."""
+    if submission.spec is not None:
+        base = copy.deepcopy(submission.spec)
+        return base, submission.matrix, submission.seeds
+    known = presets()
+    preset = known.get(submission.preset or "")
+    if preset is None:
+        hint = did_you_mean(submission.preset or "", known) or f"; known: {', '.join(known)}"
+        raise SubmissionError([FieldError(("preset",), f"unknown preset '{submission.preset}'{hint}")])
+    matrix = submission.matrix if "matrix" in submission.model_fields_set else preset.matrix
+    return copy.deepcopy(preset.spec), matrix, submission.seeds or preset.seeds
+
+
+def _join_further(parts: Parts, submission: Submission, matrix: Mapping[str, list[Any]]) -> None:
+    """What a preset brings besides its first definition."""
+    preset = presets().get(submission.preset or "")
+    for also in preset.also if preset else ():
+        if preset and (reason := why_not(also, submission.overrides, matrix, preset.matrix)):
+            parts.leave_out(also, reason)
+        else:
+            parts.join(also)
+
+
+def _path_errors(submission: Submission, matrix: Mapping[str, list[Any]]) -> list[FieldError]:
+    errors = [
+        FieldError((place, path), "seeds have their own field: put them in `seeds`")
+        for place, paths in (("overrides", submission.overrides), ("matrix", submission.matrix))
+        for path in paths
+        if path == "seed"
+    ]
+    errors += [
+        FieldError(("matrix", path), "list at least one value")
+        for path, values in submission.matrix.items()
+        if not values
+    ]
+    errors += [
+        FieldError(("matrix", path), "lists a value twice")
+        for path, values in submission.matrix.items()
+        if listed_twice(values)
+    ]
+    if len(set(submission.seeds)) < len(submission.seeds):
+        errors.append(FieldError(("seeds",), "lists a seed twice"))
+    place = "matrix" if "matrix" in submission.model_fields_set or submission.preset is None else OF_PRESET
+    alternatives = [Setting(place, path, value) for path, values in matrix.items() for value in values]
+    return errors + set_twice([*_fixed(submission), *alternatives])
+
+
+def _size_errors(count: int, matrix: Mapping[str, list[Any]], max_runs: int) -> list[FieldError]:
+    """Counted before anything is expanded: a matrix of a million runs costs nothing."""
+    if count <= max_runs:
+        return []
+    message = f"expands to {count:,} runs; at most {max_runs:,} are allowed in one experiment"
+    return [FieldError(("matrix" if matrix else "seeds",), message)]
+
+
+def _fixed(submission: Submission) -> list[Setting]:
+    """What every cell is given: the overrides, and the pool."""
+    pool = [] if submission.pool is None else [Setting("pool", "resources.pool", submission.pool)]
+    return [*(Setting("overrides", path, value) for path, value in submission.overrides.items()), *pool]
+
+
+def _values(cells: list[Cell], matrix: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
+    """The matrix with each value as it was resolved."""
+    found: dict[str, list[Any]] = {}
+    for path, values in matrix.items():
+        meant = {json.dumps(cell.written[path], sort_keys=True): cell.params[path] for cell in reversed(cells)}
+        found[path] = [meant[json.dumps(value, sort_keys=True)] for value in values]
+    return found

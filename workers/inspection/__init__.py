@@ -1,0 +1,1 @@
+"""The Celery worker that answers questions to checkpoints, and its warm child process."""

@@ -1,0 +1,88 @@
+"""The warm child that answers: torch is imported and the last models are loaded before a question comes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import subprocess
+import sys
+import time
+
+from workers.inspection.protocol import Put, Reply, Warm
+from workers.supervisor.process.trainer_process import ROOT, describe_exit, environment
+
+START_S = 120.0  # to import torch on a busy machine
+_BLOCK = 2**16
+
+
+class NoReply(Exception):
+    """The child died or took too long; it has been ended, and the next question starts another."""
+
+
+class Child:
+    """One process, one question at a time. Start it from the main thread: PDEATHSIG follows the thread."""
+
+    def __init__(self) -> None:
+        read, write = os.pipe()
+        try:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "workers.trainer", "answer"],
+                stdin=subprocess.PIPE,
+                cwd=ROOT,
+                env=environment(write, gpu=""),  # a question must never take a GPU's memory from a run
+                pass_fds=(write,),
+                start_new_session=True,
+            )
+        finally:
+            os.close(write)
+        self._pipe, self._unread, self._warm = read, bytearray(), False
+
+    @property
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
+    def wait_until_warm(self, within_s: float = START_S) -> None:
+        """Raises NoReply."""
+        if not self._warm:
+            Warm.model_validate_json(self._line(time.monotonic() + within_s))
+            self._warm = True
+
+    def ask(self, put: Put, within_s: float) -> Reply:
+        """Raises NoReply."""
+        deadline = time.monotonic() + within_s
+        self.wait_until_warm(within_s)
+        assert self.process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # a dead child is noticed by its silence
+            self.process.stdin.write(put.bytes())
+            self.process.stdin.flush()
+        return Reply.model_validate_json(self._line(deadline))
+
+    def _line(self, deadline: float) -> bytes:
+        while (end := self._unread.find(b"\n")) < 0:
+            ready, _, _ = select.select([self._pipe], [], [], max(0.0, deadline - time.monotonic()))
+            block = os.read(self._pipe, _BLOCK) if ready else b""
+            if not block:
+                raise NoReply(self._why(bool(ready)))
+            self._unread += block
+        line = bytes(self._unread[:end])
+        del self._unread[: end + 1]
+        return line
+
+    def _why(self, ended: bool) -> str:
+        if not ended:
+            self.end()
+            return "the answer took too long and was given up"
+        return describe_exit(self.end()).replace("the trainer", "the answering process")
+
+    def end(self) -> int:
+        """Kill it, whatever it does; the exit status."""
+        if self.alive:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(0.2)  # one that is already on its way out tells how
+            self.process.kill()
+        status = self.process.wait()
+        if self._pipe >= 0:
+            os.close(self._pipe)
+            self._pipe = -1
+        return status

@@ -1,0 +1,119 @@
+"""The explorer: a Celery worker with one slot that answers questions to checkpoints.
+
+Everything happens in the main thread (pool `solo`), beside one warm child with torch. It takes no runs.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import orjson
+from celery import signals
+from django.conf import settings
+from django.db import Error, close_old_connections, connection
+
+from attnservice.explorer import app
+from experiments.inspection import questions
+from experiments.models import Question
+from experiments.spec.sections.question import EXPLORE
+from workers.files import Damaged
+from workers.inspection import files as explore_files
+from workers.inspection.child import Child, NoReply
+from workers.inspection.protocol import Put
+from workers.supervisor.machine import heartbeat
+from workers.supervisor.machine.identity import introduce, me
+
+log = logging.getLogger(__name__)
+_child: Child | None = None
+_heartbeat: heartbeat.Heartbeat | None = None
+
+
+@app.task(name="workers.explore", ignore_result=True)
+def explore(question_id: int) -> None:
+    """Answer one question. While the database is away it is left to run out of time."""
+    close_old_connections()
+    try:
+        question = questions.take(question_id)
+        if question is not None:
+            _settle(question)
+    except Error as error:
+        log.warning("question %s is left unanswered: %s", question_id, error)
+        connection.close()
+
+
+def _settle(question: Question) -> None:
+    try:
+        found = _answer(question)
+    except (NoReply, Refused) as error:
+        questions.refuse(question.pk, str(error))
+    except Error:
+        raise
+    except Exception as error:  # whatever it is, someone waits for a word
+        log.exception("question %s", question.pk)
+        questions.refuse(question.pk, f"the explorer failed: {error!r}")
+    else:
+        questions.answer(question.pk, found)
+
+
+class Refused(Exception):
+    """In words why there is no answer."""
+
+
+def _answer(question: Question) -> dict[str, Any]:
+    checkpoint = question.checkpoint
+    if checkpoint is None:
+        raise Refused("the checkpoint has been replaced by a newer one meanwhile; ask again")
+    try:
+        path = explore_files.local(checkpoint)
+    except (Damaged, OSError) as error:
+        raise Refused(f"the checkpoint of step {checkpoint.step} cannot be read: {error}") from error
+    put = Put(
+        question=question.pk,
+        spec=question.run.spec,
+        checkpoint=str(path),
+        sha256=checkpoint.sha256,
+        ask=question.request,
+        most_bytes=settings.ATTN_MAX_ANSWER_BYTES,
+    )
+    reply = _warm_child().ask(put, settings.ATTN_QUESTION_S)
+    if reply.problem:
+        raise Refused(reply.problem)
+    found: dict[str, Any] = orjson.loads(reply.answer)
+    return found
+
+
+def _warm_child() -> Child:
+    """The child, started anew where it has died. Call it from the main thread."""
+    global _child
+    if _child is None or not _child.alive:
+        if _child is not None:
+            _child.end()
+        _child = Child()
+    return _child
+
+
+# --- The explorer's life, hung on Celery's signals ------------------------------------------------
+
+
+@signals.celeryd_after_setup.connect
+def _introduce(sender: str, instance: Any, **_: Any) -> None:
+    explore_files.forget()
+    heartbeat.enter(introduce(sender, [EXPLORE], 1))
+
+
+@signals.worker_ready.connect
+def _begin(**_: Any) -> None:
+    global _heartbeat
+    _warm_child()
+    _heartbeat = heartbeat.Heartbeat(me())
+    _heartbeat.start()
+
+
+@signals.worker_shutdown.connect
+def _end(**_: Any) -> None:
+    if _child is not None:
+        _child.end()
+    if _heartbeat is not None:
+        _heartbeat.stop()
+        heartbeat.leave(me())

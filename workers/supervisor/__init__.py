@@ -1,0 +1,1 @@
+"""One attempt of a run under supervision: no torch here."""

@@ -1,0 +1,1 @@
+"""What happens to one attempt: claim to end, lease, watchdog, quotas, uploads."""

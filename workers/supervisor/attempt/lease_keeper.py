@@ -1,0 +1,178 @@
+"""What a supervisor owes to the clock while its trainer works: the lease, the user's wish, the drain, the log."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from django.conf import settings
+
+from experiments import lifecycle
+from experiments.lifecycle import Held, LeaseLost
+from experiments.models import Run
+from experiments.states import Desired, Reason
+from workers.protocol import Stop
+from workers.supervisor import limits
+from workers.supervisor.attempt.database import Away, Database, DatabaseGone
+from workers.supervisor.attempt.quotas import Caps
+from workers.supervisor.attempt.watchdog import Verdict, Watch, dump_stacks
+from workers.supervisor.machine import backlog, drain
+from workers.supervisor.process.trainer_process import Trainer
+
+log = logging.getLogger(__name__)
+Why = Literal["cancel", "preempt"]
+
+
+class Duties:
+    """Call `tend` often. Raises LeaseLost and DatabaseGone; everything else waits for the next call."""
+
+    def __init__(self, held: Held, trainer: Trainer) -> None:
+        self.held = held
+        self.trainer = trainer
+        self.database = Database(self.urgent)
+        self.why: Why | None = None
+        self.verdict: Verdict | None = None  # what the run did wrong
+        self._watch: Watch | None = None
+        self._scratch: Path | None = None
+        self.overdue = ""  # why the supervisor killed the trainer, in words
+        self.recorded = False  # whether the row says that the run is stopping
+        self._deadline = 0.0
+        self._said: set[str] = set()  # kinds of warnings
+        self._unsaid: list[tuple[str, str, str]] = []
+        self.caps = Caps(self.warn)
+        self._chunk = ""
+        self._spooling = False
+        now = time.monotonic()
+        self._began = now
+        self._renew_at = now + settings.ATTN_BEAT_S
+        self._poll_at = now
+        self._log_at = now
+
+    def tend(self) -> None:
+        """Do what is due now."""
+        self.urgent()
+        with contextlib.suppress(Away):
+            self._look()
+            if self.why and not self.recorded:
+                self.database.once(partial(lifecycle.stopping, self.held, why=_WORDS[self.why]))
+                self.recorded = True
+            self.write_log()
+            self.write_warnings()
+
+    def urgent(self) -> None:
+        """The part that needs no database: hear the drain, end a trainer that has used up its time."""
+        if drain.asked() and self.why is None:
+            self._stop("preempt", settings.ATTN_STOP_GRACE_S)
+        now = time.monotonic()
+        self._watch_backlog()
+        self._watch_run()
+        if self.out_of_time and self.trainer.alive:
+            self._kill(f"it did not stop in time after a {self.why}")
+        if not self.trainer.ready and now > self._began + limits.START_S:
+            self._kill(f"it said nothing within {limits.START_S} s")
+        if drain.leaving() and now > self._deadline + limits.TERM_GRACE_S and not self.database.answers:
+            raise DatabaseGone("the worker must go while the database is away")
+
+    def watch(self, spec: Mapping[str, Any], spent: float, scratch: Path) -> None:
+        """From now on, the orders being given, end a trainer that passes a limit or makes no step."""
+        self._watch, self._scratch = Watch(spec, spent, self.trainer), scratch
+
+    def _watch_run(self) -> None:
+        if self._watch is None or self._scratch is None or self.verdict or self.why:
+            return
+        self.verdict = self._watch.look()
+        if self.verdict:
+            if self.verdict.reason == Reason.STUCK:
+                dump_stacks(self.trainer, self._scratch)
+            self._kill(self.verdict.words)
+
+    def _watch_backlog(self) -> None:
+        """Tell how much waits to be stored, and once in the log when it goes to disk."""
+        inbox = self.trainer.inbox
+        backlog.tell(inbox.backlog)
+        if inbox.spooled and not self._spooling:
+            log.warning("run %s: spooling to disk: %d bytes wait to be stored", self.held.run_id, inbox.backlog)
+        self._spooling = bool(inbox.spooled)
+
+    @property
+    def out_of_time(self) -> bool:
+        """Whether a stop has used up its grace."""
+        return self.why is not None and time.monotonic() > self._deadline
+
+    def write_log(self, *, all_of_it: bool = False) -> None:
+        """Write a chunk of the log about once a second."""
+        now = time.monotonic()
+        if now < self._log_at and not all_of_it:
+            return
+        self._log_at = now + limits.LOG_EVERY_S
+        while chunk := self._chunk or self.trainer.journal.take():
+            self._chunk = chunk  # kept until it is written
+            self.database.once(partial(lifecycle.add_log, self.held, chunk))
+            self._chunk = ""
+            if not all_of_it:
+                return
+
+    def warn(self, kind: str, words: str, over: str = "") -> None:
+        """Tell users something that does not end the run, when the database answers: once for each kind, or once
+        again after `ease` has said that it is `over`."""
+        if kind not in self._said:
+            self._said.add(kind)
+            self._unsaid.append((kind, words, over))
+            log.warning("run %s: %s: %s", self.held.run_id, kind, words)
+
+    def ease(self, kind: str, over: str, words: str) -> None:
+        """Tell that what `kind` warned of is over; nothing where nobody was warned."""
+        if kind in self._said:
+            self._said.discard(kind)
+            self._unsaid.append((over, words, kind))
+
+    def write_warnings(self) -> None:
+        """Write what is to be told."""
+        self.caps.log(self.trainer.journal.full)
+        while self._unsaid:
+            kind, words, over = self._unsaid[0]
+            self.database.once(partial(lifecycle.warn, self.held, kind, words, again_after=over))
+            del self._unsaid[0]
+
+    def _look(self) -> None:
+        """Renew the lease, or between renewals only read what the user wants."""
+        now = time.monotonic()
+        if now >= self._renew_at:
+            desired = self.database.once(partial(lifecycle.renew, self.held))
+            self._renew_at = now + settings.ATTN_BEAT_S
+        elif now >= self._poll_at:
+            desired = self.database.once(self._read)
+        else:
+            return
+        self._poll_at = now + limits.POLL_S
+        if desired == Desired.CANCEL and self.why != "cancel":
+            self._stop("cancel", limits.CANCEL_GRACE_S)
+
+    def _read(self) -> Desired:
+        row = Run.objects.filter(pk=self.held.run_id, fence=self.held.fence).values_list("desired", flat=True).first()
+        if row is None:
+            raise LeaseLost(f"run {self.held.run_id}: fence {self.held.fence} is outdated")
+        return Desired(row)
+
+    def _stop(self, why: Why, grace: float) -> None:
+        deadline = time.monotonic() + grace
+        if self.why is None:
+            self.trainer.tell(Stop(why=why))
+        else:
+            deadline = min(deadline, self._deadline)  # a cancel overtakes a preemption
+        self.why, self._deadline = why, deadline
+        log.info("run %s: stopping (%s)", self.held.run_id, why)
+
+    def _kill(self, because: str) -> None:
+        if not self.overdue:
+            self.overdue = because
+            log.warning("run %s: killing the trainer: %s", self.held.run_id, because)
+        self.trainer.kill()
+
+
+_WORDS: dict[Why, str] = {"cancel": "cancel asked", "preempt": "the worker is going away"}

@@ -1,0 +1,73 @@
+"""Slow traffic with the artifact storage, in a thread, while the supervisor goes on with its duties."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import TypeVar
+
+from django.conf import settings
+
+from workers.files import Damaged
+from workers.supervisor import limits
+from workers.supervisor.attempt.lease_keeper import Duties
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+REFUSES, ANSWERS = "storage refuses", "storage answers"  # kinds of events
+
+
+class StorageFailed(Exception):
+    """A file could not be brought into the storage, or out of it."""
+
+
+class Uploads:
+    """One transfer at a time. The lease is renewed meanwhile, and a failed transfer is tried again for
+    ATTN_DB_OUTAGE_S seconds, or until a stop has used up its grace. The calls must not touch the database.
+    """
+
+    def __init__(self, duties: Duties) -> None:
+        self._duties = duties
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="upload")
+
+    def run(self, call: Callable[[], T]) -> T:
+        """The call's answer. Raises StorageFailed when it cannot be had, and Damaged as the call does."""
+        pause, until = 0.5, time.monotonic() + settings.ATTN_DB_OUTAGE_S
+        while True:
+            try:
+                answer = self._once(call)
+            except (Damaged, StorageFailed):
+                raise
+            except FileNotFoundError as error:
+                raise StorageFailed(str(error)) from error
+            except Exception as error:  # OSError of a disk, or whatever an object store's client raises
+                if time.monotonic() > until or self._duties.out_of_time:
+                    raise StorageFailed(f"the storage refuses: {error!r}") from error
+                log.warning("the storage refuses (%r); trying again", error)
+                words = f"the storage refuses: {error}; trying again for {settings.ATTN_DB_OUTAGE_S} s"
+                self._duties.warn(REFUSES, words, over=ANSWERS)
+            else:
+                self._duties.ease(REFUSES, ANSWERS, "the storage takes and gives files again")
+                return answer
+            self._pause(pause)
+            pause = min(pause * 2, 10.0)
+
+    def _once(self, call: Callable[[], T]) -> T:
+        future = self._thread.submit(call)
+        while not wait([future], limits.TICK_S).done:
+            self._duties.tend()
+            if self._duties.out_of_time:
+                raise StorageFailed("the transfer did not end within the grace of a stop")
+        return future.result()
+
+    def _pause(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            self._duties.tend()
+            time.sleep(limits.TICK_S)
+
+    def close(self) -> None:
+        """Give up what is under way."""
+        self._thread.shutdown(wait=False, cancel_futures=True)

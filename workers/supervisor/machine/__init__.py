@@ -1,0 +1,1 @@
+"""The worker on this machine: who it is, its devices, its heartbeat, its drain."""

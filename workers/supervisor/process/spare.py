@@ -1,0 +1,49 @@
+"""One trainer per slot that has torch imported and waits for orders: a claimed run starts in milliseconds.
+
+It touches no GPU before its orders. A spare costs the memory of an imported torch (about 250 MB); a machine
+that cannot afford it sets ATTN_SPARE=0, and its runs wait some seconds for their trainer.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from workers.supervisor import limits
+from workers.supervisor.machine import machine
+from workers.supervisor.process.trainer_process import Trainer
+
+log = logging.getLogger(__name__)
+_spare: Trainer | None = None
+
+
+def prepare() -> None:
+    """Start the next trainer unless one waits already. Call it from the main thread."""
+    global _spare
+    if limits.SPARE and not _waits():
+        discard()
+        _spare = _start()
+
+
+def take() -> Trainer:
+    """The waiting trainer, or a fresh one. Call it from the main thread."""
+    global _spare
+    if not _waits():
+        discard()
+    trainer, _spare = _spare or _start(), None
+    return trainer
+
+
+def _waits() -> bool:
+    return _spare is not None and _spare.alive
+
+
+def _start() -> Trainer:
+    return Trainer(gpu=machine.gpu_of_this_slot())
+
+
+def discard() -> None:
+    """End the waiting trainer."""
+    global _spare
+    if _spare is not None:
+        _spare.end(grace=0)
+        _spare = None

@@ -1,0 +1,190 @@
+"""Multi-head attention with explicit matrices. X @ W layout, no bias.
+
+Shapes: B batch, T asking tokens, S answering tokens, H heads, M = d_model, D = d_k columns of a head in Q and K,
+E = d_v columns of a head in V (both M / H unless the spec says otherwise).
+W_q and W_k are [M, H·D], W_v is [M, H·E], W_o is [H·E, M]; head h owns columns h·D:(h+1)·D of the first two,
+h·E:(h+1)·E of the third and the same rows of W_o.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from experiments.spec import Attention as AttentionSpec
+from experiments.spec import FieldError, SpecError
+from workers.trainer.attention.by_hand import product
+
+MATRICES = ("W_q", "W_k", "W_v", "W_o")
+
+
+class Projected(NamedTuple):
+    """Q, K and V of one call, per head: what an edit may change before anybody is compared with anybody."""
+
+    q_BHTD: Tensor
+    k_BHSD: Tensor
+    v_BHSE: Tensor
+
+
+@dataclass(frozen=True)
+class Tap:
+    """What an instrument sees of one call, with its autograd graph where there is one."""
+
+    x_BTM: Tensor  # who asks
+    y_BSM: Tensor  # who answers: x itself in self-attention
+    q_BHTD: Tensor
+    k_BHSD: Tensor
+    v_BHSE: Tensor
+    mask: Tensor | None  # True where asking is allowed; broadcasts to BHTS
+    scale: float
+    mix_BTN: Tensor  # the heads' mixed values side by side, before W_o: N = H·E
+    out_BTM: Tensor
+
+
+def attention_weights(q_BHTD: Tensor, k_BHSD: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    """softmax(QKᵀ·scale) over the allowed keys (mask True); a row that may ask nobody is all zeros."""
+    logits = q_BHTD @ k_BHSD.transpose(-2, -1) * scale
+    if mask is None:
+        return logits.softmax(-1)  # BHTS
+    weights = logits.masked_fill(~mask, -math.inf).softmax(-1)
+    return weights.masked_fill(~mask.any(-1, keepdim=True), 0.0)  # BHTS
+
+
+def plain_attention(q_BHTD: Tensor, k_BHSD: Tensor, v_BHSE: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    """The reference: softmax(QKᵀ·scale)V, written out."""
+    return attention_weights(q_BHTD, k_BHSD, mask, scale) @ v_BHSE  # BHTE
+
+
+def fused_attention(q_BHTD: Tensor, k_BHSD: Tensor, v_BHSE: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    """The same through PyTorch's fused kernel, which never stores the map."""
+    return F.scaled_dot_product_attention(q_BHTD, k_BHSD, v_BHSE, attn_mask=mask, scale=scale)
+
+
+def _width(d_model: int, heads: int) -> int:
+    """Columns of a head. Raises SpecError where they are no whole number, as an old version accepted (heads 3 with
+    d_model at its default 64): a head of 21 would train another model than the one that was asked for."""
+    if d_model % heads:
+        message = f"d_model ({d_model}) must be divisible by heads ({heads}): each head gets d_model / heads columns"
+        raise SpecError([FieldError(("model", "d_model"), message)])
+    return d_model // heads
+
+
+class Attention(nn.Module):
+    """Base of every variant: owns the matrices in `owned`, projects, compares, mixes.
+
+    A variant says which matrices it owns and overrides `queries`, `keys` or `values`. `attend` may be swapped for
+    `plain_attention`. `tap`, where set, is called with what each forward saw; `edit`, where set, is handed Q, K and V
+    and what it returns is used in their place: swaps, patches and ablations (a head whose V is zero says nothing).
+    """
+
+    names_its_matrices = True  # `attach` leaves it alone
+    owned: tuple[str, ...] = MATRICES
+    bilinear = True  # scores are x·M·yᵀ for some matrix M of the weights alone; false where nobody's x is asked
+    asks = True  # a gradient reaches Q
+    W_q: nn.Parameter
+    W_k: nn.Parameter
+    W_v: nn.Parameter
+    W_o: nn.Parameter
+
+    def __init__(self, d_model: int, heads: int, spec: AttentionSpec) -> None:
+        super().__init__()
+        self.heads, self.spec = heads, spec
+        self.d_k, self.d_v = spec.d_k or _width(d_model, heads), spec.d_v or _width(d_model, heads)
+        self.scale = 1.0 if spec.scale == "none" else 1.0 / math.sqrt(self.d_k)
+        self.attend = fused_attention
+        self.tap: Callable[[Tap], None] | None = None
+        self.edit: Callable[[Projected], Projected] | None = None
+        asked, told = heads * self.d_k, heads * self.d_v
+        shapes = {"W_q": (d_model, asked), "W_k": (d_model, asked), "W_v": (d_model, told), "W_o": (told, d_model)}
+        for name in self.owned:
+            self.register_parameter(name, nn.Parameter(torch.empty(shapes[name])))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        for parameter in self.parameters(recurse=False):
+            self.start(parameter)
+
+    def start(self, parameter: nn.Parameter) -> None:
+        """Give one parameter its starting value, from torch's current random state."""
+        STARTS[self.spec.init](parameter, self.spec.init_std)
+
+    def queries(self, x: Tensor) -> Tensor:
+        return x @ self.W_q
+
+    def keys(self, y: Tensor) -> Tensor:
+        return y @ self.W_k
+
+    def values(self, y: Tensor) -> Tensor:
+        return y @ self.W_v
+
+    def forward(self, x_BTM: Tensor, y_BSM: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+        """x asks, y answers (x itself when y is None). `mask` is boolean, True where asking is allowed, and
+        broadcasts to BHTS."""
+        y = x_BTM if y_BSM is None else y_BSM
+        seen = Projected(
+            self._normed(self.split(self.queries(x_BTM))),
+            self._normed(self.split(self.keys(y))),
+            self.split(self.values(y)),
+        )
+        if self.edit is not None:
+            seen = self.edit(seen)
+        mix = self.merge(self.attend(*seen, mask, self.scale))
+        out = mix @ self.W_o
+        if self.tap is not None:
+            self.tap(Tap(x_BTM, y, *seen, mask, self.scale, mix, out))
+        return out
+
+    def gradient_of_W_q(self, x_BTM: Tensor, y_BSM: Tensor, d_q_BHTD: Tensor, d_k_BHSD: Tensor) -> Tensor:
+        """∂loss/∂W_q from the gradients at Q and K as they are compared: Xᵀ·dQ, summed over the batch."""
+        d_asked = self.merge(self._before_norm(self.queries(x_BTM), d_q_BHTD))
+        return product(x_BTM.flatten(0, -2).T, d_asked.flatten(0, -2))
+
+    def _before_norm(self, x_BTN: Tensor, d_BHTD: Tensor) -> Tensor:
+        """A gradient behind QK-norm brought before it: for y = x/r, dx = (dy − y·mean(y∘dy))/r."""
+        if not self.spec.qk_norm:
+            return d_BHTD
+        x = self.split(x_BTN)
+        root = (x.square().mean(-1, keepdim=True) + torch.finfo(x.dtype).eps).sqrt()
+        y = x / root
+        return (d_BHTD - y * (y * d_BHTD).mean(-1, keepdim=True)) / root
+
+    def split(self, x_BTN: Tensor) -> Tensor:
+        """Columns by head: BHTD."""
+        return x_BTN.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+    def merge(self, x_BHTD: Tensor) -> Tensor:
+        """The heads side by side again: BTN, N = H·D."""
+        return x_BHTD.transpose(1, 2).flatten(-2)
+
+    def _normed(self, x_BHTD: Tensor) -> Tensor:
+        return F.rms_norm(x_BHTD, x_BHTD.shape[-1:]) if self.spec.qk_norm else x_BHTD
+
+
+def _normal(weight: Tensor, std: float) -> None:
+    nn.init.normal_(weight, std=std)
+
+
+def _xavier(weight: Tensor, _std: float) -> None:
+    nn.init.xavier_uniform_(weight)
+
+
+def _orthogonal(weight: Tensor, _std: float) -> None:
+    nn.init.orthogonal_(weight)
+
+
+def _zeros(weight: Tensor, _std: float) -> None:
+    nn.init.zeros_(weight)
+
+
+STARTS: dict[str, Callable[[Tensor, float], None]] = {
+    "normal": _normal,
+    "xavier": _xavier,
+    "orthogonal": _orthogonal,
+    "zeros": _zeros,
+}

@@ -1,0 +1,1 @@
+"""Images: the reader of files, synthetic scenes, prompts."""

@@ -1,0 +1,1 @@
+"""Sequences of tokens: pointer, roles, text."""

@@ -1,0 +1,71 @@
+"""Carry out one order: train, and say how it ended."""
+
+from __future__ import annotations
+
+import errno
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from experiments.spec import SpecError, parse_spec
+from workers.protocol import Failure, Orders, Result, Stopped
+from workers.trainer.data.errors import DataError
+from workers.trainer.recording.recorder import NonFinite, Recorder
+from workers.trainer.recording.sink import Say
+from workers.trainer.training.checkpoint import CheckpointError
+from workers.trainer.training.loop import Fork, Why, train
+
+LONGEST = 8000  # characters of a refusal
+_FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+
+
+def carry_out(orders: Orders, say: Say, should_stop: Callable[[], Why | None]) -> bool:
+    """True when the order ended as it should: finished, or stopped on request."""
+    arrived = time.monotonic()
+
+    def clock() -> float:
+        return orders.time_offset + time.monotonic() - arrived
+
+    try:
+        spec = parse_spec(orders.spec, stored=True)
+        recorder = Recorder(say, clock, fail_on_nan=spec.train.on_nan == "fail")
+        checkpoint = Path(orders.checkpoint) if orders.checkpoint else None
+        fork = Fork(parse_spec(orders.parent, stored=True) if orders.parent else None) if orders.forked else None
+        outcome = train(spec, recorder, should_stop, scratch=Path(orders.scratch), checkpoint=checkpoint, fork=fork)
+    except BrokenPipeError:
+        raise  # nobody listens any more: there is no one to tell
+    except Exception as error:  # every failure is reported, whatever it is
+        say(failure(error))
+        return False
+    say(Stopped(why=outcome.stopped, step=outcome.step) if outcome.stopped else Result(step=outcome.step))
+    return True
+
+
+def failure(error: Exception) -> Failure:
+    """A user's mistake is told in sentences, one a line where there are several; anything else with its traceback."""
+    if isinstance(error, DataError | SpecError | CheckpointError):
+        return Failure(reason=reason_of(error), message=str(error)[:LONGEST])
+    return Failure(reason=reason_of(error), message=_one_line(error), traceback=traceback.format_exc())
+
+
+def reason_of(error: BaseException) -> Literal["error", "out_of_memory", "nan", "spec", "storage"]:
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return "out_of_memory"
+    if isinstance(error, NonFinite):
+        return "nan"
+    if isinstance(error, DataError):
+        return error.reason
+    if isinstance(error, SpecError | CheckpointError):
+        return "spec"
+    if isinstance(error, OSError) and error.errno in _FULL_DISK:
+        return "storage"
+    return "error"
+
+
+def _one_line(error: BaseException) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:500]

@@ -1,0 +1,71 @@
+"""A file that names one run: a spec, the body of `POST /experiments/`, or a preset.
+
+The body means what REST makes of it, and is refused where that is more than one run: only one is trained here. Of a
+preset file the spec is trained, and what it has besides is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments.spec import FieldError, Spec, SpecError, parse_spec
+from experiments.spec.inert import is_whole, unused
+from experiments.spec.yaml_text import YamlError, load
+from experiments.submissions.presets import Preset
+from experiments.submissions.submission import Submission, SubmissionError, plan
+
+_OF_THE_SERVICE = ("project", "priority", "tags", "notes")  # fields of a body that change no training
+
+
+@dataclass(frozen=True)
+class Named:
+    """The run, and what else the file says that no run here comes of."""
+
+    spec: Spec
+    left_out: str = ""
+
+
+def read(path: Path) -> Named:
+    """Raises SpecError that names every bad field, YamlError, and ValueError of a preset that is none."""
+    try:
+        raw = load(path.read_text("utf-8"))
+    except YamlError as error:
+        raise YamlError(f"line {error.line}: {error}" if error.line else str(error)) from None
+    if not isinstance(raw, Mapping) or "task" in raw or not raw.keys() & {*Submission.model_fields, "spec"}:
+        return Named(_alone(raw))
+    return _of_preset(raw) if {"title", "claim"} & raw.keys() else _of_body({"name": path.stem, **raw})
+
+
+def _alone(raw: Any) -> Spec:
+    """As in a body that says nothing else."""
+    spec = parse_spec(raw)
+    if not is_whole(raw, spec) and (errors := list(unused([spec]))):
+        raise SpecError(errors)
+    return spec
+
+
+def _of_preset(raw: Mapping[str, Any]) -> Named:
+    preset = Preset.model_validate(raw)
+    parts = [f"the matrix ({', '.join(preset.matrix)})"] if preset.matrix else []
+    parts += [f"{len(preset.also)} further part{'s' * (len(preset.also) > 1)} (also)"] if preset.also else []
+    spec = parse_spec(preset.spec)
+    parts += [f"the seeds {', '.join(map(str, preset.seeds))}"] if preset.seeds != [spec.seed] else []
+    told = f"trained is the preset's spec alone, with seed {spec.seed}; left out: {'; '.join(parts)}"
+    return Named(spec, told if parts else "")
+
+
+def _of_body(raw: Mapping[str, Any]) -> Named:
+    try:
+        planned = plan(raw)
+    except SubmissionError as error:
+        raise SpecError(error.errors) from None
+    if len(planned.runs) > 1:
+        many = [name for name, values in (("matrix", planned.matrix), ("seeds", planned.seeds[1:])) if values]
+        message = f"makes {len(planned.runs):,} runs, and one is trained here: submit it, or leave one value of each"
+        raise SpecError([FieldError((name,), message) for name in many or ["preset"]])
+    run = planned.runs[0]
+    unused = [name for name in _OF_THE_SERVICE if raw.get(name)]
+    return Named(run.spec, f"without the service nothing comes of: {', '.join(unused)}" if unused else "")

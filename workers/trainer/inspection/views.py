@@ -1,0 +1,123 @@
+"""What every site compares and mixes while a question is answered, and changes made on the way.
+
+It takes the place of `Attention.attend`, so that nothing of the model knows about it. Batches of one.
+Shapes: H heads, T asking places, S answering places, D columns of a head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from experiments.spec import Edit
+from workers.trainer.attention import attention_weights
+from workers.trainer.attention.sites import sites
+
+Attend = Callable[[Tensor, Tensor, Tensor, Tensor | None, float], Tensor]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One call of one site: what it compared, the map, and what each head hands on."""
+
+    q: Tensor  # HTD
+    k: Tensor  # HSD
+    v: Tensor  # HSD
+    weights: Tensor  # HTS
+    head: Tensor  # HTD, the mixed output before W_o
+    scale: float
+
+
+Views = Mapping[str, Seen]
+
+
+@contextmanager
+def watched(model: nn.Module, edits: Sequence[Edit] = (), source: Views | None = None) -> Iterator[dict[str, Seen]]:
+    """Catch what every site does inside; `edits` are made first, patches take their vectors from `source`.
+
+    Raises ValueError inside, in words, where an edit names a place or a head that the site does not have."""
+    seen: dict[str, Seen] = {}
+    found = sites(model)
+    _refuse_unknown(edits, found)
+    before = {name: site.attend for name, site in found.items()}
+    for name, site in found.items():
+        own = [edit for edit in edits if edit.site in (None, name)]
+        site.attend = partial(_attend, name, site.attend, own, (source or {}).get(name), seen)
+    try:
+        yield seen
+    finally:
+        for name, site in found.items():
+            site.attend = before[name]
+
+
+def _refuse_unknown(edits: Sequence[Edit], found: Mapping[str, nn.Module]) -> None:
+    for edit in edits:
+        if edit.site is not None and edit.site not in found:
+            raise ValueError(f"there is no site '{edit.site}'; there are: {', '.join(found)}")
+
+
+def _attend(
+    name: str,
+    attend: Attend,
+    edits: Sequence[Edit],
+    source: Seen | None,
+    seen: dict[str, Seen],
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None,
+    scale: float,
+) -> Tensor:
+    """Q, K, V, then what is handed on: each with the edits that are about it."""
+    change = partial(_changed, name, edits, source)
+    q, k, v = change("q", q), change("k", k), change("v", v)
+    weights = attention_weights(q.float(), k.float(), mask, scale)
+    head = change("head", attend(q, k, v, mask, scale))
+    seen[name] = Seen(q[0], k[0], v[0], weights[0], head[0], scale)
+    return head
+
+
+def _changed(name: str, edits: Sequence[Edit], source: Seen | None, what: str, x_1HTD: Tensor) -> Tensor:
+    for edit in edits:
+        if edit.what == what and _meant(name, edit, x_1HTD):
+            x_1HTD = _edited(edit, source, x_1HTD)
+    return x_1HTD
+
+
+def _meant(name: str, edit: Edit, x_1HTD: Tensor) -> bool:
+    """An edit without a site is for the sites that have its places and its head; with one, they must exist."""
+    heads, length = x_1HTD.shape[1:3]
+    fits = max(edit.places, default=0) < length and (edit.head is None or edit.head < heads)
+    if not fits and edit.site is not None:
+        raise ValueError(f"{name} has {heads} heads and {length} places here: {_words(edit)} is not among them")
+    return fits
+
+
+def _words(edit: Edit) -> str:
+    return f"{edit.kind} of {edit.what} at places {list(edit.places)}, head {edit.head}"
+
+
+def _edited(edit: Edit, source: Seen | None, x_1HTD: Tensor) -> Tensor:
+    out = x_1HTD.clone()
+    heads = slice(None) if edit.head is None else slice(edit.head, edit.head + 1)
+    places = list(edit.places) or list(range(x_1HTD.shape[2]))
+    if edit.kind == "swap":
+        out[:, heads, places] = x_1HTD[:, heads, places[::-1]]
+    elif edit.kind == "ablate":
+        out[:, heads, places] = 0.0
+    else:
+        assert source is not None, "a patch needs a source"
+        out[:, heads, places] = _taken(edit, getattr(source, edit.what), places)[heads]
+    return out
+
+
+def _taken(edit: Edit, x_HTD: Tensor, places: list[int]) -> Tensor:
+    wanted = list(edit.sources) or places
+    if max(wanted) >= x_HTD.shape[1]:
+        raise ValueError(f"`other` has {x_HTD.shape[1]} places here, and a patch wants place {max(wanted)}")
+    return torch.stack([x_HTD[:, place] for place in wanted], 1)

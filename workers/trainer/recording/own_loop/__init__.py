@@ -1,0 +1,1 @@
+"""Recording for training loops that are not ours."""

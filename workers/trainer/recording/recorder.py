@@ -1,0 +1,168 @@
+"""Collects points of every group and hands them on about once a second, as one flush.
+
+`train` lives in a device ring (see ring.py); `eval`, `probe` and `system` are a few host numbers.
+Nothing here waits for the device except a forced flush.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from workers.frames import Frame, encode
+from workers.protocol import Flush, GroupFrame, Log, Schema
+from workers.trainer.recording.ring import Late, Ring, Taken
+from workers.trainer.recording.sink import Say
+from workers.trainer.recording.system import SystemMeter
+
+FLUSH_S = 1.0
+TRAIN = "train"
+TOOK = "time/step_ms"
+
+
+@dataclass
+class Rows:
+    """Host-side points of one group."""
+
+    names: Sequence[str]
+    steps: list[int] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
+    values: list[list[float]] = field(default_factory=list)
+
+    def frame(self) -> Frame:
+        matrix = np.array(self.values, np.float32).reshape(len(self.steps), len(self.names))
+        return Frame(np.array(self.steps, np.int64), np.array(self.times, np.float64), matrix)
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A flush whose train rows may still be on their way from the device."""
+
+    lo: int
+    hi: int
+    taken: Taken | None
+    groups: dict[str, Rows]
+
+
+class NonFinite(FloatingPointError):
+    """Something is NaN or infinite and the spec says that this ends the run."""
+
+    def __init__(self, step: int, what: str = "loss/total") -> None:
+        super().__init__(f"{what} is not finite at step {step}")
+        self.step = step
+
+
+class Recorder:
+    """`say` takes protocol messages; `clock` gives seconds since the run started."""
+
+    def __init__(self, say: Say, clock: Callable[[], float], *, fail_on_nan: bool = True) -> None:
+        self.say, self.clock, self.fail_on_nan = say, clock, fail_on_nan
+        self.rows: dict[str, Rows] = {}
+        self.ring: Ring | None = None
+        self.finite: list[tuple[int, str]] = []  # columns of `train` that must be finite, and their names
+        self.system = SystemMeter(torch.device("cpu"))
+        self.lo = self.hi = 0
+        self._pending: Pending | None = None
+        self._flushed = time.monotonic()
+
+    def open(
+        self,
+        start_step: int,
+        train: Sequence[str],
+        groups: Mapping[str, Sequence[str]],
+        device: torch.device,
+        finite: Sequence[str] = (),
+    ) -> None:
+        """Name the series of every group, and those of `train` that must be finite."""
+        self.lo = self.hi = start_step
+        self.finite = [(train.index(name), name) for name in finite]
+        self.ring = Ring(len(train), device, late=train.index(TOOK) if TOOK in train else None)
+        self.system = SystemMeter(device)
+        self.say(Schema(group=TRAIN, names=list(train)))
+        for group, names in {**groups, "system": self.system.names}.items():
+            if names:
+                self.rows[group] = Rows(list(names))
+                self.say(Schema(group=group, names=list(names)))
+
+    def train(self, step: int, row: Tensor, took: Late | None = None) -> None:
+        """All values of one step, in the order of the names given to `open`. `took` tells how long the step took when
+        the row has come from the device, and stands in place of the row's own."""
+        assert self.ring is not None
+        self.ring.write(step, self.clock(), row, took)
+
+    def add(self, group: str, step: int, values: Mapping[str, float]) -> None:
+        """One point of every series of a host-side group."""
+        rows = self.rows[group]
+        rows.steps.append(step)
+        rows.times.append(self.clock())
+        rows.values.append([float(values[name]) for name in rows.names])
+
+    def log(self, text: str) -> None:
+        self.say(Log(text=text))
+
+    def complete(self, step: int) -> None:
+        """Step `step` is complete with everything recorded in it; flushes when a second has passed."""
+        assert self.ring is not None
+        self.hi = step + 1
+        if self._pending is not None and (self._pending.taken is None or self._pending.taken.arrived):
+            self._send()
+        if self.ring.full or time.monotonic() - self._flushed >= FLUSH_S:
+            self._begin()
+
+    def flush(self) -> None:
+        """Hand on everything up to the last complete step; waits for the device."""
+        self._begin()
+        self._send()
+
+    def _begin(self) -> None:
+        self._send()
+        assert self.ring is not None
+        if self.hi == self.lo:
+            return
+        self._flushed = time.monotonic()
+        self.add("system", self.hi - 1, self.system.read())
+        taken = self.ring.take() if self.ring.steps else None
+        self._pending = Pending(self.lo, self.hi, taken, self.rows)
+        self.rows = {group: Rows(rows.names) for group, rows in self.rows.items()}
+        self.lo = self.hi
+        if taken is None or taken.done is None:
+            self._send()
+
+    def _send(self) -> None:
+        pending, self._pending = self._pending, None
+        if pending is None:
+            return
+        frames = {group: rows.frame() for group, rows in pending.groups.items() if rows.steps}
+        if pending.taken is not None:
+            frames[TRAIN] = Frame(pending.taken.steps, pending.taken.times, pending.taken.values())
+        bad = self._first_bad(frames.get(TRAIN))
+        hi = pending.hi if bad is None else bad.step + 1
+        self._write(pending.lo, hi, {group: _until(frame, hi) for group, frame in frames.items()})
+        if bad is not None:
+            raise bad
+
+    def _first_bad(self, frame: Frame | None) -> NonFinite | None:
+        if frame is None or not self.fail_on_nan:
+            return None
+        bad = [
+            NonFinite(int(frame.steps[broken.argmax()]), name)
+            for column, name in self.finite
+            if (broken := ~np.isfinite(frame.values[:, column])).any()
+        ]
+        return min(bad, key=lambda each: each.step, default=None)
+
+    def _write(self, lo: int, hi: int, frames: Mapping[str, Frame]) -> None:
+        encoded = {group: (len(frame.steps), encode(frame)) for group, frame in frames.items() if len(frame.steps)}
+        groups = [GroupFrame(group=group, rows=rows, size=len(data)) for group, (rows, data) in encoded.items()]
+        self.say(Flush(lo=lo, hi=hi, groups=groups), b"".join(data for _, data in encoded.values()))
+
+
+def _until(frame: Frame, hi: int) -> Frame:
+    """What was recorded before step `hi`: all of it, unless something broke on the way."""
+    keep = frame.steps < hi
+    return Frame(frame.steps[keep], frame.times[keep], frame.values[keep])

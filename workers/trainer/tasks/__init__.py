@@ -1,0 +1,1 @@
+"""The tasks: a model, its data and what is measured."""

@@ -1,0 +1,1 @@
+"""Pointer and roles: every token names the content of another."""

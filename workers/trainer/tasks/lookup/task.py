@@ -1,0 +1,218 @@
+"""What pointer and roles share: every token names the content of the token that it asks.
+
+Shapes: B sequences, T places, H heads, C classes.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from experiments.spec import PointerSpec, RolesSpec
+from workers.trainer.attention import Tap
+from workers.trainer.attention.instruments import object_mass, pointing
+from workers.trainer.attention.sites import sites, start_weights
+from workers.trainer.attention.taps import taps
+from workers.trainer.data.draws import Split, stream
+from workers.trainer.data.tokens.lookups import NOBODY, Ints, Lookups
+from workers.trainer.nets.tokens import TokenModel
+from workers.trainer.recording.probe import weights_of
+from workers.trainer.task import Picture
+from workers.trainer.tasks import token_pictures
+from workers.trainer.tasks.lookup.swaps import Pairs, following, swapped
+
+PROBE = 64  # validation sequences in the fixed probe batch
+FOLLOWED = 16  # of them, through which the gradient is followed
+CHUNK = 512  # sequences that a measurement runs at once
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Lookups as tensors."""
+
+    fields: Tensor  # BTF
+    mask: Tensor | None  # B11T, None where nothing is padding
+    answers: Tensor  # BT
+    gold: Tensor  # BTT
+    present: Tensor  # BT
+
+    @classmethod
+    def of(cls, lookups: Lookups, device: torch.device) -> Batch:
+        fields, answers, gold, present = (
+            torch.from_numpy(array).to(device)
+            for array in (lookups.fields, lookups.answers(), lookups.gold, lookups.present)
+        )
+        mask = None if lookups.present.all() else present[:, None, None, :]
+        return cls(fields, mask, answers, gold, present)
+
+
+class LookupTask(ABC):
+    """Cross-entropy over the contents; attention mass on the truth beside it."""
+
+    parts = ("cross_entropy",)
+    metrics = ("accuracy", "loss")
+    finals: tuple[str, ...] = ()
+
+    def __init__(
+        self, spec: PointerSpec | RolesSpec, device: torch.device, *, sizes: Sequence[int], length: int, classes: int
+    ) -> None:
+        self.spec, self.device = spec, device
+        self._shape = {"sizes": sizes, "length": length, "classes": classes}
+        self.model = self.untrained().to(device)
+        self.measures = tuple(
+            f"attn/{measure}/{site}" for site in sites(self.model) for measure in ("object_mass", "pointing")
+        )
+        self._step: dict[int, Lookups] = {}  # micro-batches of the step that is under way
+        self._val = self.lookups("val", np.arange(spec.data.val_size))
+
+    @abstractmethod
+    def lookups(self, split: Split, indices: Ints) -> Lookups:
+        """Sequences of a split."""
+
+    @abstractmethod
+    def labels(self, fields_TF: Ints) -> list[str]:
+        """A word for each token, for display."""
+
+    def untrained(self) -> TokenModel:
+        """The model as this seed starts it."""
+        model = TokenModel(self.spec.model, **self._shape)  # type: ignore[arg-type]  # one mapping for three types
+        start_weights(model, self.spec.seed)
+        return model
+
+    def losses(self, micro_step: int, step: range | None = None) -> dict[str, Tensor]:
+        self._step = {each: self._step.get(each) or self._training(each) for each in step or (micro_step,)}
+        drawn = Batch.of(self._step[micro_step], self.device)
+        whole = sum(int(lookups.present.sum()) for lookups in self._step.values()) if step else None
+        loss = cross_entropy(self.model(drawn.fields, drawn.mask), drawn, whole)
+        return {"cross_entropy": loss, "total": loss}
+
+    def _training(self, micro_step: int) -> Lookups:
+        size = self.spec.train.batch_size
+        return self.lookups("train", stream(self.spec.seed, micro_step * size, size))
+
+    @torch.no_grad()
+    def evaluate(self) -> dict[str, float]:
+        drawn = Batch.of(self._val, self.device)
+        logits = self.model(drawn.fields, drawn.mask)
+        return {"accuracy": _accuracy(logits, drawn), "loss": cross_entropy(logits, drawn).item()}
+
+    @torch.no_grad()
+    def draw(self, count: int) -> Iterator[Picture]:
+        """The best head's map of the first validation sequences, in the last layer."""
+        some = self._val.rows(slice(0, count))
+        drawn = Batch.of(some, self.device)
+        with taps(self.model) as seen:
+            guesses = self.model(drawn.fields, drawn.mask).argmax(-1).cpu().numpy()
+        weights = weights_of(seen[list(seen)[-1]])
+        best = int(masses(weights, drawn).argmax())
+        for sample, maps in enumerate(weights[:, best].cpu().numpy()):
+            yield self._picture(sample, some, guesses[sample], maps)
+
+    def _picture(self, sample: int, some: Lookups, guesses: Ints, maps: NDArray[np.float32]) -> Picture:
+        length = int(some.present[sample].sum())
+        truth = some.answers()[sample, :length]
+        right = int((guesses[:length] == truth).sum())
+        labels = self.labels(some.fields[sample, :length])
+        image = token_pictures.heat(
+            maps[:length, :length], labels, some.asked[sample, :length], f"{right} of {length} right", right == length
+        )
+        meta = {"sample": sample, "tokens": labels, "truth": truth.tolist(), "predicted": guesses[:length].tolist()}
+        return Picture(f"sample-{sample}", image, meta)
+
+    @torch.no_grad()
+    def probe(self, seen: Mapping[str, Tap]) -> dict[str, Tensor]:
+        """Mass on the truth, and share of the tokens that ask it most, of the best head of each site."""
+        drawn = Batch.of(self._val.rows(slice(0, PROBE)), self.device)
+        self.model(drawn.fields, drawn.mask)
+        found = {}
+        for site, tap in seen.items():
+            weights = weights_of(tap)
+            found[f"attn/object_mass/{site}"] = masses(weights, drawn).max()
+            found[f"attn/pointing/{site}"] = over_tokens(pointing(weights, drawn.gold[:, None].float()), drawn).max()
+        return found
+
+    def passed(self, model: nn.Module) -> tuple[Tensor, Tensor]:
+        """See chain.Chained."""
+        drawn = Batch.of(self._val.rows(slice(0, FOLLOWED)), self.device)
+        logits: Tensor = model(drawn.fields, drawn.mask)
+        return cross_entropy(logits, drawn), logits
+
+    @abstractmethod
+    def final(self) -> dict[str, float]:
+        """See Task."""
+
+    def test(self) -> Lookups:
+        return self.lookups("test", np.arange(self.spec.data.test_size))
+
+    def accuracy(self, model: nn.Module, lookups: Lookups) -> float:
+        """Share of the tokens, padding left out, that name the right content."""
+        present = lookups.present
+        return float((self.answers(model, lookups) == lookups.answers())[present].mean())
+
+    @torch.no_grad()
+    def answers(self, model: nn.Module, lookups: Lookups, role: str = "", order: Ints | None = None) -> Ints:
+        """NT: what the model says at each place, with Q, K or V (`role`) in another order where one is given."""
+        found = []
+        for start in range(0, len(lookups.fields), CHUNK):
+            here = slice(start, start + CHUNK)
+            drawn = Batch.of(lookups.rows(here), self.device)
+            if order is None:
+                found.append(model(drawn.fields, drawn.mask).argmax(-1))
+                continue
+            with swapped(model, role, torch.from_numpy(order[here]).to(self.device)):
+                found.append(model(drawn.fields, drawn.mask).argmax(-1))
+        answers: Ints = torch.cat(found).cpu().numpy()
+        return answers
+
+    def swap(self, model: nn.Module, lookups: Lookups, pairs: Pairs, role: str) -> float:
+        """Share of the affected tokens whose answer moves as the swap predicts."""
+        order = pairs.order(lookups.fields.shape[1])
+        return following(lookups, self.answers(model, lookups, role, order), order, role)
+
+    @torch.no_grad()
+    def gold_mass(self, model: nn.Module, lookups: Lookups) -> dict[tuple[str, int], float]:
+        """Mean attention mass on the gold relations by (site, head)."""
+        sums: dict[tuple[str, int], float] = {}
+        tokens = int(lookups.present.sum())
+        for start in range(0, len(lookups.fields), CHUNK):
+            drawn = Batch.of(lookups.rows(slice(start, start + CHUNK)), self.device)
+            with taps(model) as seen:
+                model(drawn.fields, drawn.mask)
+            for site, tap in seen.items():
+                for head, mass in enumerate((masses(weights_of(tap), drawn) * drawn.present.sum()).tolist()):
+                    sums[site, head] = sums.get((site, head), 0.0) + mass / tokens
+        return sums
+
+    def chosen_gold_mass(self, model: nn.Module, test: Lookups) -> float:
+        """Gold mass on `test` of the head that has most of it on the validation split."""
+        val = self.gold_mass(model, self._val)
+        return self.gold_mass(model, test)[max(val, key=lambda key: val[key])]
+
+
+def masses(weights_BHTS: Tensor, drawn: Batch) -> Tensor:
+    """Mean over the tokens, padding left out, of Σ_j A_ij over the j that i should ask: [H]."""
+    return over_tokens(object_mass(weights_BHTS, drawn.gold[:, None]), drawn)
+
+
+def over_tokens(values_BHT: Tensor, drawn: Batch) -> Tensor:
+    """Mean over the tokens, padding left out: [H]."""
+    return (values_BHT * drawn.present[:, None]).sum((0, 2)) / drawn.present.sum()
+
+
+def cross_entropy(logits_BTC: Tensor, drawn: Batch, whole: int | None = None) -> Tensor:
+    """Mean over the tokens, padding left out. With `whole`, the tokens of a step: the batch's part of that mean."""
+    found, wanted = logits_BTC.flatten(0, 1), drawn.answers.flatten()
+    if whole is None:
+        return F.cross_entropy(found, wanted, ignore_index=NOBODY)
+    return F.cross_entropy(found, wanted, ignore_index=NOBODY, reduction="sum") / whole
+
+
+def _accuracy(logits_BTC: Tensor, drawn: Batch) -> float:
+    return (logits_BTC.argmax(-1) == drawn.answers)[drawn.present].float().mean().item()

@@ -1,0 +1,1 @@
+"""Prompted segmentation."""

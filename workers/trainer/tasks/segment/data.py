@@ -1,0 +1,49 @@
+"""The splits of every data set that prompted segmentation can train on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from experiments.spec import CocoData, DigitScenesData, ScenesData
+from workers.protocol import Notice
+from workers.trainer.data.coco import samples as coco
+from workers.trainer.data.images.digit_scenes import digit_scene
+from workers.trainer.data.images.lexicon import OURS, Lexicon
+from workers.trainer.data.images.samples import Samples, drawn
+from workers.trainer.data.images.scenes import scene
+
+TRAIN, VAL, TEST, COMPOSITIONAL = range(1, 5)  # seeds of the splits
+
+
+@dataclass(frozen=True)
+class Splits:
+    """`compositional` asks for things that training never showed in that colour; None where nothing is held out."""
+
+    train: Samples
+    val: Samples
+    test: Samples
+    compositional: Samples | None = None
+    lexicon: Lexicon = OURS
+    notices: tuple[Notice, ...] = ()
+
+
+def splits(data: ScenesData | DigitScenesData | CocoData, queries: int | None = None) -> Splits:
+    """`queries` of the model tell how much of a crowded image it can find. Raises DataError where a folder cannot be
+    used."""
+    if isinstance(data, CocoData):
+        folder = coco.load(data, queries)
+        return Splits(folder.train, folder.val, folder.test, lexicon=folder.lexicon, notices=folder.notices)
+    if isinstance(data, DigitScenesData):
+        training, held_out = digit_scene(data, held_out=False), digit_scene(data, held_out=True)
+        return Splits(
+            Samples(drawn(training, TRAIN), data.train_size),
+            Samples(drawn(held_out, VAL), data.val_size),
+            Samples(drawn(held_out, TEST), data.test_size),
+        )
+    make, unseen = scene(data), drawn(scene(data, compositional=True), COMPOSITIONAL)
+    return Splits(
+        Samples(drawn(make, TRAIN), data.train_size),
+        Samples(drawn(make, VAL), data.val_size),
+        Samples(drawn(make, TEST), data.test_size),
+        Samples(unseen, data.test_size) if data.held_out else None,
+    )

@@ -1,0 +1,162 @@
+"""The last score of prompted segmentation: what verdicts are computed from.
+
+Which site and head counts is chosen on the validation split and scored once on the test split; an untrained net, other
+prompts and the area share stand beside.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from experiments.spec import CocoData, ScenesData, SegmentSpec
+from workers.trainer.data.images.samples import Sample
+from workers.trainer.nets.segmenter import Segmenter
+from workers.trainer.tasks.segment.attention_rows import Head, Viewer, asked_apart, first, query_looks, word_looks
+from workers.trainer.tasks.segment.average_precision import AP_METRICS, AveragePrecision
+from workers.trainer.tasks.segment.data import Splits
+from workers.trainer.tasks.segment.edges import same_object
+from workers.trainer.tasks.segment.kinds import cross_gradients, kind_names, kind_values
+from workers.trainer.tasks.segment.linear_probes.scenes import EDGE_NAMES, PROBE_NAMES, Folds, edge_values, probe_values
+from workers.trainer.tasks.segment.losses import segment_losses
+from workers.trainer.tasks.segment.measures import SCORES, Tally
+
+# Scenes at most: to choose heads with; whose attention is scored; that probes train on, and as many to score. They keep
+# the last score of a model of 64² pixels under a minute on two cores.
+CHOOSING, LOOKED_AT, PROBED = 128, 256, 128
+BASELINES = ("shuffled/prompt_iou", "untrained/prompt_iou", "always_yes/presence_accuracy")
+WORDS = ("text_mass", "text_pointing", "untrained/text_mass", "swapped/text_mass")
+EDGES = ("same_object", "same_object_chance", "untrained/same_object", "untrained/same_object_chance")
+
+
+def final_names(spec: SegmentSpec) -> tuple[str, ...]:
+    """Names of what `final_values` returns: what the data and the model have."""
+    names = [*SCORES, *BASELINES, *(f"mask_{name}" if name[0] == "a" else name for name in AP_METRICS)]
+    names += ["area", "query_mass", *EDGES, *kind_names(spec.model), "cross_grad/self", "cross_grad/cross"]
+    if spec.model.text_to_image:
+        swaps = not isinstance(spec.data, CocoData)  # its images may all show a single category
+        names += [name for name in WORDS if swaps or name != "swapped/text_mass"]
+    if isinstance(spec.data, ScenesData):
+        both = [*PROBE_NAMES, *EDGE_NAMES]
+        names += [*both, *(f"untrained/{name}" for name in both), *(f"control/{name}" for name in PROBE_NAMES)]
+        names += ["compositional/prompt_iou"] if spec.data.held_out else []
+    return tuple(names)
+
+
+class Final:
+    """Scores one model and its untrained self."""
+
+    def __init__(self, spec: SegmentSpec, splits: Splits, device: torch.device) -> None:
+        self.spec, self.splits = spec, splits
+        self.view = Viewer(spec.loss, spec.model.patch, device)
+        self.val, self.test = first(splits.val, CHOOSING), first(splits.test, splits.test.size)
+        self.looked_at = self.test[:LOOKED_AT]
+
+    def values(self, model: Segmenter, untrained: Segmenter) -> dict[str, float]:
+        values = self._scores(model) | self._baselines(model, untrained)
+        if all(any(sample.hits for sample in part) for part in (self.val, self.looked_at)):
+            values |= self._attention(model, untrained) | self._kinds(model)
+        else:  # every prompt asks for what is not there
+            values = dict.fromkeys(final_names(self.spec), math.nan) | values
+        if isinstance(self.spec.data, ScenesData):
+            values |= self._probes(model, untrained)
+        if self.splits.compositional is not None:
+            unseen = first(self.splits.compositional, self.splits.test.size)
+            values["compositional/prompt_iou"] = self._prompt_iou(model, unseen)
+        return {name: values[name] for name in final_names(self.spec)}
+
+    def _scores(self, model: Segmenter) -> dict[str, float]:
+        tally, precision = Tally(), AveragePrecision()
+        for look in self.view.looks(model, self.test):
+            tally.add(look.found, look.batch, look.matches)
+            precision.add(look.found, look.batch, [sample.category for sample in look.samples])
+        found = {f"mask_{name}" if name[0] == "a" else name: value for name, value in precision.values().items()}
+        return found | tally.means()
+
+    def _baselines(self, model: Segmenter, untrained: Segmenter) -> dict[str, float]:
+        """Prompts shuffled: each that names something is answered for the next one's image."""
+        positive = [sample for sample in self.test if sample.hits]
+        others = [sample.prompt for sample in positive[1:] + positive[:1]]
+        return {
+            "shuffled/prompt_iou": self._prompt_iou(model, positive, others),
+            "untrained/prompt_iou": self._prompt_iou(untrained, positive),
+            "always_yes/presence_accuracy": len(positive) / len(self.test),
+        }
+
+    def _prompt_iou(self, model: Segmenter, samples: Sequence[Sample], prompts: Sequence[str] = ()) -> float:
+        tally = Tally()
+        for look in self.view.looks(model, samples, prompts):
+            tally.add(look.found, look.batch, look.matches)
+        return tally.means()["prompt_iou"]
+
+    def _attention(self, model: Segmenter, untrained: Segmenter) -> dict[str, float]:
+        trained = self._masses(model, ("text_mass", "text_pointing", "swapped/text_mass", "query_mass", *EDGES[:2]))
+        before = self._masses(untrained, ("text_mass", *EDGES[:2]))
+        return trained | {f"untrained/{name}": value for name, value in before.items()}
+
+    def _masses(self, model: Segmenter, wanted: Sequence[str]) -> dict[str, float]:
+        """Of the head that has most of it on the validation split: mass and pointing of the words, mass of the queries,
+        mass of edges on their own thing over what distance alone would give."""
+        val = self._means(model, self.val)
+        test = self._means(model, self.looked_at)
+        head = {name: _best(found) for name, found in val.items()}
+        values = {"area": test["area"]["", 0], "query_mass": test["query_mass"][head["query_mass"]]}
+        values |= {name: test[name][head["same_object_gain"]] for name in EDGES[:2]}
+        if self.spec.model.text_to_image:
+            values |= {name: test[name][head["text_mass"]] for name in ("text_mass", "text_pointing")}
+            apart = asked_apart(self.looked_at)
+            if "swapped/text_mass" in wanted and apart[0].other:
+                other = self._means(model, apart, [sample.other for sample in apart])
+                values["swapped/text_mass"] = other["text_mass"][head["text_mass"]]
+        return {name: values[name] for name in ("area", *wanted) if name in values}
+
+    def _means(
+        self, model: Segmenter, samples: Sequence[Sample], prompts: Sequence[str] = ()
+    ) -> dict[str, dict[Head, float]]:
+        """Means by measure and head. Words and queries: over prompts that tell two things of one class apart; edges:
+        over all prompts."""
+        patch, apart = self.spec.model.patch, asked_apart(samples)
+        kept: dict[str, dict[Head, list[Tensor]]] = {}
+        for look in self.view.looks(model, apart, prompts):
+            _keep(kept, "area", {("", 0): look.cover(patch).sum(1).clamp(max=1).mean(-1)})
+            _keep(kept, "query_mass", query_looks(look, patch))
+            words = word_looks(look, patch)
+            _keep(kept, "text_mass", {head: mass for head, (mass, _) in words.items()})
+            _keep(kept, "text_pointing", {head: hits for head, (_, hits) in words.items()})
+        for look in () if prompts else self.view.looks(model, [sample for sample in samples if sample.hits]):
+            found = same_object(look, patch)
+            _keep(kept, "same_object", {head: mass for head, (mass, _) in found.items()})
+            _keep(kept, "same_object_chance", {head: chance for head, (_, chance) in found.items()})
+            _keep(kept, "same_object_gain", {head: mass - chance for head, (mass, chance) in found.items()})
+        return {name: {head: _mean(values) for head, values in heads.items()} for name, heads in kept.items()}
+
+    def _kinds(self, model: Segmenter) -> dict[str, float]:
+        look = next(self.view.looks(model, [sample for sample in self.test if sample.hits]))
+        with torch.enable_grad():
+            batch = look.batch
+            terms, _ = segment_losses(model(batch.images, batch.tokens, batch.said), batch, self.spec.loss)
+            values = kind_values(model, look, self.spec.model.patch, terms["total"])
+        return values | cross_gradients(model, look)
+
+    def _probes(self, model: Segmenter, untrained: Segmenter) -> dict[str, float]:
+        folds = Folds(first(self.splits.train, PROBED), self.val, self.test[:PROBED])
+        values = probe_values(self.view, model, folds, controls=True) | edge_values(self.view, model, folds)
+        before = probe_values(self.view, untrained, folds, controls=False) | edge_values(self.view, untrained, folds)
+        return values | {f"untrained/{name}": value for name, value in before.items()}
+
+
+def _keep(kept: dict[str, dict[Head, list[Tensor]]], name: str, found: Mapping[Head, Tensor]) -> None:
+    for head, values in found.items():
+        kept.setdefault(name, {}).setdefault(head, []).append(values)
+
+
+def _mean(values: Sequence[Tensor]) -> float:
+    whole = torch.cat(list(values))
+    return float(whole.detach().mean()) if len(whole) else math.nan
+
+
+def _best(found: Mapping[Head, float]) -> Head:
+    return max(found, key=lambda head: found[head])

@@ -1,0 +1,1 @@
+"""What a linear map can read from a segmenter's frozen features."""

@@ -1,0 +1,153 @@
+"""Probes of a segmenter's encoder: what Q, K, V and the bare input X of its self-attention tell about a patch, and
+whether a thing's edge knows its size before and after attention.
+
+The layer is chosen on the validation split, for each feature and target by itself, and scored once on the test split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from workers.trainer.attention.sites import sites
+from workers.trainer.data.images.samples import Sample
+from workers.trainer.nets.segmenter import Segmenter
+from workers.trainer.tasks.segment.attention_rows import Look, Viewer
+from workers.trainer.tasks.segment.edges import edges
+from workers.trainer.tasks.segment.linear_probes.linear import Floats, Fold, Ints, classify, control, regress
+from workers.trainer.tasks.segment.linear_probes.patches import CLASSES, NONE, TARGETS, truth
+
+FEATURES = ("q", "k", "v", "x")
+ROWS = 2000  # patches that a probe trains on or is scored on, at most
+PROBE_NAMES = tuple(f"probe/{feature}/{target}" for feature in FEATURES for target in TARGETS)
+EDGE_NAMES = ("edge_size/before", "edge_size/after")
+
+
+@dataclass(frozen=True)
+class Folds:
+    """Scenes to train probes on, to choose a layer with, and to score."""
+
+    train: Sequence[Sample]
+    val: Sequence[Sample]
+    test: Sequence[Sample]
+
+    def each(self) -> tuple[Sequence[Sample], Sequence[Sample], Sequence[Sample]]:
+        return self.train, self.val, self.test
+
+
+@dataclass(frozen=True)
+class Patches:
+    """Chosen patches of one split: features [n, M] by (site, feature), classes [n], and where each lies [n]."""
+
+    features: dict[tuple[str, str], Floats]
+    classes: Ints
+    places: Ints
+
+    def fold(self, site: str, feature: str) -> Fold:
+        return Fold(self.features[site, feature], self.classes)
+
+
+def probe_values(view: Viewer, model: Segmenter, folds: Folds, *, controls: bool) -> dict[str, float]:
+    """Balanced accuracies by PROBE_NAMES; with `controls` the same under `control/` for the control task."""
+    parts = [_patches(view, model, samples) for samples in folds.each()]
+    values: dict[str, float] = {}
+    for feature in FEATURES:
+        for target in TARGETS:
+            train, val, test = (part[target] for part in parts)
+            layers = sorted({site for site, own in train.features if own == feature})
+            best = max(layers, key=lambda site: classify(train.fold(site, feature), val.fold(site, feature)))
+            name = f"probe/{feature}/{target}"
+            values[name] = classify(train.fold(best, feature), test.fold(best, feature))
+            if controls:
+                pair = [
+                    Fold(own.features[best, feature], control(own.places, CLASSES[target])) for own in (train, test)
+                ]
+                values[f"control/{name}"] = classify(*pair)
+    return values
+
+
+def edge_values(view: Viewer, model: Segmenter, folds: Folds) -> dict[str, float]:
+    """R² of the width and height of a thing's visible box, read from its edge patches before and after the encoder's
+    self-attention, in the layer where attention adds most on the validation split."""
+    train, val, test = (_edge_folds(view, model, samples) for samples in folds.each())
+
+    def added(layer: int) -> float:
+        before, after = (regress(train[layer, when], val[layer, when]) for when in ("before", "after"))
+        return after - before
+
+    best = max(sorted({layer for layer, _ in train}), key=added)
+    return {f"edge_size/{when}": regress(train[best, when], test[best, when]) for when in ("before", "after")}
+
+
+def _patches(view: Viewer, model: Segmenter, samples: Sequence[Sample]) -> dict[str, Patches]:
+    classes = {name: np.stack([truth(sample, view.patch)[name] for sample in samples]) for name in TARGETS}
+    chosen = {name: _some(np.flatnonzero(known.ravel() != NONE)) for name, known in classes.items()}
+    kept: dict[str, dict[tuple[str, str], list[Floats]]] = {name: {} for name in TARGETS}
+    start = 0
+    for look in view.looks(model, samples):
+        stop = start + look.batch.images.shape[0] * classes["edge"].shape[1]
+        for key, features in _features(model, look).items():
+            flat = features.detach().flatten(0, 1).cpu().numpy()  # const_q's Q is a parameter
+            for name, rows in chosen.items():
+                here = rows[(rows >= start) & (rows < stop)] - start
+                kept[name].setdefault(key, []).append(flat[here])
+        start = stop
+    count = classes["edge"].shape[1]
+    return {
+        name: Patches(
+            {key: np.concatenate(found) for key, found in kept[name].items()}, classes[name].ravel()[rows], rows % count
+        )
+        for name, rows in chosen.items()
+    }
+
+
+def _features(model: Segmenter, look: Look) -> dict[tuple[str, str], Tensor]:
+    """Q, K, V (all heads side by side) and X of the encoder's self-attention: BNM each."""
+    found: dict[tuple[str, str], Tensor] = {}
+    for name, site in sites(model).items():
+        if name.startswith("encoder.") and name.endswith(".self"):
+            tap = look.seen[name]
+            heads = (tap.q_BHTD, tap.k_BHSD, tap.v_BHSE)
+            found |= {(name, feature): site.merge(made) for feature, made in zip("qkv", heads, strict=True)}
+            found[name, "x"] = tap.x_BTM
+    return found
+
+
+def _edge_folds(view: Viewer, model: Segmenter, samples: Sequence[Sample]) -> dict[tuple[int, str], Fold]:
+    streams: list[Tensor] = []
+    hooks = [layer.register_forward_pre_hook(_keeper(streams)) for layer in model.encoder]
+    kept: dict[tuple[int, str], list[Floats]] = {}
+    sizes: list[Floats] = []
+    try:
+        for look in view.looks(model, samples):
+            found = edges(look, view.patch)
+            sizes.append(look.batch.boxes[found.rows, found.targets, 2:].cpu().numpy())
+            for layer, before in enumerate(streams):
+                after = before + look.seen[f"encoder.{layer}.self"].out_BTM
+                for when, stream in (("before", before), ("after", after)):
+                    kept.setdefault((layer, when), []).append(stream[found.rows, found.patches].cpu().numpy())
+            streams.clear()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    truth = np.concatenate(sizes)
+    some = _some(np.arange(len(truth)))
+    return {key: Fold(np.concatenate(found)[some], truth[some]) for key, found in kept.items()}
+
+
+def _keeper(streams: list[Tensor]) -> Callable[[torch.nn.Module, tuple[Tensor, ...]], None]:
+    def keep(_layer: torch.nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        streams.append(inputs[0])
+
+    return keep
+
+
+def _some(rows: Ints) -> Ints:
+    """At most ROWS of them, always the same, in order."""
+    if len(rows) <= ROWS:
+        return rows
+    return np.sort(np.random.default_rng(0).choice(rows, ROWS, replace=False))

@@ -1,0 +1,57 @@
+"""Hungarian matching of queries to targets, for all layers and images at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+from torch.nn import functional as F
+
+from workers.trainer.tasks.segment.boxes import iou_and_giou
+
+DEAREST = 1e9  # of a pair whose cost is not finite: there is an assignment all the same
+SCORE_COST, L1_COST, GIOU_COST = 1.0, 5.0, 2.0
+
+
+@dataclass(frozen=True)
+class Matches:
+    """n matched pairs: the decoder layer, the image, the query and the target of each."""
+
+    layers: Tensor
+    rows: Tensor
+    queries: Tensor
+    targets: Tensor
+
+    def last(self, layers: int) -> Matches:
+        """Those of the last layer."""
+        keep = self.layers == layers - 1
+        return Matches(self.layers[keep], self.rows[keep], self.queries[keep], self.targets[keep])
+
+
+@torch.no_grad()
+def match(scores: Tensor, boxes: Tensor, targets: Tensor, valid: Tensor) -> Matches:
+    """Cheapest one-to-one assignment. scores L, B, Q; boxes L, B, Q, 4; targets B, G, 4; valid B, G.
+    Costs one copy to the host, since the assignment is solved there."""
+    costs = np.nan_to_num(cost_matrix(scores, boxes, targets).cpu().numpy(), nan=DEAREST, posinf=DEAREST)
+    counts = valid.sum(1).tolist()  # real targets come first
+    found = [
+        np.stack([np.full(len(queries), layer), np.full(len(queries), row), queries, hits])
+        for layer in range(costs.shape[0])
+        for row, count in enumerate(counts)
+        if count
+        for queries, hits in [linear_sum_assignment(costs[layer, row, :, :count])]
+    ]
+    pairs = np.concatenate(found, 1) if found else np.zeros((4, 0), np.int64)
+    return Matches(*torch.from_numpy(pairs).to(scores.device))
+
+
+def cost_matrix(scores: Tensor, boxes: Tensor, targets: Tensor) -> Tensor:
+    """L, B, Q, G: a high score, near edges and much overlap are cheap. The score's cost is −log p: while boxes are
+    much alike, a query that is even slightly preferred keeps being matched, so scores can grow sure of it."""
+    found, wanted = boxes.unsqueeze(-2), targets[None, :, None]
+    l1 = (found - wanted).abs().sum(-1)
+    _, giou = iou_and_giou(found, wanted)
+    return L1_COST * l1 - GIOU_COST * giou - SCORE_COST * F.logsigmoid(scores).unsqueeze(-1)

@@ -1,0 +1,298 @@
+"""The training loop, and what stands around it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from experiments.spec import Spec
+from experiments.spec.revision import REVISION
+from workers.protocol import Log, Notice, Started
+from workers.trainer.adapt import attention_notices
+from workers.trainer.adapt.evaluating import evaluating
+from workers.trainer.attention.gradient_chain.worst import Worst
+from workers.trainer.attention.sites import describe, still, trained
+from workers.trainer.data.digest import digest_of, reading
+from workers.trainer.inspection import maps
+from workers.trainer.recording import histograms
+from workers.trainer.recording.norms import Gauges, clip, total_norm
+from workers.trainer.recording.probe import probe, probe_names
+from workers.trainer.recording.recorder import TOOK, NonFinite, Recorder
+from workers.trainer.task import Task
+from workers.trainer.tasks.hf.config import trained_before
+from workers.trainer.tasks.registry import build_task
+from workers.trainer.training.accumulate import accumulated
+from workers.trainer.training.checkpoint import Keeper, facts_of, load_checkpoint, save_checkpoint
+from workers.trainer.training.deterministic import Repeating
+from workers.trainer.training.device import device_name, pinned_device
+from workers.trainer.training.ema import Average
+from workers.trainer.training.finite import Finite
+from workers.trainer.training.forwards import Forwards
+from workers.trainer.training.inherit import inherit, start_notices
+from workers.trainer.training.optimizer import build_optimizer, learning_rate, set_learning_rate
+from workers.trainer.training.precision import Precision
+from workers.trainer.training.stopwatch import Stopwatch
+from workers.trainer.training.unreached import unreached, unreached_notices
+
+Why = Literal["cancel", "preempt"]
+WAITING_CHECKPOINTS = 8  # the supervisor removes a file when it has stored it
+SCALARS = ("lr", "grad_norm/total", "grad_norm/clip_scale", TOOK)
+
+
+@dataclass(frozen=True)
+class Fork:
+    """The checkpoint is another run's; its spec, where it is still known."""
+
+    parent: Spec | None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How far the training came, and why it stopped before the end (None: it did not)."""
+
+    step: int
+    stopped: Why | None
+
+
+def train(
+    spec: Spec,
+    recorder: Recorder,
+    should_stop: Callable[[], Why | None],
+    *,
+    scratch: Path,
+    checkpoint: Path | None = None,
+    fork: Fork | None = None,
+) -> Outcome:
+    """Train from the start, or go on from a checkpoint. Checkpoints and pictures are written to `scratch`."""
+    with trained_before(checkpoint is not None):
+        session = Session(spec, recorder, scratch)
+    start = session.resume(checkpoint, fork)
+    session.open(start)
+    for step in range(start, spec.train.steps):
+        watch = Stopwatch(session.device)
+        lr = session.schedule(step)
+        losses = session.backward(step)
+        norm = session.norm()
+        record = session.records(step)
+        if record:
+            session.gauges.before()
+        scale = clip(session.gradients, norm, spec.optimizer.clip_norm)
+        session.move()
+        if record:
+            session.report(step, losses, (lr, norm, scale), watch)
+        session.look(step)
+        recorder.complete(step)
+        why = should_stop()
+        if why or session.saves(step):
+            session.save(step, losses["total"])
+        if why and step + 1 < spec.train.steps:
+            return Outcome(step + 1, why)
+    return Outcome(spec.train.steps, None)
+
+
+class Session:
+    """Everything one training run holds: the task, the optimizer, the gauges, and when each is due."""
+
+    def __init__(self, spec: Spec, recorder: Recorder, scratch: Path) -> None:
+        self.spec, self.recorder, self.scratch = spec, recorder, scratch
+        self.device = pinned_device(spec)
+        with reading() as self.inputs:
+            self.task: Task = build_task(spec, self.device)
+        self.found: list[Notice] = []  # what the start says
+        self.parameters = trained(self.task.model)
+        self.optimizer = build_optimizer(spec.optimizer, self.parameters)
+        self.gauges = Gauges(self.task.model, spec.record)
+        self.worst = Worst.of(self.task)
+        train, model = spec.train, self.task.model
+        still = [each for name, each in model.named_parameters() if name not in self.parameters]
+        self.precision = Precision(train, self.device, self.optimizer, still)
+        self.average, self.forwards = Average(train.ema, self.parameters), Forwards(train, model)
+        self.keepers: dict[str, Keeper] = {"precision": self.precision, "average": self.average}
+        if self.worst:
+            self.keepers["chain"] = self.worst
+        self.finite = Finite(model, self.device, recorder)
+        self.unreached = unreached(self.task, self.parameters)
+        self.found += unreached_notices(list(self.unreached))
+        self.repeating = Repeating(train, self.device)
+        self.found += self.repeating.tried(self.task, self.parameters, self.precision)
+        # Gradients are kept and zeroed, so that every one has a norm at every step. Without a gradient an optimizer
+        # leaves a parameter out, its weight decay included.
+        left_out = {id(parameter) for parameter in self.unreached.values()}
+        for parameter in self.task.model.parameters():
+            if parameter.requires_grad and id(parameter) not in left_out:
+                parameter.grad = torch.zeros_like(parameter)
+        torch.manual_seed(spec.seed)
+
+    @property
+    def gradients(self) -> list[Tensor]:
+        return [parameter.grad for parameter in self.parameters.values() if parameter.grad is not None]
+
+    @property
+    def finals(self) -> list[str]:
+        """What the last step is scored by."""
+        return [*self.task.finals, *(self.worst.names if self.worst else ())] if self.spec.record.finals else []
+
+    def resume(self, checkpoint: Path | None, fork: Fork | None = None) -> int:
+        if checkpoint is None:
+            return 0
+        self.found += start_notices(facts_of(checkpoint), self.inputs, self.device.type, fork is not None)
+        if fork is not None:
+            step, words = inherit(checkpoint, self.spec, fork.parent, self.task.model, self.optimizer)
+            self.recorder.say(Log(text=words))
+            # An average begins at the weights that were taken over.
+            self.keepers["average"] = self.average = Average(self.spec.train.ema, self.parameters)
+            return step
+        step = load_checkpoint(checkpoint, self.spec, self.task.model, self.optimizer, self.keepers, self.inputs)
+        for parameter in self.unreached.values():  # one that a later batch reached after all is trained since then
+            if parameter in self.optimizer.state:
+                parameter.grad = torch.zeros_like(parameter)
+        return step
+
+    def open(self, start: int) -> None:
+        model = self.task.model
+        count = sum(parameter.numel() for parameter in model.parameters())
+        notices = self.notices()
+        self.recorder.say(
+            Started(
+                device=device_name(self.device),
+                parameters=count,
+                sites=describe(model),
+                notices=notices,
+                inputs=self.inputs,
+                data_digest=digest_of(self.inputs),
+                revision=REVISION,
+                device_kind=self.device.type,
+            )
+        )
+        for notice in notices:
+            self.recorder.log(notice.text)
+        losses = [f"loss/{part}" for part in ("total", *self.task.parts)]
+        groups = {
+            "eval": [f"eval/{name}" for name in self.task.metrics],
+            "probe": probe_names(self.task, self.spec.record.per_head),
+            "test": [f"test/{name}" for name in self.finals],
+        }
+        finite = ["loss/total"] if self.precision.leaves_out else ["loss/total", "grad_norm/total"]
+        self.recorder.open(start, [*losses, *SCALARS, *self.gauges.names], groups, self.device, finite)
+        if silent := still(model):
+            self.recorder.log(f"not trained, so their gradient norms are 0: {', '.join(silent)}")
+
+    def notices(self) -> list[Notice]:
+        """What a reader of this run's numbers must know of."""
+        return [*self.found, *attention_notices(self.task.model), *getattr(self.task, "notices", ())]
+
+    def schedule(self, step: int) -> float:
+        lr = learning_rate(self.spec.optimizer, step, self.spec.train.steps)
+        set_learning_rate(self.optimizer, lr)
+        return lr
+
+    def backward(self, step: int) -> Mapping[str, Tensor]:
+        """Gradients of the mean over the step, however many micro-batches it has; returns its mean loss terms."""
+        self.task.model.zero_grad(set_to_none=False)
+        count = self.spec.train.accumulate
+        micro_steps = range(step * count, (step + 1) * count)
+        sums: dict[str, Tensor] = {}
+        for micro_step in micro_steps:
+            with self.forwards.taken(), self.repeating.passes():
+                with self.precision.cast():
+                    losses = accumulated(self.task, micro_step, micro_steps)
+                self.precision.backward(losses["total"])
+            sums = {name: sums.get(name, 0) + value.detach() for name, value in losses.items()}
+        self.precision.unscale()
+        return sums
+
+    def norm(self) -> Tensor:
+        """Of all gradients together, before clipping. Infinite where fp16 is about to leave the step out."""
+        norm = total_norm(self.gradients, large=False)  # AdamW squares them too, so that no step comes of larger ones
+        if not self.precision.leaves_out:
+            self.finite.see(norm)
+        return norm
+
+    def move(self) -> None:
+        """The optimizer's step, and what follows the weights."""
+        self.average.update(self.precision.step())
+
+    def records(self, step: int) -> bool:
+        return step % self.spec.record.every == 0 or self._last(step)
+
+    def report(
+        self, step: int, losses: Mapping[str, Tensor], scalars: tuple[float | Tensor, ...], watch: Stopwatch
+    ) -> None:
+        watch.stop()
+        terms = [losses[name] for name in ("total", *self.task.parts)]
+        given = (*scalars, math.nan)  # the watch tells when the row has arrived
+        numbers = [value if isinstance(value, Tensor) else _filled(value, self.device) for value in given]
+        row = torch.cat([torch.stack([*terms, *numbers]).float(), self.gauges.after()])
+        self.recorder.train(step, row, watch.milliseconds)
+
+    def look(self, step: int) -> None:
+        """Evaluate, draw and probe where they are due and the weights are finite."""
+        probes = step % self.spec.record.probe_every == 0 or self._last(step)
+        evaluates = (step + 1) % self.spec.train.eval_every == 0 or self._last(step)
+        draws = maps.due(self.spec, step)
+        if not (probes or evaluates or draws) or self.finite.broken(step):
+            return
+        if probes:
+            self._probe(step)
+        if draws:
+            for artifact in maps.kept(self.task, self.spec.task, step, self.scratch):
+                self.recorder.say(artifact)
+        if evaluates:
+            with evaluating(self.task.model), self.average.shown():
+                self._evaluate(step)
+        if self._last(step) and self.finals:
+            self._finish(step)
+
+    def saves(self, step: int) -> bool:
+        """Where a checkpoint is due, unless earlier ones still wait to be stored: more would only fill the disk."""
+        due = (step + 1) % self.spec.train.checkpoint_every == 0
+        return self._last(step) or (due and len(list(self.scratch.glob("checkpoint-*"))) < WAITING_CHECKPOINTS)
+
+    def save(self, step: int, loss: Tensor) -> None:
+        """Flush first: a checkpoint is never ahead of the history. A broken state is never saved."""
+        self.recorder.flush()
+        sound = {"loss/total": bool(loss.isfinite()), "grad_norm/total": self.finite.gradients()}
+        if self.spec.train.on_nan == "fail" and not all(sound.values()):
+            raise NonFinite(step, next(name for name, finite in sound.items() if not finite))
+        if self.finite.broken(step):
+            return
+        if self._last(step) and (left_out := int(self.precision.left_out)):
+            self.recorder.log(f"steps that fp16 left out in this attempt, since gradients overflowed: {left_out}")
+        path = self.scratch / f"checkpoint-{step + 1:08d}.safetensors"
+        kept = self.task.model, self.optimizer, self.keepers, self.inputs
+        self.recorder.say(save_checkpoint(path, step + 1, self.spec, *kept))
+
+    def _probe(self, step: int) -> None:
+        values = probe(self.task, self.spec.record.per_head)
+        if self.worst:
+            self.worst.see(values)
+        self.recorder.add("probe", step, values)
+        record = self.spec.record
+        if record.histograms and histograms.due(step, self.spec.train.steps, record.probe_every):
+            self.recorder.say(histograms.write(self.task.model, step, self.scratch))
+
+    def _finish(self, step: int) -> None:
+        with evaluating(self.task.model), self.average.shown(), trained_before():
+            finals = {**self.task.final(), **(self.worst.finals() if self.worst else {})}
+        self.recorder.add("test", step, {f"test/{name}": value for name, value in finals.items()})
+
+    def _evaluate(self, step: int) -> None:
+        values = self.task.evaluate()
+        self.recorder.add("eval", step, {f"eval/{name}": value for name, value in values.items()})
+        self.recorder.log(f"step {step}: " + ", ".join(f"{name} {value:.4g}" for name, value in values.items()))
+        for picture in self.task.draw(self.spec.train.predictions) if self.spec.train.predictions else ():
+            self.recorder.say(picture.write(step, self.scratch))
+
+    def _last(self, step: int) -> bool:
+        return step + 1 == self.spec.train.steps
+
+
+def _filled(value: float, device: torch.device) -> Tensor:
+    """A scalar made on the device: no copy, so nothing to wait for."""
+    return torch.full((), value, device=device)
