@@ -20,7 +20,7 @@ from django.db.models.functions import Now
 from attnservice.celery import app
 from experiments.models import Checkpoint, Question, QuestionState, Run, Worker
 from experiments.models.questions import OPEN
-from experiments.spec import Ask
+from experiments.spec import QuestionSpec
 from experiments.spec.sections.question import EXPLORE
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ class TooMany(Exception):
     """This person already waits for as many answers as allowed."""
 
 
-def ask(run: Run, user: AbstractBaseUser, asked: Ask) -> Question:
+def ask(run: Run, user: AbstractBaseUser, asked: QuestionSpec) -> Question:
     """Store a question and ring. Raises NobodyAnswers, TooMany or Unanswerable."""
     if not explorers():
         raise NobodyAnswers(NOBODY)

@@ -7,7 +7,7 @@ from .sections.base import Section
 from .sections.data import CocoData, DigitScenesData, DigitsData, PointerData, RolesData, ScenesData, TextData
 from .sections.hf import HfModel
 from .sections.models import ClassifierModel, SegmenterModel, TokenModel
-from .sections.question import Ask, Edit
+from .sections.question import Edit, QuestionSpec
 from .sections.training import Optimizer, Record, Resources, SegmentLoss, Train
 from .spec import (
     TASKS,
@@ -27,7 +27,6 @@ from .spec import (
 
 __all__ = [
     "TASKS",
-    "Ask",
     "Attention",
     "ClassifierModel",
     "ClassifySpec",
@@ -45,6 +44,7 @@ __all__ = [
     "PluginSpec",
     "PointerData",
     "PointerSpec",
+    "QuestionSpec",
     "Record",
     "Resources",
     "RolesData",

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from experiments.spec import Ask, Spec
+from experiments.spec import QuestionSpec, Spec
 from tests.lab.collected import tiny, train_collected
 from workers.inspection.protocol import Put
 from workers.protocol import Checkpoint
@@ -68,7 +68,7 @@ def test_a_typed_sentence_is_answered_with_the_models_own_maps(roles: Asked) -> 
     from workers.trainer.inspection.tokens import read_roles
 
     with taps(task.model) as seen, torch.no_grad():
-        logits = read_roles(task, Ask(text=SENTENCE)).run(task.model)  # type: ignore[arg-type]
+        logits = read_roles(task, QuestionSpec(text=SENTENCE)).run(task.model)  # type: ignore[arg-type]
     for name, tap in seen.items():
         np.testing.assert_allclose(site(told, name)["weights"], weights_of(tap)[0], atol=1e-4)
     np.testing.assert_allclose(shares(told), logits.softmax(-1).topk(5).values, atol=1e-4)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from experiments.spec import Ask, parse_spec
+from experiments.spec import QuestionSpec, parse_spec
 from tests.lab import foreign
 from workers.trainer.adapt import attach
 from workers.trainer.adapt.evaluating import evaluating
@@ -92,7 +92,7 @@ def test_maps_answers_and_chains_of_a_model_with_dropout_are_the_same_whatever_t
         torch.manual_seed(seed)
         state = torch.get_rng_state()
         probed = probe(task)
-        answer = look(task, "roles", Ask(sample=0))
+        answer = look(task, "roles", QuestionSpec(sample=0))
         files = [Path(artifact.path) for artifact in maps.kept(task, "roles", seed, tmp_path)]
         stored = np.load(files[0])
         told.append((probed, answer, {name: stored[name].tobytes() for name in stored.files}))

@@ -15,13 +15,13 @@ from django.core.files.storage import default_storage
 from experiments import lifecycle
 from experiments.inspection import questions
 from experiments.models import Question, QuestionState, Run, Worker
-from experiments.spec import Ask, resolved
+from experiments.spec import QuestionSpec, resolved
 from tests.redis_server import RedisServer
 from tests.service.factories import claim, make_run, make_user, train
 from tests.worker import fleet
 
 pytestmark = [pytest.mark.redis, pytest.mark.db, pytest.mark.timeout(120)]
-ASK = Ask(text="我 爱 吃 苹果")
+ASK = QuestionSpec(text="我 爱 吃 苹果")
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ class Put(Line):
     spec: dict[str, Any]  # of the run
     checkpoint: str  # a readable local path
     sha256: str  # names the checkpoint's content: what is loaded already is not read again
-    ask: dict[str, Any]  # experiments.spec.Ask
+    ask: dict[str, Any]  # experiments.spec.QuestionSpec
     most_bytes: int  # that the answer may have as JSON
 
 

@@ -18,7 +18,7 @@ from experiments.api.http.query import MAX_ID, Query
 from experiments.inspection import questions
 from experiments.lifecycle import NotAllowed
 from experiments.models import Question
-from experiments.spec import Ask
+from experiments.spec import QuestionSpec
 
 
 class QuestionRow(BaseModel):
@@ -49,14 +49,14 @@ class RunQuestions(View[Query]):
     inside, and what changes when queries, keys, values or heads are swapped, ablated or patched. Whoever may see
     the run may ask. 503 when nobody answers questions, 409 when the run has no such checkpoint."""
 
-    body = Ask
+    body = QuestionSpec
     answers = {"POST": (201, QuestionRow)}
     failures = (503,)
 
     def post(self, request: Request, run_id: int) -> Response:
         run = visible_run(request, run_id, defer=["spec"])
         try:
-            asked = Ask.model_validate(self.sent)
+            asked = QuestionSpec.model_validate(self.sent)
         except ValidationError as error:
             raise Invalid.from_pydantic(error) from None
         try:

@@ -35,7 +35,7 @@ class Edit(Section):
         return self
 
 
-class Ask(Section):
+class QuestionSpec(Section):
     """A question to a checkpoint. What to look at: `text`, or a validation `sample`, with a `prompt` of one's own."""
 
     text: str | None = Field(None, max_length=400, description="a sentence, for models of tokens")
@@ -49,7 +49,7 @@ class Ask(Section):
     other: str | None = Field(None, max_length=400, description="the sentence or prompt that patches take from")
 
     @model_validator(mode="after")
-    def _has_what_its_edits_need(self) -> Ask:
+    def _has_what_its_edits_need(self) -> QuestionSpec:
         if self.other is None and any(edit.kind == "patch" for edit in self.edits):
             raise PydanticCustomError("no_other", "a patch takes vectors from `other`, which is not given")
         return self

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from experiments.spec import Ask
+from experiments.spec import QuestionSpec
 from workers.trainer.adapt.evaluating import evaluating
 from workers.trainer.inspection.figures import described, line
 from workers.trainer.inspection.given import Given
@@ -16,7 +16,7 @@ from workers.trainer.task import Task
 
 
 @torch.no_grad()
-def look(task: Task, name: str, ask: Ask) -> dict[str, Any]:
+def look(task: Task, name: str, ask: QuestionSpec) -> dict[str, Any]:
     """What the model says and who looks at whom; with edits, both again as they change it."""
     if name not in READERS:
         raise ValueError(f"models of the task '{name}' cannot be asked yet")
@@ -31,18 +31,20 @@ def look(task: Task, name: str, ask: Ask) -> dict[str, Any]:
     return answer
 
 
-def _other(ask: Ask) -> Ask:
+def _other(ask: QuestionSpec) -> QuestionSpec:
     """What patches take from: another sentence, or another prompt about the same image."""
     return ask.model_copy(update={"text": ask.other, "prompt": ask.other})
 
 
-def _run(task: Task, given: Given, ask: Ask | None = None, source: Views | None = None) -> tuple[dict[str, Seen], Any]:
+def _run(
+    task: Task, given: Given, ask: QuestionSpec | None = None, source: Views | None = None
+) -> tuple[dict[str, Seen], Any]:
     with evaluating(task.model), watched(task.model, ask.edits if ask else (), source) as seen:
         raw = given.run(task.model)
     return seen, raw
 
 
-def _told(given: Given, ask: Ask, seen: Views, raw: Any) -> dict[str, Any]:
+def _told(given: Given, ask: QuestionSpec, seen: Views, raw: Any) -> dict[str, Any]:
     told: dict[str, Any] = {
         "output": given.output(raw),
         "sites": described(seen, {site: given.axes(site) for site in seen}, ask.site),

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from torch import nn
 
-from experiments.spec import Ask
+from experiments.spec import QuestionSpec
 
 
 class Given(Protocol):
@@ -25,4 +25,4 @@ class Given(Protocol):
         """What asks and what answers at a site: token, text, patch or query."""
 
 
-Read = Callable[[Any, Ask], Given]  # a task and a question; raises ValueError in words
+Read = Callable[[Any, QuestionSpec], Given]  # a task and a question; raises ValueError in words

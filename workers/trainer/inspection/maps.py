@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from experiments.spec import Ask, Spec
+from experiments.spec import QuestionSpec, Spec
 from workers.protocol import Artifact
 from workers.trainer.adapt.evaluating import evaluating
 from workers.trainer.data.images.samples import Samples
@@ -45,7 +45,7 @@ def kept(task: Task, name: str, step: int, folder: Path) -> Iterator[Artifact]:
     pass of SAMPLES single samples in evaluation mode and one copy to the host a site."""
     if name not in READERS:
         return
-    given = [READERS[name](task, Ask(sample=index)) for index in range(_there(task))]
+    given = [READERS[name](task, QuestionSpec(sample=index)) for index in range(_there(task))]
     with evaluating(task.model):
         views = [_seen(task, one) for one in given]
     side = _side(views)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from experiments.spec import Ask
+from experiments.spec import QuestionSpec
 from workers.trainer.data.images.lexicon import UNKNOWN
 from workers.trainer.data.images.samples import Batch, Sample, boxes_of, collate
 from workers.trainer.inspection.figures import figures, picture
@@ -61,7 +61,7 @@ class Scene:
         return asker, _ANSWERERS.get(last, asker)
 
 
-def read_scene(task: SegmentTask, ask: Ask) -> Scene:
+def read_scene(task: SegmentTask, ask: QuestionSpec) -> Scene:
     """A validation image with its own prompt, or with the one that is asked."""
     index, size = ask.sample or 0, task.validation.size
     if index >= size:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from experiments.spec import Ask
+from experiments.spec import QuestionSpec
 from workers.trainer.data.tokens import pointer, roles
 from workers.trainer.data.tokens.lookups import Ints
 from workers.trainer.data.tokens.roles_grammar import CASES, VOCABULARY, read
@@ -55,7 +55,7 @@ class Tokens:
         return "token", "token"
 
 
-def read_roles(task: RolesTask, ask: Ask) -> Tokens:
+def read_roles(task: RolesTask, ask: QuestionSpec) -> Tokens:
     if ask.text is None:
         return _sample(task, ask, VOCABULARY)
     sentence = read(ask.text)
@@ -64,7 +64,7 @@ def read_roles(task: RolesTask, ask: Ask) -> Tokens:
     return Tokens(fields, None, VOCABULARY, about)
 
 
-def read_pointer(task: PointerTask, ask: Ask) -> Tokens:
+def read_pointer(task: PointerTask, ask: QuestionSpec) -> Tokens:
     data = task.spec.data
     classes = [str(payload) for payload in range(data.payloads)]
     if ask.text is None:
@@ -84,7 +84,7 @@ def _token(chunk: str) -> tuple[int, ...]:
     return tuple(min(int(part), 10**6) for part in found.groups()) if found else (-1, -1, -1)
 
 
-def _sample(task: LookupTask, ask: Ask, classes: Sequence[str]) -> Tokens:
+def _sample(task: LookupTask, ask: QuestionSpec, classes: Sequence[str]) -> Tokens:
     """A validation sequence without its padding, with the truth."""
     index = ask.sample or 0
     size = task.spec.data.val_size
@@ -103,7 +103,7 @@ def _sample(task: LookupTask, ask: Ask, classes: Sequence[str]) -> Tokens:
     return Tokens(torch.from_numpy(fields), None, classes, about)
 
 
-def read_language(task: LanguageTask, ask: Ask) -> Tokens:
+def read_language(task: LanguageTask, ask: QuestionSpec) -> Tokens:
     named = task.text.characters
     room = min(LONGEST, task.spec.data.context)
     if ask.text is None:
