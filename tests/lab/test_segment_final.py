@@ -14,7 +14,7 @@ from tests.lab.collected import tiny, train_collected
 from workers.protocol import Schema
 from workers.trainer.attention.sites import matrices, sites
 from workers.trainer.nets.segmenter import Found
-from workers.trainer.tasks.segment.attention_rows import Viewer, asked_apart, first, text_maps, word_looks
+from workers.trainer.tasks.segment.attention_rows import Evaluator, first, text_maps, with_distractors, word_attention
 from workers.trainer.tasks.segment.average_precision import AveragePrecision
 from workers.trainer.tasks.segment.edges import edges, same_object
 from workers.trainer.tasks.segment.final import Final, final_names
@@ -41,8 +41,8 @@ def _task(**model: object) -> SegmentTask:
     return task
 
 
-def _view(task: SegmentTask) -> Viewer:
-    return Viewer(task.spec.loss, task.spec.model.patch, torch.device("cpu"))
+def _evaluator(task: SegmentTask) -> Evaluator:
+    return Evaluator(task.spec.loss, task.spec.model.patch, torch.device("cpu"))
 
 
 def test_every_final_that_is_promised_is_written_once_at_the_last_step(tmp_path: Path) -> None:
@@ -99,18 +99,18 @@ def test_an_untrained_net_scores_like_itself() -> None:
 def test_the_head_is_chosen_on_validation_and_not_on_test() -> None:
     task = _task()
     final = Final(task.spec, task.splits, torch.device("cpu"))
-    val, test = (final._means(task.model, part)["text_mass"] for part in (final.val, final.looked_at))
+    val, test = (final._means(task.model, part)["text_mass"] for part in (final.val, final.scored))
     chosen = max(val, key=lambda head: val[head])
     assert final._masses(task.model, ["text_mass"])["text_mass"] == test[chosen]
 
 
 def test_words_that_only_look_at_the_object_have_all_their_mass_on_it() -> None:
     task = _task()
-    look = next(_view(task).looks(task.model, asked_apart(first(task.splits.val, 12))))
-    wanted = look.cover(4).sum(1)
-    for site, maps in text_maps(look).items():
+    forward = next(_evaluator(task).run(task.model, with_distractors(first(task.splits.val, 12))))
+    wanted = forward.cover(4).sum(1)
+    for site, maps in text_maps(forward).items():
         torch.testing.assert_close(maps.sum(-1), torch.ones(maps.shape[:2]))
-        mass, hits = word_looks(look, 4)[site, 1]
+        mass, hits = word_attention(forward, 4)[site, 1]
         torch.testing.assert_close(mass, (maps[:, 1] * wanted).sum(-1))
         by_hand = [float(wanted[row, maps[row, 1].argmax()] >= 0.5) for row in range(len(wanted))]
         assert hits.tolist() == by_hand
@@ -119,8 +119,8 @@ def test_words_that_only_look_at_the_object_have_all_their_mass_on_it() -> None:
 def test_edges_lie_on_their_thing_and_touch_its_outside() -> None:
     task = _task()
     samples = [sample for sample in first(task.splits.test, 20) if sample.hits]
-    look = next(_view(task).looks(task.model, samples))
-    found = edges(look, 4)
+    forward = next(_evaluator(task).run(task.model, samples))
+    found = edges(forward, 4)
     assert len(found.patches) > 10
     for row, patch, cover in zip(found.rows, found.patches.tolist(), found.cover, strict=True):
         grid = np.pad(cover.view(8, 8).numpy(), 1)
@@ -132,21 +132,21 @@ def test_edges_lie_on_their_thing_and_touch_its_outside() -> None:
 
 def test_uniform_attention_has_the_mass_that_distance_alone_gives() -> None:
     task = _task(attention={"variant": "uniform"})
-    look = next(_view(task).looks(task.model, [s for s in first(task.splits.test, 20) if s.hits]))
-    for mass, chance in same_object(look, 4).values():
+    forward = next(_evaluator(task).run(task.model, [s for s in first(task.splits.test, 20) if s.hits]))
+    for mass, chance in same_object(forward, 4).values():
         torch.testing.assert_close(mass, chance)
 
 
 def test_across_sites_q_comes_from_who_asks_and_k_and_v_from_who_answers() -> None:
     task = _task()
-    look = next(_view(task).looks(task.model, first(task.splits.val, 4)))
-    found = cross_gradients(task.model, look)
+    forward = next(_evaluator(task).run(task.model, first(task.splits.val, 4)))
+    found = cross_gradients(task.model, forward)
     assert found["cross_grad/cross"] == 0
     assert found["cross_grad/self"] > 0
     leaky = sites(task.model)["decoder.0.image"]
     own = leaky.keys
-    leaky.keys = lambda y: own(y) + look.seen["decoder.0.image"].x_BTM.mean()  # type: ignore[method-assign]
-    assert cross_gradients(task.model, look)["cross_grad/cross"] == 0  # a constant is no gradient
+    leaky.keys = lambda y: own(y) + forward.taps["decoder.0.image"].x_BTM.mean()  # type: ignore[method-assign]
+    assert cross_gradients(task.model, forward)["cross_grad/cross"] == 0  # a constant is no gradient
     heard = leaky.queries
     kept: list[torch.Tensor] = []
 
@@ -156,7 +156,7 @@ def test_across_sites_q_comes_from_who_asks_and_k_and_v_from_who_answers() -> No
 
     leaky.queries = queries  # type: ignore[method-assign]
     leaky.keys = lambda y: own(y) + kept[-1].mean()  # type: ignore[method-assign]
-    assert cross_gradients(task.model, look)["cross_grad/cross"] > 0
+    assert cross_gradients(task.model, forward)["cross_grad/cross"] > 0
 
 
 def test_gradient_norms_are_those_of_backward() -> None:
@@ -203,6 +203,6 @@ def test_what_is_tallied_under_shuffled_prompts_keeps_what_was_wanted() -> None:
     samples = [sample for sample in first(task.splits.test, 20) if sample.hits]
     own, other = Tally(), Tally()
     for tally, prompts in ((own, []), (other, [sample.prompt for sample in samples])):
-        for look in _view(task).looks(task.model, samples, prompts):
-            tally.add(look.found, look.batch, look.matches)
+        for forward in _evaluator(task).run(task.model, samples, prompts):
+            tally.add(forward.found, forward.batch, forward.matches)
     assert own.means() == other.means()

@@ -1,6 +1,6 @@
-"""A trained segmenter looked at sample by sample: attention by site and head, chosen on one split, scored on another.
+"""Attention of a trained segmenter, sample by sample, by site and head.
 
-Shapes: B samples, H heads, T askers, N patches, G targets, n matched pairs.
+Shapes: B samples, H heads, T query positions, N patches, G targets, n matched pairs.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ Head = tuple[str, int]  # a site and one of its heads
 
 
 @dataclass(frozen=True)
-class Look:
-    """One forward pass and what every site saw in it."""
+class ForwardPass:
+    """One forward pass, and the call of every site in it."""
 
     samples: Sequence[Sample]
     batch: Batch
     found: Found
     matches: Matches
-    seen: Mapping[str, Tap]
+    taps: Mapping[str, Tap]
 
     def cover(self, patch: int) -> Tensor:
         """How much of each patch each target covers: B, G, N."""
@@ -41,7 +41,7 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Viewer:
+class Evaluator:
     """Runs models over samples."""
 
     loss: SegmentLoss
@@ -49,56 +49,56 @@ class Viewer:
     device: torch.device
 
     @torch.no_grad()
-    def looks(self, model: Segmenter, samples: Sequence[Sample], prompts: Sequence[str] = ()) -> Iterator[Look]:
-        """`prompts`, where given, are asked in place of the samples' own; what is wanted stays."""
+    def run(self, model: Segmenter, samples: Sequence[Sample], prompts: Sequence[str] = ()) -> Iterator[ForwardPass]:
+        """`prompts`, if given, replace the samples' own; the targets stay."""
         for start in range(0, len(samples), AT_ONCE):
             chosen = samples[start : start + AT_ONCE]
             batch = collate(chosen, [boxes_of(sample.masks) for sample in chosen], prompts[start : start + AT_ONCE])
             batch = batch.to(self.device)
-            with taps(model) as seen:
+            with taps(model) as calls:
                 found = model(batch.images, batch.tokens, batch.said)
             _, matches = segment_losses(found, batch, self.loss)
-            yield Look(chosen, batch, found, matches, seen)
+            yield ForwardPass(chosen, batch, found, matches, calls)
 
 
 def first(samples: Samples, count: int) -> list[Sample]:
     return [samples[index] for index in range(min(count, samples.size))]
 
 
-def asked_apart(samples: Sequence[Sample]) -> list[Sample]:
-    """Those whose prompt tells two things of one class apart; where there is none, all that ask for what is there."""
+def with_distractors(samples: Sequence[Sample]) -> list[Sample]:
+    """Samples whose prompt distinguishes two things of one class; if there are none, all with a target."""
     return [sample for sample in samples if sample.other] or [sample for sample in samples if sample.hits]
 
 
-def text_maps(look: Look) -> dict[str, Tensor]:
-    """Where the prompt's words look, mean over its words, by site of kind text_to_image: B, H, N."""
-    said = look.batch.said[:, None, :, None]
+def text_maps(forward: ForwardPass) -> dict[str, Tensor]:
+    """Attention of the prompt's words, averaged over them, by site of kind text_to_image: B, H, N."""
+    said = forward.batch.said[:, None, :, None]
     return {
         site: (weights_of(tap) * said).sum(2) / said.sum(2)
-        for site, tap in look.seen.items()
+        for site, tap in forward.taps.items()
         if site.endswith(".text_to_image")
     }
 
 
-def word_looks(look: Look, patch: int) -> dict[Head, tuple[Tensor, Tensor]]:
-    """Of each head: attention mass of the prompt's words on what is meant, Σ_j A_j·cover_j, and whether the patch
-    they look at most is at least half covered by it. Both B."""
-    wanted = look.cover(patch).sum(1).clamp(max=1)  # B, N
+def word_attention(forward: ForwardPass, patch: int) -> dict[Head, tuple[Tensor, Tensor]]:
+    """Per head: attention mass of the prompt's words on the targets, Σ_j A_j·cover_j, and whether the patch with
+    the most attention is at least half covered by them. Both B."""
+    wanted = forward.cover(patch).sum(1).clamp(max=1)  # B, N
     found: dict[Head, tuple[Tensor, Tensor]] = {}
-    for site, maps in text_maps(look).items():
+    for site, maps in text_maps(forward).items():
         mass = (maps * wanted[:, None]).sum(-1)
         hits = wanted.gather(1, maps.argmax(-1)) >= 0.5
         found |= {(site, head): (mass[:, head], hits[:, head].float()) for head in range(maps.shape[1])}
     return found
 
 
-def query_looks(look: Look, patch: int) -> dict[Head, Tensor]:
-    """Of each head of the decoder's image sites: attention mass of the matched queries on their targets: n."""
-    wanted = look.cover(patch)[look.matches.rows, look.matches.targets].unsqueeze(1)  # n, 1, N
-    asking = look.matches.queries + 1  # token 0 is the presence token
+def query_attention(forward: ForwardPass, patch: int) -> dict[Head, Tensor]:
+    """Per head of the decoder's image sites: attention mass of the matched queries on their targets: n."""
+    wanted = forward.cover(patch)[forward.matches.rows, forward.matches.targets].unsqueeze(1)  # n, 1, N
+    asking = forward.matches.queries + 1  # token 0 is the presence token
     found: dict[Head, Tensor] = {}
-    for site, tap in look.seen.items():
+    for site, tap in forward.taps.items():
         if site.endswith(".image"):
-            mass = (weights_of(tap)[look.matches.rows, :, asking] * wanted).sum(-1)  # n, H
+            mass = (weights_of(tap)[forward.matches.rows, :, asking] * wanted).sum(-1)  # n, H
             found |= {(site, head): mass[:, head] for head in range(mass.shape[1])}
     return found

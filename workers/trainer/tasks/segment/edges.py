@@ -1,4 +1,4 @@
-"""Edges of things: whom they look at, and what they know.
+"""Edges of things: what they attend to, and what they know.
 
 An edge is a patch that is at least half covered by its thing and has a neighbour above, below or beside it that is not.
 Shapes: B samples, G targets, H heads, N patches in `grid` rows and columns, E edges, R rings of equal distance.
@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from workers.trainer.data.images.scenes import ROAD
 from workers.trainer.recording.probe import weights_of
-from workers.trainer.tasks.segment.attention_rows import Head, Look
+from workers.trainer.tasks.segment.attention_rows import ForwardPass, Head
 
 NEAR = 1  # steps in rows or columns (the larger counts) up to which patches are neighbours
 
@@ -29,29 +29,29 @@ class Edges:
     cover: Tensor  # E, N: how much of each patch the edge's own thing covers
 
 
-def edges(look: Look, patch: int) -> Edges:
-    cover = look.cover(patch)  # B, G, N
+def edges(forward: ForwardPass, patch: int) -> Edges:
+    cover = forward.cover(patch)  # B, G, N
     grid = round(cover.shape[-1] ** 0.5)
     own = (cover >= 0.5).unflatten(-1, (grid, grid))
     padded = F.pad(own, (1, 1, 1, 1), value=False)
     around = padded[..., :-2, 1:-1] & padded[..., 2:, 1:-1] & padded[..., 1:-1, :-2] & padded[..., 1:-1, 2:]
     things = torch.zeros(cover.shape[:2], dtype=torch.bool, device=cover.device)
-    for row, sample in enumerate(look.samples):
+    for row, sample in enumerate(forward.samples):
         drawn = sample.packed is None  # sky and road are known in scenes alone
         things[row, : len(sample.hits)] = torch.tensor([hit < ROAD or not drawn for hit in sample.hits])
     rows, targets, patches = ((own & ~around).flatten(2) & things.unsqueeze(-1)).nonzero(as_tuple=True)
     return Edges(rows, targets, patches, cover[rows, targets])
 
 
-def same_object(look: Look, patch: int) -> dict[Head, tuple[Tensor, Tensor]]:
+def same_object(forward: ForwardPass, patch: int) -> dict[Head, tuple[Tensor, Tensor]]:
     """Of each head of the encoder's self-attention: the share of an edge's attention beyond its neighbours that falls
     on its own thing, and the share that would if each ring of patches at one distance were looked at evenly. Both E."""
-    found = edges(look, patch)
+    found = edges(forward, patch)
     steps = _steps(round(found.cover.shape[-1] ** 0.5), found.cover.device)
     rings = F.one_hot(steps).float()  # N, N, R
     even = torch.einsum("en,enr->er", found.cover, rings[found.patches]) / rings[found.patches].sum(1).clamp(min=1)
     measured: dict[Head, tuple[Tensor, Tensor]] = {}
-    for site, tap in look.seen.items():
+    for site, tap in forward.taps.items():
         if not (site.startswith("encoder.") and site.endswith(".self")):
             continue
         far = weights_of(tap)[found.rows, :, found.patches] * (steps[found.patches] > NEAR).unsqueeze(1)  # E, H, N

@@ -15,7 +15,14 @@ from torch import Tensor
 from experiments.spec import CocoData, ScenesData, SegmentSpec
 from workers.trainer.data.images.samples import Sample
 from workers.trainer.nets.segmenter import Segmenter
-from workers.trainer.tasks.segment.attention_rows import Head, Viewer, asked_apart, first, query_looks, word_looks
+from workers.trainer.tasks.segment.attention_rows import (
+    Evaluator,
+    Head,
+    first,
+    query_attention,
+    with_distractors,
+    word_attention,
+)
 from workers.trainer.tasks.segment.average_precision import AP_METRICS, AveragePrecision
 from workers.trainer.tasks.segment.data import Splits
 from workers.trainer.tasks.segment.edges import same_object
@@ -26,7 +33,7 @@ from workers.trainer.tasks.segment.measures import SCORES, Tally
 
 # Scenes at most: to choose heads with; whose attention is scored; that probes train on, and as many to score. They keep
 # the last score of a model of 64² pixels under a minute on two cores.
-CHOOSING, LOOKED_AT, PROBED = 128, 256, 128
+SELECTION, SCORED, PROBED = 128, 256, 128
 BASELINES = ("shuffled/prompt_iou", "untrained/prompt_iou", "always_yes/presence_accuracy")
 WORDS = ("text_mass", "text_pointing", "untrained/text_mass", "swapped/text_mass")
 EDGES = ("same_object", "same_object_chance", "untrained/same_object", "untrained/same_object_chance")
@@ -51,13 +58,13 @@ class Final:
 
     def __init__(self, spec: SegmentSpec, splits: Splits, device: torch.device) -> None:
         self.spec, self.splits = spec, splits
-        self.view = Viewer(spec.loss, spec.model.patch, device)
-        self.val, self.test = first(splits.val, CHOOSING), first(splits.test, splits.test.size)
-        self.looked_at = self.test[:LOOKED_AT]
+        self.evaluator = Evaluator(spec.loss, spec.model.patch, device)
+        self.val, self.test = first(splits.val, SELECTION), first(splits.test, splits.test.size)
+        self.scored = self.test[:SCORED]
 
     def values(self, model: Segmenter, untrained: Segmenter) -> dict[str, float]:
         values = self._scores(model) | self._baselines(model, untrained)
-        if all(any(sample.hits for sample in part) for part in (self.val, self.looked_at)):
+        if all(any(sample.hits for sample in part) for part in (self.val, self.scored)):
             values |= self._attention(model, untrained) | self._kinds(model)
         else:  # every prompt asks for what is not there
             values = dict.fromkeys(final_names(self.spec), math.nan) | values
@@ -70,9 +77,9 @@ class Final:
 
     def _scores(self, model: Segmenter) -> dict[str, float]:
         tally, precision = Tally(), AveragePrecision()
-        for look in self.view.looks(model, self.test):
-            tally.add(look.found, look.batch, look.matches)
-            precision.add(look.found, look.batch, [sample.category for sample in look.samples])
+        for forward in self.evaluator.run(model, self.test):
+            tally.add(forward.found, forward.batch, forward.matches)
+            precision.add(forward.found, forward.batch, [sample.category for sample in forward.samples])
         found = {f"mask_{name}" if name[0] == "a" else name: value for name, value in precision.values().items()}
         return found | tally.means()
 
@@ -88,8 +95,8 @@ class Final:
 
     def _prompt_iou(self, model: Segmenter, samples: Sequence[Sample], prompts: Sequence[str] = ()) -> float:
         tally = Tally()
-        for look in self.view.looks(model, samples, prompts):
-            tally.add(look.found, look.batch, look.matches)
+        for forward in self.evaluator.run(model, samples, prompts):
+            tally.add(forward.found, forward.batch, forward.matches)
         return tally.means()["prompt_iou"]
 
     def _attention(self, model: Segmenter, untrained: Segmenter) -> dict[str, float]:
@@ -101,13 +108,13 @@ class Final:
         """Of the head that has most of it on the validation split: mass and pointing of the words, mass of the queries,
         mass of edges on their own thing over what distance alone would give."""
         val = self._means(model, self.val)
-        test = self._means(model, self.looked_at)
+        test = self._means(model, self.scored)
         head = {name: _best(found) for name, found in val.items()}
         values = {"area": test["area"]["", 0], "query_mass": test["query_mass"][head["query_mass"]]}
         values |= {name: test[name][head["same_object_gain"]] for name in EDGES[:2]}
         if self.spec.model.text_to_image:
             values |= {name: test[name][head["text_mass"]] for name in ("text_mass", "text_pointing")}
-            apart = asked_apart(self.looked_at)
+            apart = with_distractors(self.scored)
             if "swapped/text_mass" in wanted and apart[0].other:
                 other = self._means(model, apart, [sample.other for sample in apart])
                 values["swapped/text_mass"] = other["text_mass"][head["text_mass"]]
@@ -118,33 +125,35 @@ class Final:
     ) -> dict[str, dict[Head, float]]:
         """Means by measure and head. Words and queries: over prompts that tell two things of one class apart; edges:
         over all prompts."""
-        patch, apart = self.spec.model.patch, asked_apart(samples)
+        patch, apart = self.spec.model.patch, with_distractors(samples)
         kept: dict[str, dict[Head, list[Tensor]]] = {}
-        for look in self.view.looks(model, apart, prompts):
-            _keep(kept, "area", {("", 0): look.cover(patch).sum(1).clamp(max=1).mean(-1)})
-            _keep(kept, "query_mass", query_looks(look, patch))
-            words = word_looks(look, patch)
+        for forward in self.evaluator.run(model, apart, prompts):
+            _keep(kept, "area", {("", 0): forward.cover(patch).sum(1).clamp(max=1).mean(-1)})
+            _keep(kept, "query_mass", query_attention(forward, patch))
+            words = word_attention(forward, patch)
             _keep(kept, "text_mass", {head: mass for head, (mass, _) in words.items()})
             _keep(kept, "text_pointing", {head: hits for head, (_, hits) in words.items()})
-        for look in () if prompts else self.view.looks(model, [sample for sample in samples if sample.hits]):
-            found = same_object(look, patch)
+        for forward in () if prompts else self.evaluator.run(model, [sample for sample in samples if sample.hits]):
+            found = same_object(forward, patch)
             _keep(kept, "same_object", {head: mass for head, (mass, _) in found.items()})
             _keep(kept, "same_object_chance", {head: chance for head, (_, chance) in found.items()})
             _keep(kept, "same_object_gain", {head: mass - chance for head, (mass, chance) in found.items()})
         return {name: {head: _mean(values) for head, values in heads.items()} for name, heads in kept.items()}
 
     def _kinds(self, model: Segmenter) -> dict[str, float]:
-        look = next(self.view.looks(model, [sample for sample in self.test if sample.hits]))
+        forward = next(self.evaluator.run(model, [sample for sample in self.test if sample.hits]))
         with torch.enable_grad():
-            batch = look.batch
+            batch = forward.batch
             terms, _ = segment_losses(model(batch.images, batch.tokens, batch.said), batch, self.spec.loss)
-            values = kind_values(model, look, self.spec.model.patch, terms["total"])
-        return values | cross_gradients(model, look)
+            values = kind_values(model, forward, self.spec.model.patch, terms["total"])
+        return values | cross_gradients(model, forward)
 
     def _probes(self, model: Segmenter, untrained: Segmenter) -> dict[str, float]:
         folds = Folds(first(self.splits.train, PROBED), self.val, self.test[:PROBED])
-        values = probe_values(self.view, model, folds, controls=True) | edge_values(self.view, model, folds)
-        before = probe_values(self.view, untrained, folds, controls=False) | edge_values(self.view, untrained, folds)
+        values = probe_values(self.evaluator, model, folds, controls=True) | edge_values(self.evaluator, model, folds)
+        before = probe_values(self.evaluator, untrained, folds, controls=False) | edge_values(
+            self.evaluator, untrained, folds
+        )
         return values | {f"untrained/{name}": value for name, value in before.items()}
 
 

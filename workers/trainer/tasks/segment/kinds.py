@@ -12,7 +12,7 @@ from experiments.spec import SegmenterModel
 from workers.trainer.attention import Attention, Tap
 from workers.trainer.attention.instruments import Map, entropy
 from workers.trainer.attention.sites import matrices, sites
-from workers.trainer.tasks.segment.attention_rows import Look, query_looks, word_looks
+from workers.trainer.tasks.segment.attention_rows import ForwardPass, query_attention, word_attention
 from workers.trainer.tasks.segment.edges import same_object
 
 ASKED = ("W_q", "W_k", "W_v")
@@ -28,17 +28,17 @@ def kind_names(model: SegmenterModel) -> list[str]:
     return [f"kind/{kind}/{name}" for kind in kinds(model) for name in ("grad_norm", "entropy", *of[kind])]
 
 
-def kind_values(model: nn.Module, look: Look, patch: int, loss: Tensor) -> dict[str, float]:
+def kind_values(model: nn.Module, forward: ForwardPass, patch: int, loss: Tensor) -> dict[str, float]:
     """By kind of site, means over its sites: the Frobenius norm of the gradients of W_q, W_k and W_v together; the
     entropy of the attention (instruments.entropy); the mean attention mass over heads on what is meant: of a thing's
     edges on the thing beyond their neighbours (self), of matched queries (image), of the words (text_to_image)."""
     masses: dict[str, list[Tensor]] = {
-        "self": [mass for mass, _ in same_object(look, patch).values()],
-        "image": list(query_looks(look, patch).values()),
-        "text_to_image": [mass for mass, _ in word_looks(look, patch).values()],
+        "self": [mass for mass, _ in same_object(forward, patch).values()],
+        "image": list(query_attention(forward, patch).values()),
+        "text_to_image": [mass for mass, _ in word_attention(forward, patch).values()],
     }
     values = {f"kind/{kind}/mass": _mean(found) for kind, found in masses.items() if found}
-    values |= _by_kind("entropy", {site: float(entropy(Map.of(tap)).mean()) for site, tap in look.seen.items()})
+    values |= _by_kind("entropy", {site: float(entropy(Map.of(tap)).mean()) for site, tap in forward.taps.items()})
     return values | _by_kind("grad_norm", gradient_norms(model, loss))
 
 
@@ -52,14 +52,14 @@ def gradient_norms(model: nn.Module, loss: Tensor) -> dict[str, float]:
     return {site: _norm([found[id(weight)] for weight in weights]) for site, weights in own.items()}
 
 
-def cross_gradients(model: nn.Module, look: Look) -> dict[str, float]:
+def cross_gradients(model: nn.Module, forward: ForwardPass) -> dict[str, float]:
     """Where Q, K and V come from, by autograd at the inputs of every site. `cross_grad/cross`: the largest of
     ‖∂Q/∂Y‖, ‖∂K/∂X‖ and ‖∂V/∂X‖ over the sites where X asks and Y answers. `cross_grad/self`: the smallest of ‖∂Q/∂X‖,
     ‖∂K/∂X‖ and ‖∂V/∂X‖ over the sites where X asks itself. Norms are those of the gradient of a sum with fixed random
     weights."""
     cross, own = [0.0], []
     for name, site in sites(model).items():
-        tap = look.seen[name]
+        tap = forward.taps[name]
         (q_x, q_y), (k_x, _), (v_x, _) = _sources(site, tap, alone=name.endswith(".self"))
         if name.endswith(".self"):
             own += [q_x, k_x, v_x]

@@ -16,7 +16,7 @@ from torch import Tensor
 from workers.trainer.attention.sites import sites
 from workers.trainer.data.images.samples import Sample
 from workers.trainer.nets.segmenter import Segmenter
-from workers.trainer.tasks.segment.attention_rows import Look, Viewer
+from workers.trainer.tasks.segment.attention_rows import Evaluator, ForwardPass
 from workers.trainer.tasks.segment.edges import edges
 from workers.trainer.tasks.segment.linear_probes.linear import Floats, Fold, Ints, classify, control, regress
 from workers.trainer.tasks.segment.linear_probes.patches import CLASSES, NONE, TARGETS, truth
@@ -51,9 +51,9 @@ class Patches:
         return Fold(self.features[site, feature], self.classes)
 
 
-def probe_values(view: Viewer, model: Segmenter, folds: Folds, *, controls: bool) -> dict[str, float]:
+def probe_values(evaluator: Evaluator, model: Segmenter, folds: Folds, *, controls: bool) -> dict[str, float]:
     """Balanced accuracies by PROBE_NAMES; with `controls` the same under `control/` for the control task."""
-    parts = [_patches(view, model, samples) for samples in folds.each()]
+    parts = [_patches(evaluator, model, samples) for samples in folds.each()]
     values: dict[str, float] = {}
     for feature in FEATURES:
         for target in TARGETS:
@@ -70,10 +70,10 @@ def probe_values(view: Viewer, model: Segmenter, folds: Folds, *, controls: bool
     return values
 
 
-def edge_values(view: Viewer, model: Segmenter, folds: Folds) -> dict[str, float]:
+def edge_values(evaluator: Evaluator, model: Segmenter, folds: Folds) -> dict[str, float]:
     """R² of the width and height of a thing's visible box, read from its edge patches before and after the encoder's
     self-attention, in the layer where attention adds most on the validation split."""
-    train, val, test = (_edge_folds(view, model, samples) for samples in folds.each())
+    train, val, test = (_edge_folds(evaluator, model, samples) for samples in folds.each())
 
     def added(layer: int) -> float:
         before, after = (regress(train[layer, when], val[layer, when]) for when in ("before", "after"))
@@ -83,14 +83,14 @@ def edge_values(view: Viewer, model: Segmenter, folds: Folds) -> dict[str, float
     return {f"edge_size/{when}": regress(train[best, when], test[best, when]) for when in ("before", "after")}
 
 
-def _patches(view: Viewer, model: Segmenter, samples: Sequence[Sample]) -> dict[str, Patches]:
-    classes = {name: np.stack([truth(sample, view.patch)[name] for sample in samples]) for name in TARGETS}
+def _patches(evaluator: Evaluator, model: Segmenter, samples: Sequence[Sample]) -> dict[str, Patches]:
+    classes = {name: np.stack([truth(sample, evaluator.patch)[name] for sample in samples]) for name in TARGETS}
     chosen = {name: _some(np.flatnonzero(known.ravel() != NONE)) for name, known in classes.items()}
     kept: dict[str, dict[tuple[str, str], list[Floats]]] = {name: {} for name in TARGETS}
     start = 0
-    for look in view.looks(model, samples):
-        stop = start + look.batch.images.shape[0] * classes["edge"].shape[1]
-        for key, features in _features(model, look).items():
+    for forward in evaluator.run(model, samples):
+        stop = start + forward.batch.images.shape[0] * classes["edge"].shape[1]
+        for key, features in _features(model, forward).items():
             flat = features.detach().flatten(0, 1).cpu().numpy()  # const_q's Q is a parameter
             for name, rows in chosen.items():
                 here = rows[(rows >= start) & (rows < stop)] - start
@@ -105,29 +105,29 @@ def _patches(view: Viewer, model: Segmenter, samples: Sequence[Sample]) -> dict[
     }
 
 
-def _features(model: Segmenter, look: Look) -> dict[tuple[str, str], Tensor]:
+def _features(model: Segmenter, forward: ForwardPass) -> dict[tuple[str, str], Tensor]:
     """Q, K, V (all heads side by side) and X of the encoder's self-attention: BNM each."""
     found: dict[tuple[str, str], Tensor] = {}
     for name, site in sites(model).items():
         if name.startswith("encoder.") and name.endswith(".self"):
-            tap = look.seen[name]
+            tap = forward.taps[name]
             heads = (tap.q_BHTD, tap.k_BHSD, tap.v_BHSE)
             found |= {(name, feature): site.merge(made) for feature, made in zip("qkv", heads, strict=True)}
             found[name, "x"] = tap.x_BTM
     return found
 
 
-def _edge_folds(view: Viewer, model: Segmenter, samples: Sequence[Sample]) -> dict[tuple[int, str], Fold]:
+def _edge_folds(evaluator: Evaluator, model: Segmenter, samples: Sequence[Sample]) -> dict[tuple[int, str], Fold]:
     streams: list[Tensor] = []
     hooks = [layer.register_forward_pre_hook(_keeper(streams)) for layer in model.encoder]
     kept: dict[tuple[int, str], list[Floats]] = {}
     sizes: list[Floats] = []
     try:
-        for look in view.looks(model, samples):
-            found = edges(look, view.patch)
-            sizes.append(look.batch.boxes[found.rows, found.targets, 2:].cpu().numpy())
+        for forward in evaluator.run(model, samples):
+            found = edges(forward, evaluator.patch)
+            sizes.append(forward.batch.boxes[found.rows, found.targets, 2:].cpu().numpy())
             for layer, before in enumerate(streams):
-                after = before + look.seen[f"encoder.{layer}.self"].out_BTM
+                after = before + forward.taps[f"encoder.{layer}.self"].out_BTM
                 for when, stream in (("before", before), ("after", after)):
                     kept.setdefault((layer, when), []).append(stream[found.rows, found.patches].cpu().numpy())
             streams.clear()
