@@ -17,6 +17,8 @@ PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
 FENCED = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
 CODE = re.compile(r"`[^`\n]*`")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
+FOLDERS = "attnservice|benchmarks|docs|experiments|tests|tools|workers"
+PATH = re.compile(rf"`((?:{FOLDERS})/[^`\s<*{{:]*)`")
 ROW = re.compile(r"^\| \[(\d{4})\]\(([^)]+)\) \| (.+) \|$", re.MULTILINE)
 
 
@@ -57,6 +59,17 @@ def title(decision: Path) -> str:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_relative_link_leads_to_a_file(page: Path) -> None:
     assert broken(page, page.read_text("utf-8")) == []
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=lambda page: page.stem)
+def test_every_path_of_the_code_that_a_page_names_exists(page: Path) -> None:
+    """The changelog tells what was; patterns such as `results/<date>.json` are left out."""
+    named = PATH.findall(FENCED.sub("", page.read_text("utf-8")))
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+def test_a_map_of_the_code_names_its_paths() -> None:
+    assert len(PATH.findall((DOCS / "architecture.md").read_text("utf-8"))) > 20
 
 
 @pytest.mark.parametrize("target", ["absent.md", "../../etc/passwd", "README.md#no-such-heading", "#nor-this"])
