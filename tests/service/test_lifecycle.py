@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import signal
 from datetime import timedelta
 
 import numpy as np
 import pytest
+import redis as client
 from django.db.models.functions import Now
 
 from experiments import lifecycle, store
 from experiments.lifecycle import Held, LeaseLost, NotAllowed
 from experiments.models import Attempt, Checkpoint, Event, Run
 from experiments.states import Desired, Reason, State
+from tests.redis_server import RedisServer
 
 from .factories import claim, frame, make_experiment, make_run, make_worker, train
 
@@ -275,10 +278,24 @@ def test_submitting_twice_with_one_key_stores_one_experiment(django_user_model) 
     assert Run.objects.count() == 1
 
 
-def test_a_submission_survives_a_broker_that_is_not_there(settings) -> None:
-    experiment = make_experiment(seeds=[0, 1, 2])
+def test_a_submission_survives_a_broker_that_is_not_there(redis: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
+    def rings() -> int:
+        with client.Redis.from_url(redis.url) as connection:
+            return int(connection.llen("cpu"))
+
+    make_experiment()
+    assert rings() == 1, "this is the broker that a submission rings"
+    redis.signal(signal.SIGKILL)
+    try:
+        experiment = make_experiment(seeds=[0, 1, 2])
+        assert "doorbell for pool cpu not delivered" in caplog.text
+    finally:
+        redis.start()
+    assert rings() == 1, "nobody has heard of these"
     assert [run.state for run in experiment.runs.all()] == [State.QUEUED] * 3
-    assert Event.objects.filter(kind="submitted").count() == 3
+    assert Event.objects.filter(kind="submitted", run__experiment=experiment).count() == 3
+    make_experiment()
+    assert rings() == 2, "it is rung again as soon as it is back"
 
 
 def test_params_of_a_run_are_rows_that_can_be_asked() -> None:
