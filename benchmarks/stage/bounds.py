@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-_missed: list[str] = []
+missed: list[str] = []
 
 
 def _options() -> argparse.Namespace:
@@ -35,7 +35,7 @@ def mark(what: str, kept: bool) -> str:
     """What to print behind a figure; a miss is remembered for `settle`."""
     if kept:
         return ""
-    _missed.append(what)
+    missed.append(what)
     return "  MISSED"
 
 
@@ -48,8 +48,8 @@ def tell(what: str, figure: float, bound: float, *, at_least: bool = False) -> f
 
 def settle() -> None:
     """Raises SystemExit with 1 if a bound was missed and `--strict` was given."""
-    if _missed and _options().strict:
-        print(f"{len(_missed)} bounds missed", file=sys.stderr)
+    if missed and _options().strict:
+        print(f"{len(missed)} bounds missed", file=sys.stderr)
         raise SystemExit(1)
 
 

@@ -55,6 +55,8 @@ def test_a_step_has_the_gradients_of_one_batch_however_it_is_cut(case: str, batc
     terms, gradients = _step(tmp_path, CASES[case], batch)
     assert terms == pytest.approx(whole, rel=1e-10, abs=1e-12)
     scale = max(float(each.abs().max()) for each in wanted.values())
+    assert scale > 1e-3
+    assert gradients.keys() == wanted.keys()
     for name, gradient in gradients.items():
         assert float((gradient - wanted[name]).abs().max()) <= 1e-10 * scale, name
 

@@ -18,7 +18,9 @@ from experiments.spec import SegmentLoss, parse_spec
 from tests.lab import foreign
 from tests.lab.collected import Collected
 from tests.lab.test_hf import DIGITS, GPT2, TEXT, VIT, raw
+from workers.trainer.data.order import batch_indices
 from workers.trainer.recording.recorder import Recorder
+from workers.trainer.tasks.hf.sam3 import find
 from workers.trainer.training.loop import Session
 
 STEP = 16
@@ -83,8 +85,10 @@ def test_the_gradient_of_four_by_four_is_that_of_the_loss_written_out(tmp_path: 
     session = _session("scenes", 4, tmp_path)
     found = session.backward(1)["total"].item()
     task: Any = session.task
-    rows = [row for micro_step in range(4, 8) for row in task._rows(micro_step)]
-    heads, batch = task._find(task.training, rows)
+    rows = batch_indices(session.spec.seed, STEP, STEP, task.training.size).tolist()  # of step 1
+    batch = task.training.batch(rows)
+    tokens, said = task.words(task.training, rows, batch)
+    heads = find(task.model, batch.images, tokens, said, task.side)
     loss = written_out(heads, batch, session.spec.loss)  # type: ignore[union-attr]
     assert loss.item() == pytest.approx(found, rel=1e-10)
     kept = {name: each for name, each in task.model.named_parameters() if each.grad is not None}

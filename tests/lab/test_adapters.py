@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from workers.trainer.recording.own_loop.record import recording
 from workers.trainer.tasks.hf.library import transformers
 
 transformers()
-peft = pytest.importorskip("peft")
+peft = import_module("peft")
 Named = dict[str, Tensor]
 GPT2 = {
     "n_embd": 32,

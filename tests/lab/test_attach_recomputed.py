@@ -87,6 +87,7 @@ def test_attention_that_is_recomputed_is_checked_and_read(how: Any, reentrant: b
     assert not found.unchecked
     wanted = gradients(block(plainly))
     assert all(torch.equal(grad, wanted[name]) for name, grad in gradients(net).items())
+    assert read(found).keys() == {f"attn/{matrix}" for matrix in ("W_q", "W_k", "W_v", "W_o")}
     for name, grad in read(found).items():
         layer = {"W_q": "q_proj", "W_k": "k_proj", "W_v": "v_proj", "W_o": "out_proj"}[name.partition("/")[2]]
         assert torch.equal(grad, wanted[f"attn.{layer}.weight"]), name

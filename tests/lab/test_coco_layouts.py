@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.spec import CocoData, parse_spec, resolved
+from experiments.spec import CocoData, TextData, parse_spec, resolved
 from tests.lab import coco_folder
 from tests.lab.coco_folder import HEIGHT, WIDTH
 from tests.lab.collected import tiny
@@ -20,11 +20,12 @@ from tests.lab.test_coco import data, ordered, samples
 from workers.trainer.data.coco import masks as coco_masks
 from workers.trainer.data.coco.file import read
 from workers.trainer.data.errors import DataError
-from workers.trainer.data.tokens.text import _read
+from workers.trainer.data.tokens import text
 from workers.trainer.entry.standalone import main
 from workers.trainer.tasks.segment.data import splits
 
 Listing = dict[str, Any]
+TEXT = TextData.model_validate({"dataset": "text", "path": "text.txt", "context": 16})
 
 
 def whole(path: str = "shapes") -> list[bytes]:
@@ -158,11 +159,13 @@ def test_one_file_under_two_ids_is_refused_for_it_could_be_trained_on_and_held_o
 def test_a_byte_order_mark_is_read_in_listings_and_in_texts(root: Path, encoding: str) -> None:
     listing = coco_folder.write(root / "shapes")
     wanted = whole()
-    text = json.dumps(listing, ensure_ascii=False)
-    (root / "shapes" / "annotations.json").write_bytes(text.encode(encoding))
+    told = json.dumps(listing, ensure_ascii=False)
+    (root / "shapes" / "annotations.json").write_bytes(told.encode(encoding))
     assert whole() == wanted
-    (root / "text.txt").write_bytes("红灯\r\nlight".encode(encoding))
-    assert _read("text.txt") == "红灯\nlight"
+    (root / "text.txt").write_bytes(("红灯\r\nlight " * 80).encode(encoding))
+    found = text.load(TEXT)
+    letters = "".join(found.characters[index] for part in found.parts.values() for index in part)
+    assert letters == "红灯\nlight " * 80
 
 
 def test_utf_16_without_its_mark_is_named(root: Path) -> None:
@@ -172,7 +175,7 @@ def test_utf_16_without_its_mark_is_named(root: Path) -> None:
         assert "UTF-16 without a byte order mark" in ordered("shapes", root).message
         (root / "text.txt").write_bytes("light".encode(encoding))
         with pytest.raises(DataError, match=r"text\.txt: it has zero bytes, as UTF-16"):
-            _read("text.txt")
+            text.load(TEXT)
 
 
 def inside(polygon: list[float]) -> Any:

@@ -118,6 +118,7 @@ def test_a_training_that_diverges_is_told_as_that_in_every_task(tmp_path: Path, 
     ended = carry_out(Orders(run=1, fence=1, spec=resolved(spec), scratch=str(tmp_path)), sink, lambda: None)
     assert ended == (on_nan == "record"), sink.of(Failure)
     assert [each.reason for each in sink.of(Failure)] == ([] if ended else ["nan"])
+    assert any("not finite" in each.text for each in sink.of(Log)) == ended
     assert all(map(_all_finite, sink.of(Checkpoint)))
 
 

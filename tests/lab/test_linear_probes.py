@@ -53,6 +53,7 @@ def test_a_control_task_gives_a_place_the_same_class_always() -> None:
 
 def test_the_truth_of_patches_is_that_of_their_pixels() -> None:
     make = scene(ScenesData(dataset="scenes", distractors=1.0))
+    things = grounds = 0
     for index in range(10):
         sample = make(np.random.default_rng([5, index]))
         found = truth(sample, 4)
@@ -64,12 +65,16 @@ def test_the_truth_of_patches_is_that_of_their_pixels() -> None:
             assert found["edge"][patch] == (len(labels) > 1)
             assert found["position"][patch] == (y // 16) * 4 + x // 16
             if counts.max() > 8 and most in sample.kinds:
+                things += 1
                 assert found["class"][patch] == sample.kinds[most]
                 assert found["colour"][patch] == sample.colours[most]
             if counts.max() == 16 and most not in sample.kinds and most >= 253:
+                grounds += 1
                 assert found["colour"][patch] == NONE
                 assert found["class"][patch] >= len(THINGS)
         assert all((values < CLASSES[name]).all() for name, values in found.items())
+    assert things > 100
+    assert grounds > 100
 
 
 def test_a_probe_that_cannot_be_trained_or_scored_has_no_value() -> None:

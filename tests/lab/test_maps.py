@@ -13,7 +13,7 @@ import torch
 from experiments.spec import content_hash
 from tests.lab.collected import tiny, train_collected
 from workers.protocol import Artifact
-from workers.trainer.inspection.maps import SIDE, _groups, due, pooled, quantised
+from workers.trainer.inspection.maps import SIDE, due, groups_of, pooled, quantised
 
 
 def test_maps_are_thinned_to_about_twenty_a_run_unless_told() -> None:
@@ -33,7 +33,7 @@ def test_a_spec_that_says_nothing_about_maps_keeps_its_hash() -> None:
 
 def test_pooled_rows_still_sum_to_one_and_patches_stay_neighbours() -> None:
     weights = torch.rand(2, 256, 200).softmax(-1)
-    patches, words = _groups(256, "patch", 16, SIDE), _groups(200, "text", 16, SIDE)
+    patches, words = groups_of(256, "patch", 16, SIDE), groups_of(200, "text", 16, SIDE)
     small = pooled(weights, patches, words)
     assert small.shape == (2, 64, 64)
     torch.testing.assert_close(small.sum(-1), torch.ones(2, 64))

@@ -11,7 +11,7 @@ import torch
 
 from experiments.spec import resolved
 from tests.lab.collected import Collected, tiny
-from workers.protocol import Failure, Orders, Result
+from workers.protocol import Failure, Orders, Result, Started
 from workers.trainer.entry.orders import carry_out, reason_of
 
 
@@ -50,15 +50,18 @@ def test_a_device_that_is_not_there_is_said_in_words(tmp_path: Path) -> None:
     sink = _carried_out(resolved(tiny(resources={"device": "cuda"})), tmp_path)
     failure = sink.messages[-1]
     assert isinstance(failure, Failure)
-    assert "no" in failure.message
-    assert "CUDA" in failure.message
+    assert "CUDA device" in failure.message
+    assert failure.reason == "error"
 
 
 def test_a_broken_checkpoint_is_a_failure_and_not_a_fresh_start(tmp_path: Path) -> None:
     broken = tmp_path / "broken.safetensors"
     broken.write_bytes(b"\0" * 64)
-    failure = _carried_out(resolved(tiny()), tmp_path, broken).messages[-1]
+    sink = _carried_out(resolved(tiny()), tmp_path, broken)
+    failure = sink.messages[-1]
     assert isinstance(failure, Failure)
+    assert "deserializing header" in failure.message
+    assert not sink.of(Started)
 
 
 def test_a_broken_loss_is_reported_as_nan(tmp_path: Path) -> None:

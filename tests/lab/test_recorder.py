@@ -92,6 +92,7 @@ def test_squared_head_norms_add_up_to_the_squared_matrix_norm(tmp_path: Path, ta
     [started] = sink.of(Started)
     assert started.sites
     for site in started.sites:
+        assert site.matrices
         for matrix in site.matrices:
             whole = sink.values(f"grad_norm/{site.name}/{matrix}").astype(np.float64)
             heads = [sink.values(f"grad_norm/{site.name}/{matrix}/head.{head}") for head in range(site.heads)]
@@ -103,6 +104,7 @@ def test_every_series_has_one_value_at_every_step(tmp_path: Path, task: str) -> 
     spec = tiny(task, train={"steps": 7})
     sink, outcome = train_collected(spec, tmp_path)
     assert outcome.step == 7
+    assert {"loss/total", "grad_norm/total"} < sink.series("train").keys()
     for name, (steps, values) in sink.series("train").items():
         assert steps.tolist() == list(range(7)), name
         assert np.isfinite(values).all(), name

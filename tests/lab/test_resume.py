@@ -155,7 +155,8 @@ def test_a_fork_begins_with_a_fresh_optimizer_where_the_parents_state_belongs_to
 ) -> None:
     words, kept = _forked(tmp_path, **changes)
     assert "a fresh optimizer" in words
-    assert kept.get("optimizer/0/step", 1) == 1
+    counts = {int(value) for name, value in kept.items() if name.startswith("optimizer/") and name.endswith("/step")}
+    assert counts == ({1} if "model" in changes else set()), "SGD counts no steps"
 
 
 def test_a_fork_into_another_shape_is_the_specs_fault(tmp_path: Path) -> None:

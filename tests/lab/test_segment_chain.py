@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from experiments.spec import SegmentLoss
 from tests.lab.collected import tiny
 from workers.trainer.attention.by_hand import through_perceptron
+from workers.trainer.data.images.samples import Batch
 from workers.trainer.tasks.registry import build_task
 from workers.trainer.tasks.segment import chain as segment_chain
-from workers.trainer.tasks.segment.task import SegmentTask
+from workers.trainer.tasks.segment.task import FOLLOWED, SegmentTask
 
 CPU = torch.device("cpu")
 FORMS = ("bce_dice", "l2")
@@ -34,11 +35,16 @@ def _task(form: str, variant: str = "full") -> SegmentTask:
     return built
 
 
+def _batch(built: SegmentTask) -> Batch:
+    """The samples that a run's probes follow."""
+    return built.validation.batch(range(min(FOLLOWED, built.validation.size)))
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_the_notes_chain_is_the_difference_quotient_of_the_mask_loss(form: str) -> None:
     """Central differences at entries of W_q, in the forward pass that trains: no autograd on either side."""
     built = _task(form)
-    model, batch, loss = copy.deepcopy(built.model).double(), built._followed(), built.spec.loss
+    model, batch, loss = copy.deepcopy(built.model).double(), _batch(built), built.spec.loss
     found = segment_chain.worked_out(model, batch, loss)[2]["W_q"]
     weight = model.decoder[-1].image_attention.W_q
     for place in ((0, 0), (3, 7), (15, 15), (8, 1)):
@@ -65,7 +71,7 @@ def test_every_station_is_autograds(form: str, variant: str) -> None:
     built = _task(form, variant)
     model = copy.deepcopy(built.model).double()
     assert 0 < built.from_loss(model).item() <= 1e-10
-    stations = set(segment_chain.worked_out(model, built._followed(), built.spec.loss)[1])
+    stations = set(segment_chain.worked_out(model, _batch(built), built.spec.loss)[1])
     assert stations >= {"pred", "queries", "out"}
     assert ("W_q" in stations, "Q" in stations) == (variant in ("full", "tied_qk"), variant != "uniform")
 
@@ -79,7 +85,7 @@ def test_a_link_that_is_off_is_seen(monkeypatch: pytest.MonkeyPatch, link: str) 
 
 def test_a_mask_that_names_nothing_leaves_no_gradient_and_no_error() -> None:
     built = _task("l2")
-    batch = built._followed()
+    batch = _batch(built)
     batch.valid[:] = False
     assert segment_chain.from_loss(copy.deepcopy(built.model).double(), batch, built.spec.loss).item() == 0
 
@@ -87,7 +93,7 @@ def test_a_mask_that_names_nothing_leaves_no_gradient_and_no_error() -> None:
 def test_losses_of_a_model_in_double_precision_are_in_double_precision() -> None:
     """A cross-entropy has the precision of its target: masks and presence ended in single precision."""
     built = _task("bce_dice")
-    terms = segment_chain.passed(copy.deepcopy(built.model).double(), built._followed(), built.spec.loss).terms
+    terms = segment_chain.passed(copy.deepcopy(built.model).double(), _batch(built), built.spec.loss).terms
     assert {name: term.dtype for name, term in terms.items()} == dict.fromkeys(terms, torch.float64)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from experiments.spec.sections.attention_names import Variant
 from tests.lab.collected import tiny, train_collected
 from workers.protocol import Schema
 from workers.trainer.attention.sites import matrices, sites
+from workers.trainer.data.images.samples import Sample
 from workers.trainer.nets.segmenter import Found
 from workers.trainer.tasks.segment.attention_rows import Evaluator, first, text_maps, with_distractors, word_attention
 from workers.trainer.tasks.segment.average_precision import AveragePrecision
@@ -83,7 +85,7 @@ def test_the_last_score_is_the_same_twice_and_leaves_weights_and_gradients_alone
         parameter.grad = torch.ones_like(parameter)
     before = {name: value.clone() for name, value in task.model.state_dict().items()}
     final = Final(task.spec, task.splits, torch.device("cpu"))
-    values = [final._kinds(task.model) | final._attention(task.model, task.untrained().eval()) for _ in range(2)]
+    values = [final.values(task.model, task.untrained().eval()) for _ in range(2)]
     assert values[0] == values[1]
     assert all(torch.equal(value, before[name]) for name, value in task.model.state_dict().items())
     assert all(torch.equal(parameter.grad, torch.ones_like(parameter)) for parameter in task.model.parameters())  # type: ignore[arg-type]
@@ -91,7 +93,7 @@ def test_the_last_score_is_the_same_twice_and_leaves_weights_and_gradients_alone
 
 def test_an_untrained_net_scores_like_itself() -> None:
     task = _task()
-    values = Final(task.spec, task.splits, torch.device("cpu"))._attention(task.model, task.untrained().eval())
+    values = Final(task.spec, task.splits, torch.device("cpu")).values(task.model, task.untrained().eval())
     assert values["text_mass"] == values["untrained/text_mass"]
     assert values["same_object"] == values["untrained/same_object"]
 
@@ -99,15 +101,27 @@ def test_an_untrained_net_scores_like_itself() -> None:
 def test_the_head_is_chosen_on_validation_and_not_on_test() -> None:
     task = _task()
     final = Final(task.spec, task.splits, torch.device("cpu"))
-    val, test = (final._means(task.model, part)["text_mass"] for part in (final.val, final.scored))
+    val, test = (_text_masses(task, part) for part in (final.val, final.scored))
     chosen = max(val, key=lambda head: val[head])
-    assert final._masses(task.model, ["text_mass"])["text_mass"] == test[chosen]
+    told = final.values(task.model, task.untrained().eval())["text_mass"]
+    assert told == pytest.approx(test[chosen], rel=1e-6)
+    assert chosen != max(test, key=lambda head: test[head]), "the best on test is another: it would show"
+
+
+def _text_masses(task: SegmentTask, samples: Sequence[Sample]) -> dict[Any, float]:
+    """Mean mass of the words on what they name, by head."""
+    kept: dict[Any, list[torch.Tensor]] = {}
+    for forward in _evaluator(task).run(task.model, with_distractors(samples)):
+        for head, (mass, _) in word_attention(forward, task.spec.model.patch).items():
+            kept.setdefault(head, []).append(mass)
+    return {head: float(torch.cat(masses).mean()) for head, masses in kept.items()}
 
 
 def test_words_that_only_look_at_the_object_have_all_their_mass_on_it() -> None:
     task = _task()
     forward = next(_evaluator(task).run(task.model, with_distractors(first(task.splits.val, 12))))
     wanted = forward.cover(4).sum(1)
+    assert text_maps(forward)
     for site, maps in text_maps(forward).items():
         torch.testing.assert_close(maps.sum(-1), torch.ones(maps.shape[:2]))
         mass, hits = word_attention(forward, 4)[site, 1]
@@ -133,6 +147,7 @@ def test_edges_lie_on_their_thing_and_touch_its_outside() -> None:
 def test_uniform_attention_has_the_mass_that_distance_alone_gives() -> None:
     task = _task(attention={"variant": "uniform"})
     forward = next(_evaluator(task).run(task.model, [s for s in first(task.splits.test, 20) if s.hits]))
+    assert same_object(forward, 4)
     for mass, chance in same_object(forward, 4).values():
         torch.testing.assert_close(mass, chance)
 
@@ -206,3 +221,4 @@ def test_what_is_tallied_under_shuffled_prompts_keeps_what_was_wanted() -> None:
         for forward in _evaluator(task).run(task.model, samples, prompts):
             tally.add(forward.found, forward.batch, forward.matches)
     assert own.means() == other.means()
+    assert {"prompt_iou", "mask_iou"} <= own.means().keys()

@@ -9,7 +9,7 @@ from benchmarks.stage import bounds
 
 @pytest.fixture(autouse=True)
 def _nothing_missed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bounds, "_missed", [])
+    monkeypatch.setattr(bounds, "missed", [])
 
 
 @pytest.mark.parametrize(("flags", "kept", "ends"), [([], False, 0), (["--strict"], True, 0), (["--strict"], False, 1)])

@@ -31,15 +31,18 @@ def _patched_filter(model: type[models.Model], dropped: set[str]) -> Any:
 
 @contextmanager
 def between(owner: Any, read: str, meanwhile: Callable[[], object]) -> Any:
-    """Within, `meanwhile` happens once, right after the first call of `owner.read` and before what follows it."""
+    """Within, `meanwhile` happens once: right after the first call of `owner.read` that finds something, and before
+    what follows it. That it happened is asserted."""
     plain = getattr(owner, read)
 
     def interrupted(*args: Any, **kwargs: Any) -> Any:
         seen = plain(*args, **kwargs)
-        patch.setattr(owner, read, plain)
-        meanwhile()
+        if seen is not None:
+            patch.setattr(owner, read, plain)
+            meanwhile()
         return seen
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(owner, read, interrupted)
         yield
+        assert getattr(owner, read) == plain, f"{read} found nothing"

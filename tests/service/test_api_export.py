@@ -123,6 +123,7 @@ def test_a_long_history_comes_in_pieces_from_blocks_and_tail(
     run, held = trained(project, 2 * BLOCK + 700)
     go_on(held, 2 * BLOCK + 700, rows)
     seal(run, 2 * BLOCK + 700)
+    assert 0 < Group.objects.get(run=run, name="train").sealed < rows, "some is in blocks, some in the tail"
     reply = client.get(f"{API}/runs/{run.pk}/export/", {"names": "loss/*,grad_norm/**", "format": kind})
     table = TABLE_OF[kind](reply)
     assert table["step"].to_pylist() == list(range(rows))
@@ -139,6 +140,7 @@ def test_sealing_and_new_points_meanwhile_change_nothing(project: Project, monke
     rows = past.history(run.pk, ["loss/*"]).rows()
     first = next(rows)
     seal(run, BLOCK + 300)
+    assert Group.objects.get(run=run, name="train").sealed > 0
     go_on(held, 2 * BLOCK + 300, 2 * BLOCK + 400)
     steps = np.concatenate([first.steps, *(piece.steps for piece in rows)])
     assert np.array_equal(steps, np.arange(2 * BLOCK + 300))

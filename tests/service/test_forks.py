@@ -87,13 +87,13 @@ def test_without_a_step_a_fork_begins_at_the_newest_checkpoint(client: APIClient
     ("body", "where", "words"),
     [
         ({"step": 7}, "/step", "checkpoints at steps 5, 10, none at 7"),
-        ({"step": True}, "/step", ""),
-        ({"steps": 5}, "/steps", ""),
+        ({"step": True}, "/step", "should be a valid integer"),
+        ({"steps": 5}, "/steps", "unknown name"),
         ({"overrides": {"model.d_model": 128}}, "/overrides/model.d_model", "shapes must stay"),
         ({"overrides": {"model.attention.variant": "no_q"}}, "/overrides/model.attention.variant", "shapes must stay"),
         ({"overrides": {"model": {"heads": 8}}}, "/overrides/model", "shapes must stay"),
         ({"overrides": {"optimizer.lr": -1}}, "/overrides/optimizer.lr", "greater than 0"),
-        ({"overrides": {"optimizer.rate": 1}}, "/overrides/optimizer.rate", ""),
+        ({"overrides": {"optimizer.rate": 1}}, "/overrides/optimizer.rate", "known here: beta1"),
         ({"overrides": {"train.steps": 10}}, "/overrides/train.steps", "begins at step 10"),
     ],
 )

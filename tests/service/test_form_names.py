@@ -49,7 +49,8 @@ def test_an_input_that_the_form_does_not_have_is_refused(
     reply = browser.post(NEW, form)
     html = reply.content.decode().replace("&#x27;", "'")
     assert reply.status_code == 400
-    assert at in html
+    errors = reply.context["errors"]
+    assert words in errors.get(f"spec.{at}", errors.get(at, "")), errors
     assert words in html
     assert words in browser.post(f"{NEW}check/", form).content.decode().replace("&#x27;", "'")
     assert not Experiment.objects.exists()
@@ -60,8 +61,10 @@ def test_what_the_form_itself_sends_is_known(browser: Client, query: str) -> Non
     form = untouched(browser, query)
     assert browser.post(NEW, form | {"submit": ["1"]}).status_code == 302
     for task in ("segment", "hf", "language", "nonsense"):
-        switched = browser.post(f"{NEW}editor/", form | {"spec.task": [task]}).content.decode()
-        assert "unknown field" not in switched
+        switched = browser.post(f"{NEW}editor/", form | {"spec.task": [task]})
+        assert switched.status_code == 200
+        assert sent_by(switched.content.decode())["spec.task"] == [task if task != "nonsense" else "segment"]
+        assert "unknown field" not in switched.content.decode()
 
 
 def test_a_verb_with_a_word_that_it_does_not_know_does_nothing(browser: Client) -> None:

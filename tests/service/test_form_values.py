@@ -42,5 +42,6 @@ def test_values_that_would_lose_something_are_refused_by_what_is_wrong(text: str
 
 
 def test_a_mapping_with_a_name_twice_is_left_as_text_for_the_spec_to_refuse() -> None:
-    assert specform._mapping("{n_embd: 64, n_embd: 32}") == "{n_embd: 64, n_embd: 32}"
-    assert specform._mapping("{n_embd: 64}") == {"n_embd": 64}
+    config = specform.fields("hf", "text")["model.config"]
+    assert specform.typed(config, ["{n_embd: 64, n_embd: 32}"]) == "{n_embd: 64, n_embd: 32}"
+    assert specform.typed(config, ["{n_embd: 64}"]) == {"n_embd": 64}

@@ -17,7 +17,6 @@ from django.db.models.functions import Now
 
 from experiments import lifecycle, store
 from experiments.lifecycle import Claim, LeaseLost
-from experiments.lifecycle import worker_actions as holding
 from experiments.maintenance.reconciler import DUTY, Reconciler
 from experiments.models import Beat, Run
 from experiments.models.runs import RunQuerySet
@@ -72,23 +71,27 @@ def test_control_without_the_fence_a_thousand_of_a_thousand_stale_writes_are_sto
         assert stale_writes(make_run()) == HANDOVERS * WRITES == 1000
 
 
-def all_claim(run: Run) -> int:
-    """Twenty workers have all seen the same queued run before the first of them takes it."""
-    seen = [Run.objects.get(pk=run.pk) for _ in range(20)]
-    workers = [make_worker() for _ in seen]
-    return sum(holding._try_claim(each, worker) is not None for each, worker in zip(seen, workers, strict=True))
+def all_claim(workers: int = 20) -> int:
+    """So many workers have all seen the same queued run before the last of them takes it, and then each other tries.
+    How many have it."""
+    if not workers:
+        return 0
+    later: list[int] = []
+    with between(RunQuerySet, "first", lambda: later.append(all_claim(workers - 1))):
+        taken = lifecycle.claim(["cpu"], make_worker())
+    return sum(later, int(taken is not None))
 
 
 def test_of_twenty_workers_that_saw_the_same_run_one_gets_it() -> None:
     run = make_run()
-    assert all_claim(run) == 1
+    assert all_claim() == 1
     assert run.attempts.count() == 1
 
 
 def test_control_without_the_guard_of_a_claim_several_workers_get_one_run() -> None:
+    make_run()
     with without(Run, "state", "fence"), pytest.raises(IntegrityError, match="fence"):
-        # Only the table's own constraint, one attempt per fence, still says no.
-        all_claim(make_run())
+        all_claim()  # only the table's own constraint, one attempt per fence, still says no
 
 
 def test_twenty_workers_that_ring_at_once_make_one_attempt() -> None:
@@ -161,6 +164,7 @@ def commit_breaks(*, before: bool) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(connection, "_commit", broken)
         yield
+        assert connection._commit is plain, "it has been met"
 
 
 def flush(held: lifecycle.Held, lo: int, hi: int) -> None:
@@ -215,8 +219,8 @@ def both_on_duty() -> list[bool]:
     Reconciler().tick()
     Beat.objects.filter(name=DUTY).update(owner="gone", lease_until=Now() - timedelta(seconds=1))
     said: list[bool] = []
-    with between(Beat.objects, "get_or_create", lambda: said.append(second._on_duty())):
-        said.append(first._on_duty())
+    with between(Beat.objects, "get_or_create", lambda: said.append(second.tick())):
+        said.append(first.tick())
     return said
 
 

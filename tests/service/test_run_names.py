@@ -59,6 +59,7 @@ def test_the_page_tells_it_and_shows_no_runs(
     assert words in html
     assert "Nothing was searched" in html
     assert 'data-key="r' not in html
+    assert 'data-key="r' in client.get("/runs/").content.decode()
 
 
 @pytest.mark.parametrize(
@@ -87,5 +88,8 @@ def test_the_list_of_experiments_refuses_what_it_does_not_know(client: Client, u
     html = client.get("/experiments/", {"prject": "mine"}).content.decode().replace("&#x27;", "'")
     assert "unknown query parameter; did you mean 'project'?" in html
     assert 'data-key="e' not in html
+    assert "notice-bad" in html
     for query in ({}, {"q": "exp", "project": "mine", "page": "1"}, {"q": "", "project": ""}):
-        assert "notice-bad" not in client.get("/experiments/", query).content.decode()
+        html = client.get("/experiments/", query).content.decode()
+        assert "notice-bad" not in html
+        assert 'data-key="e' in html

@@ -126,6 +126,7 @@ def test_viewers_add_no_seeds() -> None:
     experiment = finished(accuracies, make_project(viewer=viewer), seeds=[0], **ONE_HEAD)
     assert browser(viewer).post(f"/experiments/{experiment.pk}/seeds/", {"more": "1"}).status_code == 403
     assertNotContains(browser(viewer).get(f"/experiments/{experiment.pk}/"), "Add seeds")
+    assertContains(browser(make_user(is_superuser=True)).get(f"/experiments/{experiment.pk}/"), "Add seeds")
     assert browser(make_user()).get(f"/experiments/{experiment.pk}/report/").status_code == 404
 
 

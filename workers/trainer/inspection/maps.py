@@ -53,7 +53,7 @@ def kept(task: Task, name: str, step: int, folder: Path) -> Iterator[Artifact]:
     for sample, (one, view) in enumerate(zip(given, views, strict=True)):
         for site, seen in view.items():
             axes, grid = one.axes(site), one.about.get("grid")
-            groups = (_groups(seen.weights.shape[at + 1], axes[at], grid, side) for at in (0, 1))
+            groups = (groups_of(seen.weights.shape[at + 1], axes[at], grid, side) for at in (0, 1))
             small = pooled(seen.weights, *groups)
             arrays[f"{sample}/{site}"], arrays[f"{sample}/{site}/scale"] = quantised(small)
             sites[site] = {"name": site, "heads": len(small), "asks": axes[0], "answers": axes[1]}
@@ -99,7 +99,7 @@ def _side(views: list[Views]) -> int:
     return side
 
 
-def _groups(count: int, kind: str, grid: int | None, side: int) -> Tensor:
+def groups_of(count: int, kind: str, grid: int | None, side: int) -> Tensor:
     """[count]: the group of each place, at most `side` of them; patches stay neighbours in both directions."""
     places = torch.arange(count)
     if kind == "patch" and grid is not None:

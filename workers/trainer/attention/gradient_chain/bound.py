@@ -88,17 +88,17 @@ def _at_queries(site: Attention, tap: Tap, d_out_BTM: Tensor) -> tuple[Tensor, T
     logit_rounds = (q.shape[-1] + 1) * (q.abs() @ keys.abs() * tap.scale).square() + EXP**2
     logit_rounds = logit_rounds + _below_peak(logits, weights).square()
     weight_rounds = v.shape[-1] * (d_mix.abs() @ values.abs()).square()
-    found = _spread((d_logits, -d_logits, -weights), k, seen, moved, logit_rounds)
-    found = found + _spread((weights, -weights, None), k, seen, moved, weight_rounds)
-    found = found + _spread((d_logits, -terms, None), k, seen, moved, 2.0)
-    found = found + _through_values(weights, k, v, seen, mix_rounds)
+    found = spread((d_logits, -d_logits, -weights), k, seen, moved, logit_rounds)
+    found = found + spread((weights, -weights, None), k, seen, moved, weight_rounds)
+    found = found + spread((d_logits, -terms, None), k, seen, moved, 2.0)
+    found = found + through_values(weights, k, v, seen, mix_rounds)
     found = found + sums * (moved - row * seen).square() + sums * (terms.abs().sum(-1, keepdim=True) * seen).square()
     found = found + 2 * (terms.abs() + weights * row.abs()).square() @ k.square()
     found = found + (sums + 1) * (d_logits.abs() @ k.abs()).square()
     return tap.scale**2 * found, moved * tap.scale
 
 
-def _spread(
+def spread(
     on: tuple[Tensor, Tensor, Tensor | None], k: Tensor, seen: Tensor, moved: Tensor, rounds: Tensor | float
 ) -> Tensor:
     """Σ_s rounds_s·(on₀_s·K_sd + on₁_s·K̄_d + on₂_s·m_d)², without a tensor of BHTSD; None stands for zeros."""
@@ -112,7 +112,7 @@ def _spread(
     return squares.clamp(min=0)
 
 
-def _through_values(weights: Tensor, k: Tensor, v: Tensor, seen: Tensor, rounds_BHTE: Tensor) -> Tensor:
+def through_values(weights: Tensor, k: Tensor, v: Tensor, seen: Tensor, rounds_BHTE: Tensor) -> Tensor:
     """Σ_e rounds_e·(Σ_s A_s·(K_sd − K̄_d)·V_se)²."""
     pairs = (k.unsqueeze(-1) * v.unsqueeze(-2)).flatten(-2)  # BHS(DE)
     moved = (weights @ pairs).unflatten(-1, (k.shape[-1], v.shape[-1]))  # BHTDE
