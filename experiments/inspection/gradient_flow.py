@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments import store
+from experiments.spec.sections.attention_names import STATIONS
 
-STATIONS = ("pred", "queries", "out", "mix", "weights", "logits", "Q", "W_q")  # from the loss's side on
 FINALS = {
     "fp32": "test/chain_error/fp32",
     "fp32_of_bound": "test/chain_error/fp32_of_bound",

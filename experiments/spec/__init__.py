@@ -1,8 +1,8 @@
 """What a run is: its sections, its errors and its content hash. Pure, and shared by service, supervisor and trainer."""
 
 from .errors import FieldError, SpecError, did_you_mean
-from .sections.attention import Attention, Kind, Matrix, Transformer
-from .sections.attention_names import Variant
+from .sections.attention import Attention, Kind, Transformer
+from .sections.attention_names import Matrix, Variant
 from .sections.base import Section
 from .sections.data import CocoData, DigitScenesData, DigitsData, PointerData, RolesData, ScenesData, TextData
 from .sections.hf import HfModel

@@ -10,7 +10,7 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
-from experiments.spec.sections.attention import ABSENT
+from experiments.spec.sections.attention_names import absent
 
 # Fields that say where a run executes, what is looked at and what is kept.
 _APART = (
@@ -82,5 +82,5 @@ def _attention(model: Mapping[str, Any], kinds: tuple[str, ...]) -> dict[str, An
         whole.pop("init_std", None)
     if set(variants.values()) == {"uniform"}:
         whole.pop("scale", None)  # every logit is zero, whatever it is divided by
-    kept = {kind: sorted(set(frozen) - ABSENT.get(own, frozenset())) for kind, own in variants.items()}
+    kept = {kind: sorted(set(frozen) - absent(own)) for kind, own in variants.items()}
     return whole | {"variants": variants, "frozen": kept}

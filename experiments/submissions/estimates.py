@@ -27,29 +27,19 @@ from experiments.spec import (
     Transformer,
     resolved,
 )
+from experiments.spec.sections.attention_names import VARIANT_TABLE
 from experiments.states import State
 
 WORDS, PROMPT_LENGTH = 43, 6  # of the prompts of scenes and digit-scenes
 DIGIT_SIDE, DIGIT_CLASSES = 8, 10
 ROLE_WORDS, ROLE_CASES, ROLE_TOKENS = 54, 7, 8
 MASK_CHANNELS, BOX_CODE = 32, 64
-# How many matrices are as wide as all heads' queries, and how many as all heads' values.
-MATRICES = {
-    "full": (2, 2),
-    "no_q": (1, 2),
-    "no_k": (1, 2),
-    "no_v": (2, 1),
-    "tied_qk": (1, 2),
-    "no_qk": (0, 2),
-    "const_q": (1, 2),
-    "uniform": (0, 2),
-}
-LOOKED_AT = 200  # newest measured runs among which one like this is looked for
+RECENT_RUNS = 200  # the newest measured runs, among which a similar one is searched for
 
 
 def parameters(spec: Spec) -> int | None:
     """Trainable and frozen parameters of the model that the spec describes; None where only its library can tell."""
-    if isinstance(spec, HfSpec | PluginSpec) or not spec.model.attention.variants <= MATRICES.keys():
+    if isinstance(spec, HfSpec | PluginSpec) or not spec.model.attention.variants <= VARIANT_TABLE.keys():
         return None
     if isinstance(spec, SegmentSpec):
         return _segmenter(spec.model)
@@ -70,7 +60,7 @@ def seconds(specs: Sequence[Spec], runs: RunQuerySet) -> float | None:
 
 def _step_times(runs: RunQuerySet) -> dict[str, float]:
     """Milliseconds a step by kind of run; the newest measurement of a kind wins."""
-    done = runs.filter(state=State.SUCCEEDED).order_by("-id").values_list("id", "spec")[:LOOKED_AT]
+    done = runs.filter(state=State.SUCCEEDED).order_by("-id").values_list("id", "spec")[:RECENT_RUNS]
     specs = dict(done)
     rows = Headline.objects.filter(run_id__in=specs, key="time/step_ms", last__isnull=False).order_by("run_id")
     return {_kind(specs[run]): last for run, last in rows.values_list("run_id", "last") if last is not None}
@@ -98,11 +88,12 @@ def _norm(width: int) -> int:
 
 def _attention(model: Transformer, kind: Kind) -> int:
     own = model.attention.of(kind)
-    asked = model.heads * (own.d_k or model.d_model // model.heads)
-    told = model.heads * (own.d_v or model.d_model // model.heads)
-    asking, telling = MATRICES[own.variant]
-    query = asked if own.variant == "const_q" else 0
-    return model.d_model * (asking * asked + telling * told) + query
+    keys_width = model.heads * (own.d_k or model.d_model // model.heads)
+    values_width = model.heads * (own.d_v or model.d_model // model.heads)
+    widths = {"W_q": keys_width, "W_k": keys_width, "W_v": values_width, "W_o": values_width}
+    variant = VARIANT_TABLE[own.variant]
+    matrices = model.d_model * sum(widths[name] for name in variant.owned)
+    return matrices + (keys_width if variant.query_vector else 0)
 
 
 def _layer(model: Transformer, *kinds: Kind) -> int:
@@ -138,8 +129,8 @@ def _segmenter(model: SegmenterModel) -> int:
     neighbours = 2 * (_norm(width) + _linear(9 * width, width))
     image = _linear(3 * 9, MASK_CHANNELS) + _norm(MASK_CHANNELS) + _linear(MASK_CHANNELS * fine, width) + _norm(width)
     text = (WORDS + PROMPT_LENGTH) * width + model.text_layers * _layer(model, "self") + _norm(width)
-    asking = 2 * _norm(width) + _attention(model, "text_to_image") if model.text_to_image else 0
-    fusion = model.encoder_layers * (_layer(model, "self", "text") + asking)
+    text_to_image = 2 * _norm(width) + _attention(model, "text_to_image") if model.text_to_image else 0
+    fusion = model.encoder_layers * (_layer(model, "self", "text") + text_to_image)
     queries = _norm(width) + (1 + model.queries) * width + _mlp(BOX_CODE, width, width)
     decoder = model.decoder_layers * _layer(model, "self", "text", "image")
     return image + neighbours + text + fusion + queries + decoder + _heads(width, fine)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import get_args
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from experiments.spec import Attention as AttentionSpec
-from experiments.spec.sections.attention import ABSENT
+from experiments.spec.sections.attention_names import VARIANT_TABLE, Variant, absent
 from workers.trainer.attention import Attention, attention_weights, fused_attention, plain_attention
 from workers.trainer.attention.variants import VARIANTS, build_attention
 
@@ -182,6 +183,10 @@ def test_an_edit_takes_the_place_of_q_k_and_v_and_a_head_without_values_says_not
     assert first.x_BTM is x
 
 
-def test_the_spec_knows_which_matrices_each_variant_lacks() -> None:
+def test_the_spec_knows_which_matrices_each_variant_owns_and_lacks() -> None:
+    assert list(VARIANTS) == list(VARIANT_TABLE) == list(get_args(Variant))
     for name, variant in VARIANTS.items():
-        assert ABSENT.get(name, frozenset()) == {"W_q", "W_k", "W_v", "W_o"} - set(variant.owned)
+        assert VARIANT_TABLE[name].owned == variant.owned
+        assert absent(name) == {"W_q", "W_k", "W_v", "W_o"} - set(variant.owned)
+        parameters = dict(variant(8, 2, AttentionSpec()).named_parameters())
+        assert VARIANT_TABLE[name].query_vector == ("query" in parameters)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from experiments.spec import Attention as AttentionSpec
-from experiments.spec.sections.attention import IDENTITY
+from experiments.spec.sections.attention_names import VARIANT_TABLE
 from workers.trainer.attention import Attention, fused_attention, plain_attention
 from workers.trainer.attention.variants import VARIANTS, build_attention
 
@@ -68,7 +68,7 @@ class Case:
 def cases(draw: st.DrawFn) -> Case:
     variant = draw(st.sampled_from(sorted(VARIANTS)))
     widths = st.none() | st.integers(1, 9)
-    fixed = IDENTITY.get(variant)
+    fixed = VARIANT_TABLE[variant].identity_width
     return Case(
         variant=variant,
         batch=draw(st.integers(1, 3)),

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from experiments.spec import Attention as AttentionSpec
+from experiments.spec.sections.attention_names import STATIONS
 from tests.lab.collected import tiny, train_collected
 from workers.trainer.attention import Tap, fused_attention
 from workers.trainer.attention.gradient_chain.chain import (
-    STATIONS,
     Chained,
     chain,
     chained_sites,

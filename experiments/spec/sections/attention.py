@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from .attention_names import MATRICES, VARIANT_TABLE, Matrix, absent
 from .base import Section, as_set, is_stored
 from .plugins import VariantName
 
-Matrix = Literal["W_q", "W_k", "W_v", "W_o"]
 Init = Literal["normal", "xavier", "orthogonal", "zeros"]
 Scale = Literal["sqrt_dk", "none"]
-# What a site's keys come from: the asker's own sequence, a text, an image, or an image that a text asks.
+# What a site's keys come from: the queries' own sequence, a text, an image, or an image whose queries are a text.
 Kind = Literal["self", "text", "image", "text_to_image"]
-# Variants in which an identity stands for a projection, and the width that has to fit it.
-IDENTITY = {"no_q": "d_k", "no_k": "d_k", "no_qk": "d_k", "no_v": "d_v"}
-# The matrices that a variant of ours does not have; a test compares this with the laboratory's classes.
-ABSENT: dict[str, frozenset[Matrix]] = {
-    "no_q": frozenset({"W_q"}),
-    "no_k": frozenset({"W_k"}),
-    "no_v": frozenset({"W_v"}),
-    "tied_qk": frozenset({"W_k"}),
-    "no_qk": frozenset({"W_q", "W_k"}),
-    "const_q": frozenset({"W_q"}),
-    "uniform": frozenset({"W_q", "W_k"}),
-}
 
 
 class OfKind(Section):
@@ -64,7 +52,7 @@ class Attention(Section):
     @field_validator("frozen")
     @classmethod
     def _is_a_set(cls, frozen: tuple[Matrix, ...], info: ValidationInfo) -> tuple[Matrix, ...]:
-        return as_set(frozen, info, get_args(Matrix))
+        return as_set(frozen, info, MATRICES)
 
     def of(self, kind: Kind) -> Attention:
         """The settings of a site of this kind."""
@@ -95,7 +83,7 @@ class Transformer(Section):
         """A matrix that is not there cannot keep its values. A spec that was stored may say so all the same."""
         for kind in () if is_stored(info) else self.kinds:
             variant = self.attention.of(kind).variant
-            if lacking := sorted(ABSENT.get(variant, frozenset()) & set(self.attention.frozen)):
+            if lacking := sorted(absent(variant) & set(self.attention.frozen)):
                 message = (
                     "names {matrix}, which attention of the variant {variant} (sites of kind {kind}) does not have"
                 )
@@ -121,9 +109,9 @@ class Transformer(Section):
     def _identities_fit(cls, attention: Attention, info: Any) -> Attention:
         """Q = X hands a token's columns on as they are: each head gets d_model / heads of them, and no others."""
         heads, d_model = info.data.get("heads"), info.data.get("d_model")
-        for variant in sorted(attention.variants & IDENTITY.keys()):
-            field = IDENTITY[variant]
-            width = getattr(attention, field)
+        for variant in sorted(attention.variants & VARIANT_TABLE.keys()):
+            field = VARIANT_TABLE[variant].identity_width
+            width = getattr(attention, field) if field else None
             if heads and d_model and width not in (None, d_model // heads):
                 raise PydanticCustomError(
                     "identity_does_not_fit",

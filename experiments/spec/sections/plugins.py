@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, JsonValue, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from .attention_names import Variant
+from .attention_names import VARIANT_TABLE
 from .base import Section, scalar
 
 DOTTED = re.compile(r"[a-z][a-z0-9_]{0,39}\.[a-z][a-z0-9_]{0,39}")
 GROUPS = ("variants", "tasks", "models", "datasets")  # entry points stand in attnservice.<group>
-OURS = get_args(Variant)
 
 
 def is_plugin(name: object) -> bool:
@@ -22,9 +21,9 @@ def is_plugin(name: object) -> bool:
 
 
 def _variant(name: str) -> str:
-    if name in OURS or is_plugin(name):
+    if name in VARIANT_TABLE or is_plugin(name):
         return name
-    known = ", ".join(f"'{own}'" for own in OURS)
+    known = ", ".join(f"'{own}'" for own in VARIANT_TABLE)
     raise PydanticCustomError(
         "variant", "must be one of {known}, or package.name of an installed package; you gave '{name}'",
         {"known": known, "name": name},
@@ -33,7 +32,7 @@ def _variant(name: str) -> str:
 
 # A variant of ours, or one of a package. The form offers ours.
 VariantName = Annotated[
-    str, AfterValidator(_variant), WithJsonSchema({"type": "string", "enum": list(OURS)}, mode="validation")
+    str, AfterValidator(_variant), WithJsonSchema({"type": "string", "enum": list(VARIANT_TABLE)}, mode="validation")
 ]
 
 

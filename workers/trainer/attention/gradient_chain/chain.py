@@ -24,13 +24,13 @@ from typing import Any, Protocol, TypeGuard
 import torch
 from torch import Tensor, nn
 
+from experiments.spec.sections.attention_names import STATIONS
 from workers.trainer.attention.attention import MATRICES, Attention, Tap, attention_weights, plain_attention
 from workers.trainer.attention.by_hand import product, softmax, through_softmax
 from workers.trainer.attention.gradient_chain.bound import bound, is_bounded
 from workers.trainer.attention.sites import sites
 from workers.trainer.attention.taps import taps
 
-STATIONS = ("pred", "queries", "out", "mix", "weights", "logits", "Q", "W_q")  # from the loss's side on
 FROM_LOSS = "chain_error/from_loss/fp64"
 W_Q = MATRICES[0]
 ROUNDINGS = 4
