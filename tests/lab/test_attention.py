@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 from experiments.spec import Attention as AttentionSpec
 from experiments.spec.sections.attention_names import VARIANT_TABLE, Variant, absent
-from workers.trainer.attention import Attention, attention_weights, fused_attention, plain_attention
+from workers.trainer.attention import Attention, Tap, attention_weights, fused_attention, plain_attention
+from workers.trainer.attention.hooks import edited, tapped
 from workers.trainer.attention.variants import VARIANTS, build_attention
 
 B, T, S, M, H = 3, 7, 5, 16, 4
@@ -123,10 +124,14 @@ def test_a_variant_owns_just_its_matrices(variant: str, owned: set[str]) -> None
 
 def _map(spec: dict[str, object]) -> Tensor:
     """The attention map of x on itself."""
-    ours, seen = _attention(**spec), []
-    ours.tap = seen.append
-    ours(_inputs(cross=False)[0])
-    return attention_weights(seen[0].q_BHTD, seen[0].k_BHSD, seen[0].mask, seen[0].scale)
+    call = _call(_attention(**spec), _inputs(cross=False)[0])
+    return attention_weights(call.q_BHTD, call.k_BHSD, call.mask, call.scale)
+
+
+def _call(site: Attention, x: Tensor) -> Tap:
+    with tapped({"site": site}) as calls:
+        site(x)
+    return calls["site"]
 
 
 def test_uniform_weighs_every_key_the_same_and_const_q_asks_the_same_for_everybody() -> None:
@@ -137,10 +142,8 @@ def test_uniform_weighs_every_key_the_same_and_const_q_asks_the_same_for_everybo
 
 
 def test_without_w_q_and_w_k_scores_are_symmetric() -> None:
-    ours, seen = _attention(variant="no_qk"), []
-    ours.tap = seen.append
-    ours(_inputs(cross=False)[0])
-    logits = seen[0].q_BHTD @ seen[0].k_BHSD.transpose(-2, -1)
+    call = _call(_attention(variant="no_qk"), _inputs(cross=False)[0])
+    logits = call.q_BHTD @ call.k_BHSD.transpose(-2, -1)
     torch.testing.assert_close(logits, logits.transpose(-2, -1))
 
 
@@ -148,10 +151,8 @@ def test_scale_none_and_qk_norm_change_the_logits_as_they_say() -> None:
     sharp, soft = _map({"scale": "none"}), _map({})
     logits, scaled = sharp.log(), soft.log() * math.sqrt(M // H)
     torch.testing.assert_close(logits - logits[..., :1], scaled - scaled[..., :1], rtol=1e-4, atol=1e-4)
-    ours, seen = _attention(qk_norm=True), []
-    ours.tap = seen.append
-    ours(_inputs(cross=False)[0] * 100)
-    lengths = torch.linalg.vector_norm(seen[0].q_BHTD, dim=-1)
+    call = _call(_attention(qk_norm=True), _inputs(cross=False)[0] * 100)
+    lengths = torch.linalg.vector_norm(call.q_BHTD, dim=-1)
     torch.testing.assert_close(lengths, torch.full_like(lengths, math.sqrt(M // H)), rtol=1e-4, atol=1e-4)
 
 
@@ -169,13 +170,14 @@ def test_matrices_start_as_the_spec_says() -> None:
 
 
 def test_an_edit_takes_the_place_of_q_k_and_v_and_a_head_without_values_says_nothing() -> None:
-    ours, seen = _attention(d_k=3, d_v=5), []
-    x = _inputs(cross=False)[0]
-    ours.tap = seen.append
-    whole = ours(x)
-    ours.edit = lambda now: now._replace(v_BHSE=now.v_BHSE * torch.tensor([1.0, 1.0, 0.0, 1.0]).view(1, H, 1, 1))
-    without = ours(x)
-    first, second = seen
+    ours, x = _attention(d_k=3, d_v=5), _inputs(cross=False)[0]
+    silent = torch.tensor([1.0, 1.0, 0.0, 1.0]).view(1, H, 1, 1)
+    with tapped({"site": ours}) as calls:
+        whole = ours(x)
+        first = calls["site"]
+        with edited([ours], lambda qkv: qkv._replace(v_BHSE=qkv.v_BHSE * silent)):
+            without = ours(x)
+    second = calls["site"]
     assert (first.q_BHTD.shape, first.v_BHSE.shape, first.mix_BTN.shape) == ((B, H, T, 3), (B, H, T, 5), (B, T, H * 5))
     assert second.mix_BTN[..., 10:15].abs().max() == 0
     torch.testing.assert_close(whole - without, first.mix_BTN[..., 10:15] @ ours.W_o[10:15], **CLOSE)

@@ -13,6 +13,7 @@ from torch import Tensor
 from experiments.spec import Attention as AttentionSpec
 from tests.lab.collected import tiny, train_collected
 from workers.trainer.attention import Attention, Tap
+from workers.trainer.attention.hooks import tapped
 from workers.trainer.attention.instruments import (
     Map,
     asymmetry,
@@ -38,10 +39,9 @@ def _site(**spec: object) -> Attention:
 
 
 def _tap(site: Attention, x: Tensor, mask: Tensor | None = None) -> Tap:
-    seen: list[Tap] = []
-    site.tap = seen.append
-    site(x, mask=mask)
-    return seen[0]
+    with tapped({"site": site}) as calls:
+        site(x, mask=mask)
+    return calls["site"]
 
 
 def _map(weights: Tensor) -> Map:

@@ -62,7 +62,10 @@ def read(path: Path) -> dict[str, list[float]]:
 
 
 def test_a_worker_publishes_what_is_installed_without_importing_it(installed: dict[str, str]) -> None:
-    code = "import sys; from workers import installed; print(installed.names(), 'attn_example' in sys.modules)"
+    code = (
+        "import sys; from workers.supervisor.machine import installed; "
+        "print(installed.names(), 'attn_example' in sys.modules)"
+    )
     told = python(installed, "-c", code)
     names = ["datasets:attn_example.first", "tasks:attn_example.recall", "variants:attn_example.linear"]
     assert told.stdout.strip() == f"{names} False"

@@ -22,7 +22,7 @@ from workers.trainer.entry import standalone
 
 _NOTHING_OF_THE_SERVICE = """
 import sys
-import workers.trainer.spare, workers.trainer.standalone
+import workers.trainer.entry.spare, workers.trainer.entry.standalone
 strangers = {"django", "celery", "rest_framework", "kombu"} & set(sys.modules)
 sys.exit(f"imported {strangers}" if strangers else 0)
 """

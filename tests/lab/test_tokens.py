@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from experiments.spec import PointerData, PointerSpec, RolesData, RolesSpec
 from tests.lab.collected import tiny, train_collected
 from workers.trainer.attention import Attention, Tap
+from workers.trainer.attention.hooks import tapped
 from workers.trainer.attention.sites import sites
 from workers.trainer.data.draws import stream
 from workers.trainer.data.tokens import pointer, roles
@@ -188,13 +190,12 @@ def test_a_swap_inside_a_site_is_a_swap_of_its_vectors(role: str) -> None:
     order = torch.tensor([[2, 1, 0, 3]])
     x = torch.randn(1, 4, 16, generator=torch.Generator().manual_seed(0))
     site: Attention = next(iter(sites(task.model).values()))
-    seen: list[Tap] = []
-    site.tap = seen.append
-    site(x)
-    with swapped(task.model, role, order):
-        site(x)
-    site(x)  # nothing is left behind
-    plain, inside, after = ({"q": tap.q_BHTD, "k": tap.k_BHSD, "v": tap.v_BHSE} for tap in seen)
+    calls: list[Tap] = []
+    for change in (nullcontext(), swapped(task.model, role, order), nullcontext()):  # nothing is left behind
+        with tapped({"site": site}) as tap, change:
+            site(x)
+        calls.append(tap["site"])
+    plain, inside, after = ({"q": tap.q_BHTD, "k": tap.k_BHSD, "v": tap.v_BHSE} for tap in calls)
     for name, value in inside.items():
         assert torch.equal(value, plain[name][:, :, order[0]] if name == role else plain[name])
         assert torch.equal(after[name], plain[name])

@@ -12,6 +12,7 @@ from experiments.spec import LanguageSpec, TextData
 from tests.lab.collected import tiny, train_collected
 from workers.protocol import Failure, Orders
 from workers.trainer.data.errors import DataError
+from workers.trainer.data.roots import ROOT
 from workers.trainer.data.tokens import text
 from workers.trainer.entry.orders import carry_out
 from workers.trainer.nets.tokens import causal
@@ -24,7 +25,7 @@ LINES = "床前明月光，疑是地上霜。\n举头望明月，低头思故乡
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "root"
     folder.mkdir()
-    monkeypatch.setenv(text.ROOT, str(folder))
+    monkeypatch.setenv(ROOT, str(folder))
     return folder
 
 
@@ -89,7 +90,7 @@ def _ordered(path: str, scratch: Path) -> Failure:
 
 
 def test_a_worker_without_a_root_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(text.ROOT, raising=False)
+    monkeypatch.delenv(ROOT, raising=False)
     with pytest.raises(DataError, match=r"poem.txt: this worker has no data root"):
         text.load(data("poem.txt"))
 

@@ -26,6 +26,7 @@ from workers.trainer.adapt.probing.tracing import LOGS, SDPA, SOFTMAX, no_fast_p
 
 from .allowed import Masks, allowed_keys, two_valued
 from .found import ForeignSite, attached
+from .maps import masked_softmax, normalized_entropy
 
 LARGEST = 2**26  # elements of a map that are looked at together: 256 MiB in fp32
 F_SOFTMAX = F.softmax
@@ -197,9 +198,8 @@ def reduced(logits: Tensor, blocked: Tensor | None, dtype: torch.dtype, keep: bo
     """Of logits [..., T, S], masks added, that came in `dtype`; `blocked` is true where a known mask lies."""
     allowed = allowed_keys(logits, blocked, dtype)
     some = allowed.any(-1)
-    shown = logits.masked_fill(~allowed, -math.inf)
-    weights = shown.softmax(-1).masked_fill(~some.unsqueeze(-1), 0.0)
-    entropy = torch.special.entr(weights).sum(-1) / allowed.sum(-1).clamp(min=2).log()
+    shown, weights = masked_softmax(logits, allowed)
+    entropy = normalized_entropy(weights, allowed.sum(-1))
     return Rows(entropy.sum(), some.sum(), shown.max(), weights if keep else None)
 
 

@@ -19,13 +19,15 @@ from torch.nn import functional as F
 
 from experiments.spec import Attention as AttentionSpec
 from experiments.spec import FieldError, SpecError
+from workers.trainer.adapt.maps import masked_softmax
 from workers.trainer.attention.by_hand import product
 
 MATRICES = ("W_q", "W_k", "W_v", "W_o")
+Attend = Callable[[Tensor, Tensor, Tensor, "Tensor | None", float], Tensor]
 
 
-class Projected(NamedTuple):
-    """Q, K and V of one call, per head: what an edit may change before anybody is compared with anybody."""
+class QKV(NamedTuple):
+    """Q, K and V of one call, per head."""
 
     q_BHTD: Tensor
     k_BHSD: Tensor
@@ -48,12 +50,8 @@ class Tap:
 
 
 def attention_weights(q_BHTD: Tensor, k_BHSD: Tensor, mask: Tensor | None, scale: float) -> Tensor:
-    """softmax(QKᵀ·scale) over the allowed keys (mask True); a row that may ask nobody is all zeros."""
-    logits = q_BHTD @ k_BHSD.transpose(-2, -1) * scale
-    if mask is None:
-        return logits.softmax(-1)  # BHTS
-    weights = logits.masked_fill(~mask, -math.inf).softmax(-1)
-    return weights.masked_fill(~mask.any(-1, keepdim=True), 0.0)  # BHTS
+    """softmax(QKᵀ·scale) over the allowed keys (mask True); a fully masked row is all zeros."""
+    return masked_softmax(q_BHTD @ k_BHSD.transpose(-2, -1) * scale, mask)[1]  # BHTS
 
 
 def plain_attention(q_BHTD: Tensor, k_BHSD: Tensor, v_BHSE: Tensor, mask: Tensor | None, scale: float) -> Tensor:
@@ -75,12 +73,19 @@ def _width(d_model: int, heads: int) -> int:
     return d_model // heads
 
 
+class Core(nn.Module):
+    """Where Q, K and V of a site meet. It only calls `attend`: a module of its own so that torch's hooks reach what is
+    compared and what the heads hand on (workers.trainer.attention.hooks)."""
+
+    def forward(self, attend: Attend, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+        return attend(q, k, v, mask, scale)  # BHTE
+
+
 class Attention(nn.Module):
     """Base of every variant: owns the matrices in `owned`, projects, compares, mixes.
 
-    A variant says which matrices it owns and overrides `queries`, `keys` or `values`. `attend` may be swapped for
-    `plain_attention`. `tap`, where set, is called with what each forward saw; `edit`, where set, is handed Q, K and V
-    and what it returns is used in their place: swaps, patches and ablations (a head whose V is zero says nothing).
+    A variant says which matrices it owns and overrides `queries`, `keys` or `values`. `attend` is the formula that
+    mixes V: the fused kernel, unless a variant's own or `plain_attention` takes its place.
     """
 
     names_its_matrices = True  # `attach` leaves it alone
@@ -97,9 +102,8 @@ class Attention(nn.Module):
         self.heads, self.spec = heads, spec
         self.d_k, self.d_v = spec.d_k or _width(d_model, heads), spec.d_v or _width(d_model, heads)
         self.scale = 1.0 if spec.scale == "none" else 1.0 / math.sqrt(self.d_k)
-        self.attend = fused_attention
-        self.tap: Callable[[Tap], None] | None = None
-        self.edit: Callable[[Projected], Projected] | None = None
+        self.attend: Attend = fused_attention
+        self.core = Core()
         asked, told = heads * self.d_k, heads * self.d_v
         shapes = {"W_q": (d_model, asked), "W_k": (d_model, asked), "W_v": (d_model, told), "W_o": (told, d_model)}
         for name in self.owned:
@@ -127,18 +131,11 @@ class Attention(nn.Module):
         """x asks, y answers (x itself when y is None). `mask` is boolean, True where asking is allowed, and
         broadcasts to BHTS."""
         y = x_BTM if y_BSM is None else y_BSM
-        seen = Projected(
-            self._normed(self.split(self.queries(x_BTM))),
-            self._normed(self.split(self.keys(y))),
-            self.split(self.values(y)),
-        )
-        if self.edit is not None:
-            seen = self.edit(seen)
-        mix = self.merge(self.attend(*seen, mask, self.scale))
-        out = mix @ self.W_o
-        if self.tap is not None:
-            self.tap(Tap(x_BTM, y, *seen, mask, self.scale, mix, out))
-        return out
+        q_BHTD = self._normed(self.split(self.queries(x_BTM)))
+        k_BHSD = self._normed(self.split(self.keys(y)))
+        v_BHSE = self.split(self.values(y))
+        heads_BHTE: Tensor = self.core(self.attend, q_BHTD, k_BHSD, v_BHSE, mask, self.scale)
+        return self.merge(heads_BHTE) @ self.W_o
 
     def gradient_of_W_q(self, x_BTM: Tensor, y_BSM: Tensor, d_q_BHTD: Tensor, d_k_BHSD: Tensor) -> Tensor:
         """∂loss/∂W_q from the gradients at Q and K as they are compared: Xᵀ·dQ, summed over the batch."""

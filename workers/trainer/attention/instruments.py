@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from workers.trainer.adapt.maps import masked_softmax, normalized_entropy
 from workers.trainer.attention.attention import Attention, Tap
 
 
@@ -26,19 +27,16 @@ class Map:
     @classmethod
     def of(cls, tap: Tap) -> Map:
         logits = tap.q_BHTD.float() @ tap.k_BHSD.float().transpose(-2, -1) * tap.scale
-        if tap.mask is None:
-            return cls(logits, logits.softmax(-1), torch.full_like(logits[..., 0], logits.shape[-1]))
-        logits = logits.masked_fill(~tap.mask, -math.inf)
-        weights = logits.softmax(-1).masked_fill(~tap.mask.any(-1, keepdim=True), 0.0)
-        return cls(logits, weights, tap.mask.expand_as(logits).sum(-1).float())
+        shown, weights = masked_softmax(logits, tap.mask)
+        keys = torch.full_like(logits[..., 0], logits.shape[-1])
+        return cls(shown, weights, keys if tap.mask is None else tap.mask.expand_as(logits).sum(-1).float())
 
 
 def entropy(seen: Map) -> Tensor:
     """Mean of −Σ_j A_ij ln A_ij ÷ ln(number of allowed keys) over the queries i that have an allowed key: 1 is uniform,
     0 is one key: [H], NaN where no query has one. Low entropy goes before collapse: Zhai et al. 2023,
     arXiv:2303.06296."""
-    nats = torch.special.entr(seen.weights_BHTS).sum(-1)  # BHT, 0 where no key is allowed
-    each = nats / seen.allowed_BHT.clamp(min=2).log()
+    each = normalized_entropy(seen.weights_BHTS, seen.allowed_BHT)  # BHT, 0 where no key is allowed
     return each.sum((0, 2)) / (seen.allowed_BHT > 0).sum((0, 2))
 
 

@@ -1,24 +1,24 @@
 """What every site compares and mixes while a question is answered, and changes made on the way.
 
-It takes the place of `Attention.attend`, so that nothing of the model knows about it. Batches of one.
+Batches of one.
 Shapes: H heads, T asking places, S answering places, D columns of a head.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from experiments.spec import Edit
-from workers.trainer.attention import attention_weights
+from workers.trainer.attention import QKV, attention_weights
+from workers.trainer.attention.hooks import edited, edited_heads
 from workers.trainer.attention.sites import sites
-
-Attend = Callable[[Tensor, Tensor, Tensor, Tensor | None, float], Tensor]
 
 
 @dataclass(frozen=True)
@@ -41,18 +41,17 @@ def watched(model: nn.Module, edits: Sequence[Edit] = (), source: Views | None =
     """Catch what every site does inside; `edits` are made first, patches take their vectors from `source`.
 
     Raises ValueError inside, in words, where an edit names a place or a head that the site does not have."""
-    seen: dict[str, Seen] = {}
-    found = sites(model)
-    _refuse_unknown(edits, found)
-    before = {name: site.attend for name, site in found.items()}
-    for name, site in found.items():
-        own = [edit for edit in edits if edit.site in (None, name)]
-        site.attend = partial(_attend, name, site.attend, own, (source or {}).get(name), seen)
-    try:
-        yield seen
-    finally:
-        for name, site in found.items():
-            site.attend = before[name]
+    views: dict[str, Seen] = {}
+    known_sites = sites(model)
+    _refuse_unknown(edits, known_sites)
+    with ExitStack() as hooks:
+        for name, site in known_sites.items():
+            own = [edit for edit in edits if edit.site in (None, name)]
+            change = partial(_changed, name, own, (source or {}).get(name))
+            hooks.enter_context(edited([site], partial(_changed_qkv, change)))
+            hooks.enter_context(edited_heads(site, partial(change, "head")))
+            hooks.callback(site.core.register_forward_hook(partial(_view, views, name)).remove)
+        yield views
 
 
 def _refuse_unknown(edits: Sequence[Edit], found: Mapping[str, nn.Module]) -> None:
@@ -61,25 +60,15 @@ def _refuse_unknown(edits: Sequence[Edit], found: Mapping[str, nn.Module]) -> No
             raise ValueError(f"there is no site '{edit.site}'; there are: {', '.join(found)}")
 
 
-def _attend(
-    name: str,
-    attend: Attend,
-    edits: Sequence[Edit],
-    source: Seen | None,
-    seen: dict[str, Seen],
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    mask: Tensor | None,
-    scale: float,
-) -> Tensor:
-    """Q, K, V, then what is handed on: each with the edits that are about it."""
-    change = partial(_changed, name, edits, source)
-    q, k, v = change("q", q), change("k", k), change("v", v)
+def _changed_qkv(change: Callable[[str, Tensor], Tensor], qkv: QKV) -> QKV:
+    return QKV(*(change(what, x_1HTD) for what, x_1HTD in zip("qkv", qkv, strict=True)))
+
+
+def _view(views: dict[str, Seen], name: str, _core: nn.Module, args: tuple[Any, ...], head_1HTD: Tensor) -> None:
+    """Keep what a site compared and handed on, after all edits."""
+    _, q, k, v, mask, scale = args
     weights = attention_weights(q.float(), k.float(), mask, scale)
-    head = change("head", attend(q, k, v, mask, scale))
-    seen[name] = Seen(q[0], k[0], v[0], weights[0], head[0], scale)
-    return head
+    views[name] = Seen(q[0], k[0], v[0], weights[0], head_1HTD[0], scale)
 
 
 def _changed(name: str, edits: Sequence[Edit], source: Seen | None, what: str, x_1HTD: Tensor) -> Tensor:

@@ -12,9 +12,9 @@ from workers.trainer.adapt.evaluating import evaluating
 from workers.trainer.adapt.watch import watched
 from workers.trainer.attention import Tap, attention_weights
 from workers.trainer.attention.gradient_chain.chain import chain_names, followed, is_chained
+from workers.trainer.attention.hooks import taps
 from workers.trainer.attention.instruments import series_of, values_of
 from workers.trainer.attention.sites import sites
-from workers.trainer.attention.taps import taps
 from workers.trainer.task import Task
 
 _NOTHING = torch.tensor(math.nan)

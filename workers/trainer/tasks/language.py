@@ -15,8 +15,8 @@ from torch.nn import functional as F
 
 from experiments.spec import FieldError, LanguageSpec, SpecError
 from workers.trainer.attention import Tap
+from workers.trainer.attention.hooks import taps
 from workers.trainer.attention.sites import start_weights
-from workers.trainer.attention.taps import taps
 from workers.trainer.data.draws import stream
 from workers.trainer.data.tokens import text
 from workers.trainer.data.tokens.lookups import Ints

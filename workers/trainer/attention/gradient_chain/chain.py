@@ -28,8 +28,8 @@ from experiments.spec.sections.attention_names import STATIONS
 from workers.trainer.attention.attention import MATRICES, Attention, Tap, attention_weights, plain_attention
 from workers.trainer.attention.by_hand import product, softmax, through_softmax
 from workers.trainer.attention.gradient_chain.bound import bound, is_bounded
+from workers.trainer.attention.hooks import taps
 from workers.trainer.attention.sites import sites
-from workers.trainer.attention.taps import taps
 
 FROM_LOSS = "chain_error/from_loss/fp64"
 W_Q = MATRICES[0]

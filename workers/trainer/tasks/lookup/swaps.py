@@ -18,11 +18,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from workers.trainer.attention import Projected
+from workers.trainer.attention import QKV
+from workers.trainer.attention.hooks import edited
 from workers.trainer.attention.sites import sites
 from workers.trainer.data.tokens.lookups import NOBODY, Bools, Ints, Lookups
 
-ROLES: Mapping[str, str] = {"q": "q_BHTD", "k": "k_BHSD", "v": "v_BHSE"}  # and where `Projected` holds it
+ROLES: Mapping[str, str] = {"q": "q_BHTD", "k": "k_BHSD", "v": "v_BHSE"}  # and where `QKV` holds it
 
 
 @dataclass(frozen=True)
@@ -61,18 +62,12 @@ def following(lookups: Lookups, answers: Ints, order: Ints, role: str) -> float:
 @contextmanager
 def swapped(model: nn.Module, role: str, order_NT: Tensor) -> Iterator[None]:
     """Inside, every site takes its Q, K or V from the swapped places."""
-    found = sites(model).values()
-    for site in found:
-        site.edit = partial(_reordered, role, order_NT)
-    try:
+    with edited(sites(model).values(), partial(_reordered, role, order_NT)):
         yield
-    finally:
-        for site in found:
-            site.edit = None
 
 
-def _reordered(role: str, order_NT: Tensor, seen: Projected) -> Projected:
+def _reordered(role: str, order_NT: Tensor, qkv: QKV) -> QKV:
     field = ROLES[role]
-    old: Tensor = getattr(seen, field)
+    old: Tensor = getattr(qkv, field)
     old = old.expand(len(order_NT), *old.shape[1:])
-    return seen._replace(**{field: torch.take_along_dim(old, order_NT[:, None, :, None], 2)})
+    return qkv._replace(**{field: torch.take_along_dim(old, order_NT[:, None, :, None], 2)})

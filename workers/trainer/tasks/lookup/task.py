@@ -17,9 +17,9 @@ from torch.nn import functional as F
 
 from experiments.spec import PointerSpec, RolesSpec
 from workers.trainer.attention import Tap
+from workers.trainer.attention.hooks import taps
 from workers.trainer.attention.instruments import object_mass, pointing
 from workers.trainer.attention.sites import sites, start_weights
-from workers.trainer.attention.taps import taps
 from workers.trainer.data.draws import Split, stream
 from workers.trainer.data.tokens.lookups import NOBODY, Ints, Lookups
 from workers.trainer.nets.tokens import TokenModel

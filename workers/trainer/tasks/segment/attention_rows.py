@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from experiments.spec import SegmentLoss
 from workers.trainer.attention import Tap
-from workers.trainer.attention.taps import taps
+from workers.trainer.attention.hooks import taps
 from workers.trainer.data.images.samples import Batch, Sample, Samples, boxes_of, collate
 from workers.trainer.nets.segmenter import Found, Segmenter
 from workers.trainer.recording.probe import weights_of

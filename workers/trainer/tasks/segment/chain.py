@@ -17,7 +17,7 @@ from experiments.spec import SegmentLoss
 from workers.trainer.attention import Tap
 from workers.trainer.attention.by_hand import product, through_perceptron
 from workers.trainer.attention.gradient_chain.chain import explicit, follow, last_states, relative_error
-from workers.trainer.attention.taps import taps
+from workers.trainer.attention.hooks import taps
 from workers.trainer.data.images.samples import Batch
 from workers.trainer.nets.segmenter import DecoderLayer, Found, Segmenter, doubling
 from workers.trainer.tasks.segment.losses import segment_losses

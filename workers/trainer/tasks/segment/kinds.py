@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from experiments.spec import SegmenterModel
 from workers.trainer.attention import Attention, Tap
+from workers.trainer.attention.hooks import tapped
 from workers.trainer.attention.instruments import Map, entropy
 from workers.trainer.attention.sites import matrices, sites
 from workers.trainer.tasks.segment.attention_rows import ForwardPass, query_attention, word_attention
@@ -73,14 +74,11 @@ def _sources(site: Attention, tap: Tap, *, alone: bool) -> Sequence[tuple[float,
     """For Q, K and V: the norms of the gradient at X and at Y."""
     x = tap.x_BTM.detach().clone().requires_grad_()
     y = tap.y_BSM.detach().clone().requires_grad_()
-    heard: list[Tap] = []
-    site.tap = heard.append
-    try:
+    with tapped({"": site}) as calls:
         site(x, None if alone else y, tap.mask)
-    finally:
-        site.tap = None
+    call = calls[""]
     random = torch.Generator().manual_seed(0)
-    return [_gradients(made, (x, y), random) for made in (heard[0].q_BHTD, heard[0].k_BHSD, heard[0].v_BHSE)]
+    return [_gradients(made, (x, y), random) for made in (call.q_BHTD, call.k_BHSD, call.v_BHSE)]
 
 
 def _gradients(made: Tensor, inputs: tuple[Tensor, Tensor], random: torch.Generator) -> tuple[float, float]:
