@@ -6,7 +6,7 @@
 FROM node:22-bookworm-slim AS scripts
 WORKDIR /scripts
 COPY package.json package-lock.json ./
-RUN npm ci --ignore-scripts --no-audit --no-fund \
+RUN npm ci --omit=dev --ignore-scripts --no-audit --no-fund \
  && mkdir vendor \
  && cp node_modules/echarts/dist/echarts.esm.min.mjs node_modules/htmx.org/dist/htmx.esm.js vendor/
 

@@ -39,15 +39,27 @@ test-python:  ## tests/pure and tests/service on another Python, without torch (
 e2e: install  ## the browser tests alone; their screenshots go to tests/output
 	ATTN_PICTURES=$(or $(PICTURES),1) $(py) -m pytest tests/e2e
 
-lint: install  ## ruff, mypy (strict) and the import contracts
+templates := experiments/templates
+pages := $(templates) experiments/static
+# The binary itself, which needs no node. Looked up when it is used: `install` may just have brought it.
+biome = $(shell ls -d node_modules/@biomejs/cli-*/biome | head -n 1)
+
+lint: install  ## ruff, mypy (strict), the import contracts; Biome (JS, CSS) and djangofmt (templates)
 	$(py) -m ruff check .
 	$(py) -m ruff format --check .
 	ATTN_INSECURE_KEY=1 $(py) -m mypy
 	.venv/bin/lint-imports
+	$(biome) check --error-on-warnings
+	.venv/bin/djangofmt --check $(templates)
+	.venv/bin/djangofmt check $(templates)
+	@! LC_ALL=C.UTF-8 grep -rnE '^.{121,}' $(pages) || { echo 'Lines of pages end at 120 characters'; exit 1; }
 
-fmt: install  ## format, and fix what ruff can fix
+fmt: install  ## format everything, and fix what the linters can fix
 	$(py) -m ruff check --fix-only .
 	$(py) -m ruff format .
+	$(biome) check --write
+	.venv/bin/djangofmt check --fix $(templates)
+	.venv/bin/djangofmt $(templates)
 
 verdicts: PORT = 8001
 verdicts: DATA = .data-verdicts

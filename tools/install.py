@@ -94,7 +94,7 @@ def works() -> bool:
 
 
 def install_scripts() -> None:
-    say("Installing ECharts and htmx into .vendor")
+    say("Installing ECharts and htmx into .vendor, and Biome into node_modules")
     run(*npm(), "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
     folder = ROOT / ".vendor" / "vendor"
     folder.mkdir(parents=True, exist_ok=True)

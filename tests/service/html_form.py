@@ -6,6 +6,11 @@ from dataclasses import dataclass, field
 from html.parser import HTMLParser
 
 
+def flowing(page: str) -> str:
+    """A page's source as its text flows: all whitespace between two words is one space."""
+    return " ".join(page.split())
+
+
 @dataclass
 class Select:
     name: str

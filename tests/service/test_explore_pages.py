@@ -12,6 +12,7 @@ from experiments.models import Run
 
 from .api_client import needs_database
 from .factories import claim, make_project, make_run, make_user, make_worker, train
+from .html_form import flowing
 
 pytestmark = needs_database
 ROLES = {"task": "roles", "data": {"dataset": "roles"}, "train": {"steps": 20, "checkpoint_every": 10}}
@@ -44,7 +45,7 @@ def with_checkpoint(run: Run) -> Run:
 
 def test_before_the_first_checkpoint_the_tab_says_when_there_is_something_to_ask(browser: Client) -> None:
     page = tab(browser, run_of(browser))
-    assert "the first comes after step 10" in page
+    assert "the first comes after step 10" in flowing(page)
     assert "data-explore" not in page
 
 

@@ -19,6 +19,7 @@ from experiments.store.blocks.cover import BLOCK
 
 from .api_client import API, client_of, get, pointers, problem
 from .factories import frame, make_project, make_run, make_user
+from .html_form import flowing
 
 pytestmark = [pytest.mark.django_db, pytest.mark.db]
 
@@ -86,7 +87,7 @@ def test_the_page_keeps_rules_and_tells_a_mistake_beside_its_field(owner: Any, p
     assert answer.status_code == 400
     assert b"valid integer" in answer.content
     assert b'value="soon"' in answer.content
-    assert b"one bucket of 256 points after 30 days" in client.get("/projects/").content
+    assert "one bucket of 256 points after 30 days" in flowing(client.get("/projects/").content.decode())
     client.force_login(make_user())
     assert client.get("/projects/lab/").status_code == 404
 

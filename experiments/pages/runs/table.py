@@ -169,6 +169,7 @@ def _context(request: HttpRequest, found: Found) -> dict[str, Any]:
         "signs": SIGNS,
         "carried": [(name, value) for name, value in request.GET.items() if name not in {*_OWN, "state", "cursor"}],
         "cols": request.GET.get("cols", ""),
+        "column_keys": request.GET.get("cols") or ", ".join(column.key for column in columns),
         "rows_url": f"{request.path}?{_replaced(request.GET, part='rows')}",
         "first": f"?{_replaced(request.GET, cursor=None)}",
         "earlier": found.previous and f"?{_replaced(request.GET, cursor=found.previous)}",
