@@ -3,16 +3,10 @@
 from django.urls import path
 
 from .experiments import experiments, presets, projects, reports
-from .http import auth, schema
-from .http import not_found as missing
-from .inspection import attention_maps as attention
-from .inspection import gradient_flow as flow
-from .inspection import linear_probes as probes
-from .inspection import questions
-from .operations import drain
-from .operations import workers as fleet
-from .runs import forks, runs
-from .runs import outputs as evidence
+from .http import auth, not_found, schema
+from .inspection import attention_maps, gradient_flow, linear_probes, questions
+from .operations import drain, workers
+from .runs import forks, outputs, runs
 from .series import bands, export, series
 
 urlpatterns = [
@@ -36,13 +30,13 @@ urlpatterns = [
     path("runs/<int:run_id>/fork/", forks.RunFork.as_view(), name="api-run-fork"),
     path("runs/<int:run_id>/series/", series.RunSeries.as_view(), name="api-run-series"),
     path("runs/<int:run_id>/export/", export.RunExport.as_view(), name="api-run-export"),
-    path("runs/<int:run_id>/predictions/", evidence.RunPredictions.as_view(), name="api-run-predictions"),
-    path("runs/<int:run_id>/logs/", evidence.RunLogs.as_view(), name="api-run-logs"),
-    path("runs/<int:run_id>/events/", evidence.RunEvents.as_view(), name="api-run-events"),
-    path("runs/<int:run_id>/artifacts/", evidence.RunArtifacts.as_view(), name="api-run-artifacts"),
-    path("runs/<int:run_id>/attention/", attention.RunAttention.as_view(), name="api-run-attention"),
-    path("runs/<int:run_id>/flow/", flow.RunFlow.as_view(), name="api-run-flow"),
-    path("runs/<int:run_id>/probes/", probes.RunProbes.as_view(), name="api-run-probes"),
+    path("runs/<int:run_id>/predictions/", outputs.RunPredictions.as_view(), name="api-run-predictions"),
+    path("runs/<int:run_id>/logs/", outputs.RunLogs.as_view(), name="api-run-logs"),
+    path("runs/<int:run_id>/events/", outputs.RunEvents.as_view(), name="api-run-events"),
+    path("runs/<int:run_id>/artifacts/", outputs.RunArtifacts.as_view(), name="api-run-artifacts"),
+    path("runs/<int:run_id>/attention/", attention_maps.RunAttention.as_view(), name="api-run-attention"),
+    path("runs/<int:run_id>/flow/", gradient_flow.RunFlow.as_view(), name="api-run-flow"),
+    path("runs/<int:run_id>/probes/", linear_probes.RunProbes.as_view(), name="api-run-probes"),
     path("runs/<int:run_id>/questions/", questions.RunQuestions.as_view(), name="api-run-questions"),
     path("questions/<int:question_id>/", questions.QuestionDetail.as_view(), name="api-question"),
     path("projects/", projects.ProjectList.as_view(), name="api-projects"),
@@ -52,9 +46,9 @@ urlpatterns = [
     path("series/grid/", series.SeriesGrid.as_view(), name="api-series-grid"),
     path("workers/<int:worker_id>/drain/", drain.WorkerDrain.as_view(), name="api-worker-drain"),
     path("workers/<int:worker_id>/undrain/", drain.WorkerUndrain.as_view(), name="api-worker-undrain"),
-    path("workers/", fleet.WorkerList.as_view(), name="api-workers"),
-    path("queue/", fleet.QueueLine.as_view(), name="api-queue"),
+    path("workers/", workers.WorkerList.as_view(), name="api-workers"),
+    path("queue/", workers.QueueList.as_view(), name="api-queue"),
     path("schema/", schema.Document.as_view(), name="api-schema"),
     path("docs/", schema.Docs.as_view(), name="api-docs"),
-    path("<path:rest>", missing.Missing.as_view()),
+    path("<path:rest>", not_found.NotFound.as_view()),
 ]

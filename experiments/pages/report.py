@@ -18,7 +18,7 @@ from experiments.models import Experiment
 from experiments.pages.http.access import experiment_or_404, may_edit, require_editor
 from experiments.pages.http.address import Address, refuse, takes
 from experiments.verdicts.judge import Verdict
-from experiments.verdicts.report import Comparison, Report, UnknownMetric, Variant, report
+from experiments.verdicts.report import Comparison, Report, UnknownMetric, VariantReport, report
 from experiments.verdicts.rules import Rule
 from experiments.verdicts.sameness import alarms_of
 from experiments.verdicts.verdict import own_verdict, rule_of
@@ -61,13 +61,13 @@ def section(request: HttpRequest, experiment: Experiment) -> dict[str, Any]:
         "verdict": verdict,
         "verdict_slug": _SLUG.get(verdict.result, verdict.result) if verdict else "",
         "departs_in": departs_in,
-        "shown": [(one.label, Variant({}, pool.term(one.term))) for one in verdict.rule.shown] if verdict else [],
+        "shown": [(one.label, VariantReport({}, pool.term(one.term))) for one in verdict.rule.shown] if verdict else [],
         "more": suggested(experiment, verdict, found),
         "may_edit": may_edit(request, experiment.project),
     }
 
 
-def _row(found: Report, at: int, one: Variant, test: Comparison | None) -> dict[str, Any]:
+def _row(found: Report, at: int, one: VariantReport, test: Comparison | None) -> dict[str, Any]:
     against = found.variants[test.reference].label if test else ""
     return {"variant": one, "test": test, "against": against}
 

@@ -36,7 +36,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Cell:
+class MatrixCell:
     """One combination of the matrix's values: as they were written, as they were resolved, and the spec."""
 
     written: dict[str, Any]
@@ -139,9 +139,9 @@ def _shaped(written: Any, meant: Any) -> Any:
     return meant
 
 
-def same_cells(cells: Sequence[Cell]) -> list[FieldError]:
+def same_cells(cells: Sequence[MatrixCell]) -> list[FieldError]:
     """Cells that resolve to one spec: at the path whose values say the same, or at the matrix as a whole."""
-    first: dict[str, Cell] = {}
+    first: dict[str, MatrixCell] = {}
     errors: dict[Path, FieldError] = {}
     for cell in cells:
         earlier = first.setdefault(_meaning(cell.spec), cell)

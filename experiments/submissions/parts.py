@@ -11,7 +11,7 @@ from experiments.spec import Spec, content_hash, resolved
 
 from .blame import same_branch
 from .body import SubmissionError
-from .matrix import Cell, Setting
+from .matrix import MatrixCell, Setting
 from .presets import Also
 from .resolving import Resolver
 
@@ -31,7 +31,7 @@ class PlannedRun:
 
 
 @dataclass(frozen=True)
-class Part:
+class PlannedPart:
     """One definition that a plan trains, and how many variants of it."""
 
     task: str
@@ -60,14 +60,14 @@ class Parts:
     seeds: list[int]
     fixed: tuple[Setting, ...]
     runs: list[PlannedRun] = field(default_factory=list)
-    trained: list[Part] = field(default_factory=list)
+    trained: list[PlannedPart] = field(default_factory=list)
     also: list[Also] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)
 
-    def begin(self, spec: Spec, cells: list[Cell]) -> None:
+    def begin(self, spec: Spec, cells: list[MatrixCell]) -> None:
         """With the first definition's runs."""
         self.runs = list(_expanded(cells, self.seeds))
-        self.trained = [Part(spec.task, len(cells))]
+        self.trained = [PlannedPart(spec.task, len(cells))]
 
     def join(self, also: Also) -> None:
         """With the definition's runs after all others; what cannot take `fixed`, or is there already, is left out."""
@@ -90,7 +90,7 @@ class Parts:
         count = math.prod(map(len, also.matrix.values())) * len(self.seeds) if runs is None else runs
         self.left_out.append(LeftOut(count, str(also.spec["task"]), reason))
 
-    def _new(self, cells: list[Cell]) -> list[PlannedRun]:
+    def _new(self, cells: list[MatrixCell]) -> list[PlannedRun]:
         """The cells' runs that no part has yet, each once."""
         known = {run.spec_hash for run in self.runs}
         runs = {run.spec_hash: run for run in reversed(list(_expanded(cells, self.seeds)))}
@@ -102,7 +102,7 @@ class Parts:
         start = len(self.runs)
         self.runs += [replace(run, index=start + place, params=task | run.params) for place, run in enumerate(new)]
         self.trained.append(
-            Part(spec.task, len({content_hash(run.spec.model_copy(update={"seed": 0})) for run in new}))
+            PlannedPart(spec.task, len({content_hash(run.spec.model_copy(update={"seed": 0})) for run in new}))
         )
 
     def _defined(self, also: Also, spec: Spec) -> Also:
@@ -122,7 +122,7 @@ def why_not(also: Also, overrides: Iterable[str], matrix: Mapping[str, Any], pre
     return f"it varies {varied} itself" if varied else ""
 
 
-def _expanded(cells: list[Cell], seeds: list[int]) -> Iterator[PlannedRun]:
+def _expanded(cells: list[MatrixCell], seeds: list[int]) -> Iterator[PlannedRun]:
     index = 0
     for cell in cells:
         for seed in seeds:

@@ -12,7 +12,7 @@ from experiments.spec.sections.base import scalar
 
 from .blame import Blame, same_branch
 from .body import SubmissionError
-from .matrix import Cell, Setting, Unreachable, applied, combinations, params_of, says
+from .matrix import MatrixCell, Setting, Unreachable, applied, combinations, params_of, says
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ class Resolver:
         except SpecError as error:
             raise SubmissionError([self._written(item, written) for item in error.errors]) from None
 
-    def cells(self, matrix: Mapping[str, list[Any]]) -> list[Cell]:
+    def cells(self, matrix: Mapping[str, list[Any]]) -> list[MatrixCell]:
         """Every combination of the matrix's values. Raises SubmissionError with what is wrong in any of them."""
-        cells: list[Cell] = []
+        cells: list[MatrixCell] = []
         errors: dict[tuple[str | int, ...], FieldError] = {}
         for written in combinations(matrix):
             try:
@@ -44,7 +44,7 @@ class Resolver:
                 for item in error.errors:
                     errors.setdefault(item.path, item)
             else:
-                cells.append(Cell(written, params_of(written, spec), spec))
+                cells.append(MatrixCell(written, params_of(written, spec), spec))
         if errors:
             raise SubmissionError(list(errors.values()))
         return cells

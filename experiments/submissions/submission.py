@@ -18,8 +18,8 @@ from experiments.spec.errors import did_you_mean
 from experiments.spec.inert import dropped_seed, is_whole, unused
 
 from .body import MAX_DIMENSIONS, MAX_OVERRIDES, MAX_SEEDS, Seed, Submission, SubmissionError, parse
-from .matrix import OF_PRESET, Cell, Setting, listed_twice, same_cells, says, set_twice
-from .parts import LeftOut, Part, Parts, PlannedRun, why_not
+from .matrix import OF_PRESET, MatrixCell, Setting, listed_twice, same_cells, says, set_twice
+from .parts import LeftOut, Parts, PlannedPart, PlannedRun, why_not
 from .presets import Also, presets
 from .resolving import Resolver
 
@@ -45,7 +45,7 @@ class Plan:
     matrix: dict[str, list[Any]]
     seeds: list[int]
     runs: list[PlannedRun]
-    parts: tuple[Part, ...]
+    parts: tuple[PlannedPart, ...]
     also: tuple[Also, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
 
@@ -84,7 +84,7 @@ def plan(raw: Mapping[str, Any], *, max_runs: int = 1000, stored: bool = False, 
     return Plan(submission, spec, _values(cells, matrix), parts.seeds, *whole)
 
 
-def _refuse_unused(parts: Parts, cells: list[Cell], submission: Submission, inherited: bool) -> None:
+def _refuse_unused(parts: Parts, cells: list[MatrixCell], submission: Submission, inherited: bool) -> None:
     """Raises SubmissionError with what was set and acts in no run. A base that was resolved before is left alone."""
     base, first = submission.spec, parts.runs[0].seed
     varied = [Setting("matrix", path, value) for path, values in submission.matrix.items() for value in values]
@@ -129,7 +129,7 @@ def _of_the_rest(raw: Mapping[str, Any], wrong: list[FieldError], max_runs: int)
 
 def _checked(
     resolver: Resolver, submission: Submission, matrix: Mapping[str, list[Any]], seeds: int, max_runs: int
-) -> tuple[Spec, list[Cell]]:
+) -> tuple[Spec, list[MatrixCell]]:
     """The base spec and every cell, resolved. Raises SubmissionError with everything that is wrong in any of them."""
     errors = _path_errors(submission, matrix)
     too_many = _size_errors(math.prod(map(len, matrix.values())) * max(1, seeds), matrix, max_runs)
@@ -217,7 +217,7 @@ def _fixed(submission: Submission) -> list[Setting]:
     return [*(Setting("overrides", path, value) for path, value in submission.overrides.items()), *pool]
 
 
-def _values(cells: list[Cell], matrix: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
+def _values(cells: list[MatrixCell], matrix: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
     """The matrix with each value as it was resolved."""
     found: dict[str, list[Any]] = {}
     for path, values in matrix.items():

@@ -6,7 +6,7 @@ from django import template
 
 from experiments.verdicts import wording
 from experiments.verdicts.judge import Finding, Verdict
-from experiments.verdicts.report import Comparison, Variant
+from experiments.verdicts.report import Comparison, VariantReport
 
 register = template.Library()
 register.filter("needs", wording.needs)
@@ -22,7 +22,7 @@ def estimate(one: Finding) -> str:
 
 
 @register.filter
-def bounds(one: Finding | Variant | Comparison) -> str:
+def bounds(one: Finding | VariantReport | Comparison) -> str:
     """Its interval; empty where there is none."""
     low, high = (one.low, one.high) if isinstance(one, Finding) else one.interval or (None, None)
     return wording.interval(low, high)

@@ -16,7 +16,7 @@ from experiments.submissions.presets import presets
 
 from .judge import Finding
 from .picture import Bar, plot
-from .report import Variant
+from .report import VariantReport
 from .rules import UNTESTED, Result, Term, rules
 from .verdict import Judged, preset_verdict
 from .wording import (
@@ -134,7 +134,7 @@ def _preset(name: str, judged: Judged, pictures: Path) -> Iterator[str]:
 def _measured(name: str, judged: Judged, pictures: Path) -> Iterator[str]:
     findings = judged.verdict.findings
     alike = [one for one in findings if one.claim.value.below is None]  # steps have a scale of their own
-    tested = [one for one in alike if one.found and one.claim.kind not in UNTESTED]
+    tested = [one for one in alike if one.sample and one.claim.kind not in UNTESTED]
     if tested:
         (pictures / f"{name}.svg").write_text(plot([_bar(one) for one in tested], f"{name}: comparisons"), "utf-8")
         yield f"![Comparisons of {name} with their intervals and margins](images/verdicts/{name}.svg)\n"
@@ -152,13 +152,13 @@ def _measured(name: str, judged: Judged, pictures: Path) -> Iterator[str]:
     for shown in judged.verdict.rule.shown:
         values = judged.pool.term(shown.term)
         if values.values:
-            yield f"- {shown.label.en}: {mean_and_interval(Variant({}, values))}"
+            yield f"- {shown.label.en}: {mean_and_interval(VariantReport({}, values))}"
     if judged.verdict.rule.shown:
         yield ""
 
 
 def _row(one: Finding) -> str:
-    found = one.found
+    found = one.sample
     reason = open_because(one)
     cells = [
         one.claim.claim.en + ("" if one.claim.decides else " *(beside)*"),
@@ -174,23 +174,23 @@ def _row(one: Finding) -> str:
 
 
 def _bar(one: Finding) -> Bar:
-    assert one.found is not None
+    assert one.sample is not None
     margin = one.claim.margin
     margins = [margin, -margin] if one.claim.refutable or one.claim.kind == "equivalence" else [margin]
     tone = _TONE.get(one.result, "open")
-    figures = f"{number(one.found.mean)} {interval(one.low, one.high)}"
-    return Bar(one.claim.id, figures, one.found.mean, one.low, one.high, margins=margins, tone=tone)
+    figures = f"{number(one.sample.mean)} {interval(one.low, one.high)}"
+    return Bar(one.claim.id, figures, one.sample.mean, one.low, one.high, margins=margins, tone=tone)
 
 
-def _variants(judged: Judged) -> Sequence[Variant]:
+def _variants(judged: Judged) -> Sequence[VariantReport]:
     """The cells that have the rule's first series, with values."""
     term = Term(metric=judged.verdict.rule.metrics[:1])
-    found = [Variant(cell.params, judged.pool.values_of(at, term)) for at, cell in enumerate(judged.pool.cells)]
+    found = [VariantReport(cell.params, judged.pool.values_of(at, term)) for at, cell in enumerate(judged.pool.cells)]
     return [one for one in found if one.values.values]
 
 
-def _variant_bar(one: Variant) -> Bar:
-    assert one.found is not None
+def _variant_bar(one: VariantReport) -> Bar:
+    assert one.sample is not None
     low, high = one.interval or (None, None)
     seeds = [one.values.values[seed] for seed in sorted(one.values.values)]
-    return Bar(one.label, mean_and_interval(one), one.found.mean, low, high, seeds=seeds)
+    return Bar(one.label, mean_and_interval(one), one.sample.mean, low, high, seeds=seeds)

@@ -12,7 +12,7 @@ from experiments.submissions.presets import Words
 
 from .prediction import chance
 from .rules import UNTESTED, Result, Rule, Saying, SubClaim
-from .statistics import ALPHA, Corrected, Question, Sample, holm, level, paired, sample
+from .statistics import ALPHA, Corrected, MarginTest, Sample, holm, level, paired, sample
 
 LOOKS = 2  # a comparison that the last of them leaves open stays open
 
@@ -47,7 +47,7 @@ class Finding:
 
     claim: SubClaim
     result: Result
-    found: Sample | None
+    sample: Sample | None
     low: float | None
     high: float | None
     corrected: Corrected | None
@@ -72,7 +72,7 @@ class Finding:
     def effect(self) -> float | None:
         """Cohen's d_z, of differences alone."""
         paired = self.claim.kind in {"difference", "equivalence"}
-        return self.found.effect if self.found and paired else None
+        return self.sample.effect if self.sample and paired else None
 
 
 @dataclass(frozen=True)
@@ -87,16 +87,16 @@ class Verdict:
     @property
     def most_seeds(self) -> int:
         """Of the comparison that has most."""
-        return max((one.found.n for one in self.findings if one.found), default=0)
+        return max((one.sample.n for one in self.findings if one.sample), default=0)
 
 
 @dataclass(frozen=True)
-class _Seen:
+class _LookResult:
     """A comparison at one look: its terms at the look's seeds, and whether all of these are there."""
 
     look: int
     terms: Sequence[Values]
-    found: Sample | None
+    sample: Sample | None
     complete: bool
     corrected: Corrected | None = None
 
@@ -105,21 +105,23 @@ class _Seen:
         return self.corrected is not None and self.complete and self.corrected.decides
 
 
-def judge(rule: Rule, evidence: Mapping[str, Sequence[Values]], seeds: Sequence[int]) -> Verdict:
-    """`evidence` holds the values of each comparison's terms by its id; `seeds` are the candidates in the order in
+def judge(rule: Rule, samples: Mapping[str, Sequence[Values]], seeds: Sequence[int]) -> Verdict:
+    """`samples` holds the values of each comparison's terms by its id; `seeds` are the candidates in the order in
     which they were chosen. Those of the pilot do not count.
 
     There are two looks, at the first n seeds and at the first 2n, where n is what the rule fixed beforehand; each
     spends its share of alpha (`level`), and the first that decides a comparison stands.
     """
     counted = [seed for seed in seeds if seed not in rule.pilot_seeds]
-    looks = [_look(rule, evidence, number, counted[: number * rule.seeds]) for number in range(1, LOOKS + 1)]
+    looks = [_results_at(rule, samples, number, counted[: number * rule.seeds]) for number in range(1, LOOKS + 1)]
     findings = [_finding(rule, one, [look[one.id] for look in looks]) for one in rule.claims]
     return Verdict(rule, _together(findings), findings, _why(rule.why, findings))
 
 
-def _look(rule: Rule, evidence: Mapping[str, Sequence[Values]], number: int, seeds: Sequence[int]) -> dict[str, _Seen]:
-    seen = {one.id: _seen(rule, one, number, seeds, evidence[one.id]) for one in rule.claims}
+def _results_at(
+    rule: Rule, samples: Mapping[str, Sequence[Values]], number: int, seeds: Sequence[int]
+) -> dict[str, _LookResult]:
+    seen = {one.id: _look_result(rule, one, number, seeds, samples[one.id]) for one in rule.claims}
     tested = [one for one in rule.claims if one.kind not in UNTESTED]
     corrected = holm([_p(one, seen[one.id]) for one in tested], level(number))
     return seen | {
@@ -127,15 +129,17 @@ def _look(rule: Rule, evidence: Mapping[str, Sequence[Values]], number: int, see
     }
 
 
-def _seen(rule: Rule, claim: SubClaim, number: int, seeds: Sequence[int], evidence: Sequence[Values]) -> _Seen:
-    terms = [term.at(seeds) for term in evidence]
+def _look_result(
+    rule: Rule, claim: SubClaim, number: int, seeds: Sequence[int], samples: Sequence[Values]
+) -> _LookResult:
+    terms = [term.at(seeds) for term in samples]
     found = _sample(claim, terms)
     takes = rule.seeds if claim.kind in UNTESTED else number * rule.seeds
-    return _Seen(number, terms, found, found is not None and found.n >= takes)
+    return _LookResult(number, terms, found, found is not None and found.n >= takes)
 
 
-def question(claim: SubClaim) -> Question:
-    return Question(claim.margin, claim.refutable or claim.kind == "equivalence")
+def margin_test(claim: SubClaim) -> MarginTest:
+    return MarginTest(claim.margin, claim.refutable or claim.kind == "equivalence")
 
 
 def _sample(claim: SubClaim, terms: Sequence[Values]) -> Sample | None:
@@ -150,22 +154,22 @@ def _sample(claim: SubClaim, terms: Sequence[Values]) -> Sample | None:
     return paired(ours, theirs, resolution=claim.resolution)
 
 
-def _p(claim: SubClaim, seen: _Seen) -> float:
+def _p(claim: SubClaim, seen: _LookResult) -> float:
     """What Holm corrects: a comparison that lacks seeds decides nothing, and takes no place among those that do."""
-    return question(claim).p(seen.found) if seen.found and seen.complete else 1.0
+    return margin_test(claim).p(seen.sample) if seen.sample and seen.complete else 1.0
 
 
-def _finding(rule: Rule, claim: SubClaim, looks: Sequence[_Seen]) -> Finding:
+def _finding(rule: Rule, claim: SubClaim, looks: Sequence[_LookResult]) -> Finding:
     seen = looks[-1] if claim.kind in UNTESTED else _deciding(looks)
     result = _tested(claim, seen) if seen.corrected else _held(rule, claim, seen)
-    interval = seen.found.interval(seen.corrected.alpha) if seen.found and seen.corrected else None
+    interval = seen.sample.interval(seen.corrected.alpha) if seen.sample and seen.corrected else None
     low, high = interval or (None, None)
     more, likely = _next(rule, claim, seen) if result == Result.INCONCLUSIVE else (None, None)
     against = seen.terms[1] if claim.against else None
     return Finding(
         claim,
         result,
-        seen.found,
+        seen.sample,
         low,
         high,
         seen.corrected,
@@ -178,13 +182,13 @@ def _finding(rule: Rule, claim: SubClaim, looks: Sequence[_Seen]) -> Finding:
     )
 
 
-def _deciding(looks: Sequence[_Seen]) -> _Seen:
+def _deciding(looks: Sequence[_LookResult]) -> _LookResult:
     """The first look that decides, else the last that has all its seeds, else the first."""
     complete = [one for one in looks if one.complete]
     return next((one for one in complete if one.decides), complete[-1] if complete else looks[0])
 
 
-def _held(rule: Rule, claim: SubClaim, seen: _Seen) -> Result:
+def _held(rule: Rule, claim: SubClaim, seen: _LookResult) -> Result:
     """A bound or a floor: one seed that breaks it refutes it; holding takes all the seeds."""
     holds = operator.gt if claim.kind == "floor" else operator.le
     if any(not holds(one, claim.margin) for one in seen.terms[0].values.values()):
@@ -192,22 +196,22 @@ def _held(rule: Rule, claim: SubClaim, seen: _Seen) -> Result:
     return Result.SUPPORTED if seen.complete else Result.INCONCLUSIVE
 
 
-def _tested(claim: SubClaim, seen: _Seen) -> Result:
-    if seen.found is None or not seen.decides:
+def _tested(claim: SubClaim, seen: _LookResult) -> Result:
+    if seen.sample is None or not seen.decides:
         return Result.INCONCLUSIVE
     good = "within" if claim.kind == "equivalence" else "above"
-    return Result.SUPPORTED if question(claim).side(seen.found) == good else Result.NOT_SUPPORTED
+    return Result.SUPPORTED if margin_test(claim).side(seen.sample) == good else Result.NOT_SUPPORTED
 
 
-def _next(rule: Rule, claim: SubClaim, seen: _Seen) -> tuple[int | None, float | None]:
+def _next(rule: Rule, claim: SubClaim, seen: _LookResult) -> tuple[int | None, float | None]:
     """How many seeds the next look lacks, and how likely it decides."""
-    have = seen.found.n if seen.found else 0
+    have = seen.sample.n if seen.sample else 0
     if not seen.complete:
         return rule.seeds - have or None, None
-    if seen.look == LOOKS or seen.found is None or seen.corrected is None:
+    if seen.look == LOOKS or seen.sample is None or seen.corrected is None:
         return None, None
     family = seen.corrected.alpha / level(seen.look)  # Holm's share, which it is taken to have at the next look too
-    return rule.seeds, chance(question(claim), seen.found, have + rule.seeds, family * level(seen.look + 1))
+    return rule.seeds, chance(margin_test(claim), seen.sample, have + rule.seeds, family * level(seen.look + 1))
 
 
 def _together(findings: Sequence[Finding]) -> Result:

@@ -47,7 +47,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class ExcludedRuns:
     """Runs of the same specs that do not count here, and in which parts they differ: part → (theirs, used)."""
 
     runs: int
@@ -66,7 +66,7 @@ class Choice:
 
     runs: dict[str, int] = field(default_factory=dict)
     identities: tuple[Identity, ...] = ()  # one for each digest of data
-    left_out: tuple[LeftOut, ...] = ()
+    left_out: tuple[ExcludedRuns, ...] = ()
 
     @property
     def unknown_data(self) -> bool:
@@ -89,7 +89,7 @@ def choose(sources: Mapping[str, Hashable], candidates: Iterable[Candidate], own
     known = [one for one in candidates if one.spec_hash in sources]
     usable = [one for one in known if not one.forked or one.run in mine]
     if not usable:
-        return Choice(left_out=(LeftOut(len(known), {"start": (_FORK, _SCRATCH)}),) if known else ())
+        return Choice(left_out=(ExcludedRuns(len(known), {"start": (_FORK, _SCRATCH)}),) if known else ())
     where = _most([(one.circumstances, one) for one in usable], mine)
     near = [one for one in usable if one.circumstances == where]
     by_source: dict[Hashable, list[Candidate]] = defaultdict(list)
@@ -127,7 +127,7 @@ def _left_out(
     used: Candidate,
     digests: Mapping[Hashable, str],
     sources: Mapping[str, Hashable],
-) -> list[LeftOut]:
+) -> list[ExcludedRuns]:
     counts: Counter[tuple[tuple[str, str, str], ...]] = Counter()
     for one in others:
         theirs = one.identity.fields
@@ -139,7 +139,8 @@ def _left_out(
             parts.append(("start", _start(one), _start(used)))
         counts[tuple(parts)] += 1
     return [
-        LeftOut(count, {part: (theirs, ours) for part, theirs, ours in parts}) for parts, count in counts.most_common()
+        ExcludedRuns(count, {part: (theirs, ours) for part, theirs, ours in parts})
+        for parts, count in counts.most_common()
     ]
 
 

@@ -6,14 +6,14 @@ import math
 from collections.abc import Iterator
 from statistics import NormalDist
 
-from .statistics import Question, Sample
+from .statistics import MarginTest, Sample
 
 _NORMAL = NormalDist()
 _PARTS = 25
 
 
-def chance(question: Question, found: Sample, n: int, alpha: float) -> float | None:
-    """The probability that `n` seeds in all decide the question at `alpha`; None of one seed, or where n adds none.
+def chance(test: MarginTest, found: Sample, n: int, alpha: float) -> float | None:
+    """The probability that `n` seeds in all decide the test at `alpha`; None of one seed, or where n adds none.
 
     Neither the true mean nor the true spread σ is known. Given σ, the mean of all n is normal about that of the first
     k, with variance σ²·(n − k)/(k·n); σ itself follows (k − 1)·s²/σ² ~ χ² with k − 1 degrees of freedom, and its
@@ -23,8 +23,8 @@ def chance(question: Question, found: Sample, n: int, alpha: float) -> float | N
     if found.std is None or n <= found.n:
         return None
     if found.std == 0:
-        return float(question.p(found) < alpha)
-    return sum(_given(question, found, n, alpha, spread) for spread in _spreads(found)) / _PARTS
+        return float(test.p(found) < alpha)
+    return sum(_given(test, found, n, alpha, spread) for spread in _spreads(found)) / _PARTS
 
 
 def _spreads(found: Sample) -> Iterator[float]:
@@ -36,14 +36,14 @@ def _spreads(found: Sample) -> Iterator[float]:
         yield std * math.sqrt(1 / max(root**3, 1e-3))
 
 
-def _given(question: Question, found: Sample, n: int, alpha: float, spread: float) -> float:
+def _given(test: MarginTest, found: Sample, n: int, alpha: float, spread: float) -> float:
     """The probability for this σ; the spread of all n is taken as what is expected of it."""
     std = found.std or 0.0
     whole = math.sqrt(((found.n - 1) * std**2 + (n - found.n) * spread**2) / (n - 1))
     interval = Sample(n, 0.0, whole).interval(alpha)
     half = interval[1] if interval else math.inf
     mean = NormalDist(found.mean, spread * math.sqrt((n - found.n) / (found.n * n)))
-    return sum(_up_to(mean, high) - _up_to(mean, low) for low, high in question.deciding(half))
+    return sum(_up_to(mean, high) - _up_to(mean, low) for low, high in test.deciding(half))
 
 
 def _up_to(mean: NormalDist, bound: float) -> float:

@@ -16,11 +16,11 @@ from .judge import Values, plain_interval
 from .prediction import chance
 from .rules import Term, rules
 from .samples import Pool
-from .statistics import Corrected, Question, Sample, holm, level, paired
+from .statistics import Corrected, MarginTest, Sample, holm, level, paired
 from .verdict import experiment_pool
 
 _USUAL = ("test/accuracy", "test/prompt_iou", "eval/accuracy", "eval/prompt_iou", "eval/loss", "loss/total")
-_NONE = Question(0.0)  # no difference
+_NONE = MarginTest(0.0)  # no difference
 _LISTED = ("test/", "eval/", "loss/")
 
 
@@ -29,7 +29,7 @@ class UnknownMetric(ValueError):
 
 
 @dataclass(frozen=True)
-class Variant:
+class VariantReport:
     """One cell of the experiment: its values over seeds."""
 
     params: Mapping[str, Any]
@@ -41,12 +41,12 @@ class Variant:
         return label_of(self.params)
 
     @property
-    def found(self) -> Sample | None:
+    def sample(self) -> Sample | None:
         return self.values.sample
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        return plain_interval(self.found)
+        return plain_interval(self.sample)
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Comparison:
 
     variant: int
     reference: int
-    found: Sample | None
+    sample: Sample | None
     corrected: Corrected
     untested: str  # why there is no test; empty where there is one
     more_seeds: int | None  # as many again, where it is open
@@ -65,16 +65,16 @@ class Comparison:
     @property
     def interval(self) -> tuple[float, float] | None:
         """At the level that Holm held it against; none where no spread was seen."""
-        return self.found.interval(self.corrected.alpha) if self.found and self.found.std else None
+        return self.sample.interval(self.corrected.alpha) if self.sample and self.sample.std else None
 
     @property
     def conclusion(self) -> str:
         """larger, smaller or inconclusive: of the variant, corrected; or untested."""
         if self.untested:
             return "untested"
-        if self.found is None or not self.corrected.decides:
+        if self.sample is None or not self.corrected.decides:
             return "inconclusive"
-        return "smaller" if self.found.mean > 0 else "larger"
+        return "smaller" if self.sample.mean > 0 else "larger"
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Report:
     metrics: list[str]  # that its runs have recorded, without the gradients
     seeds: Sequence[int]
     looks: int  # how often seeds were chosen: once, and once more each time that some were added
-    variants: list[Variant]
+    variants: list[VariantReport]
     tests: list[Comparison]
 
     @property
@@ -108,7 +108,9 @@ def report(experiment: Experiment, reader: AnyUser, metric: str | None = None) -
         _check_metric(metric, experiment, [*(rule.metrics if rule else ()), *_USUAL])
     wanted = metric or _usual(rule.metrics if rule else (), recorded)
     pool = experiment_pool(experiment, reader, [wanted], rule)
-    variants = [Variant(cell.params, pool.values_of(at, Term(metric=wanted))) for at, cell in enumerate(pool.cells)]
+    variants = [
+        VariantReport(cell.params, pool.values_of(at, Term(metric=wanted))) for at, cell in enumerate(pool.cells)
+    ]
     looks = looks_of(experiment, pool)
     tests = _tests(pool.cells, variants, looks, _awaited(experiment, pool))
     return Report(wanted, recorded, pool.seeds, looks, variants, tests), pool
@@ -149,7 +151,7 @@ def _awaited(experiment: Experiment, pool: Pool) -> dict[int, int]:
 
 
 def _tests(
-    cells: Sequence[Cell], variants: Sequence[Variant], looks: int, awaited: Mapping[int, int]
+    cells: Sequence[Cell], variants: Sequence[VariantReport], looks: int, awaited: Mapping[int, int]
 ) -> list[Comparison]:
     pairs = [(at, ref) for at, ref in enumerate(_references(cells)) if ref != at]
     samples = [paired(variants[ref].values.values, variants[at].values.values) for at, ref in pairs]

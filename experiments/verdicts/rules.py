@@ -36,11 +36,11 @@ class Result(StrEnum):
     MIXED = "mixed"  # of a preset alone: its comparisons differ
 
 
-class _Part(BaseModel):
+class _RuleModel(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Term(_Part):
+class Term(_RuleModel):
     """A measured quantity of the one cell of the preset that `where` selects: the last value of one series, or the
     mean of several; that less the mean of the series in `minus`; or the first step at which one lies `below`."""
 
@@ -69,7 +69,7 @@ class Term(_Part):
         return all(path in leaves and _same(leaves[path], value) for path, value in self.where.items())
 
 
-class SubClaim(_Part):
+class SubClaim(_RuleModel):
     """One comparison."""
 
     id: str = Field(pattern=r"^[a-z0-9-]+$")
@@ -96,21 +96,21 @@ class SubClaim(_Part):
         return [self.value] if self.against is None else [self.value, self.against]
 
 
-class Shown(_Part):
+class Shown(_RuleModel):
     """A figure beside the comparisons: a mean with its interval, without a test."""
 
     label: Words
     term: Term
 
 
-class Saying(_Part):
+class Saying(_RuleModel):
     """Why it came out so: said when the named comparisons have just these results."""
 
     when: dict[str, Result]
     say: Words
 
 
-class Rule(_Part):
+class Rule(_RuleModel):
     """How one preset ends in a verdict."""
 
     preset: str

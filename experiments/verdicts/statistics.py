@@ -94,7 +94,7 @@ def paired(ours: Mapping[int, float], theirs: Mapping[int, float], *, resolution
 
 
 @dataclass(frozen=True)
-class Question:
+class MarginTest:
     """Where does the mean lie? `two_sided` asks for ± margin: an effect is refuted by equivalence, or equivalence
     is the claim itself."""
 

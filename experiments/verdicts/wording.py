@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .judge import LOOKS, Finding, Verdict, question
-from .report import Variant
+from .judge import LOOKS, Finding, Verdict, margin_test
+from .report import VariantReport
 from .rules import UNTESTED, Result
 
 _ESTIMATE = {
@@ -34,7 +34,7 @@ def p_value(value: float | None) -> str:
 def p_of(one: Finding) -> str:
     """Holm's p with the hypothesis that it belongs to."""
     told = hypothesis(one)
-    tested = one.corrected and one.found and one.found.std is not None
+    tested = one.corrected and one.sample and one.sample.std is not None
     return f"{p_value(one.corrected.adjusted)} of: {told}" if tested and one.corrected else told
 
 
@@ -43,7 +43,7 @@ def estimate(one: Finding) -> float | None:
     if one.claim.kind in UNTESTED:
         worst = max if one.claim.kind == "bound" else min
         return worst(one.value.values.values(), default=None)
-    return one.found.mean if one.found else None
+    return one.sample.mean if one.sample else None
 
 
 def estimate_name(one: Finding) -> str:
@@ -75,7 +75,7 @@ def open_because(one: Finding) -> str:
         return ""
     if one.problem:
         return one.problem
-    have = one.found.n if one.found else 0
+    have = one.sample.n if one.sample else 0
     if have < one.seeds:
         lacking = ", ".join(map(str, one.lacking))
         return f"{have} of {one.seeds} seeds" + (f", none trained at {lacking}" if lacking else "")
@@ -96,14 +96,14 @@ def hypothesis(one: Finding) -> str:
     margin = f"{one.claim.margin:g}"
     if one.claim.kind in UNTESTED:
         return "no test: it has to hold at every seed"
-    if one.found is None or one.found.std is None:
-        return "one seed: no test" if one.found else "no test yet"
+    if one.sample is None or one.sample.std is None:
+        return "one seed: no test" if one.sample else "no test yet"
     name = estimate_name(one)
-    match question(one.claim).side(one.found):
+    match margin_test(one.claim).side(one.sample):
         case "within":
             return f"{name} is at least {margin} in size"
         case "below":
-            bound = f"−{margin}" if question(one.claim).two_sided else margin
+            bound = f"−{margin}" if margin_test(one.claim).two_sided else margin
             return f"{name} ≥ {bound}"
     return f"{name} ≤ {margin}"
 
@@ -114,8 +114,8 @@ def seeds(verdict: Verdict) -> str:
     return f"{have} of {takes}" if have <= takes else f"{have}, takes {takes}"
 
 
-def mean_and_interval(one: Variant) -> str:
-    found = one.found
+def mean_and_interval(one: VariantReport) -> str:
+    found = one.sample
     if found is None:
         return "–"
     low, high = one.interval or (None, None)

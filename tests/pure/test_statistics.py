@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from experiments.verdicts.prediction import chance
-from experiments.verdicts.statistics import ALPHA, Question, Sample, holm, level, paired, sample
+from experiments.verdicts.statistics import ALPHA, MarginTest, Sample, holm, level, paired, sample
 from experiments.verdicts.student import quantile, upper_tail
 
 
@@ -42,7 +42,7 @@ def test_means_intervals_and_p_values_are_those_of_scipy(numbers: list[float], m
     assert (found.mean, found.std) == pytest.approx((np.mean(numbers), np.std(numbers, ddof=1)), abs=1e-9)
     theirs = stats.ttest_1samp(numbers, margin)
     assert (low, high) == pytest.approx(tuple(theirs.confidence_interval(0.95)), rel=1e-7, abs=1e-7)
-    assert Question(margin).p(found) == pytest.approx(theirs.pvalue, rel=1e-6, abs=1e-12)
+    assert MarginTest(margin).p(found) == pytest.approx(theirs.pvalue, rel=1e-6, abs=1e-12)
 
 
 @given(values, values)
@@ -54,7 +54,7 @@ def test_the_paired_test_is_scipys_over_the_shared_seeds(ours: list[float], thei
     if not found.std or found.std < 1e-3:
         return
     scipys = stats.ttest_rel(ours[:shared], theirs[:shared])
-    assert Question(0.0).p(found) == pytest.approx(scipys.pvalue, rel=1e-6, abs=1e-12)
+    assert MarginTest(0.0).p(found) == pytest.approx(scipys.pvalue, rel=1e-6, abs=1e-12)
     assert found.effect == pytest.approx(scipys.statistic / math.sqrt(shared), rel=1e-6, abs=1e-9)
 
 
@@ -66,23 +66,23 @@ def test_equivalence_is_two_one_sided_tests(numbers: list[float], margin: float)
         return
     above = stats.ttest_1samp(numbers, -margin, alternative="greater").pvalue
     below = stats.ttest_1samp(numbers, margin, alternative="less").pvalue
-    assert Question(margin, True).equivalence_p(found) == pytest.approx(max(above, below), rel=1e-6, abs=1e-12)
+    assert MarginTest(margin, True).equivalence_p(found) == pytest.approx(max(above, below), rel=1e-6, abs=1e-12)
 
 
 def test_no_difference_takes_more_than_a_large_p() -> None:
     noisy = Sample(8, 0.0, 0.5)
-    assert Question(0.0).p(noisy) == 1
-    assert Question(0.02, two_sided=True).p(noisy) > 0.9  # nothing is shown to be equal either
-    assert Question(0.02, two_sided=True).side(Sample(8, 0.001, 0.004)) == "within"
+    assert MarginTest(0.0).p(noisy) == 1
+    assert MarginTest(0.02, two_sided=True).p(noisy) > 0.9  # nothing is shown to be equal either
+    assert MarginTest(0.02, two_sided=True).side(Sample(8, 0.001, 0.004)) == "within"
 
 
 def test_values_without_spread_decide_by_where_they_lie() -> None:
     same = sample([0.1 + 0.2, 0.3, 0.3])
     assert same == Sample(3, pytest.approx(0.3), 0.0)
-    assert Question(0.2).p(same) == 2 * 0.5**3  # the sign test: t would be infinite
-    assert Question(0.2).side(same) == "above"
-    assert Question(0.4).side(same) == "below"
-    assert Question(same.mean).side(same) is None
+    assert MarginTest(0.2).p(same) == 2 * 0.5**3  # the sign test: t would be infinite
+    assert MarginTest(0.2).side(same) == "above"
+    assert MarginTest(0.4).side(same) == "below"
+    assert MarginTest(same.mean).side(same) is None
     assert same.effect is None
 
 
@@ -92,7 +92,7 @@ def test_two_seeds_one_answer_apart_are_no_evidence() -> None:
     found = paired(dict(full), dict(no_q))
     assert found is not None
     assert found.std == 0
-    assert Question(0.0).p(found) == 0.5
+    assert MarginTest(0.0).p(found) == 0.5
 
 
 @pytest.mark.parametrize("items", [16, 64, 1000])
@@ -102,21 +102,21 @@ def test_shares_of_few_cases_seldom_differ_by_their_ties(items: int) -> None:
     for n in (2, 3, 5, 8):
         ours, theirs = (rng.binomial(items, 0.9, (3000, n)) / items for _ in range(2))
         found = [paired(dict(enumerate(a)), dict(enumerate(b))) for a, b in zip(ours, theirs, strict=True)]
-        assert np.mean([Question(0.0).p(one) < level(1) for one in found if one]) < 0.05
+        assert np.mean([MarginTest(0.0).p(one) < level(1) for one in found if one]) < 0.05
 
 
 def test_a_spread_below_the_step_in_which_values_move_counts_as_that_step() -> None:
     alike = sample([1.0] * 8, resolution=0.001)
     assert alike == Sample(8, 1.0, 0.001)
-    assert Question(0.95).p(alike) < 1e-9
-    assert Question(0.9995).p(alike) > 0.1
+    assert MarginTest(0.95).p(alike) < 1e-9
+    assert MarginTest(0.9995).p(alike) > 0.1
 
 
 def test_one_seed_has_a_mean_and_nothing_more() -> None:
     alone = sample([0.7])
     assert alone == Sample(1, 0.7, None)
     assert alone.interval() is None
-    assert Question(0.2).p(alone) == 1
+    assert MarginTest(0.2).p(alone) == 1
     assert sample([]) is None
 
 
@@ -145,7 +145,7 @@ def test_an_interval_at_holms_level_excludes_the_margin_just_where_the_test_deci
     for _ in range(200):
         found = [sample(list(rng.normal(rng.choice([0, 0.5, 2]), 1, 6))) for _ in range(5)]
         some = [one for one in found if one is not None]
-        for one, corrected in zip(some, holm([Question(0.0).p(each) for each in some]), strict=True):
+        for one, corrected in zip(some, holm([MarginTest(0.0).p(each) for each in some]), strict=True):
             low, high = one.interval(corrected.alpha) or (0, 0)
             assert corrected.decides == (low > 0 or high < 0)
 
@@ -165,13 +165,13 @@ def test_the_false_positive_rate_of_a_family_stays_below_five_percent() -> None:
     for _ in range(1500):
         common, others = rng.normal(0, 1, 8), rng.normal(0, 1, (5, 8))
         gaps = [sample((common - other).tolist()) for other in others]
-        wrong += any(one.decides for one in holm([Question(0.0).p(gap) for gap in gaps if gap]))
+        wrong += any(one.decides for one in holm([MarginTest(0.0).p(gap) for gap in gaps if gap]))
     assert wrong / 1500 < 0.055
 
 
 def test_a_difference_as_large_as_the_margin_is_seldom_called_equal_or_larger() -> None:
     rng = np.random.default_rng(3)
-    question = Question(0.1, two_sided=True)
+    question = MarginTest(0.1, two_sided=True)
     draws = [sample(row) for row in rng.normal(0.1, 0.05, (3000, 8)).tolist()]
     assert np.mean([question.p(one) < ALPHA for one in draws if one]) < 0.06
 
@@ -185,7 +185,7 @@ def test_the_looks_together_spend_no_more_than_alpha() -> None:
 @pytest.mark.parametrize("n", [5, 8])
 def test_looking_twice_at_an_effect_of_the_margin_is_seldom_wrong(n: int, two_sided: bool) -> None:
     """With one alpha for both looks it would be called larger in 4 % and more, where 2.5 % are allowed."""
-    rng, question = np.random.default_rng(5), Question(0.2, two_sided)
+    rng, question = np.random.default_rng(5), MarginTest(0.2, two_sided)
     larger = naive = 0
     for row in rng.normal(0.2, 0.1, (6000, 2 * n)).tolist():
         first, both = sample(row[:n]), sample(row)
@@ -204,7 +204,7 @@ def test_the_chance_that_more_seeds_decide_is_how_often_they_do() -> None:
     rng = np.random.default_rng(6)
     told, happened = [], []
     for _ in range(9000):
-        n, question = int(rng.choice([5, 8])), Question(0.2, bool(rng.integers(2)))
+        n, question = int(rng.choice([5, 8])), MarginTest(0.2, bool(rng.integers(2)))
         row = rng.normal(rng.uniform(-0.2, 0.6), rng.uniform(0.02, 0.4), 2 * n).tolist()
         first, both = sample(row[:n]), sample(row)
         assert first is not None
@@ -220,6 +220,6 @@ def test_the_chance_that_more_seeds_decide_is_how_often_they_do() -> None:
 
 
 def test_values_without_spread_leave_nothing_to_chance() -> None:
-    assert chance(Question(0.2), Sample(5, 0.2, 0.0), 10, 0.01) == 0
-    assert chance(Question(0.2), Sample(1, 0.5, None), 10, 0.01) is None
-    assert chance(Question(0.2), Sample(5, 0.5, 0.1), 5, 0.01) is None
+    assert chance(MarginTest(0.2), Sample(5, 0.2, 0.0), 10, 0.01) == 0
+    assert chance(MarginTest(0.2), Sample(1, 0.5, None), 10, 0.01) is None
+    assert chance(MarginTest(0.2), Sample(5, 0.5, 0.1), 5, 0.01) is None

@@ -49,12 +49,12 @@ def test_eight_seeds_decide_each_comparison_by_where_its_interval_lies(reader: A
         "no-matching": Result.SUPPORTED,
     }
     asking = found["asking"]
-    assert asking.found is not None
-    assert asking.found.n == 8
-    assert asking.found.mean == pytest.approx(0.59, abs=0.005)
+    assert asking.sample is not None
+    assert asking.sample.n == 8
+    assert asking.sample.mean == pytest.approx(0.59, abs=0.005)
     assert asking.low is not None
     assert asking.high is not None
-    assert 0.2 < asking.low < asking.found.mean < asking.high
+    assert 0.2 < asking.low < asking.sample.mean < asking.high
 
 
 def test_comparisons_that_differ_make_a_mixed_verdict_with_its_sentence(reader: Any) -> None:
@@ -72,8 +72,8 @@ def test_an_altered_series_alters_the_verdict(reader: Any) -> None:
         store.append(run.pk, [finals(run.steps + 1, {"test/accuracy": 0.985, "test/mode_guess": 0.21})])
     changed = findings(reader)["asking"]
     assert changed.result == Result.NOT_SUPPORTED
-    assert changed.found is not None
-    assert changed.found.mean < 0.02
+    assert changed.sample is not None
+    assert changed.sample.mean < 0.02
 
 
 def test_three_seeds_conclude_nothing_and_say_how_many_are_wanting(reader: Any) -> None:
@@ -113,8 +113,8 @@ def test_what_the_first_look_decides_stands_whatever_further_seeds_say() -> None
     for more in ([], [-5.0, 5.0], [-5.0, 5.0, -4.0, 3.0, 0.0]):
         found = decided([*clear, *more])
         assert (found.result, found.look, found.more_seeds) == (Result.SUPPORTED, 1, None)
-        assert found.found is not None
-        assert found.found.n == 5
+        assert found.sample is not None
+        assert found.sample.n == 5
 
 
 def test_the_second_look_waits_for_all_its_seeds_and_is_the_last() -> None:
@@ -174,8 +174,8 @@ def test_a_difference_of_differences_takes_the_inputs_own_gain_off(reader: Any) 
 
     finished(probed, preset="what-qkv-learn", matrix={"model.attention.variant": ["full"]})
     found = {one.claim.id: one for one in judged(reader, "what-qkv-learn").verdict.findings}["q-specialises"]
-    assert found.found is not None
-    assert found.found.mean == pytest.approx(0.01, abs=1e-6)
+    assert found.sample is not None
+    assert found.sample.mean == pytest.approx(0.01, abs=1e-6)
     assert found.result == Result.NOT_SUPPORTED
 
 
@@ -226,7 +226,7 @@ def test_a_reader_sees_no_verdict_from_projects_of_others() -> None:
     owner, stranger = make_user(), make_user()
     finished(accuracies, make_project(owner=owner), **ONE_HEAD)
     assert findings(owner)["asking"].result == Result.SUPPORTED
-    assert findings(stranger)["asking"].found is None
+    assert findings(stranger)["asking"].sample is None
 
 
 def test_only_runs_that_succeeded_count(reader: Any) -> None:

@@ -10,8 +10,8 @@ from pydantic import BaseModel, Field
 from experiments.spec.identity import Identity
 from experiments.submissions.presets import Words
 from experiments.verdicts.judge import Finding, Values, Verdict, plain_interval
-from experiments.verdicts.keys import Choice, LeftOut
-from experiments.verdicts.report import Comparison, Report, Variant
+from experiments.verdicts.keys import Choice, ExcludedRuns
+from experiments.verdicts.report import Comparison, Report, VariantReport
 from experiments.verdicts.rules import Kind, Result, Term
 from experiments.verdicts.sameness import Alarm
 from experiments.verdicts.samples import Pool
@@ -231,7 +231,7 @@ def _evidence(choice: Choice) -> EvidenceRow:
     )
 
 
-def _left_out(one: LeftOut) -> LeftOutRow:
+def _left_out(one: ExcludedRuns) -> LeftOutRow:
     differs = {part: PartRow(theirs=theirs, used=used) for part, (theirs, used) in one.differs.items()}
     return LeftOutRow(runs=one.runs, differs=differs, text=one.text)
 
@@ -250,7 +250,7 @@ def _spread(values: Values) -> dict[str, Any]:
     }
 
 
-def _variant(one: Variant) -> VariantRow:
+def _variant(one: VariantReport) -> VariantRow:
     return VariantRow(label=one.label, params=dict(one.params), **_spread(one.values))
 
 
@@ -259,14 +259,14 @@ def _test(report: Report, one: Comparison) -> TestRow:
     return TestRow(
         variant=report.variants[one.variant].label,
         reference=report.variants[one.reference].label,
-        n=one.found.n if one.found else 0,
-        difference=one.found.mean if one.found else None,
+        n=one.sample.n if one.sample else 0,
+        difference=one.sample.mean if one.sample else None,
         low=low,
         high=high,
         alpha=one.corrected.alpha,
         p=None if one.untested else one.corrected.p,
         p_adjusted=None if one.untested else one.corrected.adjusted,
-        effect=one.found.effect if one.found else None,
+        effect=one.sample.effect if one.sample else None,
         conclusion=one.conclusion,
         untested=one.untested,
         more_seeds=one.more_seeds,
@@ -286,7 +286,7 @@ def _term(term: Term, values: Values) -> TermRow:
 
 
 def _finding(one: Finding) -> FindingRow:
-    claim, found = one.claim, one.found
+    claim, found = one.claim, one.sample
     corrected = one.corrected if found and found.std is not None else None
     against = _term(claim.against, one.against) if claim.against and one.against else None
     return FindingRow(

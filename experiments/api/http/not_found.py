@@ -10,7 +10,7 @@ from rest_framework.views import APIView
 
 
 @extend_schema(exclude=True)
-class Missing(APIView):
+class NotFound(APIView):
     """404 for every method; also where only the closing slash is missing."""
 
     authentication_classes = ()

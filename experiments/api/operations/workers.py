@@ -56,7 +56,7 @@ class WorkerPage(Page):
     results: list[WorkerRow]
 
 
-class Waiting(BaseModel):
+class QueuedRun(BaseModel):
     """A queued run that one may see, with its place in the pool's line and why it waits; `place` is null in a back-off,
     at a project's limit and far behind; `next_at` is the end of a back-off."""
 
@@ -77,7 +77,7 @@ class PoolRow(BaseModel):
     held: int
     workers: int
     slots: int
-    next: list[Waiting]
+    next: list[QueuedRun]
 
 
 class QueueAnswer(BaseModel):
@@ -98,7 +98,7 @@ class WorkerList(View[Paged]):
         return Response({"results": rows, **links})
 
 
-class QueueLine(View[Query]):
+class QueueList(View[Query]):
     """The line of every pool that has runs or living workers."""
 
     answers = {"GET": (200, QueueAnswer)}

@@ -18,7 +18,7 @@ STATS = ("last", "min", "max", "best")
 
 
 @dataclass(frozen=True)
-class Asked:
+class FieldFilter:
     """One `param.…` or `metric.…` parameter, taken apart."""
 
     name: str
@@ -26,7 +26,7 @@ class Asked:
     operator: str
 
 
-def taken_apart(key: str, family: str) -> Asked:
+def parse_key(key: str, family: str) -> FieldFilter:
     """Raises Invalid on a comparison or headline value that does not exist."""
     name, _, operator = key.removeprefix(family).partition("__")
     if operator and operator not in OPERATORS:
@@ -40,7 +40,7 @@ def taken_apart(key: str, family: str) -> Asked:
         stat = _stat(name, stat or "last", key)
     if not name:
         raise Invalid.at(key, "names nothing")
-    return Asked(name, stat, operator)  # type: ignore[arg-type]
+    return FieldFilter(name, stat, operator)  # type: ignore[arg-type]
 
 
 def _stat(series: str, stat: str, at: str) -> str:
@@ -52,10 +52,10 @@ def _stat(series: str, stat: str, at: str) -> str:
     return "max" if higher_is_better else "min"
 
 
-def to_order_by(name: str) -> Asked:
+def parse_ordering_key(name: str) -> FieldFilter:
     """The same for `ordering=`, which compares nothing."""
     try:
-        asked = taken_apart(name, name.partition(".")[0] + ".")
+        asked = parse_key(name, name.partition(".")[0] + ".")
     except Invalid as error:
         raise Invalid.at("ordering", error.errors[0].message) from None
     if asked.operator:
@@ -65,7 +65,7 @@ def to_order_by(name: str) -> Asked:
 
 def param_condition(key: str, value: str) -> Condition:
     """Equality goes by number where the parameter has that number in some run, so that 1e-3 finds 0.001."""
-    asked, number = taken_apart(key, "param."), finite(value)
+    asked, number = parse_key(key, "param."), finite(value)
     rows = Param.objects.filter(key=asked.name)
     if asked.operator not in ("", "ne"):
         return Condition(rows.filter(**{f"number__{asked.operator}": _number(key, number)}))
@@ -76,7 +76,7 @@ def param_condition(key: str, value: str) -> Condition:
 
 
 def metric_condition(key: str, value: str) -> Condition:
-    asked = taken_apart(key, "metric.")
+    asked = parse_key(key, "metric.")
     number = _number(key, finite(value))
     rows = Headline.objects.filter(key=asked.name, **{f"{asked.stat}__isnull": False})
     if asked.operator == "ne":
@@ -87,14 +87,14 @@ def metric_condition(key: str, value: str) -> Condition:
 
 
 def metric_order(name: str, descending: bool) -> Order:
-    asked = to_order_by(name)
+    asked = parse_ordering_key(name)
     rows = Headline.objects.filter(key=asked.name, **{f"{asked.stat}__isnull": False})
     return by_value(f"metric.{asked.name}:{asked.stat}", Section(rows, value=asked.stat), descending=descending)
 
 
 def param_order(name: str, descending: bool) -> Order:
     """Numbers by size, then the rest by text."""
-    rows = Param.objects.filter(key=to_order_by(name).name)
+    rows = Param.objects.filter(key=parse_ordering_key(name).name)
     sections = [Section(rows.filter(number__isnull=False), value="number")]
     texts = rows.filter(number__isnull=True)
     if _any(texts):  # seldom both: the index on texts would be read for nothing

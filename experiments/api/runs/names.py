@@ -18,7 +18,7 @@ from experiments.models import Headline, Param, Project, Run
 from experiments.spec import TASKS, FieldError
 from experiments.spec.errors import did_you_mean
 
-from .families import taken_apart, to_order_by
+from .families import parse_key, parse_ordering_key
 
 # Metrics that a table may ask for before the first run has recorded them.
 USUAL = frozenset({"loss/total", "eval/mask_iou", "eval/box_iou", "eval/presence", "eval/accuracy"})
@@ -49,7 +49,7 @@ def _no_column(key: str, user: AbstractBaseUser) -> list[FieldError]:
         text = f"'{key}' is no column; a column is param.<path> or metric.<series>{_hint(key, user)}"
         return [FieldError(("cols",), text)]
     try:
-        operator = taken_apart(key, f"{key.partition('.')[0]}.").operator
+        operator = parse_key(key, f"{key.partition('.')[0]}.").operator
     except Invalid as error:
         return error.errors
     if operator:
@@ -60,7 +60,7 @@ def _no_column(key: str, user: AbstractBaseUser) -> list[FieldError]:
 
 def _unknown(at: str, key: str, ordered: bool, user: AbstractBaseUser) -> Invalid | None:
     family = key.partition(".")[0]
-    name = (to_order_by(key) if ordered else taken_apart(key, f"{family}.")).name
+    name = (parse_ordering_key(key) if ordered else parse_key(key, f"{family}.")).name
     if family == "param":
         known = name in spec_paths() or _exists(Param.objects.filter(key=name).order_by("number", "run_id"), user)
         what = "no spec and no run that you may see has the parameter"
