@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -556,3 +558,25 @@ def test_lora_under_the_trainer_of_transformers_is_recorded(tmp_path: Path) -> N
     same(found, told)
     for series in ("grad_norm", "update_ratio"):
         assert min(found[f"{series}/{site}/W_q"]) > 0
+
+
+def test_a_loop_is_recorded_beside_another_package_of_the_name_experiments(tmp_path: Path) -> None:
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "experiments" / "__init__.py").write_text("raise ImportError('the experiments of somebody else')\n")
+    script = tmp_path / "mine.py"
+    script.write_text(
+        "import sys, torch\n"
+        "from workers.trainer.adapt import attach\n"
+        "from workers.trainer.recording import recording, recording_trainer\n"
+        "model = torch.nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)\n"
+        "optimizer = torch.optim.SGD(model.parameters(), lr=0.1)\n"
+        "with recording(model, sys.argv[1], optimizer) as record:\n"
+        "    loss = model(torch.randn(2, 4, 16)).square().mean()\n"
+        "    loss.backward()\n"
+        "    record(loss)\n"
+        "    optimizer.step()\n"
+        "assert 'experiments' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, str(script), str(tmp_path / "out")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "train.arrow").stat().st_size > 0

@@ -11,16 +11,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from experiments.spec import Attention as AttentionSpec
-from experiments.spec import FieldError, SpecError
 from workers.trainer.adapt.maps import masked_softmax
 from workers.trainer.attention.by_hand import product
+
+if TYPE_CHECKING:  # never imported: `recording` works beside another package of that name
+    from experiments.spec import Attention as AttentionSpec
 
 MATRICES = ("W_q", "W_k", "W_v", "W_o")
 Attend = Callable[[Tensor, Tensor, Tensor, "Tensor | None", float], Tensor]
@@ -64,15 +65,6 @@ def fused_attention(q_BHTD: Tensor, k_BHSD: Tensor, v_BHSE: Tensor, mask: Tensor
     return F.scaled_dot_product_attention(q_BHTD, k_BHSD, v_BHSE, attn_mask=mask, scale=scale)
 
 
-def _width(d_model: int, heads: int) -> int:
-    """Columns of a head. Raises SpecError where they are no whole number, as an old version accepted (heads 3 with
-    d_model at its default 64): a head of 21 would train another model than the one that was asked for."""
-    if d_model % heads:
-        message = f"d_model ({d_model}) must be divisible by heads ({heads}): each head gets d_model / heads columns"
-        raise SpecError([FieldError(("model", "d_model"), message)])
-    return d_model // heads
-
-
 class Core(nn.Module):
     """Where Q, K and V of a site meet. It only calls `attend`: a module of its own so that torch's hooks reach what is
     compared and what the heads hand on (workers.trainer.attention.hooks)."""
@@ -100,7 +92,7 @@ class Attention(nn.Module):
     def __init__(self, d_model: int, heads: int, spec: AttentionSpec) -> None:
         super().__init__()
         self.heads, self.spec = heads, spec
-        self.d_k, self.d_v = spec.d_k or _width(d_model, heads), spec.d_v or _width(d_model, heads)
+        self.d_k, self.d_v = spec.d_k or d_model // heads, spec.d_v or d_model // heads
         self.scale = 1.0 if spec.scale == "none" else 1.0 / math.sqrt(self.d_k)
         self.attend: Attend = fused_attention
         self.core = Core()

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from experiments.spec import Attention as AttentionSpec
-from experiments.spec import Kind
+from experiments.spec import FieldError, Kind, SpecError
 from workers.trainer.attention.attention import Attention
 from workers.trainer.attention.by_hand import product
 from workers.trainer.plugins import load
@@ -113,5 +113,8 @@ VARIANTS: dict[str, type[Attention]] = {
 def build_attention(d_model: int, heads: int, spec: AttentionSpec, kind: Kind) -> Attention:
     """A site whose keys come from `kind`: self, text, image or text_to_image."""
     own = spec.of(kind)
+    if d_model % heads and not (own.d_k and own.d_v):  # as an old version accepted: it would train another model
+        message = f"d_model ({d_model}) must be divisible by heads ({heads}): each head gets d_model / heads columns"
+        raise SpecError([FieldError(("model", "d_model"), message)])
     variant: type[Attention] = VARIANTS.get(own.variant) or load("variants", own.variant)
     return variant(d_model, heads, own)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from experiments.spec import Record
 from workers.trainer.adapt.parts import Part
 from workers.trainer.attention.sites import parts
 from workers.trainer.recording.extreme_norms import kept, kept_total, together
@@ -52,10 +52,30 @@ class Stack:
         return [together(plain, heads, stacked[0].numel()), heads.flatten()]
 
 
+class Choice(Protocol):
+    """Which norms are kept of each step, as the spec's section `record` says it."""
+
+    @property
+    def per_head(self) -> bool: ...
+    @property
+    def update_ratio(self) -> bool: ...
+    @property
+    def weight_norm(self) -> bool: ...
+
+
+@dataclass(frozen=True)
+class Everything:
+    """The choice where there is no spec."""
+
+    per_head: bool = True
+    update_ratio: bool = True
+    weight_norm: bool = True
+
+
 class Gauges:
     """Measures one optimizer step: `before` it (gradients, pre-clip), and `after` it (update, weight)."""
 
-    def __init__(self, model: nn.Module, record: Record) -> None:
+    def __init__(self, model: nn.Module, record: Choice) -> None:
         self.record = record
         self.stacks = _stacks(model)
         self.names = [name for stack in self.stacks for name in self._names(stack)]

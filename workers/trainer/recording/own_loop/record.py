@@ -13,14 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from experiments.spec import Record as RecordSpec
 from workers.protocol import MAX_ITEMS, Notice, Result, Started
 from workers.trainer.adapt import attach, attention_notices
 from workers.trainer.adapt.found import adapted_since
 from workers.trainer.adapt.parts import Part
 from workers.trainer.attention.sites import describe, parts
 from workers.trainer.recording.folder import FolderSink
-from workers.trainer.recording.norms import Gauges, total_norm
+from workers.trainer.recording.norms import Everything, Gauges, total_norm
 from workers.trainer.recording.own_loop.columns import Columns
 from workers.trainer.recording.own_loop.grad_scale import Listener, is_scaled, listen, unwrapped
 from workers.trainer.recording.own_loop.guarded import Guarded
@@ -64,7 +63,7 @@ class Record:
     ) -> None:
         self.model, self.recorder, self.scaler = model, recorder, scaler
         self.optimizer = unwrapped(optimizer)
-        self.gauges = Gauges(model, RecordSpec())
+        self.gauges = Gauges(model, Everything())
         self.step = start_step
         self.guarded = Guarded(recorder.log)
         self.device = next(model.parameters()).device
