@@ -1,5 +1,6 @@
 // Make one element's children like another's while keeping nodes: focus, hover, selection and scroll stay.
 // Children with `data-key` or an id are matched by it, others by place. `data-keep` is never touched.
+// Ours and not idiomorph: that one writes the server's value into every field but the one that has the focus.
 
 const keyOf = (node) => (node.nodeType === Node.ELEMENT_NODE ? node.dataset.key || node.id || "" : "");
 
@@ -18,7 +19,7 @@ export function morph(have, want) {
       continue;
     }
     if (found === cursor) cursor = cursor.nextSibling;
-    else have.insertBefore(found, cursor);
+    else move(have, found, cursor);
     update(found, wanted);
   }
   while (cursor) {
@@ -26,6 +27,12 @@ export function morph(have, want) {
     cursor.remove();
     cursor = next;
   }
+}
+
+// A node that moveBefore has moved keeps the focus; not every browser has it.
+function move(parent, node, before) {
+  if (parent.moveBefore) parent.moveBefore(node, before);
+  else parent.insertBefore(node, before);
 }
 
 function update(have, want) {
