@@ -16,22 +16,10 @@ from experiments.states import State
 from experiments.store.readers.bands import bands
 
 from .api_client import API, client_of, get, needs_database, pointers, problem
-from .factories import claim, make_experiment, make_project, make_run, make_user, train
+from .factories import claim, make_experiment, make_run, make_user, train
 
 pytestmark = needs_database
 NAMES = ["loss/total", "lr"]
-
-
-@pytest.fixture
-def project() -> Project:
-    return make_project()
-
-
-@pytest.fixture
-def client(project: Project) -> APIClient:
-    user = make_user()
-    project.memberships.create(user=user, role="editor")
-    return client_of(user)
 
 
 def recorded(run: Run, steps: Any, values: Any, *, sealed: bool = False) -> None:
@@ -81,13 +69,13 @@ def test_a_band_is_of_recorded_values_at_shared_steps(shape: str, max_points: in
         assert band.steps[[0, -1]].tolist() == [9, 9008]
 
 
-def test_runs_are_grouped_by_a_parameter(client: APIClient, project: Project) -> None:
+def test_runs_are_grouped_by_a_parameter(api: APIClient, project: Project) -> None:
     made = make_experiment(project, matrix={"model.attention.variant": ["full", "no_q"]}, seeds=[1, 2])
     runs = list(made.runs.order_by("pk"))
     for run, level in zip(runs, [1.0, 3.0, 10.0, 10.0], strict=True):
         recorded(run, range(4), [[level, step] for step in range(4)])
     ids = ",".join(str(run.pk) for run in runs)
-    found = get(client, "/series/groups/", runs=ids, names="loss/*", by="model.attention.variant")
+    found = get(api, "/series/groups/", runs=ids, names="loss/*", by="model.attention.variant")
     assert found == {
         "by": "model.attention.variant",
         "groups": [
@@ -102,10 +90,10 @@ def test_runs_are_grouped_by_a_parameter(client: APIClient, project: Project) ->
             )
         ],
     }
-    (whole,) = get(client, "/series/groups/", runs=ids, names="lr")["groups"]
+    (whole,) = get(api, "/series/groups/", runs=ids, names="lr")["groups"]
     assert (whole["value"], whole["series"][0]["points"]["n"]) == (None, [4] * 4)
-    assert pointers(client.get(f"{API}/series/groups/", {"runs": ids, "names": "lr", "by": "no.such"})) == ["/by"]
-    assert get(client, "/series/groups/", runs=ids, names="nothing")["groups"][0]["series"] == []
+    assert pointers(api.get(f"{API}/series/groups/", {"runs": ids, "names": "lr", "by": "no.such"})) == ["/by"]
+    assert get(api, "/series/groups/", runs=ids, names="nothing")["groups"][0]["series"] == []
 
 
 def expected(mean: float, std: float, low: float, high: float) -> dict[str, Any]:
@@ -123,61 +111,61 @@ def test_a_series_that_only_some_runs_have_is_a_band_of_those(project: Project) 
     assert found["lr"].count.tolist() == [2, 2, 2, 1, 1]
 
 
-def test_bands_have_limits_and_permissions(client: APIClient, project: Project) -> None:
+def test_bands_have_limits_and_permissions(api: APIClient, project: Project) -> None:
     run = make_run(project)
-    assert pointers(client.get(f"{API}/series/groups/")) == ["/runs"]
-    assert pointers(client.get(f"{API}/series/groups/?runs={run.pk}&max_points=3")) == ["/max_points"]
-    assert pointers(client.get(f"{API}/series/groups/?runs={','.join(map(str, range(1, 102)))}")) == ["/runs"]
+    assert pointers(api.get(f"{API}/series/groups/")) == ["/runs"]
+    assert pointers(api.get(f"{API}/series/groups/?runs={run.pk}&max_points=3")) == ["/max_points"]
+    assert pointers(api.get(f"{API}/series/groups/?runs={','.join(map(str, range(1, 102)))}")) == ["/runs"]
     problem(client_of(make_user()).get(f"{API}/series/groups/?runs={run.pk}"), 404)
 
 
-def test_many_runs_cost_as_many_queries_as_one(client: APIClient, project: Project) -> None:
+def test_many_runs_cost_as_many_queries_as_one(api: APIClient, project: Project) -> None:
     runs = [make_run(project) for _ in range(4)]
     for run in runs:
         recorded(run, range(5000), np.ones((5000, 2)))
     counts = []
     for some in (runs[:1], runs):
         with CaptureQueriesContext(connection) as queries:
-            get(client, "/series/groups/", runs=",".join(str(run.pk) for run in some), names="**", max_points=100)
+            get(api, "/series/groups/", runs=",".join(str(run.pk) for run in some), names="**", max_points=100)
         counts.append(len(queries))
     assert counts[0] == counts[1]
 
 
 @pytest.mark.parametrize("path", ["/series/?runs={}", "/series/groups/?runs={}", "/series/grid/?run={}&names=*"])
-def test_an_ended_run_is_sent_once(client: APIClient, project: Project, path: str) -> None:
+def test_an_ended_run_is_sent_once(api: APIClient, project: Project, path: str) -> None:
     run = make_run(project)
     held = claim(run).held
     train(held, 0, 10)
     url = f"{API}{path.format(run.pk)}"
-    reply = client.get(url)
+    reply = api.get(url)
     assert "ETag" not in reply
     assert reply["Cache-Control"] == "private, no-cache"
     train(held, 10, 20)
     lifecycle.succeed(held)
-    first = client.get(url)
-    again = client.get(url, headers={"if-none-match": first["ETag"]})
+    first = api.get(url)
+    again = api.get(url, headers={"if-none-match": first["ETag"]})
     assert (again.status_code, again.content, again["ETag"]) == (304, b"", first["ETag"])
     assert {"Accept", "Authorization", "Cookie"} <= set(again["Vary"].replace(" ", "").split(","))
-    other = client.get(f"{url}&names=lr" if "names" not in url else url.replace("names=*", "names=lr"))
+    other = api.get(f"{url}&names=lr" if "names" not in url else url.replace("names=*", "names=lr"))
     assert other["ETag"] != first["ETag"]
     problem(client_of(make_user()).get(url, headers={"if-none-match": first["ETag"]}), 404)
 
 
-def test_a_retried_run_is_sent_anew(client: APIClient, project: Project) -> None:
+def test_a_retried_run_is_sent_anew(api: APIClient, project: Project) -> None:
     run = make_run(project)
     held = claim(run).held
     train(held, 0, 10)
     lifecycle.stopping(held, why="a test")
     lifecycle.cancelled(held)
-    before = client.get(f"{API}/series/?runs={run.pk}")
+    before = api.get(f"{API}/series/?runs={run.pk}")
     lifecycle.retry(run.pk, None)
     tag = {"if-none-match": before["ETag"]}
-    assert client.get(f"{API}/series/?runs={run.pk}", headers=tag).status_code == 200
+    assert api.get(f"{API}/series/?runs={run.pk}", headers=tag).status_code == 200
     held = claim(run).held
     train(held, 0, 10)
     Run.objects.filter(pk=run.pk).update(state=State.FAILED)
-    assert client.get(f"{API}/series/?runs={run.pk}", headers=tag).status_code == 200
-    kinds = [client.get(f"{API}/series/?runs={run.pk}", headers={"accept": kind})["ETag"] for kind in ("*/*", ARROW)]
+    assert api.get(f"{API}/series/?runs={run.pk}", headers=tag).status_code == 200
+    kinds = [api.get(f"{API}/series/?runs={run.pk}", headers={"accept": kind})["ETag"] for kind in ("*/*", ARROW)]
     assert kinds[0] != kinds[1]
 
 

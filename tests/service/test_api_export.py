@@ -18,23 +18,11 @@ from experiments.store.blocks.cover import BLOCK
 from experiments.store.readers import history as past
 
 from .api_client import API, client_of, needs_database, pointers, problem
-from .factories import SPEC, claim, make_project, make_run, make_user
+from .factories import SPEC, claim, make_run, make_user
 
 pytestmark = needs_database
 TRAIN = ["loss/total", "grad_norm/encoder.0.self/W_q"]
 EVAL = ["eval/accuracy"]
-
-
-@pytest.fixture
-def project() -> Project:
-    return make_project()
-
-
-@pytest.fixture
-def client(project: Project) -> APIClient:
-    user = make_user()
-    project.memberships.create(user=user, role="viewer")
-    return client_of(user)
 
 
 def trained(project: Project, steps: int) -> tuple[Run, lifecycle.Held]:
@@ -82,9 +70,9 @@ def arrow_of(reply: Any) -> pa.Table:
 TABLE_OF = {"csv": csv_of, "parquet": parquet_of, "arrow": arrow_of}
 
 
-def test_a_group_is_one_row_a_step_in_csv(client: APIClient, project: Project) -> None:
+def test_a_group_is_one_row_a_step_in_csv(api: APIClient, project: Project) -> None:
     run, _ = trained(project, 5)
-    reply = client.get(f"{API}/runs/{run.pk}/export/?group=train")
+    reply = api.get(f"{API}/runs/{run.pk}/export/?group=train")
     assert reply["Content-Type"] == "text/csv; charset=utf-8"
     assert reply["Content-Disposition"] == f'attachment; filename="run-{run.pk}-train.csv"'
     assert body(reply).decode().splitlines() == [
@@ -97,9 +85,9 @@ def test_a_group_is_one_row_a_step_in_csv(client: APIClient, project: Project) -
     ]
 
 
-def test_several_groups_are_one_row_a_point(client: APIClient, project: Project) -> None:
+def test_several_groups_are_one_row_a_point(api: APIClient, project: Project) -> None:
     run, _ = trained(project, 200)
-    table = csv_of(client.get(f"{API}/runs/{run.pk}/export/"))
+    table = csv_of(api.get(f"{API}/runs/{run.pk}/export/"))
     assert table.column_names == ["group", "name", "step", "time", "value"]
     assert table.num_rows == 402
     assert table.slice(6, 2).to_pylist() == [
@@ -109,14 +97,14 @@ def test_several_groups_are_one_row_a_point(client: APIClient, project: Project)
     assert table.slice(400).to_pylist() == [
         {"group": "eval", "name": EVAL[0], "step": step, "time": step / 10, "value": step / 1000} for step in (99, 199)
     ]
-    assert parquet_of(client.get(f"{API}/runs/{run.pk}/export/?format=parquet")).num_rows == 402
-    arrow = arrow_of(client.get(f"{API}/runs/{run.pk}/export/?format=arrow"))
+    assert parquet_of(api.get(f"{API}/runs/{run.pk}/export/?format=parquet")).num_rows == 402
+    arrow = arrow_of(api.get(f"{API}/runs/{run.pk}/export/?format=arrow"))
     assert arrow.slice(6, 2).to_pylist() == table.slice(6, 2).to_pylist()
 
 
 @pytest.mark.parametrize("kind", TABLE_OF)
 def test_a_long_history_comes_in_pieces_from_blocks_and_tail(
-    client: APIClient, project: Project, kind: str, monkeypatch: pytest.MonkeyPatch
+    api: APIClient, project: Project, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(past, "PIECE", 1)  # one block at a time
     rows = 3 * BLOCK + 500
@@ -124,7 +112,7 @@ def test_a_long_history_comes_in_pieces_from_blocks_and_tail(
     go_on(held, 2 * BLOCK + 700, rows)
     seal(run, 2 * BLOCK + 700)
     assert 0 < Group.objects.get(run=run, name="train").sealed < rows, "some is in blocks, some in the tail"
-    reply = client.get(f"{API}/runs/{run.pk}/export/", {"names": "loss/*,grad_norm/**", "format": kind})
+    reply = api.get(f"{API}/runs/{run.pk}/export/", {"names": "loss/*,grad_norm/**", "format": kind})
     table = TABLE_OF[kind](reply)
     assert table["step"].to_pylist() == list(range(rows))
     assert np.array_equal(table["time"].to_numpy(), np.arange(rows) / 10)
@@ -147,7 +135,7 @@ def test_sealing_and_new_points_meanwhile_change_nothing(project: Project, monke
 
 
 def test_an_attempt_from_a_checkpoint_meanwhile_is_not_mixed_in(
-    client: APIClient, project: Project, monkeypatch: pytest.MonkeyPatch
+    api: APIClient, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(past, "PIECE", 1)
     run, held = trained(project, BLOCK + 300)
@@ -160,30 +148,30 @@ def test_an_attempt_from_a_checkpoint_meanwhile_is_not_mixed_in(
         next(rows)
 
 
-def test_columns_of_an_earlier_attempt_stay_empty_in_a_later_one(client: APIClient, project: Project) -> None:
+def test_columns_of_an_earlier_attempt_stay_empty_in_a_later_one(api: APIClient, project: Project) -> None:
     run, held = trained(project, 2)
     steps = np.arange(2, 4)
     other = store.Incoming("train", ["loss/total", "lr"], steps, steps / 10, np.ones((2, 2), np.float32))
     lifecycle.commit(held, 2, 4, [other])
-    table = csv_of(client.get(f"{API}/runs/{run.pk}/export/"))
+    table = csv_of(api.get(f"{API}/runs/{run.pk}/export/"))
     assert table.column_names == ["step", "time", *TRAIN, "lr"]
     assert [row["lr"] for row in table.to_pylist()] == [None, None, 1.0, 1.0]
 
 
-def test_the_kind_of_file_follows_the_query_else_what_the_caller_accepts(client: APIClient, project: Project) -> None:
+def test_the_kind_of_file_follows_the_query_else_what_the_caller_accepts(api: APIClient, project: Project) -> None:
     run, _ = trained(project, 3)
     path = f"{API}/runs/{run.pk}/export/"
-    assert client.get(path)["Content-Type"].startswith("text/csv")
-    assert client.get(path, headers={"accept": "text/csv"})["Content-Type"].startswith("text/csv")
-    reply = client.get(path, headers={"accept": "application/vnd.apache.parquet"})
+    assert api.get(path)["Content-Type"].startswith("text/csv")
+    assert api.get(path, headers={"accept": "text/csv"})["Content-Type"].startswith("text/csv")
+    reply = api.get(path, headers={"accept": "application/vnd.apache.parquet"})
     assert reply["Content-Type"] == "application/vnd.apache.parquet"
     assert reply["Content-Disposition"] == f'attachment; filename="run-{run.pk}.parquet"'
-    reply = client.get(path, headers={"accept": "application/vnd.apache.arrow.stream"})
+    reply = api.get(path, headers={"accept": "application/vnd.apache.arrow.stream"})
     assert reply["Content-Type"] == "application/vnd.apache.arrow.stream"
     assert reply["Content-Disposition"] == f'attachment; filename="run-{run.pk}.arrow"'
     assert arrow_of(reply).num_rows == 3
-    assert pointers(client.get(f"{path}?format=xlsx")) == ["/format"]
-    assert csv_of(client.get(f"{path}?names=nothing")).num_rows == 0
+    assert pointers(api.get(f"{path}?format=xlsx")) == ["/format"]
+    assert csv_of(api.get(f"{path}?names=nothing")).num_rows == 0
 
 
 def test_only_who_may_see_a_run_may_export_it(project: Project) -> None:
