@@ -50,9 +50,12 @@ def test_secrets_are_left_alone_when_they_exist(tmp_path: Path) -> None:
 
 
 def test_every_secret_that_a_service_reads_is_given_to_it() -> None:
+    asked = set[str]()
     for name, service in services().items():
         wanted = set(re.findall(r"/run/secrets/(\w+)", yaml.safe_dump(service)))
         assert wanted <= set(service.get("secrets", [])), name
+        asked |= wanted
+    assert asked == set(yaml.safe_load(FILE.read_text())["secrets"])
 
 
 def test_the_images_start_what_compose_starts() -> None:

@@ -70,14 +70,23 @@ def open_page(browser: Any, stack: Stack, session: dict[str, Any]) -> Iterator[C
         contexts.append(context)
         page = context.new_page()
         page.on("console", lambda said: said.type in {"error", "warning"} and complaints.append((page.url, said.text)))
+        page.on("response", lambda answer: _is_amiss(answer) and complaints.append((answer.url, str(answer.status))))
         page.on("pageerror", lambda error: complaints.append((page.url, str(error))))
         return page
 
     yield start
     for context in contexts:
         context.close()
-    # A 404 or 400 that a test asked for is told by the browser as a failed load.
-    told = [said for said in complaints if "Failed to load resource" not in said[1] or "500" in said[1]]
+    # The browser tells a 404 or 400 as a failed load; which of them a test did not ask for is known better below.
+    told = [said for said in complaints if not said[1].startswith("Failed to load resource")]
     # A live check that a newer one has overtaken is aborted, which htmx tells twice.
     told = [said for said in told if not said[1].startswith(("htmx:sendAbort", "htmx:afterRequest"))]
     assert not told
+
+
+def _is_amiss(answer: Any) -> bool:
+    """A server error, or a file, part or figure of a page that is not there. A page itself may be 404 or 400,
+    and a form that is checked while one types 400."""
+    if answer.status < 400:
+        return False
+    return answer.status >= 500 or not (answer.request.is_navigation_request() or answer.request.method == "POST")

@@ -100,9 +100,12 @@ def test_kill_9_of_the_web_process_in_mid_run_costs_no_value(stack: Stack, rest:
     rest.wait_for(run, {"running"})
     killed = stack.web()
     assert killed
+    assert rest.get(f"/runs/{run}/")["state"] == "running"
     for process in killed:
         process.kill()
     stack.back(killed)
     assert rest.wait_for(run, {"succeeded"})["attempt"] == 1
-    for series in rest.get(f"/series/?runs={run}&names=loss/*,grad_norm/**&max_points=5000")["series"]:
+    found = rest.get(f"/series/?runs={run}&names=loss/*,grad_norm/**&max_points=5000")["series"]
+    assert {"loss/total", "grad_norm/total", "grad_norm/encoder.0.self/W_q"} <= {series["name"] for series in found}
+    for series in found:
         assert series["points"]["step"] == list(range(700)), series["name"]

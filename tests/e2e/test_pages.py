@@ -65,7 +65,7 @@ def test_every_page_is_worth_showing(open_page: Callable[..., Any], shown: dict[
     for name, address in shown.items():
         if name == "run" and not PICTURES:
             continue  # run-row shows all of it and more
-        page.goto(address)
+        assert page.goto(address).status == (404 if name == "not-found" else 200), name
         for theme, width in VIEWS:
             page.emulate_media(color_scheme=theme)
             page.set_viewport_size({"width": width, "height": 900})

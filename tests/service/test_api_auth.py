@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -11,6 +12,7 @@ from django.test import Client
 from django.utils import timezone
 from knox.models import AuthToken
 
+from experiments.api.http.schema import document
 from experiments.models import Experiment, Run
 from experiments.states import State
 
@@ -18,8 +20,6 @@ from .api_client import API, BODY, client_of, get, needs_database, pointers, pro
 from .factories import make_project, make_run, make_user, make_worker
 
 pytestmark = needs_database
-
-READS = ["", "series/", "logs/", "events/", "artifacts/", "predictions/"]
 
 
 def basic(name: str, password: str) -> dict[str, Any]:
@@ -95,19 +95,25 @@ def test_a_wrong_token_is_401(token: str) -> None:
     assert reply["WWW-Authenticate"] == "Token"
 
 
-@pytest.mark.parametrize(
-    "path", ["presets", "experiments", "experiments/1", "runs", "runs/1", "series", "series/grid", "workers",
-             "queue", "schema"]
-)  # fmt: skip
-def test_without_a_log_in_every_read_is_401(path: str) -> None:
-    problem(client_of().get(f"{API}/{path}/"), 401)
+CALLS = [(method, path) for path, methods in document(None)["paths"].items() for method in methods]
 
 
-@pytest.mark.parametrize(
-    "path", ["experiments", "experiments/validate", "runs/1/cancel", "runs/1/retry", "auth/logout"]
-)
-def test_without_a_log_in_every_write_is_401(path: str) -> None:
-    problem(client_of().post(f"{API}/{path}/", {}), 401)
+def filled(path: str, run: Run | None = None) -> str:
+    """The path with what belongs to the run, or with a 1 and a name."""
+    known = {"run_id": run.pk if run else 1, "experiment_id": run.experiment_id if run else 1, "name": "why-q"}
+    return re.sub(r"\{(\w+)\}", lambda part: str(known.get(part[1], 1)), path)
+
+
+@pytest.mark.parametrize(("method", "path"), [call for call in CALLS if call[1] != f"{API}/auth/login/"])
+def test_without_a_log_in_every_call_is_401(method: str, path: str) -> None:
+    problem(client_of().generic(method.upper(), filled(path), "{}", content_type="application/json"), 401)
+
+
+def test_every_read_and_write_of_the_contract_is_among_the_calls() -> None:
+    assert {("get", f"{API}/runs/"), ("post", f"{API}/experiments/"), ("delete", f"{API}/runs/{{run_id}}/")} < set(
+        CALLS
+    )
+    assert len(CALLS) > 35
 
 
 def test_a_session_needs_its_csrf_token_to_write() -> None:
@@ -120,18 +126,25 @@ def test_a_session_needs_its_csrf_token_to_write() -> None:
     assert client.get(f"{API}/runs/").status_code == 200
 
 
+OF_A_PROJECT = [call for call in CALLS if "{run_id}" in call[1] or "{experiment_id}" in call[1]]
+
+
+@pytest.mark.parametrize(("method", "path"), OF_A_PROJECT)
+def test_a_stranger_finds_nothing_of_a_run_or_an_experiment(method: str, path: str) -> None:
+    run = make_run(make_project(owner=make_user()))
+    before = Run.objects.values().get()
+    asked = client_of(make_user()).generic(method.upper(), filled(path, run), "{}", content_type="application/json")
+    problem(asked, 404)
+    assert Run.objects.values().get() == before
+
+
 def test_a_stranger_finds_nothing_of_a_project() -> None:
     run = make_run(make_project(owner=make_user()))
     client = client_of(make_user())
-    for path in READS:
-        problem(client.get(f"{API}/runs/{run.pk}/{path}"), 404)
-    for path in (f"experiments/{run.experiment_id}/", f"series/?runs={run.pk}", f"series/grid/?run={run.pk}"):
+    assert len(OF_A_PROJECT) > 18
+    for path in (f"series/?runs={run.pk}", f"series/grid/?run={run.pk}", f"series/groups/?runs={run.pk}"):
         problem(client.get(f"{API}/{path}"), 404)
-    for verb in (f"runs/{run.pk}/cancel/", f"runs/{run.pk}/retry/", f"experiments/{run.experiment_id}/cancel/"):
-        problem(client.post(f"{API}/{verb}"), 404)
     assert get(client, "/runs/")["results"] == get(client, "/experiments/")["results"] == []
-    run.refresh_from_db()
-    assert run.state == State.QUEUED
 
 
 def test_one_hidden_run_hides_the_whole_answer_of_series() -> None:

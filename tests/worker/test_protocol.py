@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from pathlib import Path
 
 import psutil
@@ -12,12 +11,18 @@ import pytest
 from django.core.files.storage import default_storage
 
 from experiments import lifecycle
-from experiments.models import Run
+from experiments.maintenance.reconciler import DUTY
+from experiments.models import Beat, Run
 from experiments.models import Worker as WorkerRow
 from experiments.states import Reason, State
 from experiments.submissions.forks import fork_plan
 from tests.worker import fleet
 from tests.worker.looking import assert_whole, ended, fresh, queue, reaches, recorded, story
+
+
+def rounds() -> int:
+    """How many the reconciler has begun."""
+    return Beat.objects.filter(name=DUTY).values_list("fence", flat=True).first() or 0
 
 
 @pytest.mark.db
@@ -162,9 +167,10 @@ def test_of_a_damaged_and_a_missing_checkpoint_the_one_before_is_used(worker: fl
 @pytest.mark.db
 def test_a_holder_whose_fence_is_outdated_kills_its_trainer_and_writes_nothing_more(worker: fleet.Worker) -> None:
     worker.play({"hold_at": 15})
-    run = reaches(queue(), 15)
+    run = reaches(queue(steps=100_000, every=100_000), 15)
     pid = run.attempts.get().pid
     Run.objects.filter(pk=run.pk).update(fence=99)  # as if somebody else held it
+    worker.play({"pace": 0.001})  # it has much to say until its holder learns of that
     fleet.wait_for(lambda: not fleet.is_alive(pid), 5)
     assert (fresh(run).state, fresh(run).committed_step, run.attempts.count()) == (State.RUNNING, 15, 1)
     Run.objects.filter(pk=run.pk).update(state=State.FAILED)
@@ -175,7 +181,8 @@ def test_a_worker_that_is_drained_in_the_database_hands_its_run_back_and_takes_n
     run = reaches(queue(steps=30, every=10), 15)
     WorkerRow.objects.update(draining=True)
     fleet.wait_for(lambda: fresh(run).state == State.QUEUED, 10)
-    time.sleep(1.2)  # the reconciler has had its round
+    before = rounds()
+    fleet.wait_for(lambda: rounds() >= before + 2, what="the reconciler has had a whole round")
     assert fresh(run).state == State.QUEUED
     assert (fresh(run).crash_count, fresh(run).reason) == (0, Reason.PREEMPTED), fresh(run).detail
     worker.play({})
