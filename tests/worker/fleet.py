@@ -92,7 +92,7 @@ class Worker(Process):
         self.script = OWN / f"script-{pool}-{time.monotonic_ns()}.json"
         self.play(script or {})
         if script is not None:
-            environment |= {"ATTN_TRAINER": SCRIPTED, "ATTN_SCRIPT": str(self.script)}
+            environment |= {"ATTN_TRAINER": SCRIPTED, "SCRIPTED_TRAINER": str(self.script)}
         self.node = f"{pool}@test{next(_number)}"
         options = ["-Q", pool, "-c", str(slots), "-n", self.node, "-l", "INFO"]
         quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]

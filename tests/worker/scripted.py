@@ -1,7 +1,7 @@
 """A trainer without torch for tests of the protocol: it really is a process, speaks the real protocol and writes
 real files, but what it "measures" is a formula, so that every stored point can be checked.
 
-It trains `spec.train.steps` steps and does what the JSON in the file ATTN_SCRIPT says:
+It trains `spec.train.steps` steps and does what the JSON in the file SCRIPTED_TRAINER says:
 pace         seconds a step, 0.005 unless told
 hold_at      waits at this step until the file says otherwise, or until it is told to stop
 crash_at     kills itself at this step, on the first attempt only
@@ -60,7 +60,7 @@ SCRIPT: dict[str, Any] = {}
 
 def script() -> dict[str, Any]:
     """What the test wants now; SCRIPT is what it wanted when the orders came."""
-    wanted: dict[str, Any] = json.loads(Path(os.environ["ATTN_SCRIPT"]).read_text())
+    wanted: dict[str, Any] = json.loads(Path(os.environ["SCRIPTED_TRAINER"]).read_text())
     return wanted
 
 

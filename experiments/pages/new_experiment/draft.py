@@ -19,7 +19,8 @@ from . import as_trained, starting, tag_text
 from . import spec_form as specform
 from .form_names import TEXTS, wrong_names
 
-_RANGE = re.compile(r"(\d{1,10})\s*(?:-|\.\.)\s*(\d{1,10})")
+_RANGE = re.compile(r"(\d{1,10})(?:-|\.\.)(\d{1,10})")
+_SPACED_RANGE = re.compile(r"(?<!\s)\s*+(-|\.\.)\s*")  # begins where spaces begin, and never again inside them
 
 
 @dataclass
@@ -131,7 +132,7 @@ class Draft:
 
     def _seeds(self) -> list[Any]:
         found: list[Any] = []
-        for part in filter(None, re.split(r"[,\s]+", re.sub(r"\s*(-|\.\.)\s*", r"\1", self.seeds.strip()))):
+        for part in re.findall(r"[^,\s]+", _SPACED_RANGE.sub(r"\1", self.seeds)):
             span = _RANGE.fullmatch(part)
             if span is None:
                 found.append(specform.number(part))

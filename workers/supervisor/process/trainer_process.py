@@ -22,7 +22,7 @@ from workers.supervisor.process.spool import Spool
 
 ROOT = Path(__file__).resolve().parents[3]
 # A trainer speaks to its supervisor alone: it gets no way to the database, the broker or the storage.
-_WITHHELD = ("DATABASE_URL", "REDIS_URL", "ATTN_SECRET_KEY", "ATTN_S3_", "ATTN_ADMIN_", "DJANGO_", "CELERY_", "PG")
+_WITHHELD = ("ATTN_", "DATABASE_", "REDIS_URL", "DJANGO_", "CELERY_", "PG")
 
 
 class Trainer:
