@@ -15,7 +15,7 @@ from benchmarks.smoke.report import Line, Skip
 from benchmarks.smoke.specs import spec
 from experiments.spec import Spec
 from workers.protocol import Checkpoint, Result, Started
-from workers.trainer.attention import STARTS
+from workers.trainer.attention import INITIALIZERS
 from workers.trainer.attention.variants import VARIANTS
 
 SAME_AS_CPU = 1e-3  # of the first step, whose gradients differ by rounding alone
@@ -126,4 +126,4 @@ def _apart(value: float, truth: float, whole: float) -> float:
     return 0.0 if value == truth else abs(value - truth) / max(abs(truth), 1e-3 * whole)
 
 
-INITS = tuple(STARTS)
+INITS = tuple(INITIALIZERS)

@@ -23,7 +23,7 @@ from workers.trainer.attention.gradient_chain.chain import (
     follow,
     relative_error,
 )
-from workers.trainer.attention.gradient_chain.worst import Worst, largest
+from workers.trainer.attention.gradient_chain.max_error import MaxChainError, largest
 from workers.trainer.attention.variants import build_attention
 from workers.trainer.nets.tokens import causal
 from workers.trainer.tasks.registry import build_task
@@ -108,12 +108,12 @@ def test_the_last_step_reports_the_largest_error_of_all_probes(tmp_path: Path) -
 
 def test_an_error_before_a_resume_counts_after_it_and_one_that_was_not_kept_is_not_known(tmp_path: Path) -> None:
     built = _task("segment")
-    before, after = Worst.of(built), Worst.of(built)
+    before, after = MaxChainError.of(built), MaxChainError.of(built)
     assert before
     assert after
-    before.see({"chain_error/a": 0.5, "chain_error/a/of_bound": 0.25, "chain_error/a/fp64": 1e-3})
+    before.update({"chain_error/a": 0.5, "chain_error/a/of_bound": 0.25, "chain_error/a/fp64": 1e-3})
     after.restore(before.state())
-    after.see({"chain_error/a": 0.1, "chain_error/a/of_bound": 0.1, "chain_error/a/fp64": 1e-15})
+    after.update({"chain_error/a": 0.1, "chain_error/a/of_bound": 0.1, "chain_error/a/fp64": 1e-15})
     assert after.finals() == {
         "chain_error/fp32": 0.5,
         "chain_error/fp32_of_bound": 0.25,
@@ -121,7 +121,7 @@ def test_an_error_before_a_resume_counts_after_it_and_one_that_was_not_kept_is_n
         "chain_error/from_loss_fp64": 0.0,
     }
     after.restore({"error": torch.tensor(0.0)})  # of a checkpoint from before the bound
-    after.see({"chain_error/a": 0.1})
+    after.update({"chain_error/a": 0.1})
     assert all(math.isnan(error) for error in after.finals().values())
 
 

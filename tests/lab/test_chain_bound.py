@@ -15,7 +15,7 @@ from workers.trainer.attention import Attention, Tap, by_hand
 from workers.trainer.attention.gradient_chain import bound as chain_bound
 from workers.trainer.attention.gradient_chain import chain as chain_module
 from workers.trainer.attention.gradient_chain.chain import Chained, chain, chain_names
-from workers.trainer.attention.gradient_chain.worst import largest
+from workers.trainer.attention.gradient_chain.max_error import largest
 from workers.trainer.attention.variants import build_attention
 from workers.trainer.tasks.registry import build_task
 

@@ -16,7 +16,7 @@ from tests.lab import foreign
 from tests.lab.collected import train_collected
 from workers.inspection.protocol import Put
 from workers.protocol import Artifact, Checkpoint, Log, Started
-from workers.trainer.adapt.found import attachment
+from workers.trainer.adapt.attachment import attachment
 from workers.trainer.adapt.probing import inputs
 from workers.trainer.entry.loaded_models import Models
 from workers.trainer.tasks.hf.config import check_used, trained_before

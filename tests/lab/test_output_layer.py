@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tests.lab.test_several_attentions import HEADS, SIZE, WIDTH, Layer, gradients, sdpa
 from workers.trainer.adapt import attach
-from workers.trainer.adapt.found import Attached
+from workers.trainer.adapt.attachment import Attached
 from workers.trainer.adapt.parts import entries
 
 CONTIGUOUS = [list(range(head * SIZE, head * SIZE + SIZE)) for head in range(HEADS)]

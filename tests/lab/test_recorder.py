@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from experiments.spec import ClassifySpec
 from tests.lab.collected import Collected, tiny, train_collected
 from workers.protocol import Checkpoint, Flush, Started
-from workers.trainer.attention.sites import start_weights
+from workers.trainer.attention.sites import initialize_weights
 from workers.trainer.data.images import digits
 from workers.trainer.data.order import batch_indices
 from workers.trainer.nets.classifier import Classifier
@@ -27,7 +27,7 @@ def _plain_pytorch(spec: ClassifySpec) -> Norms:
     """The same training written out with nothing of ours but the model: autograd, clip_grad_norm_, AdamW."""
     torch.set_num_threads(1)
     model = Classifier(spec.model, side=8, channels=1, classes=10)
-    start_weights(model, spec.seed)
+    initialize_weights(model, spec.seed)
     decayed = [p for p in model.parameters() if p.ndim >= 2]
     others = [p for p in model.parameters() if p.ndim < 2]
     groups = [{"params": decayed, "weight_decay": spec.optimizer.weight_decay}, {"params": others, "weight_decay": 0.0}]

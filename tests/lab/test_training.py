@@ -11,7 +11,7 @@ import torch
 from experiments.spec import parse_spec
 from experiments.submissions.presets import presets
 from tests.lab.collected import tiny, train_collected
-from workers.trainer.attention.sites import start_weights
+from workers.trainer.attention.sites import initialize_weights
 from workers.trainer.attention.variants import VARIANTS
 from workers.trainer.nets.classifier import Classifier
 
@@ -37,7 +37,7 @@ def test_two_variants_start_from_equal_weights_wherever_both_have_them() -> None
     def built(variant: str) -> dict[str, torch.Tensor]:
         spec = tiny(model={"attention": {"variant": variant}})
         model = Classifier(spec.model, side=8, channels=1, classes=10)  # type: ignore[arg-type]
-        start_weights(model, spec.seed)
+        initialize_weights(model, spec.seed)
         return dict(model.named_parameters())
 
     full, no_q = built("full"), built("no_q")

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from experiments.spec import FieldError, SpecError, TokenModel
 from workers.trainer.attention import Attention
-from workers.trainer.attention.sites import start_weights
+from workers.trainer.attention.sites import initialize_weights
 from workers.trainer.nets.tokens import TokenModel as Net
 from workers.trainer.plugins import load
 
@@ -53,7 +53,7 @@ class RecallTask:
         self.draw_batch = load("datasets", spec.data.dataset)
         sizes = TokenModel.model_validate(spec.model.model_dump())
         self.model = Net(sizes, sizes=[data["symbols"]], length=data["length"], classes=data["symbols"])
-        start_weights(self.model, spec.seed)
+        initialize_weights(self.model, spec.seed)
         self.model.to(device)
 
     def losses(self, micro_step):

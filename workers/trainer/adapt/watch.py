@@ -24,16 +24,16 @@ from torch.overrides import TorchFunctionMode
 from workers.trainer.adapt.evaluating import eager, evaluating
 from workers.trainer.adapt.probing.tracing import LOGS, SDPA, SOFTMAX, no_fast_path
 
-from .allowed import Masks, allowed_keys, two_valued
-from .found import ForeignSite, attached
+from .attachment import ForeignSite, attached
 from .maps import masked_softmax, normalized_entropy
+from .masks import Masks, allowed_keys, two_valued
 
 LARGEST = 2**26  # elements of a map that are looked at together: 256 MiB in fp32
 F_SOFTMAX = F.softmax
 
 
 @dataclass(frozen=True)
-class Seen:
+class AttentionStats:
     """One run of a site, on the device. `entropy` is the mean of −Σ A ln A ÷ ln(allowed keys) over the queries, `count`
     of them, that have an allowed key, `logit_max` the largest logit that is allowed; both are NaN where no query has
     one. They are of all attention in the run, `weights` of the last: the map [B, H, T, S] in fp32, if asked for."""
@@ -46,11 +46,13 @@ class Seen:
 
 
 @contextmanager
-def watched(model: nn.Module, *, maps: Collection[str] = (), as_is: bool = False) -> Iterator[dict[str, Seen]]:
+def watched(
+    model: nn.Module, *, maps: Collection[str] = (), as_is: bool = False
+) -> Iterator[dict[str, AttentionStats]]:
     """Inside, every site's last call is kept under its name; a site that does not run is missing. Of the sites in
     `maps` the whole map is kept: ask for few. The model is in evaluation mode inside, so that what is seen depends on
     its weights alone, and random state comes out as it went in; with `as_is` it stays in its own mode."""
-    seen: dict[str, Seen] = {}
+    seen: dict[str, AttentionStats] = {}
     with ExitStack() as stack:
         sites = attached(model)
         stack.enter_context(eager() if as_is else evaluating(model))
@@ -80,7 +82,7 @@ def _follow(stack: ExitStack, site: ForeignSite, reader: _Reader) -> None:
 
 
 class _Reader(TorchFunctionMode):
-    def __init__(self, seen: dict[str, Seen], maps: Collection[str]) -> None:
+    def __init__(self, seen: dict[str, AttentionStats], maps: Collection[str]) -> None:
         super().__init__()
         self.seen, self.maps = seen, maps
         self.running: list[str] = []
@@ -110,7 +112,7 @@ class _Reader(TorchFunctionMode):
         elif func in (*SOFTMAX, *LOGS) and (found := _of_softmax(args, given, site in self.maps, self.masks)):
             self._add(site, found)
 
-    def _add(self, site: str, found: Seen) -> None:
+    def _add(self, site: str, found: AttentionStats) -> None:
         """A module may call attention several times in one run: for each head, say, or for stretches of queries."""
         again = site in self.seen and site not in self.begun
         self.begun.discard(site)
@@ -145,7 +147,7 @@ def of_call(
     enable_gqa: bool = False,
     keep: bool = False,
     masks: Masks | None = None,
-) -> Seen:
+) -> AttentionStats:
     """What a call of scaled_dot_product_attention compares; takes what it takes. `masks` were noted on the way."""
     q_BHTD, k_BHSD = query.float(), key.float()
     if k_BHSD.shape[-3] != q_BHTD.shape[-3]:  # grouped: several heads of queries share one of keys
@@ -203,23 +205,25 @@ def reduced(logits: Tensor, blocked: Tensor | None, dtype: torch.dtype, keep: bo
     return Rows(entropy.sum(), some.sum(), shown.max(), weights if keep else None)
 
 
-def _both(one: Seen, other: Seen) -> Seen:
+def _both(one: AttentionStats, other: AttentionStats) -> AttentionStats:
     count = one.count + other.count
     sums = [torch.where(each.count > 0, each.entropy * each.count, 0.0) for each in (one, other)]
     largest = torch.fmax(one.logit_max, other.logit_max)
-    return Seen((sums[0] + sums[1]) / count, largest, count, other.heads, other.weights)
+    return AttentionStats((sums[0] + sums[1]) / count, largest, count, other.heads, other.weights)
 
 
-def _together(parts: list[Rows], heads: int) -> Seen:
+def _together(parts: list[Rows], heads: int) -> AttentionStats:
     count = torch.stack([part.count for part in parts]).sum()
     entropy = torch.stack([part.entropy for part in parts]).sum() / count  # NaN where nothing is allowed
     largest = torch.stack([part.largest for part in parts]).max()
     maps = [part.weights for part in parts if part.weights is not None]
-    return Seen(entropy, largest.where(count > 0, math.nan), count, heads, torch.cat(maps, -2) if maps else None)
+    return AttentionStats(
+        entropy, largest.where(count > 0, math.nan), count, heads, torch.cat(maps, -2) if maps else None
+    )
 
 
 @torch.no_grad()
-def _of_softmax(args: tuple[Any, ...], kwargs: Mapping[str, Any], keep: bool, masks: Masks) -> Seen | None:
+def _of_softmax(args: tuple[Any, ...], kwargs: Mapping[str, Any], keep: bool, masks: Masks) -> AttentionStats | None:
     """A softmax over the last of three or more dimensions is the map itself."""
     logits: Tensor = args[0] if args else kwargs["input"]
     dim = args[1] if len(args) > 1 else kwargs.get("dim")

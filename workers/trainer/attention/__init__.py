@@ -1,5 +1,5 @@
 """Attention of our own: the module, its variants and sites, and what is measured inside."""
 
-from .attention import QKV, STARTS, Attention, Tap, attention_weights, fused_attention, plain_attention
+from .attention import INITIALIZERS, QKV, Attention, Tap, attention_weights, fused_attention, plain_attention
 
-__all__ = ["QKV", "STARTS", "Attention", "Tap", "attention_weights", "fused_attention", "plain_attention"]
+__all__ = ["INITIALIZERS", "QKV", "Attention", "Tap", "attention_weights", "fused_attention", "plain_attention"]

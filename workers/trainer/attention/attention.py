@@ -83,7 +83,7 @@ class Attention(nn.Module):
     names_its_matrices = True  # `attach` leaves it alone
     owned: tuple[str, ...] = MATRICES
     bilinear = True  # scores are x·M·yᵀ for some matrix M of the weights alone; false where nobody's x is asked
-    asks = True  # a gradient reaches Q
+    has_query_gradient = True  # a gradient reaches Q
     W_q: nn.Parameter
     W_k: nn.Parameter
     W_v: nn.Parameter
@@ -104,11 +104,11 @@ class Attention(nn.Module):
 
     def reset_parameters(self) -> None:
         for parameter in self.parameters(recurse=False):
-            self.start(parameter)
+            self.initialize(parameter)
 
-    def start(self, parameter: nn.Parameter) -> None:
+    def initialize(self, parameter: nn.Parameter) -> None:
         """Give one parameter its starting value, from torch's current random state."""
-        STARTS[self.spec.init](parameter, self.spec.init_std)
+        INITIALIZERS[self.spec.init](parameter, self.spec.init_std)
 
     def queries(self, x: Tensor) -> Tensor:
         return x @ self.W_q
@@ -171,7 +171,7 @@ def _zeros(weight: Tensor, _std: float) -> None:
     nn.init.zeros_(weight)
 
 
-STARTS: dict[str, Callable[[Tensor, float], None]] = {
+INITIALIZERS: dict[str, Callable[[Tensor, float], None]] = {
     "normal": _normal,
     "xavier": _xavier,
     "orthogonal": _orthogonal,

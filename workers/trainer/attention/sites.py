@@ -33,7 +33,7 @@ def describe(model: nn.Module) -> list[SiteInfo]:
     return own + [site.info() for site in attached(model).values()]
 
 
-def still(model: nn.Module) -> list[str]:
+def untrained_sites(model: nn.Module) -> list[str]:
     """Attached sites none of whose matrices is trained: no gradient is kept for them, so their norms are 0."""
     return [
         name
@@ -70,7 +70,7 @@ def trained(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in own if parameter.requires_grad and id(parameter) not in frozen}
 
 
-def start_weights(model: nn.Module, seed: int) -> None:
+def initialize_weights(model: nn.Module, seed: int) -> None:
     """Draw every parameter from a generator of its own, seeded by (seed, name): two variants of one model
     start from equal weights wherever both have them."""
     for reset, name in _resets(model):
@@ -82,6 +82,6 @@ def _resets(model: nn.Module) -> Iterator[tuple[Callable[[], None], str]]:
     for name, module in model.named_modules():
         if isinstance(module, Attention):
             for key, parameter in module.named_parameters(recurse=False):
-                yield partial(module.start, parameter), f"{name}.{key}"
+                yield partial(module.initialize, parameter), f"{name}.{key}"
         elif callable(reset := getattr(module, "reset_parameters", None)):
             yield reset, name

@@ -89,7 +89,7 @@ class Uniform(Attention):
     """Every key weighs the same: Q = K = 0."""
 
     owned = ("W_v", "W_o")
-    bilinear = asks = False
+    bilinear = has_query_gradient = False
 
     def queries(self, x: Tensor) -> Tensor:
         return x.new_zeros(*x.shape[:-1], self.heads * self.d_k)

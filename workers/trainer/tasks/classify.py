@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from experiments.spec import ClassifySpec
 from workers.trainer.attention import Tap
-from workers.trainer.attention.sites import start_weights
+from workers.trainer.attention.sites import initialize_weights
 from workers.trainer.data.images import digits
 from workers.trainer.data.order import batch_indices
 from workers.trainer.nets.classifier import Classifier
@@ -41,7 +41,7 @@ class ClassifyTask:
     def build(self) -> nn.Module:
         """The model as this seed starts it."""
         model = Classifier(self.spec.model, side=digits.SIDE, channels=1, classes=digits.CLASSES)
-        start_weights(model, self.spec.seed)
+        initialize_weights(model, self.spec.seed)
         return model
 
     def logits(self, images: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from experiments.spec import FieldError, LanguageSpec, SpecError
 from workers.trainer.attention import Tap
 from workers.trainer.attention.hooks import taps
-from workers.trainer.attention.sites import start_weights
+from workers.trainer.attention.sites import initialize_weights
 from workers.trainer.data.draws import stream
 from workers.trainer.data.tokens import text
 from workers.trainer.data.tokens.lookups import Ints
@@ -51,7 +51,7 @@ class LanguageTask:
         """The model as this seed starts it."""
         data = self.spec.data
         model = TokenModel(self.spec.model, sizes=(data.characters,), length=data.context, classes=data.characters)
-        start_weights(model, self.spec.seed)
+        initialize_weights(model, self.spec.seed)
         return model
 
     def not_causal(self, position: int) -> SpecError:

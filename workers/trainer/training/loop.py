@@ -16,8 +16,8 @@ from experiments.spec.revision import REVISION
 from workers.protocol import Log, Notice, Started
 from workers.trainer.adapt import attention_notices
 from workers.trainer.adapt.evaluating import evaluating
-from workers.trainer.attention.gradient_chain.worst import Worst
-from workers.trainer.attention.sites import describe, still, trained
+from workers.trainer.attention.gradient_chain.max_error import MaxChainError
+from workers.trainer.attention.sites import describe, trained, untrained_sites
 from workers.trainer.data.digest import digest_of, reading
 from workers.trainer.inspection import maps
 from workers.trainer.recording import histograms
@@ -108,14 +108,14 @@ class Session:
         self.parameters = trained(self.task.model)
         self.optimizer = build_optimizer(spec.optimizer, self.parameters)
         self.gauges = Gauges(self.task.model, spec.record)
-        self.worst = Worst.of(self.task)
+        self.max_error = MaxChainError.of(self.task)
         train, model = spec.train, self.task.model
-        still = [each for name, each in model.named_parameters() if name not in self.parameters]
-        self.precision = Precision(train, self.device, self.optimizer, still)
+        untrained = [each for name, each in model.named_parameters() if name not in self.parameters]
+        self.precision = Precision(train, self.device, self.optimizer, untrained)
         self.average, self.forwards = Average(train.ema, self.parameters), Forwards(train, model)
         self.keepers: dict[str, Keeper] = {"precision": self.precision, "average": self.average}
-        if self.worst:
-            self.keepers["chain"] = self.worst
+        if self.max_error:
+            self.keepers["chain"] = self.max_error
         self.finite = Finite(model, self.device, recorder)
         self.unreached = unreached(self.task, self.parameters)
         self.found += unreached_notices(list(self.unreached))
@@ -136,7 +136,7 @@ class Session:
     @property
     def finals(self) -> list[str]:
         """What the last step is scored by."""
-        return [*self.task.finals, *(self.worst.names if self.worst else ())] if self.spec.record.finals else []
+        return [*self.task.finals, *(self.max_error.names if self.max_error else ())] if self.spec.record.finals else []
 
     def resume(self, checkpoint: Path | None, fork: Fork | None = None) -> int:
         if checkpoint is None:
@@ -180,7 +180,7 @@ class Session:
         }
         finite = ["loss/total"] if self.precision.leaves_out else ["loss/total", "grad_norm/total"]
         self.recorder.open(start, [*losses, *SCALARS, *self.gauges.names], groups, self.device, finite)
-        if silent := still(model):
+        if silent := untrained_sites(model):
             self.recorder.log(f"not trained, so their gradient norms are 0: {', '.join(silent)}")
 
     def notices(self) -> list[Notice]:
@@ -270,8 +270,8 @@ class Session:
 
     def _probe(self, step: int) -> None:
         values = probe(self.task, self.spec.record.per_head)
-        if self.worst:
-            self.worst.see(values)
+        if self.max_error:
+            self.max_error.update(values)
         self.recorder.add("probe", step, values)
         record = self.spec.record
         if record.histograms and histograms.due(step, self.spec.train.steps, record.probe_every):
@@ -279,7 +279,7 @@ class Session:
 
     def _finish(self, step: int) -> None:
         with evaluating(self.task.model), self.average.shown(), trained_before():
-            finals = {**self.task.final(), **(self.worst.finals() if self.worst else {})}
+            finals = {**self.task.final(), **(self.max_error.finals() if self.max_error else {})}
         self.recorder.add("test", step, {f"test/{name}": value for name, value in finals.items()})
 
     def _evaluate(self, step: int) -> None:

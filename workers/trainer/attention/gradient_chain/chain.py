@@ -64,7 +64,7 @@ def is_followed(task: Any) -> TypeGuard[Followed]:
 
 def chained_sites(model: nn.Module) -> dict[str, Attention]:
     """Sites whose queries depend on something that learns: elsewhere no gradient reaches Q."""
-    return {name: site for name, site in sites(model).items() if site.asks}
+    return {name: site for name, site in sites(model).items() if site.has_query_gradient}
 
 
 def chain_names(task: Chained) -> list[str]:

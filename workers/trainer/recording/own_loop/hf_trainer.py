@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from workers.trainer.adapt import attach
-from workers.trainer.adapt.found import adapted_since
+from workers.trainer.adapt.attachment import adapted_since
 from workers.trainer.attention.sites import describe
 from workers.trainer.recording.own_loop.grad_scale import unwrapped
 from workers.trainer.recording.own_loop.guarded import Guarded

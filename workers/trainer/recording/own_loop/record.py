@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from workers.protocol import MAX_ITEMS, Notice, Result, Started
 from workers.trainer.adapt import attach, attention_notices
-from workers.trainer.adapt.found import adapted_since
+from workers.trainer.adapt.attachment import adapted_since
 from workers.trainer.adapt.parts import Part
 from workers.trainer.attention.sites import describe, parts
 from workers.trainer.recording.folder import FolderSink

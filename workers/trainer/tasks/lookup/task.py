@@ -19,7 +19,7 @@ from experiments.spec import PointerSpec, RolesSpec
 from workers.trainer.attention import Tap
 from workers.trainer.attention.hooks import taps
 from workers.trainer.attention.instruments import object_mass, pointing
-from workers.trainer.attention.sites import sites, start_weights
+from workers.trainer.attention.sites import initialize_weights, sites
 from workers.trainer.data.draws import Split, stream
 from workers.trainer.data.tokens.lookups import NOBODY, Ints, Lookups
 from workers.trainer.nets.tokens import TokenModel
@@ -83,7 +83,7 @@ class LookupTask(ABC):
     def untrained(self) -> TokenModel:
         """The model as this seed starts it."""
         model = TokenModel(self.spec.model, **self._shape)  # type: ignore[arg-type]  # one mapping for three types
-        start_weights(model, self.spec.seed)
+        initialize_weights(model, self.spec.seed)
         return model
 
     def losses(self, micro_step: int, step: range | None = None) -> dict[str, Tensor]:

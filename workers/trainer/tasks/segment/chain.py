@@ -83,7 +83,7 @@ def worked_out(
         hook.remove()
     tap = seen[f"decoder.{len(model.decoder) - 1}.image"]
     ends = {"pred": run.pred, "queries": states[-1], "out": tap.out_BTM}
-    if site.asks:
+    if site.has_query_gradient:
         ends |= {"Q": tap.q_BHTD, **({"W_q": site.W_q} if "W_q" in site.owned else {})}
     terms = [getattr(loss, name) * run.terms[name] for name in MASK_TERMS if name in run.terms]
     return torch.stack(terms).sum(), ends, links_from_loss(model, batch, loss, run, (states[-1], entering[-1], tap))

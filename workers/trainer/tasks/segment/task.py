@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from experiments.spec import CocoData, SegmentSpec
 from workers.trainer.attention import Tap
-from workers.trainer.attention.sites import start_weights
+from workers.trainer.attention.sites import initialize_weights
 from workers.trainer.data.images.lexicon import LENGTH
 from workers.trainer.data.images.samples import Batch
 from workers.trainer.data.order import batch_indices
@@ -50,7 +50,7 @@ class SegmentTask:
         side = self.spec.data.canvas
         words = len(self.splits.lexicon.vocabulary)
         model = Segmenter(self.spec.model, side=side, words=words, prompt_length=LENGTH)
-        start_weights(model, self.spec.seed)
+        initialize_weights(model, self.spec.seed)
         return model.to(self.device)
 
     def losses(self, micro_step: int, step: range | None = None) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ from torch import nn
 
 from workers.protocol import MAX_ITEMS, Notice
 
-from .found import Attached, attachment
+from .attachment import Attached, attachment
 
 
 def attention_notices(model: nn.Module) -> list[Notice]:

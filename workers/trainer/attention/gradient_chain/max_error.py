@@ -30,14 +30,14 @@ def largest(values: Mapping[str, Tensor | float], kind: str) -> float:
 
 
 @dataclass
-class Worst:
+class MaxChainError:
     """The largest errors of a run's probes so far, by kind; a checkpoint carries them. One that was kept before a kind
     was known says nothing of the probes before it: NaN from then on."""
 
     errors: dict[str, float]
 
     @classmethod
-    def of(cls, task: object) -> Worst | None:
+    def of(cls, task: object) -> MaxChainError | None:
         """None for a task without a chain."""
         if not is_chained(task):
             return None
@@ -48,7 +48,7 @@ class Worst:
     def names(self) -> list[str]:
         return [f"chain_error/{kind}" for kind in self.errors]
 
-    def see(self, values: Mapping[str, Tensor | float]) -> None:
+    def update(self, values: Mapping[str, Tensor | float]) -> None:
         for kind, before in self.errors.items():
             found = largest(values, kind)
             self.errors[kind] = math.nan if math.isnan(found) or math.isnan(before) else max(before, found)

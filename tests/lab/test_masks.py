@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from tests.lab import foreign
 from workers.trainer.adapt import attach
-from workers.trainer.adapt.watch import Seen, of_call, watched
+from workers.trainer.adapt.watch import AttentionStats, of_call, watched
 from workers.trainer.attention.instruments import Map, asymmetry, entropy, logit_max
 from workers.trainer.tasks.hf.library import transformers
 
@@ -76,7 +76,7 @@ class Eager(nn.Module):
         return sum(shares) / len(shares), max(logits)
 
 
-def seen(model: nn.Module, x: Tensor) -> Seen:
+def seen(model: nn.Module, x: Tensor) -> AttentionStats:
     attach(model)
     with torch.no_grad(), watched(model) as found:
         model(x)
