@@ -18,20 +18,18 @@ from experiments.api.http.names import check_project
 from experiments.api.http.problems import Invalid
 from experiments.models import Experiment, Headline, Project, Run
 from experiments.pages.http.access import experiment_or_404, may_edit, require_editor
-from experiments.pages.http.address import Address, problems_of, refuse, takes, tell
-from experiments.states import State
+from experiments.pages.http.address import Address, problems_of, refuse, refuse_all, takes
+from experiments.states import ENDED, State
 from experiments.submissions.presets import presets
 
 from . import report
-from .http import yaml_text as yamltext
+from .http import yaml_text
 
 PAGE_SIZE = 30
 SHOWN_METRICS = ("loss/total", "eval/mask_iou", "eval/box_iou", "eval/presence", "eval/accuracy")
 
 
 class ListAddress(Address):
-    """What the list takes from its address."""
-
     project: str | None = Field(None, max_length=64)
     q: str | None = Field(None, max_length=200)
     page: int | None = Field(None, ge=1)
@@ -50,7 +48,7 @@ def experiment_list(request: HttpRequest) -> HttpResponse:
     try:
         check_project(view.project, request.user)
     except Invalid as error:
-        tell(request, error)
+        refuse_all(request, error)
     wanted = Q(pk__in=[]) if problems_of(request) else Q()
     if view.project:
         wanted &= Q(project__name=view.project)
@@ -59,7 +57,7 @@ def experiment_list(request: HttpRequest) -> HttpResponse:
     rows = Experiment.objects.visible_to(request.user).filter(wanted).select_related("project", "created_by")
     pages = Paginator(rows.defer("spec"), PAGE_SIZE)
     if view.page and view.page > pages.num_pages:
-        refuse(request, "page", f"the list ends at page {pages.num_pages}")
+        refuse(request, "page", f"the last page is {pages.num_pages}")
     page = pages.get_page(view.page)
     add_counts(page.object_list)
     context = {
@@ -91,7 +89,7 @@ def experiment_page(request: HttpRequest, pk: int) -> HttpResponse:
     add_counts([experiment])
     part = request.GET.get("part") == "live"
     if not part:
-        context["yaml"] = yamltext.dump(experiment.spec)
+        context["yaml"] = yaml_text.dump(experiment.spec)
         context |= report.section(request, experiment)
     response = render(request, "pages/experiments/live.html" if part else "pages/experiments/page.html", context)
     response["X-Next-Poll"] = "2" if context["live"] else "0"
@@ -100,36 +98,37 @@ def experiment_page(request: HttpRequest, pk: int) -> HttpResponse:
 
 @require_POST
 def experiment_cancel(request: HttpRequest, pk: int) -> HttpResponse:
-    """Ask every run that has not ended to stop."""
+    """Request the cancellation of every run that has not ended."""
     experiment = experiment_or_404(request, pk)
     require_editor(request, experiment.project)
-    asked = 0
-    for run in experiment.runs.exclude(state__in=[State.SUCCEEDED, State.FAILED, State.CANCELLED]).only("pk"):
+    count = 0
+    for run in experiment.runs.exclude(state__in=ENDED).only("pk"):
         try:
             lifecycle.request_cancel(run.pk, request.user)  # type: ignore[arg-type]
-            asked += 1
+            count += 1
         except lifecycle.NotAllowed:
             continue  # it ended in between
-    messages.success(request, f"Asked {asked} runs to stop." if asked else "Every run has already ended.")
+    done = f"Cancellation requested for {count} run{'s' if count > 1 else ''}." if count else "All runs have ended."
+    messages.success(request, done)
     return redirect("experiment", experiment.pk)
 
 
 def add_counts(experiments: Iterable[Experiment]) -> None:
-    """How many runs stand in each state; one query for the page."""
+    """The number of runs in each state; one query for the page."""
     rows = Run.objects.filter(experiment__in=list(experiments)).order_by()
     counts: dict[int, dict[str, int]] = {}
-    for experiment, state, count in rows.values_list("experiment", "state").annotate(count=Count("id")):
-        counts.setdefault(experiment, {})[state] = count
-    for item in experiments:
-        mine = counts.get(item.pk, {})
-        item.total = sum(mine.values())  # type: ignore[attr-defined]
-        item.ended_count = sum(mine.get(state, 0) for state in (State.SUCCEEDED, State.FAILED, State.CANCELLED))  # type: ignore[attr-defined]
-        item.by_state = [(state, mine[state]) for state in State if state in mine]  # type: ignore[attr-defined]
+    for pk, state, count in rows.values_list("experiment", "state").annotate(count=Count("id")):
+        counts.setdefault(pk, {})[state] = count
+    for experiment in experiments:
+        by_state = counts.get(experiment.pk, {})
+        experiment.total = sum(by_state.values())  # type: ignore[attr-defined]
+        experiment.ended_count = sum(by_state.get(state, 0) for state in ENDED)  # type: ignore[attr-defined]
+        experiment.by_state = [(state, by_state[state]) for state in State if state in by_state]  # type: ignore[attr-defined]
 
 
 def _metrics(runs: list[Run]) -> list[str]:
-    have = set(Headline.objects.filter(run__in=runs, key__in=SHOWN_METRICS).values_list("key", flat=True))
-    return [key for key in SHOWN_METRICS if key in have]
+    recorded = set(Headline.objects.filter(run__in=runs, key__in=SHOWN_METRICS).values_list("key", flat=True))
+    return [key for key in SHOWN_METRICS if key in recorded]
 
 
 def _with_results(runs: list[Run]) -> list[tuple[Run, dict[str, Any]]]:

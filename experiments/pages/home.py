@@ -1,4 +1,4 @@
-"""Home: what one can ask, what runs now, what waits."""
+"""Home: the presets, the runs in progress, the queue."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from experiments.submissions.presets import Preset, presets
 from experiments.verdicts.judge import Verdict
 from experiments.verdicts.verdict import all_verdicts
 
-from .workers import machines
+from .workers import workers_and_queue
 
 RECENT = 8
 
@@ -44,7 +44,7 @@ def home(request: HttpRequest) -> HttpResponse:
 def _now(request: HttpRequest) -> dict[str, Any]:
     visible = Run.objects.visible_to(request.user).select_related("experiment", "worker").defer("spec", "detail")
     running = list(visible.held().order_by("-started", "-id")[:RECENT])
-    return machines(request) | {"running": running, "losses": _losses(running)}
+    return workers_and_queue(request) | {"running": running, "losses": _losses(running)}
 
 
 def _recent(request: HttpRequest) -> dict[str, Any]:
@@ -55,11 +55,10 @@ def _recent(request: HttpRequest) -> dict[str, Any]:
 
 def _gallery(request: HttpRequest) -> list[tuple[Preset, Verdict | None]]:
     """Each preset with its verdict, where any seed has been trained."""
-    found = all_verdicts(request.user)
-    return [(preset, verdict if (verdict := found.get(name)) and verdict.most_seeds else None)
-            for name, preset in presets().items()]  # fmt: skip
+    verdicts = {name: verdict for name, verdict in all_verdicts(request.user).items() if verdict.most_seeds}
+    return [(preset, verdicts.get(name)) for name, preset in presets().items()]
 
 
 def _losses(runs: list[Run]) -> dict[str, float | None]:
-    heads = Headline.objects.filter(run__in=runs, key="loss/total").values_list("run_id", "last")
-    return {str(run): last for run, last in heads}
+    headlines = Headline.objects.filter(run__in=runs, key="loss/total").values_list("run_id", "last")
+    return {str(run): last for run, last in headlines}

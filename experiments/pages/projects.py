@@ -1,4 +1,4 @@
-"""Projects and what they let go of: a list, and a form for their owners."""
+"""Projects and their retention rules: a list, and a form for owners."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from experiments.maintenance import retention
 from experiments.models import Project
+from experiments.pages.http.address import whole_number
 
 _NUMBERS = ("thin_days", "thin_level", "delete_days")
 
@@ -28,28 +29,28 @@ def project_page(request: HttpRequest, name: str) -> HttpResponse:
     project = get_object_or_404(Project.objects.visible_to(request.user).distinct(), name=name)
     owner = Project.objects.owned_by(request.user).filter(pk=project.pk).exists()
     if request.method == "GET":
-        return render(
-            request, "pages/projects/page.html", _context(project, owner, retention.rules_of(project).model_dump(), {})
-        )
+        context = _context(project, owner, retention.rules_of(project).model_dump(), {})
+        return render(request, "pages/projects/page.html", context)
     if not owner:
-        raise PermissionDenied("Only owners of a project may change its rules.")
+        raise PermissionDenied("Only owners of a project may change its retention rules.")
+    rules = {field: _read(field, request.POST.get(field, "")) for field in retention.Rules.model_fields}
     try:
-        retention.change(
-            project, {field: _read(field, request.POST.get(field, "")) for field in retention.Rules.model_fields}
-        )
+        retention.change(project, rules)
     except ValidationError as error:
-        wrong = {str(item["loc"][0]): item["msg"].removeprefix("Value error, ") for item in error.errors()}
-        return render(request, "pages/projects/page.html", _context(project, owner, request.POST, wrong), status=400)
-    messages.success(request, "The rules are kept. They are carried out in the background.")
+        problems = {str(each["loc"][0]): each["msg"].removeprefix("Value error, ") for each in error.errors()}
+        context = _context(project, owner, request.POST, problems)
+        return render(request, "pages/projects/page.html", context, status=400)
+    messages.success(request, "Saved. The rules are applied in the background.")
     return redirect("project", project.name)
 
 
 def _read(field: str, text: str) -> Any:
-    """A form sends text: an empty number is never, one that is none stays text and is refused."""
+    """The value of a form's text: an empty number means never; text that spells no number is kept, to be refused."""
     text = text.strip()
     if field not in _NUMBERS:
         return text
-    return (int(text) if text.isdecimal() and len(text) < 19 else text) if text else None
+    number = whole_number(text)
+    return number if number is not None else text or None
 
 
 def _context(project: Project, owner: bool, values: Any, errors: dict[str, str]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The report section of an experiment's page, and the seeds that one adds there."""
+"""The report section of an experiment's page, and the form that adds seeds."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ from pydantic import Field
 from experiments import lifecycle
 from experiments.models import Experiment
 from experiments.pages.http.access import experiment_or_404, may_edit, require_editor
-from experiments.pages.http.address import Address, refuse, takes
+from experiments.pages.http.address import Address, refuse, takes, whole_number
 from experiments.verdicts.judge import Verdict
 from experiments.verdicts.report import Comparison, Report, UnknownMetric, VariantReport, report
-from experiments.verdicts.rules import Rule
 from experiments.verdicts.sameness import alarms_of
 from experiments.verdicts.verdict import own_verdict, rule_of
 
-MOST_ADDED = 100  # seeds in one go, from the page
+MAX_ADDED = 100  # seeds at once, from the page
 _SLUG = {"not supported": "not-supported"}
 
 
@@ -45,69 +44,68 @@ def experiment_report(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 def section(request: HttpRequest, experiment: Experiment) -> dict[str, Any]:
-    """What the section shows, of the series that `?metric=` names."""
+    """Context of the section, for the series that `?metric=` names."""
     try:
-        found, pool = report(experiment, request.user, request.GET.get("metric") or None)
+        tables, pool = report(experiment, request.user, request.GET.get("metric") or None)
     except UnknownMetric as error:
         refuse(request, "metric", str(error))
-        found, pool = report(experiment, request.user)
+        tables, pool = report(experiment, request.user)
     verdict, departs_in = own_verdict(experiment, pool)
-    tests = {one.variant: one for one in found.tests}
+    figures = verdict.rule.shown if verdict else []
     return {
-        "report": found,
+        "report": tables,
         "evidence": pool.choice,
         "alarms": alarms_of(experiment),
-        "rows": [_row(found, at, one, tests.get(at)) for at, one in enumerate(found.variants)],
+        "rows": _rows(tables),
         "verdict": verdict,
         "verdict_slug": _SLUG.get(verdict.result, verdict.result) if verdict else "",
         "departs_in": departs_in,
-        "shown": [(one.label, VariantReport({}, pool.term(one.term))) for one in verdict.rule.shown] if verdict else [],
-        "more": suggested(experiment, verdict, found),
+        "shown": [(figure.label, VariantReport({}, pool.term(figure.term))) for figure in figures],
+        "more": suggested(experiment, verdict, tables),
         "may_edit": may_edit(request, experiment.project),
     }
 
 
-def _row(found: Report, at: int, one: VariantReport, test: Comparison | None) -> dict[str, Any]:
-    against = found.variants[test.reference].label if test else ""
-    return {"variant": one, "test": test, "against": against}
+def _rows(tables: Report) -> list[dict[str, Any]]:
+    tests: dict[int, Comparison] = {test.variant: test for test in tables.tests}
+    rows = []
+    for index, variant in enumerate(tables.variants):
+        test = tests.get(index)
+        rows.append({"variant": variant, "test": test, "against": test and tables.variants[test.reference].label})
+    return rows
 
 
-def suggested(experiment: Experiment, verdict: Verdict | None, found: Report) -> int:
-    """How many more seeds the next look of what is open takes; 0 where nothing is."""
-    wanting = [one.more_seeds for one in verdict.findings if one.more_seeds and not one.problem] if verdict else []
-    if not wanting:
-        return 0
-    lacking = max(wanting) - max((len(one.values.missing) for one in found.variants), default=0)
-    return min(max(lacking, 0), MOST_ADDED)
+def suggested(experiment: Experiment, verdict: Verdict | None, tables: Report) -> int:
+    """The number of seeds to add for the next test of the open comparisons; 0 where none is open."""
+    findings = verdict.findings if verdict else []
+    needed = max((finding.more_seeds or 0 for finding in findings if not finding.problem), default=0)
+    coming = max((len(variant.values.missing) for variant in tables.variants), default=0)
+    return min(max(needed - coming, 0), MAX_ADDED)
 
 
 @require_POST
 def experiment_seeds(request: HttpRequest, pk: int) -> HttpResponse:
-    """Add as many seeds as the form says: those of the rule first, then the next whole numbers."""
+    """Add the number of seeds that the form sends: those of the rule first, then the next whole numbers."""
     experiment = experiment_or_404(request, pk)
     require_editor(request, experiment.project)
-    text = request.POST.get("more", "")
-    more = int(text) if text.isdecimal() and len(text) < 6 else 0
-    if not 1 <= more <= MOST_ADDED:
-        messages.error(request, f"Say how many seeds to add: a whole number from 1 to {MOST_ADDED}.")
+    more = whole_number(request.POST.get("more", "")) or 0
+    if not 1 <= more <= MAX_ADDED:
+        messages.error(request, f"Enter the number of seeds to add: a whole number from 1 to {MAX_ADDED}.")
         return redirect("experiment", pk)
     seeds = list(islice(_next_seeds(experiment), more))
     try:
         runs = lifecycle.append_seeds(pk, seeds, request.user, max_runs=settings.ATTN_MAX_RUNS)  # type: ignore[arg-type]
     except (lifecycle.TooMany, lifecycle.NotAllowed) as error:
-        messages.error(request, f"Nothing was added: it {error}." if "would" in str(error) else str(error))
+        messages.error(request, f"No seed was added: it {error}." if "would" in str(error) else str(error))
         return redirect("experiment", pk)
-    named = ", ".join(map(str, seeds))
-    messages.success(request, f"Added seed{'s' if more > 1 else ''} {named}: {len(runs)} runs are in the line.")
+    names = ", ".join(map(str, seeds))
+    messages.success(request, f"Added seed{'s' if more > 1 else ''} {names}: {len(runs)} runs are queued.")
     return redirect("experiment", pk)
 
 
 def _next_seeds(experiment: Experiment) -> Iterator[int]:
-    rule, there = rule_of(experiment), set(experiment.seeds)
-    usual = rule.candidates if rule else []
-    yield from (seed for seed in usual if seed not in there)
-    yield from (seed for seed in count() if seed not in there and seed not in usual and not _of_pilot(rule, seed))
-
-
-def _of_pilot(rule: Rule | None, seed: int) -> bool:
-    return rule is not None and seed in rule.pilot_seeds
+    rule, present = rule_of(experiment), set(experiment.seeds)
+    planned = rule.candidates if rule else []
+    yield from (seed for seed in planned if seed not in present)
+    excluded = {*present, *planned, *(rule.pilot_seeds if rule else [])}
+    yield from (seed for seed in count() if seed not in excluded)

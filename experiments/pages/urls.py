@@ -1,4 +1,4 @@
-"""Addresses of the pages. All but the log-in need one."""
+"""URLs of the pages. All but the sign-in require a signed-in user."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ from django.views.generic import RedirectView
 
 from experiments.pages.http.address import checked, page
 
-from . import experiments, home, projects, report
-from . import workers as machines
+from . import experiments, home, projects, report, workers
 from .http import session
 from .new_experiment import views as new_experiment
-from .runs import compare, forks, histograms, run
-from .runs import table as runs
+from .runs import compare, forks, histograms, run, table
 
 urlpatterns = [
     path("login/", checked(session.login), name="login"),
@@ -27,7 +25,7 @@ urlpatterns = [
     path("experiments/<int:pk>/cancel/", page(experiments.experiment_cancel), name="experiment-cancel"),
     path("experiments/<int:pk>/report/", page(report.experiment_report), name="experiment-report"),
     path("experiments/<int:pk>/seeds/", page(report.experiment_seeds), name="experiment-seeds"),
-    path("runs/", page(runs.run_list), name="run-list"),
+    path("runs/", page(table.run_list), name="run-list"),
     path("runs/<int:pk>/", page(run.run_page), name="run"),
     path("runs/<int:pk>/live/", page(run.run_live), name="run-live"),
     path("runs/<int:pk>/panels/", page(run.run_panels), name="run-panels"),
@@ -42,6 +40,6 @@ urlpatterns = [
     path("projects/", page(projects.project_list), name="project-list"),
     path("projects/<slug:name>/", page(projects.project_page), name="project"),
     path("compare/", page(compare.compare), name="compare"),
-    path("workers/", page(machines.workers_page), name="workers"),
-    path("workers/<int:pk>/drain/", page(machines.drain), name="worker-drain"),
+    path("workers/", page(workers.workers_page), name="workers"),
+    path("workers/<int:pk>/drain/", page(workers.drain), name="worker-drain"),
 ]

@@ -13,7 +13,7 @@ from django.utils import timezone
 from django.utils.html import conditional_escape
 from django.utils.safestring import SafeString, mark_safe
 
-from experiments.pages.http import yaml_text as yamltext
+from experiments.pages.http import yaml_text
 from experiments.spec import flatten
 
 register = template.Library()
@@ -46,7 +46,7 @@ def typed(value: object) -> str:
 @register.filter
 def listed(value: object) -> str:
     """A list as one would type it into a form, without its brackets; what is no list stays as it was typed."""
-    return yamltext.values_text(value) if isinstance(value, list | tuple) else str(value or "")
+    return yaml_text.values_text(value) if isinstance(value, list | tuple) else str(value or "")
 
 
 @register.filter

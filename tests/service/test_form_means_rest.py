@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from experiments import lifecycle
 from experiments.models import Experiment, Run
-from experiments.pages.new_experiment import spec_form as specform
+from experiments.pages.new_experiment import spec_form
 from experiments.spec import TASKS, content_hash, parse_spec, resolved
 from experiments.submissions.presets import presets
 from experiments.submissions.submission import SubmissionError, plan
@@ -86,13 +86,13 @@ def test_a_preset_in_another_pool_keeps_all_its_runs(ed: Client, user: Any, name
     assert trained(send(ed, form)) == trained(by_rest(user, preset=name, pool="gpu"))
 
 
-BRANCHES = [(task, dataset) for task in TASKS for dataset in specform.datasets(task)]
+BRANCHES = [(task, dataset) for task in TASKS for dataset in spec_form.datasets(task)]
 
 
 def required(task: str, dataset: str) -> dict[str, Any]:
     """Fields without a default, by path."""
     config = SAM3 if dataset.endswith("scenes") else {"model_type": "vit"} if dataset == "digits" else GPT2
-    known = specform.fields(task, dataset)
+    known = spec_form.fields(task, dataset)
     return {path: value for path, value in {"data.path": "a.txt", "model.config": config}.items() if path in known}
 
 
@@ -255,7 +255,7 @@ def test_yaml_that_the_form_cannot_show_stays_yaml(ed: Client) -> None:
     assert "d_modle" in again["yaml"][0]
 
 
-def some_value(item: specform.Field) -> st.SearchStrategy[Any]:
+def some_value(item: spec_form.Field) -> st.SearchStrategy[Any]:
     """Values of a field, good ones mostly; `None` is what optional fields are without one."""
     absent = [st.none()] if item.optional else []
     if item.kind == "choice":
@@ -277,7 +277,7 @@ def some_value(item: specform.Field) -> st.SearchStrategy[Any]:
 @st.composite
 def specs(draw: st.DrawFn) -> dict[str, Any]:
     task, dataset = draw(st.sampled_from(BRANCHES))
-    fields = specform.fields(task, dataset)
+    fields = spec_form.fields(task, dataset)
     spec: dict[str, Any] = {"task": task, "data": {"dataset": dataset}}
     chosen = draw(st.lists(st.sampled_from(sorted(fields)), max_size=5, unique=True))
     settings_of = {path: draw(some_value(fields[path])) for path in chosen if fields[path].kind != "text"}

@@ -36,7 +36,7 @@ WRONG = [
     ({"sedes": ["0-3"]}, "sedes", "did you mean 'seeds'"),
     ({"spec.optimizer.lr": ["0.1", "0.2"]}, "optimizer.lr", "more than once"),
     ({"seeds": ["0", "1"]}, "seeds", "more than once"),
-    ({"matrix-path": ["optimizer.lr", "train.steps"], "matrix-values": ["0.1"]}, "matrix", "needs its values"),
+    ({"matrix-path": ["optimizer.lr", "train.steps"], "matrix-values": ["0.1"]}, "matrix", "needs values"),
     ({"source": ["yaml"], "yaml": ["task: pointer\ndata: {dataset: pointer}"]}, "train.steps", "unknown field"),
 ]
 
@@ -75,7 +75,7 @@ def test_a_verb_with_a_word_that_it_does_not_know_does_nothing(browser: Client) 
         (f"/workers/{worker.pk}/drain/", {"draining": "y"}),
     ):
         html = browser.post(path, data, follow=True).content.decode()
-        assert "Nothing was done" in html
+        assert "Nothing was changed" in html
     assert Run.objects.get(pk=run.pk).state == "failed"
     assert not Worker.objects.get(pk=worker.pk).draining
     assert browser.post(f"/runs/{run.pk}/retry/").status_code == 302

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from experiments.pages.http import yaml_text as yamltext
-from experiments.pages.new_experiment import spec_form as specform
+from experiments.pages.http import yaml_text
+from experiments.pages.new_experiment import spec_form
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,7 @@ from experiments.pages.new_experiment import spec_form as specform
     ],
 )  # fmt: skip
 def test_a_number_is_read_as_the_spec_reads_it(text: str, value: Any) -> None:
-    assert repr(specform.number(text)) == repr(value)
+    assert repr(spec_form.number(text)) == repr(value)
 
 
 @pytest.mark.parametrize(
@@ -32,16 +32,16 @@ def test_a_number_is_read_as_the_spec_reads_it(text: str, value: Any) -> None:
     ],
 )
 def test_values_of_a_matrix_are_read_as_yaml(text: str, values: list[Any]) -> None:
-    assert yamltext.values(text) == values
+    assert yaml_text.values(text) == values
 
 
 @pytest.mark.parametrize("text", ["{init: zeros, init: normal}", "{a: {b: 1, 'b': 2}}", "{<<: {a: 1}}", "&x a, *x"])
 def test_values_that_would_lose_something_are_refused_by_what_is_wrong(text: str) -> None:
-    with pytest.raises(yamltext.YamlError, match=r"twice|not allowed"):
-        yamltext.values(text)
+    with pytest.raises(yaml_text.YamlError, match=r"twice|not allowed"):
+        yaml_text.values(text)
 
 
 def test_a_mapping_with_a_name_twice_is_left_as_text_for_the_spec_to_refuse() -> None:
-    config = specform.fields("hf", "text")["model.config"]
-    assert specform.typed(config, ["{n_embd: 64, n_embd: 32}"]) == "{n_embd: 64, n_embd: 32}"
-    assert specform.typed(config, ["{n_embd: 64}"]) == {"n_embd": 64}
+    config = spec_form.fields("hf", "text")["model.config"]
+    assert spec_form.typed(config, ["{n_embd: 64, n_embd: 32}"]) == "{n_embd: 64, n_embd: 32}"
+    assert spec_form.typed(config, ["{n_embd: 64}"]) == {"n_embd": 64}

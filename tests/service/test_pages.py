@@ -13,7 +13,7 @@ from django.test import Client
 from experiments import lifecycle
 from experiments.models import Experiment, Group, Headline, Project, Run, Worker
 from experiments.pages import urls
-from experiments.pages.runs import table as runs
+from experiments.pages.runs import table
 from experiments.states import State
 from experiments.templatetags.attn import ending
 from tests.service.factories import SPEC, claim, make_experiment, make_project, make_run, make_user, make_worker, train
@@ -215,7 +215,7 @@ def test_the_table_turns_its_pages_there_and_back(
     ed: Client, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     experiment = make_experiment(project, seeds=[3, 1, 4, 0, 2])
-    monkeypatch.setattr(runs, "PAGE_SIZE", 2)
+    monkeypatch.setattr(table, "PAGE_SIZE", 2)
     shown, links, path = [], [], "?ordering=seed"
     while path:
         page = ed.get(f"/runs/{path}").context

@@ -107,7 +107,7 @@ def test_the_page_adds_as_many_seeds_as_are_wanting(reader: Any) -> None:
     client = browser(reader)
     assert client.get(f"/experiments/{experiment.pk}/").context["more"] == 6
     reply = client.post(f"/experiments/{experiment.pk}/seeds/", {"more": "7"}, follow=True)
-    assertContains(reply, "Added seeds 9, 11, 12, 13, 14, 15, 16: 42 runs are in the line.")
+    assertContains(reply, "Added seeds 9, 11, 12, 13, 14, 15, 16: 42 runs are queued.")
     experiment.refresh_from_db()
     assert experiment.seeds == [8, 10, 9, 11, 12, 13, 14, 15, 16]
     assert client.get(f"/experiments/{experiment.pk}/").context["more"] == 0

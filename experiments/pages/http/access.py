@@ -1,4 +1,4 @@
-"""What the person at the keyboard may see; anything else is not found."""
+"""What the signed-in user may see and edit; anything else answers 404."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def may_edit(request: HttpRequest, project: Project) -> bool:
 
 def require_editor(request: HttpRequest, project: Project) -> None:
     if not may_edit(request, project):
-        raise PermissionDenied("Viewers of a project may look; editors may submit, cancel and retry.")
+        raise PermissionDenied("This needs the role of an editor. Viewers of a project may only look.")
 
 
 def editable_projects(request: HttpRequest) -> QuerySet[Project]:

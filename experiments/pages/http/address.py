@@ -1,7 +1,7 @@
-"""What pages take from their addresses: each view says it as a model, and the rest is refused, as REST refuses it.
+"""The query parameters of pages. A view declares them as a model; everything else is refused, as in REST.
 
-A parameter that is wrong is told on the page that it was sent to, with status 400; the page is shown as if it had not
-been there, so that the other parameters, and the forms that hold them, are not lost. A POST is not carried out.
+A wrong parameter is reported on the page it was sent to, with status 400. The page is shown as if the parameter were
+missing, so that the other parameters, and the forms that hold them, are kept. A POST is not carried out.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ WHOLE_PAGE = b'id="main"'
 
 
 class Address(Query):
-    """Base of what a page takes. Those in `repeated` may stand several times, as checkboxes send them; they are read
-    as one text with commas."""
+    """Base of a page's parameters. Those in `repeated` may be sent several times, as checkboxes do; they are read as
+    one text with commas."""
 
     repeated: ClassVar[tuple[str, ...]] = ()
 
@@ -43,7 +43,7 @@ class Address(Query):
 
 
 def takes(address: type[Query]) -> Callable[[V], V]:
-    """What the view takes from its address; without this, nothing."""
+    """Declare the parameters of a view; a view without this has none."""
 
     def mark(view: V) -> V:
         view.takes = address  # type: ignore[attr-defined]
@@ -53,59 +53,65 @@ def takes(address: type[Query]) -> Callable[[V], V]:
 
 
 def page(view: View) -> View:
-    """For those who have logged in."""
+    """A view for users who are signed in, behind a check of its address."""
     return login_required(checked(view))
 
 
 def checked(view: View) -> View:
     """The view behind a check of its address."""
-    known = getattr(view, "takes", Query)
+    model = getattr(view, "takes", Query)
 
     @wraps(view)
-    def answer(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        request.GET, request.problems = _cleaned(request.GET, known)  # type: ignore[assignment,attr-defined]
+    def checked_view(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        request.GET, request.problems = _cleaned(request.GET, model)  # type: ignore[assignment,attr-defined]
         if problems_of(request) and request.method not in {"GET", "HEAD"}:
             return render(request, "pages/refused.html", status=400)
-        return _told(request, view(request, *args, **kwargs))
+        return _with_problems(request, view(request, *args, **kwargs))
 
-    return answer
+    return checked_view
 
 
 def problems_of(request: HttpRequest) -> list[FieldError]:
-    """What is wrong with the address, as far as that is known by now."""
-    found: list[FieldError] = request.problems  # type: ignore[attr-defined]
-    return found
+    """The problems with the address that are known so far."""
+    problems: list[FieldError] = request.problems  # type: ignore[attr-defined]
+    return problems
 
 
 def refuse(request: HttpRequest, name: str, message: str) -> None:
-    """Say on the page that the parameter's value names nothing; for what a view finds out itself."""
+    """Report a parameter on the page; for problems that only the view can find."""
     problems_of(request).append(FieldError((name,), message))
 
 
-def tell(request: HttpRequest, invalid: Invalid) -> None:
+def refuse_all(request: HttpRequest, invalid: Invalid) -> None:
     problems_of(request).extend(invalid.errors)
 
 
-def _cleaned(given: QueryDict, known: type[Query]) -> tuple[QueryDict, list[FieldError]]:
-    """What of it is right, and what is wrong with the rest."""
+def whole_number(text: str) -> int | None:
+    """The number that an input spells in digits; None for any other text, and for more digits than a column holds."""
+    text = text.strip()
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else None
+
+
+def _cleaned(given: QueryDict, model: type[Query]) -> tuple[QueryDict, list[FieldError]]:
+    """The valid parameters, and the problems with the others."""
     rest, problems = given.copy(), list[FieldError]()
     while True:
         try:
-            known.read(rest)
+            model.read(rest)
         except Invalid as error:
-            problems += [FieldError(each.path[:1], each.message) for each in error.errors]
-            wrong = {str(each.path[0]) for each in error.errors}
+            problems += [FieldError(problem.path[:1], problem.message) for problem in error.errors]
+            wrong = {str(problem.path[0]) for problem in error.errors}
             if not wrong & rest.keys():
-                return QueryDict(mutable=True), problems  # a name that cannot even be said
+                return QueryDict(mutable=True), problems  # not valid as a name
             for name in wrong & rest.keys():
                 del rest[name]
         else:
             return rest, problems
 
 
-def _told(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
-    """With the problems on it: a whole page shows them itself, a part of one gets them in front, and where a view
-    leads elsewhere they are shown there."""
+def _with_problems(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+    """The response with the problems: a whole page shows them itself, a part of a page gets them in front, and after
+    a redirect the next page shows them."""
     problems = problems_of(request)
     if not problems:
         return response
@@ -119,6 +125,6 @@ def _told(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
         response.render()
     response.status_code = 400
     if WHOLE_PAGE not in response.content:
-        told = render_to_string("pages/parts/problems.html", request=request)
-        response.content = told.encode() + response.content
+        notices = render_to_string("pages/parts/problems.html", request=request)
+        response.content = notices.encode() + response.content
     return response

@@ -11,7 +11,7 @@ from django.urls import reverse
 
 
 class AdminPolicy:
-    """Relaxes the policy under the admin's address only: its theme evaluates expressions."""
+    """Relaxes the policy under the admin's URL only: its theme evaluates expressions."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response

@@ -1,4 +1,4 @@
-"""Logging in. After too many failures django-axes answers with 429.html instead."""
+"""Sign-in and sign-out. After too many failures django-axes answers with 429.html instead."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from django.contrib.auth.views import LoginView, LogoutView
 from .address import Address, takes
 
 
-class DoorAddress(Address):
+class LoginAddress(Address):
     next: str | None = None
 
 
@@ -16,5 +16,5 @@ class Login(LoginView):
     redirect_authenticated_user = True
 
 
-login = takes(DoorAddress)(Login.as_view())
-logout = takes(DoorAddress)(LogoutView.as_view())
+login = takes(LoginAddress)(Login.as_view())
+logout = takes(LoginAddress)(LogoutView.as_view())

@@ -1,4 +1,4 @@
-"""A spec as YAML text and back, with the line of every field; `experiments.spec.yaml_text` reads it."""
+"""A spec as YAML text and back, with the line of every field; `experiments.spec.yaml_text` parses it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def dump(spec: Mapping[str, Any]) -> str:
 
 
 def load(text: str) -> dict[str, Any]:
-    """The mapping that the text spells. Raises YamlError with the line."""
+    """The mapping in the text. Raises YamlError with the line."""
     if len(text) > MAX_TEXT:
         raise YamlError(f"a spec has at most {MAX_TEXT // 1024} KiB")
     spec = spec_yaml.load(text)
@@ -34,21 +34,20 @@ def load(text: str) -> dict[str, Any]:
 def values(text: str) -> list[Any]:
     """`full, no_q` as a list. Raises YamlError."""
     try:
-        found = spec_yaml.load(f"[{text[:MAX_TEXT]}]")
+        return list(spec_yaml.load(f"[{text[:MAX_TEXT]}]"))
     except YamlError as error:
         if "twice" in str(error) or "not allowed" in str(error):
             raise
         raise YamlError("separate the values by commas, for example: full, no_q") from None
-    return list(found)
 
 
 def values_text(listed: Sequence[Any]) -> str:
-    """The text that `values` reads as these again."""
+    """The text that `values` parses into these again."""
     return spec_yaml.dump(list(listed), default_flow_style=True, width=math.inf).strip()[1:-1]
 
 
 def lines_of(text: str, errors: list[FieldError]) -> dict[str, int]:
-    """The line, from 1, where each wrong field stands; the nearest section for one that is missing."""
+    """The line, from 1, of each wrong field; that of the nearest section where the field is missing."""
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError:
@@ -61,8 +60,9 @@ def _line(node: yaml.Node | None, path: tuple[str | int, ...]) -> int:
     for part in path:
         if not isinstance(node, yaml.MappingNode):
             break
-        found = next(((key, value) for key, value in node.value if key.value == str(part)), None)
-        if found is None:
+        matching = next(((key, value) for key, value in node.value if key.value == str(part)), None)
+        if matching is None:
             break
-        line, node = found[0].start_mark.line + 1, found[1]
+        key, node = matching
+        line = key.start_mark.line + 1
     return line

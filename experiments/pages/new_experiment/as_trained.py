@@ -1,7 +1,8 @@
-"""The matrix of a stored experiment as it is sent again.
+"""The matrix of a stored experiment, for submitting it again.
 
-Before sections were merged into the base, a section of a matrix set what it did not name to the defaults. Where a run
-was trained like that, the section is written out, so that its template means the same runs."""
+In older experiments a section in the matrix reset the fields it did not name to their defaults; today it is merged into
+the base. Where runs were trained the old way, the section is written out in full, so that the template gives the same
+runs."""
 
 from __future__ import annotations
 
@@ -13,23 +14,22 @@ from experiments.submissions.matrix import merged
 
 
 def matrix(experiment: Experiment) -> dict[str, list[Any]]:
-    """The matrix, each section with whatever else its runs were trained with."""
+    """The matrix, each section with all the values that its runs were trained with."""
     stored: dict[str, list[Any]] = experiment.matrix
     sections = [path for path, values in stored.items() if any(isinstance(value, Mapping) for value in values)]
     if not sections:
         return stored
     runs = list(experiment.runs.order_by("index").values_list("params", "spec"))
-    whole = {path: [_trained(experiment, runs, path, value) for value in stored[path]] for path in sections}
-    return stored | whole
+    return stored | {path: [_trained(experiment, runs, path, value) for value in stored[path]] for path in sections}
 
 
 def _trained(experiment: Experiment, runs: list[tuple[Any, Any]], path: str, value: Any) -> Any:
     spec = next((spec for params, spec in runs if params.get(path) == value), None)
     if spec is None or not isinstance(value, Mapping):
         return value
-    apart = [key.removeprefix(f"{path}.") for key in experiment.matrix if key.startswith(f"{path}.")]
-    trained, means = (_without(tree, apart) for tree in (_at(spec, path), merged(_at(experiment.spec, path), value)))
-    return value if trained == means else trained
+    varied = [key.removeprefix(f"{path}.") for key in experiment.matrix if key.startswith(f"{path}.")]
+    trained = _without(_at(spec, path), varied)
+    return value if trained == _without(merged(_at(experiment.spec, path), value), varied) else trained
 
 
 def _at(tree: Any, path: str) -> Any:
@@ -39,7 +39,7 @@ def _at(tree: Any, path: str) -> Any:
 
 
 def _without(tree: Any, paths: list[str]) -> Any:
-    """Without the fields that the matrix varies by themselves."""
+    """Without the fields that the matrix varies on their own."""
     if not isinstance(tree, Mapping):
         return tree
     below = {name: [path.removeprefix(f"{name}.") for path in paths if path.startswith(f"{name}.")] for name in tree}

@@ -1,40 +1,41 @@
-"""The spec's JSON schema as form sections, and what was typed into them as a raw spec again."""
+"""The spec's JSON schema as form sections, and the typed text as values of a raw spec."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 from typing import Any
 
-from experiments.pages.http import yaml_text as yamltext
+from experiments.pages.http import yaml_text
 from experiments.spec import TASKS
 from experiments.spec import yaml_text as spec_yaml
 from experiments.spec.sections.base import spells_number
 
-# Shown elsewhere on the page: discriminators at the top, seeds in a field of their own.
+# Shown elsewhere on the page: task and dataset at the top, seeds in their own field.
 _ELSEWHERE = {"task", "seed", "data.dataset"}
 TASK_TITLES = {
     "segment": "Prompted segmentation",
     "classify": "Image classification",
     "pointer": "Pointer lookup",
-    "roles": "Roles in a sentence",
-    "language": "Next character",
-    "hf": "A model of transformers",
+    "roles": "Semantic roles",
+    "language": "Next-character prediction",
+    "hf": "Hugging Face model",
 }
 _TITLES = {
     "data": "Data",
     "model": "Model",
     "model.attention": "Attention",
-    "model.attention.by_kind": "Attention by kind of site",
+    "model.attention.by_kind": "Attention by site kind",
     "loss": "Loss weights",
     "train": "Training",
 }
 
 
 @dataclass(frozen=True)
-class Field:
-    """One input: `kind` is int, float, text, flag, choice, many of them, or as YAML list or mapping."""
+class FormField:
+    """One input: `kind` is int, float, text, flag, choice, many (choices), list or mapping (as YAML)."""
 
     path: str
     kind: str
@@ -54,105 +55,107 @@ class Field:
 
     @property
     def bounds(self) -> str:
-        """The bounds in words, short enough to stand beside the label."""
-        low = "" if self.low is None else f"{'>' if self.low_open else '≥'} {_plain(self.low)}"
-        high = "" if self.high is None else f"{'<' if self.high_open else '≤'} {_plain(self.high)}"
-        if low and high and not self.low_open and not self.high_open:
-            low, high = f"{_plain(self.low)} to {_plain(self.high)}", ""
-        return ", ".join(filter(None, (low, high, "or empty" if self.optional else "")))
+        """The bounds as text beside the label."""
+        return ", ".join([*self._range(), *(["or empty"] if self.optional else [])])
+
+    def _range(self) -> Iterator[str]:
+        if self.low is not None and self.high is not None and not self.low_open and not self.high_open:
+            yield f"{_plain(self.low)} to {_plain(self.high)}"
+            return
+        if self.low is not None:
+            yield f"{'>' if self.low_open else '≥'} {_plain(self.low)}"
+        if self.high is not None:
+            yield f"{'<' if self.high_open else '≤'} {_plain(self.high)}"
 
 
 @dataclass(frozen=True)
-class Section:
-    """Fields that belong together, in the order of the spec."""
+class FormSection:
+    """A section of the spec with its fields, in the order of the spec."""
 
     path: str
     title: str
     help: str
-    fields: tuple[Field, ...]
+    fields: tuple[FormField, ...]
 
 
 def datasets(task: str) -> list[str]:
-    """Datasets that a task accepts, first the usual one."""
+    """Datasets that a task accepts, the default first."""
     schema = TASKS[task].model_json_schema()
     branches = _branches(schema["properties"]["data"], schema["$defs"])
     return [str(branch["properties"]["dataset"]["const"]) for branch in branches]
 
 
 @cache
-def sections(task: str, dataset: str) -> tuple[Section, ...]:
-    """The form of one branch of the union."""
+def sections(task: str, dataset: str) -> tuple[FormSection, ...]:
+    """The form's sections for a task and a dataset."""
     schema = TASKS[task].model_json_schema()
-    found = []
-    for name in ("data", "model", "loss", "train", "optimizer", "record", "resources"):
-        if name in schema["properties"]:
-            found += list(_sections(name, schema["properties"][name], schema["$defs"], dataset))
-    return tuple(found)
+    names = ("data", "model", "loss", "train", "optimizer", "record", "resources")
+    parts = {name: schema["properties"][name] for name in names if name in schema["properties"]}
+    return tuple(chain.from_iterable(_sections(name, node, schema["$defs"], dataset) for name, node in parts.items()))
 
 
-def fields(task: str, dataset: str) -> dict[str, Field]:
-    """Every field of the branch by its dotted path."""
+def fields(task: str, dataset: str) -> dict[str, FormField]:
+    """Every field of the form by its dotted path."""
     return {field.path: field for section in sections(task, dataset) for field in section.fields}
 
 
 def mappings(spec: Mapping[str, Any], task: str, dataset: str) -> dict[str, Any]:
     """Values of the fields that hold a whole mapping, by dotted path."""
-    own = (path for path, field in fields(task, dataset).items() if field.kind == "mapping")
-    return {path: value_at(spec, path, None) for path in own}
+    paths = [path for path, field in fields(task, dataset).items() if field.kind == "mapping"]
+    return {path: value_at(spec, path, None) for path in paths}
 
 
 def value_at(spec: Mapping[str, Any], path: str, otherwise: Any) -> Any:
-    """What stands at a dotted path; `otherwise` where the spec says nothing there."""
-    here: Any = spec
+    """The value at a dotted path; `otherwise` where the spec has none."""
+    value: Any = spec
     for part in path.split("."):
-        if not isinstance(here, Mapping) or part not in here:
+        if not isinstance(value, Mapping) or part not in value:
             return otherwise
-        here = here[part]
-    return here
+        value = value[part]
+    return value
 
 
-def _sections(path: str, node: Mapping[str, Any], defs: Mapping[str, Any], dataset: str) -> Iterator[Section]:
+def _sections(path: str, node: Mapping[str, Any], defs: Mapping[str, Any], dataset: str) -> Iterator[FormSection]:
     branches = _branches(node, defs)
-    chosen = next((b for b in branches if _constant(b) == dataset), branches[0])
-    own: list[tuple[str, Any]] = []
-    nested: list[tuple[str, Any]] = []
-    for name, item in chosen["properties"].items():
-        inner = f"{path}.{name}"
-        if inner in _ELSEWHERE:
-            continue
-        (nested if "$ref" in item else own).append((inner, item))
+    branch = next((branch for branch in branches if _dataset(branch) == dataset), branches[0])
+    leaves = _properties(path, branch)
+    nested = {inner: leaves.pop(inner) for inner, child in list(leaves.items()) if "$ref" in child}
     if path.endswith(".by_kind"):  # four kinds with one field each: together, not four sections of one line
-        own, nested = [(f"{at}.{name}", item) for at, ref in nested for name, item in _only(ref, defs)], []
+        for inner, child in nested.items():
+            leaves |= _properties(inner, _branches(child, defs)[0])
+        nested = {}
     title = _TITLES.get(path, path.rpartition(".")[2].replace("_", " ").capitalize())
-    yield Section(path, title, _first_line(chosen), tuple(_field(inner, item) for inner, item in own))
-    for inner, item in nested:
-        yield from _sections(inner, item, defs, dataset)
+    yield FormSection(path, title, _description(branch), tuple(map(_field, leaves.keys(), leaves.values())))
+    for inner, child in nested.items():
+        yield from _sections(inner, child, defs, dataset)
 
 
-def _only(ref: Mapping[str, Any], defs: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    return list(_branches(ref, defs)[0]["properties"].items())
+def _properties(path: str, branch: Mapping[str, Any]) -> dict[str, Any]:
+    """A schema's properties by their dotted paths."""
+    properties = {f"{path}.{name}": node for name, node in branch["properties"].items()}
+    return {path: node for path, node in properties.items() if path not in _ELSEWHERE}
 
 
 def _branches(node: Mapping[str, Any], defs: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The object schemas a node may be: one, or several told apart by a discriminator."""
+    """The object schemas of a node: one, or one for each dataset."""
     options = node.get("oneOf") or node.get("anyOf") or [node]
     return [defs[option["$ref"].rpartition("/")[2]] if "$ref" in option else option for option in options]
 
 
-def _constant(branch: Mapping[str, Any]) -> str | None:
+def _dataset(branch: Mapping[str, Any]) -> str | None:
     value = branch["properties"].get("dataset", {}).get("const")
     return None if value is None else str(value)
 
 
-def _first_line(node: Mapping[str, Any]) -> str:
+def _description(node: Mapping[str, Any]) -> str:
     return " ".join(str(node.get("description", "")).split())
 
 
-def _field(path: str, node: Mapping[str, Any]) -> Field:
+def _field(path: str, node: Mapping[str, Any]) -> FormField:
     options = [option for option in node.get("anyOf", [node]) if option.get("type") != "null"]
     inner = options[0]
     kind, choices = _kind(inner)
-    return Field(
+    return FormField(
         path,
         kind,
         str(node.get("description", "")),
@@ -182,22 +185,18 @@ def _plain(bound: float | None) -> str:
     return f"{int(bound):,}" if bound is not None and bound == int(bound) else f"{bound:g}"
 
 
-def typed(field: Field, values: list[str]) -> Any:
-    """What was typed, as JSON has it; text that spells no value stays text, for the spec to refuse."""
+def typed(field: FormField, values: list[str]) -> Any:
+    """The JSON value that was typed; text that spells none stays text, for the spec to refuse."""
     if field.kind == "many":
-        return [value for value in values if value]
+        return list(filter(None, values))
     if field.kind == "flag":
         return "on" in values
-    text = (values[-1] if values else "").strip()
+    text = values[-1].strip() if values else ""
     if field.optional and text.lower() in {"", "null", "none"}:
         return None
     if field.kind == "choice":
-        return next((choice for choice in field.choices if str(choice) == text), text)
-    if field.kind == "mapping":
-        return _mapping(text)
-    if field.kind == "list":
-        return _list(text)
-    return number(text) if field.kind in {"int", "float"} else text
+        return {str(choice): choice for choice in field.choices}.get(text, text)
+    return _PARSERS.get(field.kind, str)(text)
 
 
 def _mapping(text: str) -> Any:
@@ -210,14 +209,14 @@ def _mapping(text: str) -> Any:
 def _list(text: str) -> Any:
     """Values separated by commas, in brackets or without them."""
     try:
-        listed = yamltext.values(text)
-    except yamltext.YamlError:
+        listed = yaml_text.values(text)
+    except yaml_text.YamlError:
         return text
     return listed[0] if len(listed) == 1 and isinstance(listed[0], list) else listed
 
 
 def number(text: str) -> int | float | str:
-    """A whole number, else a real one, else the text itself, which the spec then refuses."""
+    """A whole number, else a decimal one, else the text itself, which the spec then refuses."""
     if not spells_number(text):
         return text
     for read in (int, float):
@@ -226,3 +225,6 @@ def number(text: str) -> int | float | str:
         except ValueError:
             continue
     return text
+
+
+_PARSERS: dict[str, Callable[[str], Any]] = {"mapping": _mapping, "list": _list, "int": number, "float": number}

@@ -1,4 +1,4 @@
-"""Tags in one line of text: separated by commas, in double quotes where a tag holds a comma or blanks at an end."""
+"""Tags as one line of text: separated by commas, in double quotes where a tag holds a comma or outer blanks."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ _TAG = re.compile(r'\s*(?:"(?P<quoted>(?:[^"]|"")*)"\s*(?=,|\Z)|(?P<plain>[^,]*)
 
 
 def dump(tags: list[str]) -> str:
-    """The text that `load` reads as these tags again."""
+    """The text that `load` parses into these tags."""
     return ", ".join(tag if _is_plain(tag) else '"' + tag.replace('"', '""') + '"' for tag in tags)
 
 
 def load(text: str) -> list[str]:
-    """The tags of a text. A quote that is not closed before a comma is part of its tag."""
+    """The tags in the text. A quote that is not closed before a comma is part of its tag."""
     tags = []
     for match in _TAG.finditer(text):
         quoted = match["quoted"]

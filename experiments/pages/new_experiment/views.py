@@ -1,9 +1,10 @@
-"""The page where an experiment is made: a form and a YAML editor of the same spec, checked while one types."""
+"""The new-experiment page: a form and a YAML editor of the same spec, checked during typing."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any
 
 from django.conf import settings
@@ -17,7 +18,7 @@ from pydantic import Field
 from experiments import lifecycle
 from experiments.api.http.query import RowId
 from experiments.models import Project, Run
-from experiments.pages.http import yaml_text as yamltext
+from experiments.pages.http import yaml_text
 from experiments.pages.http.access import editable_projects, experiment_or_404
 from experiments.pages.http.address import Address, refuse, takes
 from experiments.spec import TASKS, FieldError, flatten
@@ -26,16 +27,15 @@ from experiments.submissions.presets import presets
 from experiments.submissions.submission import Plan, SubmissionError, plan
 from experiments.verdicts.today import trained_already
 
-from . import draft as drafts
-from . import spec_form as specform
-from .draft import Draft
+from . import spec_form
+from .draft import Draft, blank, from_experiment, from_post, from_preset
 
 SHOWN_RUNS = 24
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What checking a draft came to: a plan, or errors by the input they belong to."""
+class DraftCheck:
+    """The result of checking a draft: a plan, or errors."""
 
     plan: Plan | None = None
     errors: list[FieldError] = field(default_factory=list)
@@ -43,46 +43,46 @@ class Verdict:
 
     @property
     def by_input(self) -> dict[str, str]:
-        found: dict[str, str] = {}
+        messages: dict[str, list[str]] = {}
         for error in self.errors:
-            at = input_of(error)
-            found[at] = f"{found[at]}; {error.message}" if at in found else error.message
-        return found
+            messages.setdefault(input_of(error), []).append(error.message)
+        return {name: "; ".join(texts) for name, texts in messages.items()}
 
 
 def input_of(error: FieldError) -> str:
     """The name of the input that an error belongs to."""
-    path = [str(part) for part in error.path if error.path[0] != "spec" or isinstance(part, str)]  # a list is one input
-    head, *rest = path or [""]
-    if head == "spec" and rest:
-        return ".".join(["spec", *rest])
-    if head == "overrides" and rest:
-        return f"spec.{rest[0]}"
-    if head == "pool":
-        return "spec.resources.pool"
-    if head == "matrix" and rest:
-        return f"matrix.{rest[0]}"
-    return head
+    head, *rest = error.path or ("",)
+    match head:
+        case "spec" if rest:  # a list is one input: its indices are dropped
+            return ".".join(["spec", *(part for part in rest if isinstance(part, str))])
+        case "overrides" if rest:
+            return f"spec.{rest[0]}"
+        case "pool":
+            return "spec.resources.pool"
+        case "matrix" if rest:
+            return f"matrix.{rest[0]}"
+    return str(head)
 
 
-def judge(request: HttpRequest, draft: Draft) -> Verdict:
-    """Plan the draft as REST would; nothing is stored."""
+def check_draft(request: HttpRequest, draft: Draft) -> DraftCheck:
+    """Plan the draft as REST does; nothing is stored."""
     unreadable = any(error.path == ("yaml",) for error in draft.wrong)
     body = draft.submission()
     errors = list(draft.wrong)
     if unreadable:
-        return Verdict(errors=errors)
+        return DraftCheck(errors=errors)
+    planned = None
     try:
-        found = plugins.check(plan(body, max_runs=settings.ATTN_MAX_RUNS))
-    except SubmissionError as error:
-        found, told = None, {input_of(item) for item in errors}
-        errors += [item for item in error.errors if input_of(item) not in told]
+        planned = plugins.check(plan(body, max_runs=settings.ATTN_MAX_RUNS))
+    except SubmissionError as refusal:
+        reported = {input_of(error) for error in errors}
+        errors += [error for error in refusal.errors if input_of(error) not in reported]
     if _project(request, draft) is None:
         errors.append(FieldError(("project",), "choose a project that you may submit to"))
-    if found is None or errors:
-        lines = yamltext.lines_of(draft.yaml, errors) if draft.source == "yaml" else {}
-        return Verdict(errors=errors, lines=lines)
-    return Verdict(plan=found)
+    if errors:
+        lines = yaml_text.lines_of(draft.yaml, errors) if draft.source == "yaml" else {}
+        return DraftCheck(errors=errors, lines=lines)
+    return DraftCheck(plan=planned)
 
 
 def _project(request: HttpRequest, draft: Draft) -> Project | None:
@@ -90,8 +90,6 @@ def _project(request: HttpRequest, draft: Draft) -> Project | None:
 
 
 class NewAddress(Address):
-    """What to start from."""
-
     preset: str | None = Field(None, max_length=200)
     from_: RowId | None = Field(None, alias="from")
 
@@ -100,113 +98,114 @@ class NewAddress(Address):
 @require_http_methods(["GET", "POST"])
 def new(request: HttpRequest) -> HttpResponse:
     if not editable_projects(request).exists():
-        raise PermissionDenied("You are no editor of any project yet. Ask an administrator to add you to one.")
+        raise PermissionDenied("You are not an editor of any project. Ask an administrator to add you to one.")
     if request.method == "GET":
         draft = _start(request)
-        verdict = judge(request, replace(draft, name=draft.name or "untitled"))  # nobody has had the time to name it
-        status = 400 if "preset" in verdict.by_input else 200
-        return render(request, "pages/new_experiment/page.html", _context(request, draft, verdict), status=status)
-    draft = drafts.from_post(request.POST)
-    verdict = judge(request, draft)
+        checked = check_draft(request, replace(draft, name=draft.name or "untitled"))  # no error before anybody typed
+        status = 400 if "preset" in checked.by_input else 200
+        return render(request, "pages/new_experiment/page.html", _context(request, draft, checked), status=status)
+    draft = from_post(request.POST)
+    checked = check_draft(request, draft)
     project = _project(request, draft)
-    if verdict.plan is None or project is None:
-        return render(request, "pages/new_experiment/page.html", _context(request, draft, verdict), status=400)
-    experiment = lifecycle.submit(verdict.plan, project=project, user=request.user)  # type: ignore[arg-type]
-    messages.success(request, f"Submitted: {len(verdict.plan.runs)} runs are in the line for '{verdict.plan.pool}'.")
-    for part in verdict.plan.left_out:
+    if checked.plan is None or project is None:
+        return render(request, "pages/new_experiment/page.html", _context(request, draft, checked), status=400)
+    experiment = lifecycle.submit(checked.plan, project=project, user=request.user)  # type: ignore[arg-type]
+    messages.success(request, f"Submitted: {len(checked.plan.runs)} runs are queued for pool '{checked.plan.pool}'.")
+    for part in checked.plan.left_out:
         messages.warning(request, f"{part.text}.")
     return redirect("experiment", experiment.pk)
 
 
 @require_POST
 def check(request: HttpRequest) -> HttpResponse:
-    """Live validation: the runs it expands to, or what is wrong and where."""
-    draft = drafts.from_post(request.POST)
-    verdict = judge(request, draft)
-    return render(request, "pages/new_experiment/check.html", _verdict_context(request, draft, verdict))
+    """Live validation: the runs that the draft expands to, or its errors."""
+    draft = from_post(request.POST)
+    checked = check_draft(request, draft)
+    return render(request, "pages/new_experiment/check.html", _check_context(request, draft, checked))
 
 
 @require_POST
 def editor(request: HttpRequest) -> HttpResponse:
-    """The editor again after the task, the dataset or the way of editing changed."""
-    draft = drafts.from_post(request.POST)
+    """The editor, after the task, the dataset or the way of editing has changed."""
+    draft = from_post(request.POST)
     if not draft.wrong and request.POST.get("to") in {"form", "yaml"}:
         draft.write_yaml()
         if request.POST["to"] == "yaml" or not (lost := draft.beyond_form()):
             draft.source = request.POST["to"]
         else:
-            words = f"the form has no field for {', '.join(lost[:5])}: what stands there would be lost"
-            draft.wrong.append(FieldError(("yaml",), words))
-    verdict = judge(request, draft)
-    return render(request, "pages/new_experiment/editor.html", _context(request, draft, verdict))
+            message = f"the form has no field for {', '.join(lost[:5])} and would lose it"
+            draft.wrong.append(FieldError(("yaml",), message))
+    checked = check_draft(request, draft)
+    return render(request, "pages/new_experiment/editor.html", _context(request, draft, checked))
 
 
 def _start(request: HttpRequest) -> Draft:
-    """A blank draft, a preset's, or an earlier experiment's; the address says which."""
-    name, earlier = request.GET.get("preset", ""), request.GET.get("from", "")
-    if name and earlier:
+    """A blank draft, one from a preset, or one from an experiment, as the address says."""
+    name, experiment = request.GET.get("preset", ""), request.GET.get("from", "")
+    if name and experiment:
         refuse(request, "from", "start from a preset or from an experiment: give preset or from, not both")
     if name in presets():
-        draft = drafts.from_preset(presets()[name])
-    elif earlier and not name:
-        draft = drafts.from_experiment(experiment_or_404(request, int(earlier)))
+        draft = from_preset(presets()[name])
+    elif experiment and not name:
+        draft = from_experiment(experiment_or_404(request, int(experiment)))
     else:
-        draft = drafts.blank()
-        draft.preset = name  # none, or one that is not known: told at once
+        draft = blank()
+        draft.preset = name  # empty, or unknown and reported at once
     draft.project = draft.project or editable_projects(request)[0].name
     return draft
 
 
-def _context(request: HttpRequest, draft: Draft, verdict: Verdict) -> dict[str, Any]:
+def _context(request: HttpRequest, draft: Draft, checked: DraftCheck) -> dict[str, Any]:
     if draft.source == "form":
         draft.write_yaml()
-    leaves = dict(flatten(draft.spec)) | specform.mappings(draft.spec, draft.task, draft.dataset)
-    return _verdict_context(request, draft, verdict) | {
+    leaves = dict(flatten(draft.spec)) | spec_form.mappings(draft.spec, draft.task, draft.dataset)
+    return _check_context(request, draft, checked) | {
         "presets": presets().values(),
         "projects": editable_projects(request),
-        "tasks": {name: specform.TASK_TITLES.get(name, name) for name in TASKS},
-        "datasets": specform.datasets(draft.task),
-        "sections": specform.sections(draft.task, draft.dataset),
+        "tasks": {name: spec_form.TASK_TITLES.get(name, name) for name in TASKS},
+        "datasets": spec_form.datasets(draft.task),
+        "sections": spec_form.sections(draft.task, draft.dataset),
         "leaves": leaves,
-        "paths": sorted(specform.fields(draft.task, draft.dataset)),
+        "paths": sorted(spec_form.fields(draft.task, draft.dataset)),
         "rows": draft.matrix or [("", "")],
         "line_count": range(1, draft.yaml.count("\n") + 2),
     }
 
 
-def _verdict_context(request: HttpRequest, draft: Draft, verdict: Verdict) -> dict[str, Any]:
-    found = verdict.plan
-    runs = found.runs if found else []
-    columns = list(dict.fromkeys(path for run in runs for path in run.params))
-    told = [(error, input_of(error), verdict.lines.get(error.dotted)) for error in verdict.errors]
+def _check_context(request: HttpRequest, draft: Draft, checked: DraftCheck) -> dict[str, Any]:
+    runs = checked.plan.runs if checked.plan else []
+    columns = list(dict.fromkeys(chain.from_iterable(run.params for run in runs)))
     return {
         "draft": draft,
-        "plan": found,
-        "told": told,
-        "errors": verdict.by_input,
-        "errors_json": json.dumps(verdict.by_input),
-        "bad_lines": sorted(set(verdict.lines.values())),
+        "plan": checked.plan,
+        "told": [(error, input_of(error), checked.lines.get(error.dotted)) for error in checked.errors],
+        "errors": checked.by_input,
+        "errors_json": json.dumps(checked.by_input),
+        "bad_lines": sorted(set(checked.lines.values())),
         "shown": [(run, [run.params.get(path) for path in columns]) for run in runs[:SHOWN_RUNS]],
         "more": max(0, len(runs) - SHOWN_RUNS),
         "columns": columns,
         "total_steps": sum(run.spec.train.steps for run in runs),
-    } | (_cost(request, found) | _trained(request, found) if found else {})
+    } | (_cost(request, checked.plan) | _trained(request, checked.plan) if checked.plan else {})
 
 
-def _trained(request: HttpRequest, found: Plan) -> dict[str, Any]:
-    """Runs that are trained already, to be looked at instead."""
-    hashes = dict.fromkeys(run.spec_hash for run in found.runs)
-    known = trained_already(hashes.keys(), Run.objects.visible_to(request.user))
-    there = [known[key] for key in hashes if key in known]
-    compared = ",".join(str(one.run) for one in there[: settings.ATTN_MAX_SERIES_RUNS])
-    ways = sorted({f"torch {one.identity.torch} on {one.identity.device_kind}" for one in there})
-    files = any(one.identity.data_digest for one in there)
-    return {"trained": there, "trained_ids": compared, "trained_by": " or ".join(ways), "trained_on_files": files}
+def _trained(request: HttpRequest, planned: Plan) -> dict[str, Any]:
+    """Existing runs with the same spec."""
+    hashes = dict.fromkeys(run.spec_hash for run in planned.runs)
+    by_hash = trained_already(hashes.keys(), Run.objects.visible_to(request.user))
+    trained = [by_hash[key] for key in hashes if key in by_hash]
+    circumstances = {f"torch {run.identity.torch} on {run.identity.device_kind}" for run in trained}
+    return {
+        "trained": trained,
+        "trained_ids": ",".join(str(run.run) for run in trained[: settings.ATTN_MAX_SERIES_RUNS]),
+        "trained_by": " or ".join(sorted(circumstances)),
+        "trained_on_files": any(run.identity.data_digest for run in trained),
+    }
 
 
-def _cost(request: HttpRequest, found: Plan) -> dict[str, Any]:
-    """Sizes of the models and, where runs like these were measured, how long training takes."""
-    specs = [run.spec for run in found.runs]
+def _cost(request: HttpRequest, planned: Plan) -> dict[str, Any]:
+    """Sizes of the models and, where similar runs were measured, the training time."""
+    specs = [run.spec for run in planned.runs]
     sizes = [size for spec in specs if (size := estimates.parameters(spec)) is not None]
     seconds = estimates.seconds(specs, Run.objects.visible_to(request.user))
     return {"smallest": min(sizes, default=None), "largest": max(sizes, default=None), "seconds": seconds}

@@ -1,5 +1,5 @@
-"""What a run's page and its parts take from their addresses. Controls write most of it there (address.js), so that a
-view can be shared; the scripts read some of it themselves."""
+"""Query parameters of a run's page and its parts. Controls write most of them to the address (address.js), so that a
+view can be shared; the scripts read some themselves."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Matrices = Annotated[list[Literal["W_q", "W_k", "W_v", "W_o"]], BeforeValidator(
 
 
 class ChartAddress(Address):
-    """The bar above charts."""
+    """The controls above charts."""
 
     smooth: float | None = Field(None, ge=0, lt=1)
     axis: Literal["step", "time"] | None = None
@@ -32,8 +32,9 @@ class HeatAddress(Address):
     row: str | None = None
 
 
-class ExploreAddress(Address):
-    """What a checkpoint is asked, and the stored maps (`m…`); `site` is the gradient chain's, too."""
+class InspectAddress(Address):
+    """The inspection of a checkpoint, and the stored maps (`m…`); the gradient chain uses `site` too. `asker` is the
+    query position, `answerer` the key position."""
 
     text: str | None = None
     sample: int | None = Field(None, ge=0)
@@ -56,7 +57,7 @@ class PicturesAddress(Address):
     at: int | None = Field(None, ge=0, le=10**6)
 
 
-class RunAddress(ChartAddress, HeatAddress, ExploreAddress, PicturesAddress):
+class RunAddress(ChartAddress, HeatAddress, InspectAddress, PicturesAddress):
     tab: Literal["training", "attention", "flow", "probes", "config", "log", "events", "artifacts"] | None = None
     only: Literal["differing"] | None = None
 

@@ -1,4 +1,4 @@
-"""A fork: choose a checkpoint, write what is to change, start."""
+"""The form of a fork: a checkpoint, changed settings."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from django.views.decorators.http import require_http_methods
 
 from experiments import lifecycle
 from experiments.models import Run
-from experiments.pages.http import yaml_text as yamltext
+from experiments.pages.http import yaml_text
 from experiments.pages.http.access import require_editor, run_or_404
+from experiments.pages.http.address import whole_number
 from experiments.spec import FieldError
 from experiments.submissions.forks import fork_plan, step_of
 from experiments.submissions.submission import SubmissionError
@@ -29,13 +30,12 @@ def run_fork(request: HttpRequest, pk: int) -> HttpResponse:
         fork = _start(request, run)
     except SubmissionError as error:
         return render(request, "pages/run/fork.html", _context(run, request.POST, error.errors), status=400)
-    messages.success(request, f"Run {fork.pk} is in the line; it begins at step {fork.parent_step}.")
+    messages.success(request, f"Run {fork.pk} is queued; it starts from step {fork.parent_step}.")
     return redirect("run", fork.pk)
 
 
 def _start(request: HttpRequest, run: Run) -> Run:
-    text = request.POST.get("step", "")
-    step = step_of(run, int(text) if text.isdecimal() and len(text) < 19 else None)
+    step = step_of(run, whole_number(request.POST.get("step", "")))
     planned = fork_plan(run, step, _overrides(request.POST.get("overrides", "")), request.POST.get("name", ""))
     try:
         return lifecycle.fork(run, step, planned, request.user)  # type: ignore[arg-type]
@@ -45,19 +45,19 @@ def _start(request: HttpRequest, run: Run) -> Run:
 
 def _overrides(text: str) -> dict[str, Any]:
     try:
-        return yamltext.load(text) if text.strip() else {}
-    except yamltext.YamlError as error:
+        return yaml_text.load(text) if text.strip() else {}
+    except yaml_text.YamlError as error:
         where = f"line {error.line}: " if error.line else ""
         raise SubmissionError([FieldError(("overrides",), where + str(error))]) from None
 
 
-def _context(run: Run, sent: Any, errors: list[FieldError]) -> dict[str, Any]:
-    step = sent.get("step", "")
+def _context(run: Run, post: Any, errors: list[FieldError]) -> dict[str, Any]:
+    step = whole_number(post.get("step", ""))
     return {
         "run": run,
         "checkpoints": run.checkpoints.defer("stats").order_by("-step", "-id"),
-        "step": int(step) if step.isdecimal() and len(step) < 19 else run.checkpoint_step,
-        "text": sent.get("overrides", ""),
-        "name": sent.get("name", ""),
+        "step": run.checkpoint_step if step is None else step,
+        "text": post.get("overrides", ""),
+        "name": post.get("name", ""),
         "errors": errors,
     }

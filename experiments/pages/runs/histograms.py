@@ -1,8 +1,9 @@
-"""Histograms of gradients and weights over a run's probes, drawn as one picture: a column a probe, a row a size."""
+"""Histograms of gradients and weights over a run's probes, drawn as one image: a column per probe, a row per bin."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,14 +17,14 @@ from experiments.pages.http.access import run_or_404
 from experiments.pages.http.address import Address, refuse, takes
 from experiments.spec.errors import did_you_mean
 
-NAME, MOST = "histograms", 80
+NAME, MAX_PROBES = "histograms", 80
 QUANTITIES = ("gradient", "weight")
-LEFT, TOP, WIDTH, HEIGHT, FOOT = 44, 4, 640, 220, 18  # of the picture, in its own units
+LEFT, TOP, WIDTH, HEIGHT, FOOT = 44, 4, 640, 220, 18  # of the image, in its own units
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One bin of one probe; `share` of the matrix's entries lie in it."""
+    """One bin of one probe."""
 
     x: float
     y: float
@@ -43,61 +44,66 @@ class HistogramsAddress(Address):
 def run_histograms(request: HttpRequest, pk: int) -> HttpResponse:
     run = run_or_404(request, pk)
     context = histograms(run, request.GET)
-    asked, known = request.GET.get("matrix"), context["histogram_matrices"]
-    if asked and asked not in known and (known or run.ended):
-        refuse(request, "matrix", f"no histogram is stored of '{asked}'{did_you_mean(asked, known)}")
+    matrix, known = request.GET.get("matrix"), context["histogram_matrices"]
+    if matrix and matrix not in known and (known or run.ended):
+        refuse(request, "matrix", f"no histogram of '{matrix}' is stored{did_you_mean(matrix, known)}")
     response = render(request, "pages/run/histograms.html", {"run": run} | context)
     response["X-Next-Poll"] = "0" if run.ended else "10"
     return response
 
 
-def histograms(run: Run, asked: Any) -> dict[str, Any]:
-    """What the template draws; nothing where the run has kept none."""
-    files = Artifact.objects.filter(run=run, kind="file", name=NAME).order_by("step")[:MOST]
+def histograms(run: Run, given: Any) -> dict[str, Any]:
+    """Context of the template; no matrices where the run has kept no histogram."""
+    files = Artifact.objects.filter(run=run, kind="file", name=NAME).order_by("step")[:MAX_PROBES]
     probes = [json.loads(_text(file.path)) for file in files]
     matrices = sorted({name.partition("/")[2] for name in probes[-1]["counts"]}) if probes else []
     if not matrices:
         return {"histogram_matrices": []}
-    what = asked.get("of", QUANTITIES[0])
-    what = what if what in QUANTITIES else QUANTITIES[0]
-    matrix = asked.get("matrix", "")
+    quantity = given.get("of", QUANTITIES[0])
+    quantity = quantity if quantity in QUANTITIES else QUANTITIES[0]
+    matrix = given.get("matrix", "")
     matrix = matrix if matrix in matrices else matrices[0]
     return {
         "histogram_matrices": matrices,
         "histogram_matrix": matrix,
-        "histogram_of": what,
+        "histogram_of": quantity,
         "quantities_of": QUANTITIES,
         "size": {"width": LEFT + WIDTH, "height": TOP + HEIGHT + FOOT, "left": LEFT, "foot": TOP + HEIGHT + FOOT - 4},
         "first": probes[0]["step"],
         "last": probes[-1]["step"],
-        "broken": sum(probe["counts"].get(f"{what}/{matrix}", [0])[-1] for probe in probes),
-    } | _drawn(probes, f"{what}/{matrix}")
+        "broken": sum(probe["counts"].get(f"{quantity}/{matrix}", [0])[-1] for probe in probes),
+    } | _drawn(probes, f"{quantity}/{matrix}")
 
 
 def _drawn(probes: list[dict[str, Any]], name: str) -> dict[str, Any]:
-    """The cells, and a tick at each decade, of the sizes that occur."""
+    """The cells of the bins that occur, and a tick at each decade."""
     rows = [probe["counts"].get(name, []) for probe in probes]
-    used = [at for row in rows for at, count in enumerate(row[:-1]) if count]
+    used = [bin_ for row in rows for bin_, count in enumerate(row[:-1]) if count]
     low, high = (min(used), max(used)) if used else (0, 0)
-    tall, wide = HEIGHT / (high - low + 1), WIDTH / len(rows)
-    cells = [
-        Cell(
-            round(LEFT + column * wide, 1),
-            round(TOP + (high - at) * tall, 1),
-            round(wide, 1),
-            round(tall, 1),
-            round((count / max(row[low : high + 1])) ** 0.5, 3),
-            f"step {probe['step']}: {count} of {sum(row)}",
-        )
-        for column, (probe, row) in enumerate(zip(probes, rows, strict=True))
-        for at, count in enumerate(row[:-1])
-        if count
-    ]
-    first, per = probes[0]["lowest"], probes[0]["per_decade"]
-    edges = [
-        (first + (at - 1) // per, TOP + (high - at + 1) * tall) for at in range(low, high + 2) if (at - 1) % per == 0
-    ]
-    return {"cells": cells, "ticks": [{"text": f"1e{power}", "y": round(y, 1)} for power, y in edges if y >= TOP]}
+    height = HEIGHT / (high - low + 1)
+    cells: list[Cell] = []
+    for column, (probe, row) in enumerate(zip(probes, rows, strict=True)):
+        cells += _column(column, WIDTH / len(rows), probe["step"], row, low, high)
+    return {"cells": cells, "ticks": list(_ticks(probes[0]["lowest"], probes[0]["per_decade"], low, high, height))}
+
+
+def _column(column: int, width: float, step: int, row: list[int], low: int, high: int) -> Iterator[Cell]:
+    """One probe; the darkest cell is its fullest bin."""
+    height = HEIGHT / (high - low + 1)
+    x, fullest = round(LEFT + column * width, 1), max(row[low : high + 1], default=0)
+    for bin_, count in enumerate(row[:-1]):
+        if count:
+            y, opacity = round(TOP + (high - bin_) * height, 1), round((count / fullest) ** 0.5, 3)
+            title = f"step {step}: {count} of {sum(row)}"
+            yield Cell(x, y, round(width, 1), round(height, 1), opacity, title)
+
+
+def _ticks(lowest: int, per_decade: int, low: int, high: int, height: float) -> Iterator[dict[str, Any]]:
+    for bin_ in range(low, high + 2):
+        decade, rest = divmod(bin_ - 1, per_decade)
+        y = TOP + (high - bin_ + 1) * height
+        if rest == 0 and y >= TOP:
+            yield {"text": f"1e{lowest + decade}", "y": round(y, 1)}
 
 
 def _text(path: str) -> str:

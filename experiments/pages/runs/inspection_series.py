@@ -20,17 +20,17 @@ from .panels import names_of
 _WIDTH, _BAR, _GAP = 300.0, 16, 6
 ERRORS = {
     "fp32": "Largest error, single precision",
-    "fp32_of_bound": "Error ÷ bound of rounding",
+    "fp32_of_bound": "Error ÷ rounding bound",
     "fp64": "Largest error, double precision",
-    "from_loss_fp64": "From the mask loss on, double precision",
+    "from_loss_fp64": "From the mask loss, double precision",
     "fp64_last": "At the last probe, double precision",
 }
-NAMES = {"q": "Q", "k": "K", "v": "V", "x": "X, the bare input"}
+NAMES = {"q": "Q", "k": "K", "v": "V", "x": "X (input)"}
 
 
 @dataclass(frozen=True)
 class Bar:
-    """A probe as lengths of a drawing of _WIDTH units: the bar, and where its baselines stand."""
+    """A probe as lengths in an image of _WIDTH units: the bar and its baselines."""
 
     name: str
     vector: str
@@ -44,19 +44,19 @@ class Bar:
 def flow_tab(request: HttpRequest, run: Run) -> dict[str, Any]:
     names = names_of([run.pk])
     sites = list(dict.fromkeys(name.split("/")[1] for name in names if name.startswith("flow/")))
-    asked = request.GET.get("site")
-    if asked and asked not in sites and (sites or run.ended):
-        refuse(request, "site", f"no gradient was followed to a site '{asked}'{did_you_mean(asked, sites)}")
+    site = request.GET.get("site")
+    if site and site not in sites and (sites or run.ended):
+        refuse(request, "site", f"no gradient was recorded at a site '{site}'{did_you_mean(site, sites)}")
     last = last_values([run.pk], FINALS.values()).get(run.pk, {})
     errors = [(ERRORS[key], last.get(name)) for key, name in FINALS.items() if key != OLD or name in last]
     return {"sites": sites, "errors": errors, "view": request.GET}
 
 
 def probes_tab(request: HttpRequest, run: Run) -> dict[str, Any]:
-    found = probes(run.pk)
-    groups = [(of, _bars(list(rows))) for of, rows in groupby(found, lambda probe: probe.property)]
+    rows = probes(run.pk)
+    groups = [(name, _bars(list(group))) for name, group in groupby(rows, lambda probe: probe.property)]
     tall = max((len(bars) for _, bars in groups), default=0) * (_BAR + _GAP)
-    return {"groups": groups, "probes": found, "missing": MISSING, "tall": tall, "wide": _WIDTH}
+    return {"groups": groups, "probes": rows, "missing": MISSING, "tall": tall, "wide": _WIDTH}
 
 
 def _bars(rows: list[Probe]) -> list[Bar]:
@@ -64,15 +64,15 @@ def _bars(rows: list[Probe]) -> list[Bar]:
         Bar(
             NAMES[probe.vector],
             probe.vector,
-            at * (_BAR + _GAP),
-            _long(probe.trained) or 0.0,
-            _long(probe.untrained),
-            _long(probe.control),
+            place * (_BAR + _GAP),
+            _length(probe.trained) or 0.0,
+            _length(probe.untrained),
+            _length(probe.control),
             probe,
         )
-        for at, probe in enumerate(rows)
+        for place, probe in enumerate(rows)
     ]
 
 
-def _long(value: float | None) -> float | None:
+def _length(value: float | None) -> float | None:
     return None if value is None else round(_WIDTH * max(0.0, min(1.0, value)), 1)

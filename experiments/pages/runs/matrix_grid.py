@@ -1,7 +1,8 @@
-"""Small charts of the gradient norm at each site, W_q beside W_k beside W_v, for runs that are compared."""
+"""Small charts of the gradient norm at each site, W_q beside W_k beside W_v, for compared runs."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -23,17 +24,19 @@ class Site:
 
 def sites_of(names_by_run: Iterable[set[str]], ordered: list[str]) -> list[Site]:
     """Sites that at least two runs have, in the order of the model."""
-    found = [sites for names in names_by_run if (sites := {_site(name) for name in names} - {""})]
-    shared = [site for site in dict.fromkeys(map(_site, ordered)) if site and sum(site in sites for sites in found) > 1]
+    runs_with: Counter[str] = Counter()
+    for names in names_by_run:
+        runs_with.update({_site(name) for name in names})
     known = set(ordered)
-    return [Site(site, tuple(_known(f"grad_norm/{site}/{matrix}", known) for matrix in MATRICES)) for site in shared]
+    return [_charts(site, known) for site in dict.fromkeys(map(_site, ordered)) if site and runs_with[site] > 1]
+
+
+def _charts(site: str, known: set[str]) -> Site:
+    names = (f"grad_norm/{site}/{matrix}" for matrix in MATRICES)
+    return Site(site, tuple(name if name in known else None for name in names))
 
 
 def _site(name: str) -> str:
-    """The site that a series is about, or nothing."""
+    """The site that a series belongs to, or nothing."""
     parts = name.split("/")
     return parts[1] if len(parts) == 3 and parts[0] == "grad_norm" and parts[2] in MATRICES else ""
-
-
-def _known(name: str, known: set[str]) -> str | None:
-    return name if name in known else None

@@ -1,9 +1,10 @@
-"""Which charts a run's page shows: panels over the series names of the contract, and the attention sites."""
+"""The charts of a run's page, by the names of its series."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import chain
 
 from experiments.models import Group
 from experiments.store.choice import matches
@@ -18,7 +19,7 @@ class Panel:
     globs: tuple[str, ...]
     help: str = ""
     log: bool = False
-    later: bool = False  # below the heat-map: looked at when something is odd
+    later: bool = False  # below the heat-map, under "More curves"
 
     @property
     def names(self) -> str:
@@ -26,84 +27,84 @@ class Panel:
 
 
 PANELS = (
-    Panel("loss", "Loss", ("loss/*",), "every term as it is, and their weighted sum"),
-    Panel("eval", "Evaluation", ("eval/*",), "on the validation set"),  # losses apart, see _without_losses
+    Panel("loss", "Loss", ("loss/*",), "every term without its weight, and their weighted sum"),
+    Panel("eval", "Evaluation", ("eval/*",), "on the validation set"),  # split by _evaluation
     Panel(
         "grad",
         "Gradient norm",
         ("grad_norm/total",),
-        "‖∂loss/∂W‖ over all weights of the optimizer's step, before clipping",
+        "‖∂loss/∂W‖ over all weights of an optimizer step, before clipping",
         log=True,
     ),
-    Panel("lr", "Learning rate", ("lr",), "of the optimizer at each step", later=True),
+    Panel("lr", "Learning rate", ("lr",), "of the optimizer", later=True),
     Panel(
         "clip",
         "Clip scale",
         ("grad_norm/clip_scale",),
-        "what the step's gradients were multiplied by; 1: not clipped",
+        "the factor by which clipping scaled the gradients; 1: not clipped",
         later=True,
     ),
     Panel(
         "entropy",
         "Attention entropy",
         ("attn/entropy/*",),
-        "−Σ A ln A ÷ ln(keys), mean over heads: 1 looks everywhere alike, 0 at one key; a fall to 0 is a collapse",
+        "−Σ A ln A ÷ ln(keys), mean over heads: 1 is uniform, 0 is one key; a fall to 0 is a collapse",
     ),
     Panel(
         "mass",
         "Mass on the object",
         ("attn/object_mass/*",),
-        "share of attention on what is asked for; compare with the share of the image that it covers",
+        "share of attention on the prompted object; chance is the share of the image that it covers",
     ),
     Panel(
         "pointing",
         "Pointing",
         ("attn/pointing/*",),
-        "how often the place that gets most attention lies on what is asked for",
+        "how often the position with the most attention lies on the prompted object",
     ),
     Panel(
         "same-object",
         "Mass on the same object",
         ("attn/same_object/*",),
-        "share of attention that patches of an object keep on it; chance is the share of the image it covers",
+        "share of attention from an object's patches to that object; chance is the share of the image that it covers",
     ),
     Panel(
         "spectral",
-        "Sharpest comparison σ₁",
+        "Largest singular value σ₁",
         ("attn/spectral_norm/*",),
-        "largest singular value of W_q·W_kᵀ over heads: how sharp attention can get",
+        "of W_q·W_kᵀ, maximum over heads: bounds how sharp attention can get",
         log=True,
         later=True,
     ),
     Panel(
         "rank",
-        "Directions compared",
+        "Effective rank",
         ("attn/effective_rank/*",),
-        "effective rank of W_q·W_kᵀ, mean over heads: in how many directions a head compares",
+        "of W_q·W_kᵀ, mean over heads: the number of directions in which a head compares",
         later=True,
     ),
     Panel(
         "asymmetry",
         "Asymmetry of self-attention",
         ("attn/asymmetry/*",),
-        "‖A − Aᵀ‖ ÷ ‖A‖: 0 where the asked ask back, √2 where nobody does",
+        "‖A − Aᵀ‖ ÷ ‖A‖: 0 where attention is symmetric, √2 where no attention is mutual",
         later=True,
     ),
     Panel(
         "logit",
         "Largest attention logit",
         ("attn/logit_max/*",),
-        "largest q·k before softmax; unbounded growth comes before divergence, and QK-norm stops it",
+        "largest q·k before softmax; unbounded growth precedes divergence, and QK-norm prevents it",
         later=True,
     ),
     *(
-        Panel(f"{key}-heads", f"{title} by head", (f"attn/{key}/*/head.*",), "one line a head", later=True)
+        Panel(f"{key}-heads", f"{title} by head", (f"attn/{key}/*/head.*",), "one line per head", later=True)
         for key, title in (
             ("entropy", "Attention entropy"),
             ("logit_max", "Largest attention logit"),
             ("asymmetry", "Asymmetry"),
-            ("spectral_norm", "Sharpest comparison σ₁"),
-            ("effective_rank", "Directions compared"),
+            ("spectral_norm", "Largest singular value σ₁"),
+            ("effective_rank", "Effective rank"),
         )
     ),
     Panel("flow", "Gradient along the chain", ("flow/**",), "norm at each station", log=True, later=True),
@@ -119,7 +120,7 @@ PANELS = (
         "chain-bound",
         "Chain against its bound",
         ("chain_error/*/of_bound",),
-        "the same difference ÷ the largest that rounding explains: above 1 a link is wrong",
+        "the same difference ÷ the rounding bound: above 1 a link is wrong",
         log=True,
         later=True,
     ),
@@ -127,60 +128,74 @@ PANELS = (
         "chain-double",
         "Chain against autograd in double precision",
         ("chain_error/*/fp64",),
-        "relative, on a copy of the model; from_loss: the mask loss' own way, every link by hand",
+        "relative, on a copy of the model; from_loss: from the mask loss, every link analytic",
         log=True,
         later=True,
     ),
     Panel("time", "Step time", ("time/*",), "milliseconds", later=True),
 )
-_TAKEN_BY_MATRICES = ("grad_norm/*/W_*", "grad_norm/*/W_*/head.*", "update_ratio/*/W_*", "weight_norm/*/W_*")
+_HEAT_MAP = ("grad_norm/*/W_*", "grad_norm/*/W_*/head.*", "update_ratio/*/W_*", "weight_norm/*/W_*")
+_KNOWN = [*_HEAT_MAP, *chain.from_iterable(panel.globs for panel in PANELS)]
 
 
 def names_of(run_ids: Iterable[int]) -> list[str]:
-    """Every series name of the runs, once, in the order a trainer told them."""
-    return list(dict.fromkeys(name for names in names_by_run(run_ids).values() for name in names))
+    """Every series name of the runs, once, in the order of recording."""
+    return list(dict.fromkeys(chain.from_iterable(names_by_run(run_ids).values())))
 
 
 def names_by_run(run_ids: Iterable[int]) -> dict[int, list[str]]:
     """The series names of each run that recorded something."""
-    found: dict[int, list[str]] = {}
+    by_run: dict[int, list[str]] = {}
     groups = Group.objects.filter(run_id__in=list(run_ids)).order_by("run_id", "id")
     for run, names in groups.values_list("run_id", "names"):
-        found.setdefault(run, []).extend(names)
-    return found
+        by_run.setdefault(run, []).extend(names)
+    return by_run
 
 
 def panels_of(names: list[str]) -> list[Panel]:
-    """The known panels that have something to show, then one for every other first word."""
-    shown = [panel for panel in PANELS if any(matches(name, panel.globs) for name in names)]
-    split = {"eval": _without_losses, "flow": _ladders}
-    shown = [part for panel in shown for part in (split[panel.key](names) if panel.key in split else [panel])]
-    known = [glob for panel in PANELS for glob in panel.globs]
-    rest = [name for name in names if not matches(name, [*known, *_TAKEN_BY_MATRICES])]
-    system = [Panel(name.replace("/", "-"), name, (name,), later=True) for name in rest if name.startswith("system/")]
-    words = dict.fromkeys(name.partition("/")[0] for name in rest if not name.startswith("system/"))
-    return [*shown, *(Panel(f"other-{word}", word, _below(word, rest)) for word in words), *system]
+    """The known panels that have data, one for every other first word, one for every series of the system."""
+    panels: list[Panel] = []
+    for panel in PANELS:
+        if _matching(names, panel.globs):
+            split = _SPLIT.get(panel.key)
+            panels += split(names) if split else [panel]
+    return [*panels, *_others([name for name in names if not matches(name, _KNOWN)])]
+
+
+def _others(names: list[str]) -> list[Panel]:
+    """One panel for each first word, then one for each series of the system."""
+    system = [name for name in names if name.startswith("system/")]
+    words = dict.fromkeys(name.partition("/")[0] for name in names if name not in system)
+    panels = [Panel(f"other-{word}", word, _below(word, names)) for word in words]
+    return [*panels, *(Panel(name.replace("/", "-"), name, (name,), later=True) for name in system)]
+
+
+def _matching(names: list[str], globs: Iterable[str]) -> list[str]:
+    return [name for name in names if matches(name, globs)]
 
 
 def _below(word: str, names: list[str]) -> tuple[str, ...]:
     """Globs of the series of that name and below it, of those that match any."""
-    return tuple(glob for glob in (word, f"{word}/**") if any(matches(name, [glob]) for name in names))
+    return tuple(glob for glob in (word, f"{word}/**") if _matching(names, [glob]))
 
 
-def _without_losses(names: list[str]) -> list[Panel]:
+def _evaluation(names: list[str]) -> list[Panel]:
     """Scores between 0 and 1 and losses do not share an axis."""
-    found = [name for name in names if matches(name, ["eval/*"])]
-    scores = tuple(name for name in found if "loss" not in name)
-    losses = tuple(name for name in found if "loss" in name)
+    series = _matching(names, ["eval/*"])
+    losses = tuple(name for name in series if "loss" in name)
+    scores = tuple(name for name in series if name not in losses)
     both = (Panel("eval", "Evaluation", scores, "on the validation set"), Panel("eval-loss", "Evaluation loss", losses))
     return [panel for panel in both if panel.globs]
 
 
-def _ladders(names: list[str]) -> list[Panel]:
-    """One chart a site: its stations, from the loss's side to W_q."""
-    sites = dict.fromkeys(name.split("/")[1] for name in names if matches(name, ["flow/*/*"]))
-    about = "the gradient's norm at each station: pred, queries, out, mix, weights, logits, Q, W_q"
+def _chains(names: list[str]) -> list[Panel]:
+    """One chart per site: its stations, from the loss to W_q."""
+    sites = dict.fromkeys(name.split("/")[1] for name in _matching(names, ["flow/*/*"]))
+    about = "gradient norm at each station: pred, queries, out, mix, weights, logits, Q, W_q"
     return [
         Panel(f"flow-{site.replace('.', '-')}", f"Chain of {site}", (f"flow/{site}/*",), about, log=True, later=True)
         for site in sites
     ]
+
+
+_SPLIT: dict[str, Callable[[list[str]], list[Panel]]] = {"eval": _evaluation, "flow": _chains}

@@ -1,4 +1,4 @@
-"""One run: its header, its charts, its pictures, its config, its log, its events."""
+"""One run: header, charts, predictions, config, log and events."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from .panels import names_of, panels_of
 
 TABS = {
     "training": "Training",
-    "attention": "Attention",
+    "attention": "Inspect",
     "flow": "Gradient chain",
     "probes": "Probes",
     "config": "Config",
@@ -38,7 +38,7 @@ TABS = {
 LOG_TAIL = 400
 FORKS_SHOWN = 20
 _SECTIONS = ("task", "seed", "data", "model", "loss", "train", "optimizer", "record", "resources")
-_ORDER = {name: place for place, name in enumerate(_SECTIONS)}  # what one looks for first
+_ORDER = {name: place for place, name in enumerate(_SECTIONS)}  # the order of the config table
 QUANTITIES = (
     ("grad_norm", "gradient norm"),
     ("update_ratio", "update ratio ‖ΔW‖/‖W‖"),
@@ -58,7 +58,7 @@ def run_page(request: HttpRequest, pk: int) -> HttpResponse:
 
 @require_safe
 def run_live(request: HttpRequest, pk: int) -> HttpResponse:
-    """The header again, for polling; says by itself when to ask next."""
+    """The header, for polling."""
     run = run_or_404(request, pk)
     response = render(request, "pages/run/head.html", _head(request, run))
     response["X-Next-Poll"] = "0" if run.ended else "1.5"
@@ -68,12 +68,11 @@ def run_live(request: HttpRequest, pk: int) -> HttpResponse:
 @takes(PanelsAddress)
 @require_safe
 def run_panels(request: HttpRequest, pk: int) -> HttpResponse:
-    """The charts that have data by now; a run that has not started has none."""
+    """The charts that have data; a run that has not started has none."""
     run = run_or_404(request, pk)
-    panels = _panels(run)["more" if request.GET.get("part") == "more" else "panels"]
-    response = render(
-        request, "pages/run/panels.html", {"run": run, "panels": panels, "quiet": request.GET.get("part") == "more"}
-    )
+    more = request.GET.get("part") == "more"
+    context = {"run": run, "panels": _panels(run)["more" if more else "panels"], "quiet": more}
+    response = render(request, "pages/run/panels.html", context)
     response["X-Next-Poll"] = "0" if run.ended else "4"
     return response
 
@@ -90,7 +89,7 @@ def run_predictions(request: HttpRequest, pk: int) -> HttpResponse:
 @takes(LogAddress)
 @require_safe
 def run_log(request: HttpRequest, pk: int) -> HttpResponse:
-    """Lines after a cursor, and the element that will ask for the next ones."""
+    """Lines after a cursor, and the element that polls for the next ones."""
     run = run_or_404(request, pk)
     after = request.GET.get("after") or "0"
     chunks = run.logs.filter(pk__gt=int(after))[:LOG_TAIL]
@@ -107,16 +106,16 @@ def run_events(request: HttpRequest, pk: int) -> HttpResponse:
 
 @require_POST
 def run_cancel(request: HttpRequest, pk: int) -> HttpResponse:
-    return _ask(request, pk, lifecycle.request_cancel, "Asked to stop.")
+    return _change(request, pk, lifecycle.request_cancel, "Cancellation requested.")
 
 
 @require_POST
 def run_retry(request: HttpRequest, pk: int) -> HttpResponse:
     if request.POST.get("from", "start") != "start":
-        messages.error(request, "Nothing was done: a run is retried from its last checkpoint, or with from=start anew.")
+        messages.error(request, "Nothing was changed: leave out from to retry from the last checkpoint, or send start.")
         return redirect("run", pk)
-    again = partial(lifecycle.retry, from_start=request.POST.get("from") == "start")
-    return _ask(request, pk, again, "Back in the line.")
+    retry = partial(lifecycle.retry, from_start=request.POST.get("from") == "start")
+    return _change(request, pk, retry, "Queued again.")
 
 
 @require_POST
@@ -128,11 +127,11 @@ def run_delete(request: HttpRequest, pk: int) -> HttpResponse:
     except lifecycle.NotAllowed as error:
         messages.error(request, str(error))
         return redirect("run", pk)
-    messages.success(request, f"Run {pk} is deleted; its series and files are being cleared away.")
+    messages.success(request, f"Run {pk} is deleted. Its series and files are removed in the background.")
     return redirect("run-list")
 
 
-def _ask(request: HttpRequest, pk: int, verb: Any, done: str) -> HttpResponse:
+def _change(request: HttpRequest, pk: int, verb: Any, done: str) -> HttpResponse:
     run = run_or_404(request, pk)
     require_editor(request, run.project)
     try:
@@ -161,13 +160,13 @@ def _head(request: HttpRequest, run: Run) -> dict[str, Any]:
 
 
 def _thinned(run: Run) -> dict[str, int] | None:
-    """How many series a retention rule has thinned, and how many points one bucket of them stands for at most."""
+    """The number of series that a retention rule has thinned, and the points in their largest buckets."""
     levels = [level for thinned in run.groups.values_list("thinned", flat=True) for level in thinned if level]
     return {"series": len(levels), "points": 16 ** max(levels)} if levels else None
 
 
 def _left(run: Run, attempt: Attempt | None) -> float | None:
-    """Seconds to go, at the pace of this attempt so far."""
+    """Seconds to the end, at the pace of this attempt."""
     if run.state != "running" or attempt is None or attempt.started is None:
         return None
     done = run.committed_step - attempt.start_step
@@ -177,9 +176,11 @@ def _left(run: Run, attempt: Attempt | None) -> float | None:
 
 
 def _panels(run: Run) -> dict[str, Any]:
-    names = names_of([run.pk])
-    found = panels_of(names)
-    return {"panels": [item for item in found if not item.later], "more": [item for item in found if item.later]}
+    panels = panels_of(names_of([run.pk]))
+    return {
+        "panels": [panel for panel in panels if not panel.later],
+        "more": [panel for panel in panels if panel.later],
+    }
 
 
 def _training(request: HttpRequest, run: Run) -> dict[str, Any]:
@@ -192,17 +193,18 @@ def _training(request: HttpRequest, run: Run) -> dict[str, Any]:
 
 
 def _predictions(request: HttpRequest, run: Run) -> dict[str, Any]:
-    """Pictures of one evaluation: the asked one, else the newest."""
+    """Pictures of one evaluation: that of the address, else the newest."""
     pictures = Artifact.objects.filter(run=run, kind="prediction")
     steps = sorted({step for step in pictures.values_list("step", flat=True) if step is not None})
-    asked = request.GET.get("at", "")
-    at = min(int(asked), len(steps) - 1) if asked.isdecimal() and len(asked) < 7 and steps else len(steps) - 1
-    chosen = list(pictures.filter(step=steps[at]).order_by("name")) if steps else []
-    return {"pictures": chosen, "picture_steps": steps, "picture_at": at, "picture_step": steps[at] if steps else None}
+    if not steps:
+        return {"pictures": [], "picture_steps": []}
+    place = min(int(request.GET.get("at") or len(steps)), len(steps) - 1)
+    chosen = list(pictures.filter(step=steps[place]).order_by("name"))
+    return {"pictures": chosen, "picture_steps": steps, "picture_at": place, "picture_step": steps[place]}
 
 
 def _config(request: HttpRequest, run: Run) -> dict[str, Any]:
-    """Every leaf of the spec beside its default; what the matrix chose is marked."""
+    """Every leaf of the spec beside its default; fields that the matrix varies are marked."""
     defaults = dict(flatten(_defaults(run)))
     rows = [
         {
@@ -214,12 +216,12 @@ def _config(request: HttpRequest, run: Run) -> dict[str, Any]:
         }
         for path, value in sorted(flatten(run.spec), key=lambda leaf: _ORDER.get(leaf[0].partition(".")[0], 99))
     ]
-    told = shown(trained_with([run]).get(run.pk))
-    return {"rows": rows, "only": request.GET.get("only") == "differing", "trained_with": told}
+    circumstances = shown(trained_with([run]).get(run.pk))
+    return {"rows": rows, "only": request.GET.get("only") == "differing", "trained_with": circumstances}
 
 
 def _defaults(run: Run) -> dict[str, Any]:
-    """The same task on the same dataset with nothing chosen."""
+    """The spec of the same task and dataset with every field at its default."""
     try:
         return resolved(parse_spec({"task": run.spec["task"], "data": {"dataset": run.spec["data"]["dataset"]}}))
     except (SpecError, KeyError, TypeError):

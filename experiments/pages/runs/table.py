@@ -1,4 +1,4 @@
-"""The runs table: the REST filters behind a page; the address holds the whole state of the view."""
+"""The runs table: a page over REST's filters; the address holds the whole state of the view."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from experiments.api.runs import paging as run_paging
 from experiments.api.runs.filters import RunFilters, RunQuery, conditions
 from experiments.api.runs.names import check_columns
 from experiments.models import Headline, Param, Project, Run
-from experiments.pages.http.address import Address, problems_of, refuse, takes, tell
+from experiments.pages.http.address import Address, problems_of, refuse, refuse_all, takes
 from experiments.states import State
 
 PAGE_SIZE = 50
@@ -64,7 +64,7 @@ class Chip:
 
 
 @dataclass(frozen=True)
-class Found:
+class RunsPage:
     """One page of the table; `next` and `previous` are cursors, None where there is no such page."""
 
     runs: list[Run] = field(default_factory=list)
@@ -78,7 +78,7 @@ class Found:
 
 
 class RunsAddress(Address, RunFilters):
-    """What the table takes from its address: REST's filters, the columns, and one filter as three inputs."""
+    """REST's filters, the columns, and one filter as three inputs."""
 
     repeated = ("state", "experiment")
     cursor: str | None = Field(None, max_length=2000)
@@ -95,37 +95,35 @@ def run_list(request: HttpRequest) -> HttpResponse:
     if request.GET.get("where"):
         return redirect(f"{request.path}?{_with_condition(request.GET)}")
     if request.GET.get("sign") or request.GET.get("value"):
-        refuse(request, "sign", "compares nothing: name a field in 'where'")
-    given = _rest_of(request.GET)
-    found = Found()
+        refuse(request, "sign", "needs a field: name it in 'where'")
+    page = RunsPage()
     try:
-        check_columns(_asked_columns(request.GET), request.user)  # type: ignore[arg-type]
-        found = found if problems_of(request) else _find(request, given)
+        check_columns(_listed_columns(request.GET), request.user)  # type: ignore[arg-type]
+        page = page if problems_of(request) else _page(request, _rest_parameters(request.GET))
     except Invalid as error:
-        tell(request, error)
-    context = _context(request, found)
+        refuse_all(request, error)
+    context = _context(request, page)
     part = request.GET.get("part") == "rows"
     response = render(request, "pages/run_table/rows.html" if part else "pages/run_table/page.html", context)
-    response["X-Next-Poll"] = "2" if any(not run.ended for run in found.runs) else "6"
+    response["X-Next-Poll"] = "2" if any(not run.ended for run in page.runs) else "6"
     return response
 
 
-def _find(request: HttpRequest, given: QueryDict) -> Found:
-    """One page of the runs, by the same search that REST uses."""
+def _page(request: HttpRequest, given: QueryDict) -> RunsPage:
+    """One page of the runs, from the search that REST uses."""
     query = RunQuery.read(given).model_copy(update={"limit": PAGE_SIZE})
     wanted: dict[str, str] = given.dict()  # type: ignore[assignment]
     page = run_paging.page(query, wanted, request.user)  # type: ignore[arg-type]
     rows = Run.objects.select_related("experiment", "project", "worker").defer("spec", "detail", "experiment__spec")
     by_id = rows.in_bulk(page.ids)
-    alone = query.cursor is None and page.next is None
-    count = (
-        len(page.ids) if alone else run_search.count(conditions(query, wanted, request.user), COUNTED + 1)  # type: ignore[arg-type]
-    )
-    return Found([by_id[pk] for pk in page.ids if pk in by_id], count, page.next, page.previous)
+    count = len(page.ids)
+    if query.cursor or page.next:
+        count = run_search.count(conditions(query, wanted, request.user), COUNTED + 1)  # type: ignore[arg-type]
+    return RunsPage([by_id[pk] for pk in page.ids if pk in by_id], count, page.next, page.previous)
 
 
-def _rest_of(given: QueryDict) -> QueryDict:
-    """The parameters that REST knows too; a repeated state becomes a list, as REST writes it."""
+def _rest_parameters(given: QueryDict) -> QueryDict:
+    """The parameters that REST has too; a repeated state becomes a list, as in REST."""
     rest = given.copy()
     for name in _OWN:
         rest.pop(name, None)
@@ -139,7 +137,7 @@ def _rest_of(given: QueryDict) -> QueryDict:
 
 
 def _with_condition(given: QueryDict) -> str:
-    """The form's three inputs, field, sign and value, as one parameter that REST would understand."""
+    """The form's three inputs, field, sign and value, as one parameter of REST."""
     rest = given.copy()
     where, sign, value = (rest.pop(name, [""])[-1].strip() for name in ("where", "sign", "value"))
     rest.pop("cursor", None)
@@ -149,14 +147,14 @@ def _with_condition(given: QueryDict) -> str:
     return rest.urlencode()
 
 
-def _context(request: HttpRequest, found: Found) -> dict[str, Any]:
-    runs = found.runs
+def _context(request: HttpRequest, page: RunsPage) -> dict[str, Any]:
+    runs = page.runs
     columns = _columns(request.GET, runs)
     cells = _cells(runs, columns)
     for run in runs:
         run.cells = [(column, cells.get((run.pk, column.key))) for column in columns]  # type: ignore[attr-defined]
     return {
-        "found": found,
+        "found": page,
         "counted": COUNTED,
         "runs": runs,
         "columns": columns,
@@ -172,49 +170,51 @@ def _context(request: HttpRequest, found: Found) -> dict[str, Any]:
         "column_keys": request.GET.get("cols") or ", ".join(column.key for column in columns),
         "rows_url": f"{request.path}?{_replaced(request.GET, part='rows')}",
         "first": f"?{_replaced(request.GET, cursor=None)}",
-        "earlier": found.previous and f"?{_replaced(request.GET, cursor=found.previous)}",
-        "later": found.next and f"?{_replaced(request.GET, cursor=found.next)}",
+        "earlier": page.previous and f"?{_replaced(request.GET, cursor=page.previous)}",
+        "later": page.next and f"?{_replaced(request.GET, cursor=page.next)}",
     }
 
 
 def _columns(given: QueryDict, runs: list[Run]) -> list[Column]:
-    """What the address asks for; else what differs between the runs shown, and the usual metrics they have."""
-    if "cols" in given:
-        keys = _asked_columns(given)
-    else:
-        varied = dict.fromkeys(f"param.{path}" for run in runs for path in run.params)
-        kept = Headline.objects.filter(run__in=runs, key__in=[m.partition(".")[2] for m in DEFAULT_METRICS])
-        have = set(kept.values_list("key", flat=True)) if runs else set()
-        keys = [*varied, *(metric for metric in DEFAULT_METRICS if metric.partition(".")[2] in have)]
+    """The columns of the address; else the fields that the shown runs vary, and the default metrics they have."""
+    keys = _listed_columns(given) if "cols" in given else _default_columns(runs)
     return [Column(key) for key in dict.fromkeys(keys) if key.startswith(("param.", "metric."))][:MAX_COLUMNS]
 
 
-def _asked_columns(given: QueryDict) -> list[str]:
+def _default_columns(runs: list[Run]) -> list[str]:
+    varied = [f"param.{path}" for run in runs for path in run.params]
+    series = {metric.removeprefix("metric."): metric for metric in DEFAULT_METRICS}
+    recorded = set(Headline.objects.filter(run__in=runs, key__in=series).values_list("key", flat=True)) if runs else ()
+    return [*varied, *(metric for name, metric in series.items() if name in recorded)]
+
+
+def _listed_columns(given: QueryDict) -> list[str]:
     return [key for part in given.get("cols", "").split(",") if (key := part.strip())]
 
 
 def _cells(runs: list[Run], columns: list[Column]) -> dict[tuple[int, str], Any]:
     """Two queries for the whole table, however many rows and columns."""
-    ids = [run.pk for run in runs]
-    metrics = [column for column in columns if column.is_metric]
+    cells: dict[tuple[int, str], Any] = {}
     params = {column.title: column.key for column in columns if not column.is_metric}
-    found: dict[tuple[int, str], Any] = {}
     if params:
-        rows = Param.objects.filter(run_id__in=ids, key__in=params).values_list("run_id", "key", "text")
-        found |= {(run, params[key]): text for run, key, text in rows}
-    if metrics:
-        heads = Headline.objects.filter(run_id__in=ids, key__in={column.series for column in metrics})
-        for head in heads:
-            found |= {(head.run_id, c.key): getattr(head, c.stat) for c in metrics if c.series == head.key}
-    return found
+        rows = Param.objects.filter(run__in=runs, key__in=params).values_list("run_id", "key", "text")
+        cells = {(run, params[key]): text for run, key, text in rows}
+    metrics: dict[str, list[Column]] = {}
+    for column in columns:
+        if column.is_metric:
+            metrics.setdefault(column.series, []).append(column)
+    for headline in Headline.objects.filter(run__in=runs, key__in=metrics) if metrics else ():
+        for column in metrics[headline.key]:
+            cells[headline.run_id, column.key] = getattr(headline, column.stat)
+    return cells
 
 
 def _sort(given: QueryDict, key: str) -> dict[str, str]:
-    """Where a click on a column's head leads, and how the table stands now."""
-    now = given.get("ordering", "-id")
-    turned = key if now == f"-{key}" else f"-{key}"
-    state = {key: "ascending", f"-{key}": "descending"}.get(now, "")
-    return {"url": f"?{_replaced(given, ordering=turned, cursor=None)}", "now": state}
+    """The link of a column's heading, and the column's present order."""
+    ordering = given.get("ordering", "-id")
+    reversed_ = key if ordering == f"-{key}" else f"-{key}"
+    state = {key: "ascending", f"-{key}": "descending"}.get(ordering, "")
+    return {"url": f"?{_replaced(given, ordering=reversed_, cursor=None)}", "now": state}
 
 
 def _chips(given: QueryDict) -> list[Chip]:
@@ -228,7 +228,7 @@ def _chips(given: QueryDict) -> list[Chip]:
 
 
 def _choices(request: HttpRequest, runs: list[Run]) -> list[str]:
-    """Fields worth offering in the filter and as columns: those of the runs on this page."""
+    """Fields to offer in the filter and as columns: those of the runs on this page."""
     ids = [run.pk for run in runs[:10]]
     params = Param.objects.filter(run_id__in=ids).values_list("key", flat=True).distinct()
     metrics = Headline.objects.filter(run_id__in=ids).values_list("key", flat=True).distinct()
