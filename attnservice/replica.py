@@ -16,7 +16,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 ALIAS = "replica"
-TABLES = frozenset({"group", "frame", "clock", "block", "parcel"})
+TABLES = frozenset({"group", "frame", "stepindex", "block", "archivedblock"})
 _reading: ContextVar[bool] = ContextVar("reading", default=False)
 
 

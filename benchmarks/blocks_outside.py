@@ -29,19 +29,19 @@ def main() -> None:
         raise SystemExit(f"usage: python -m benchmarks.blocks_outside [{'|'.join(KINDS)}]")
     with _objects(), database(kind):
         empty = size_on_disk()
-        shipped = _fill(0)
+        archived = _fill(0)
         inside = _size(empty)
         moved, seconds = _ship()
         outside, stays = _size(empty), _fill(1)
-        reads = _reads({"inside": stays, "outside": shipped})
+        reads = _reads({"inside": stays, "outside": archived})
         if kind == "postgres":
-            _partition({"inside": stays, "outside": shipped})
+            _partition({"inside": stays, "outside": archived})
     speed = round(moved / seconds / 2**20, 1)
     section = {"points": STEPS * SERIES, "bytes a point": {"inside": inside, "outside": outside}, "ms": reads}
     for what, found in reads.items():
         print(f"{what:60s} {found['inside']:8.2f} ms inside {found['outside']:8.2f} ms outside")
     print(f"bytes a point, inside: {inside}\nbytes a point, outside: {outside}")
-    print(f"shipped {moved / 2**20:.0f} MB at {speed} MB/s; load {os.getloadavg()[0]:.1f}")
+    print(f"archived {moved / 2**20:.0f} MB at {speed} MB/s; load {os.getloadavg()[0]:.1f}")
     keep(f"blocks outside {kind}", section | {"moved, MB/s": speed})
 
 
@@ -105,10 +105,10 @@ def _fill(seed: int) -> int:
 
 def _ship() -> tuple[int, float]:
     """Bytes moved and seconds it took."""
-    from experiments.maintenance import archiving as shipping
+    from experiments.maintenance import archiving
 
     moved, began = 0, time.monotonic()
-    while more := shipping.sweep(60):
+    while more := archiving.sweep(60):
         moved += more
     return moved, time.monotonic() - began
 
@@ -119,7 +119,7 @@ def _size(empty: int) -> dict[str, float]:
     from django.db.models import Sum
     from django.db.models.functions import Length
 
-    from experiments.models import Block, Clock, Parcel
+    from experiments.models import ArchivedBlock, Block, StepIndex
 
     with connection.cursor() as cursor:
         cursor.execute("VACUUM" if connection.vendor == "sqlite" else "VACUUM FULL")
@@ -128,9 +128,9 @@ def _size(empty: int) -> dict[str, float]:
         "exact values": Block.objects.aggregate(n=Sum(Length("data")))["n"],
         "pyramid, level 1": Block.objects.filter(level=1).aggregate(n=Sum(Length("summary")))["n"],
         "pyramid, above": Block.objects.filter(level__gt=1).aggregate(n=Sum(Length("summary")))["n"],
-        "steps and times": Clock.objects.aggregate(n=Sum(Length("data")))["n"],
-        "index of parcels": Parcel.objects.aggregate(n=Sum(Length("index")))["n"],
-        "parcels, outside": Parcel.objects.aggregate(n=Sum("size"))["n"],
+        "steps and times": StepIndex.objects.aggregate(n=Sum(Length("data")))["n"],
+        "index of archived blocks": ArchivedBlock.objects.aggregate(n=Sum(Length("index")))["n"],
+        "archived blocks, outside": ArchivedBlock.objects.aggregate(n=Sum("size"))["n"],
     }
     return {name: round((n or 0) / points, 4) for name, n in sums.items()} | {
         "database in all": round((size_on_disk() - empty) / points, 4)

@@ -10,7 +10,7 @@ from django.db import transaction
 from django.db.models import Model
 
 from experiments import store
-from experiments.models import Artifact, Block, Checkpoint, Clock, Frame, Group, Leftover, Parcel
+from experiments.models import ArchivedBlock, Artifact, Block, Checkpoint, Frame, Group, PendingDeletion, StepIndex
 from experiments.states import ENDED
 
 from .moves import NotAllowed, locked
@@ -18,7 +18,7 @@ from .user_actions import name_of
 
 log = logging.getLogger(__name__)
 ROWS = 250  # in one transaction: a trainer's commit waits for no more
-_BULK: tuple[type[Model], ...] = (Frame, Block, Clock)
+_BULK: tuple[type[Model], ...] = (Frame, Block, StepIndex)
 
 
 def delete_run(run_id: int, user: AbstractBaseUser | None) -> None:
@@ -29,7 +29,7 @@ def delete_run(run_id: int, user: AbstractBaseUser | None) -> None:
             raise NotAllowed(f"run {run_id} is {run.state}; only ended runs can be deleted, so cancel it first")
         named = [model.objects.filter(run=run).values_list("path", flat=True) for model in (Checkpoint, Artifact)]
         paths = {path for paths in named for path in paths}
-        Leftover.objects.bulk_create([Leftover(path=path) for path in sorted(paths)], ignore_conflicts=True)
+        PendingDeletion.objects.schedule(paths)
         groups = Group.objects.filter(run=run).count()
         run.delete()
     log.info(
@@ -57,8 +57,8 @@ def clear_series(budget: int) -> int:
 
 def _clear_some(group_id: int) -> int:
     with transaction.atomic():
-        if parcels := store.forget_parcels(group_id, limit=ROWS):
-            return parcels
+        if forgotten := store.forget_archived(group_id, limit=ROWS):
+            return forgotten
         for model in _BULK:
             rows = model._default_manager.filter(group_id=group_id).order_by("pk")
             if some := list(rows.values_list("pk", flat=True)[:ROWS]):
@@ -70,27 +70,27 @@ def _clear_some(group_id: int) -> int:
 def clear_files(limit: int) -> int:
     """Remove files of deleted runs that no other run names. Returns how many names were settled."""
     settled = 0
-    for leftover in Leftover.objects.order_by("pk")[:limit]:
+    for file in PendingDeletion.objects.order_by("pk")[:limit]:
         try:
-            Leftover.objects.filter(pk=leftover.pk).update(doomed=True)
-            if not _named(leftover):
-                _remove(leftover)
+            PendingDeletion.objects.filter(pk=file.pk).update(doomed=True)
+            if not _named(file):
+                _remove(file)
         except Exception as error:  # whatever the storage's client raises; the next round tries again
-            log.warning("surplus file %s stays for now: %s", leftover.path, error)
+            log.warning("surplus file %s stays for now: %s", file.path, error)
             continue
-        leftover.delete()
+        file.delete()
         settled += 1
     return settled
 
 
-def _named(leftover: Leftover) -> bool:
-    if leftover.storage != "default":
-        return Parcel.objects.filter(key=leftover.path).exists()
-    return any(model.objects.filter(path=leftover.path).exists() for model in (Checkpoint, Artifact))
+def _named(file: PendingDeletion) -> bool:
+    if file.storage != "default":
+        return ArchivedBlock.objects.filter(key=file.path).exists()
+    return any(model.objects.filter(path=file.path).exists() for model in (Checkpoint, Artifact))
 
 
-def _remove(leftover: Leftover) -> None:
-    if leftover.storage == "default":
-        default_storage.delete(leftover.path)
+def _remove(file: PendingDeletion) -> None:
+    if file.storage == "default":
+        default_storage.delete(file.path)
     else:
-        store.remove_object(leftover.path)
+        store.remove_object(file.path)

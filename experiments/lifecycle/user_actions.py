@@ -9,7 +9,7 @@ from django.contrib.auth.models import AbstractBaseUser
 from django.db import IntegrityError, transaction
 from django.db.models.functions import Now
 
-from experiments.models import Event, Experiment, Leftover, Param, Project, Run
+from experiments.models import Event, Experiment, Param, PendingDeletion, Project, Run
 from experiments.queue.doorbell import ring_on_commit
 from experiments.queue.lanes import put_in_lanes
 from experiments.spec import flatten, resolved
@@ -147,8 +147,7 @@ def _begin_again(run: Run) -> dict[str, Any]:
     start = run.parent_step or 0
     if start and not run.checkpoints.filter(fence=0).exists():
         raise NotAllowed(f"the checkpoint that run {run.pk} began with is gone; fork the parent again")
-    paths = own.values_list("path", flat=True)
-    Leftover.objects.bulk_create([Leftover(path=path) for path in sorted(set(paths))], ignore_conflicts=True)
+    PendingDeletion.objects.schedule(own.values_list("path", flat=True))
     own.delete()
     return {"checkpoint_step": start, "started": None}
 

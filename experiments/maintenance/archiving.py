@@ -27,18 +27,18 @@ def sweep(seconds: float = SECONDS) -> int:
     for group in due()[:GROUPS]:
         if time.monotonic() >= until:
             break
-        size = _ship(group, until)
+        size = _archive(group, until)
         if size:
             log.info("group %d of run %s: moved %d bytes to the block storage", group.pk, group.run_id, size)
         moved += size
     return moved
 
 
-def _ship(group: Group, until: float) -> int:
+def _archive(group: Group, until: float) -> int:
     moved = 0
     try:
         while time.monotonic() < until:
-            size = store.ship_next(group, settings.ATTN_BLOCKS_MIN_KB * 1024)
+            size = store.archive_next(group, settings.ATTN_BLOCKS_MIN_KB * 1024)
             if size is None:
                 break
             moved += size
@@ -48,6 +48,6 @@ def _ship(group: Group, until: float) -> int:
 
 
 def due() -> QuerySet[Group]:
-    """Groups of runs that ended long enough ago, with blocks that have not been looked at."""
+    """Groups of runs that ended long enough ago, with blocks that are not archived."""
     ended = {"run__state__in": ENDED, "run__finished__lte": db_now() - timedelta(seconds=settings.ATTN_BLOCKS_AFTER_S)}
-    return Group.objects.filter(parcelled__lt=F("sealed"), **ended).defer("stats").order_by("pk")
+    return Group.objects.filter(archived__lt=F("sealed"), **ended).defer("stats").order_by("pk")

@@ -19,12 +19,11 @@ from django.db.models import Count, F, Q
 
 from experiments import lifecycle
 from experiments.clock import db_now
-from experiments.models import Beat, Group, Run
+from experiments.models import Group, LeaderLease, Run
 from experiments.queue.doorbell import ring
 from experiments.states import Desired, State
 
-from . import alarms, retention
-from . import archiving as shipping
+from . import alarms, archiving, retention
 
 log = logging.getLogger(__name__)
 DUTY = "reconciler"
@@ -61,10 +60,10 @@ class Reconciler:
         ring_for_ready()
         if self._monotonic() >= self._seal_after:
             self._seal_after = self._monotonic() + SEAL_EVERY_S
-            seal_leftovers()
-            digest_leftovers(self._monotonic)
+            seal_unsealed()
+            digest_undigested(self._monotonic)
             alarms.tell()
-        if self._monotonic() >= self._retain_after and not retention.sweep() + shipping.sweep():
+        if self._monotonic() >= self._retain_after and not retention.sweep() + archiving.sweep():
             self._retain_after = self._monotonic() + RETAIN_EVERY_S
         return True
 
@@ -74,18 +73,18 @@ class Reconciler:
         now = db_now()
         lease = timedelta(seconds=settings.ATTN_LEASE_S)
         with transaction.atomic():
-            beat, new = Beat.objects.get_or_create(
-                name=DUTY, defaults={"owner": self.owner, "fence": 1, "lease_until": now + lease / 2, "beat": now}
+            lead, new = LeaderLease.objects.get_or_create(
+                name=DUTY, defaults={"owner": self.owner, "fence": 1, "lease_until": now + lease / 2, "renewed": now}
             )
-            if beat.owner != self.owner and beat.lease_until > now:
+            if lead.owner != self.owner and lead.lease_until > now:
                 return False
-            mine = Beat.objects.filter(name=DUTY, owner=beat.owner, fence=beat.fence)
-            if not mine.update(owner=self.owner, fence=beat.fence + 1, lease_until=now + lease / 2, beat=now):
+            mine = LeaderLease.objects.filter(name=DUTY, owner=lead.owner, fence=lead.fence)
+            if not mine.update(owner=self.owner, fence=lead.fence + 1, lease_until=now + lease / 2, renewed=now):
                 return False
-        if not new and now - beat.beat > lease / 2:
+        if not new and now - lead.renewed > lease / 2:
             log.warning(
                 "no reconciler for %.0f s: leases get %d s of grace",
-                (now - beat.beat).total_seconds(),
+                (now - lead.renewed).total_seconds(),
                 settings.ATTN_LEASE_S,
             )
             self._expire_after = self._monotonic() + settings.ATTN_LEASE_S
@@ -101,7 +100,7 @@ def expire_silent() -> int:
     return len(taken)
 
 
-def seal_leftovers(limit: int = 50) -> int:
+def seal_unsealed(limit: int = 50) -> int:
     """Seal succeeded runs whose worker died before it could. Returns how many."""
     unsealed = Group.objects.filter(rows__gt=F("sealed"), run__state=State.SUCCEEDED)
     runs = list(unsealed.values_list("run_id", flat=True).distinct()[:limit])
@@ -110,7 +109,7 @@ def seal_leftovers(limit: int = 50) -> int:
     return len(runs)
 
 
-def digest_leftovers(monotonic: Callable[[], float] = time.monotonic, limit: int = 20) -> int:
+def digest_undigested(monotonic: Callable[[], float] = time.monotonic, limit: int = 20) -> int:
     """Digest the newest succeeded runs that have no digest: those of versions before digests, and those whose worker
     died. Stops after a second, since other duties wait. Returns how many."""
     undigested = Run.objects.filter(state=State.SUCCEEDED, series_digest="").order_by("-id")

@@ -3,33 +3,33 @@
 from .definitions import Experiment, Membership, Project, Role
 from .lanes import Lane
 from .questions import Question, QuestionState
-from .run_outputs import Artifact, Checkpoint, Event, Leftover, LogChunk
+from .run_outputs import Artifact, Checkpoint, Event, LogChunk, PendingDeletion
 from .runs import Attempt, Param, Run
-from .series import Block, Clock, Frame, Group, Headline, Parcel
-from .workers import Beat, Worker
+from .series import ArchivedBlock, Block, Frame, Group, Headline, StepIndex
+from .workers import LeaderLease, Worker
 
 __all__ = [
+    "ArchivedBlock",
     "Artifact",
     "Attempt",
-    "Beat",
     "Block",
     "Checkpoint",
-    "Clock",
     "Event",
     "Experiment",
     "Frame",
     "Group",
     "Headline",
     "Lane",
-    "Leftover",
+    "LeaderLease",
     "LogChunk",
     "Membership",
     "Param",
-    "Parcel",
+    "PendingDeletion",
     "Project",
     "Question",
     "QuestionState",
     "Role",
     "Run",
+    "StepIndex",
     "Worker",
 ]

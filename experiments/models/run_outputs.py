@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from django.db import models
 
 from experiments.states import Actor
@@ -81,12 +83,24 @@ class Artifact(models.Model):
         return self.name
 
 
-class Leftover(models.Model):
+class PendingDeletionQuerySet(models.QuerySet["PendingDeletion"]):
+    def schedule(self, paths: Iterable[str]) -> None:
+        """Files of the artifact storage that the caller's transaction no longer names."""
+        rows = [PendingDeletion(path=path) for path in sorted(set(paths))]
+        self.bulk_create(rows, ignore_conflicts=True)
+
+
+class PendingDeletion(models.Model):
     """A file to be removed from one of the storages unless something still names it."""
 
     path = models.CharField(max_length=255, unique=True)
     storage = models.CharField(max_length=16, default="default")
     doomed = models.BooleanField(default=False, help_text="its removal has begun: nothing may name it any more")
+
+    objects = PendingDeletionQuerySet.as_manager()
+
+    class Meta:
+        db_table = "experiments_leftover"
 
     def __str__(self) -> str:
         return self.path

@@ -23,8 +23,8 @@ class Group(models.Model):
     sealed_step = models.BigIntegerField(default=-1, help_text="step of the last sealed row")
     first_step = models.BigIntegerField(default=0, help_text="step of the first row")
     stride = models.BigIntegerField(default=0, help_text="steps between sealed rows; 0 where they differ")
-    parcelled = models.BigIntegerField(
-        default=0, help_text="how many sealed rows were shipped, or found too small to be"
+    archived = models.BigIntegerField(
+        default=0, db_column="parcelled", help_text="how many sealed rows were archived, or found too small to be"
     )
     thinned = models.JSONField(default=list, help_text="the finest level kept of each column; empty: every point")
     thin_done = models.CharField(max_length=250, default="", blank=True, help_text="the retention rule carried out")
@@ -63,16 +63,17 @@ class Frame(models.Model):
         return f"steps {self.first_step} to {self.last_step}"
 
 
-class Clock(models.Model):
+class StepIndex(models.Model):
     """Steps and times of 4,096 consecutive rows of a group, shared by all its series. See store.seal."""
 
-    group = models.ForeignKey(Group, models.CASCADE, related_name="clocks")
+    group = models.ForeignKey(Group, models.CASCADE, related_name="step_indexes")
     number = models.IntegerField()
     first_step = models.BigIntegerField()
     last_step = models.BigIntegerField()
     data = models.BinaryField()
 
     class Meta:
+        db_table = "experiments_clock"
         constraints = [models.UniqueConstraint(fields=["group", "number"], name="one_clock_per_block")]
         indexes = [
             # A step's position where steps are not evenly spaced.
@@ -107,16 +108,17 @@ class Block(models.Model):
         return f"block {self.number} of level {self.level}, column {self.column} of {self.group}"
 
 
-class Parcel(models.Model):
-    """Exact values of one block of a group's series that lie in the block storage. See store.parcels."""
+class ArchivedBlock(models.Model):
+    """Exact values of one block of a group's series that lie in the block storage. See store.archive."""
 
-    group = models.ForeignKey(Group, models.CASCADE, related_name="parcels")
+    group = models.ForeignKey(Group, models.CASCADE, related_name="archived_blocks")
     number = models.IntegerField()
     key = models.CharField(max_length=255, help_text="name in the block storage")
     size = models.IntegerField()
     index = models.BinaryField(help_text="length and digest of each column's bytes, which stand in order of columns")
 
     class Meta:
+        db_table = "experiments_parcel"
         constraints = [models.UniqueConstraint(fields=["group", "number"], name="one_parcel_per_block")]
         indexes = [
             # Whether an object still has a name.

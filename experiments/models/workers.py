@@ -40,14 +40,17 @@ class Worker(models.Model):
         return self.name
 
 
-class Beat(models.Model):
-    """A named duty that one process holds at a time: the reconciler's lease, and its last beat."""
+class LeaderLease(models.Model):
+    """Which process leads a named service, until when, and when it last renewed. The reconciler has one."""
 
     name = models.CharField(max_length=32, primary_key=True)
     owner = models.CharField(max_length=255)
     fence = models.BigIntegerField(default=0)
     lease_until = models.DateTimeField()
-    beat = models.DateTimeField()
+    renewed = models.DateTimeField(db_column="beat")
+
+    class Meta:
+        db_table = "experiments_beat"
 
     def __str__(self) -> str:
         return f"{self.name} by {self.owner}"

@@ -19,7 +19,7 @@ from django.db.migrations.executor import MigrationExecutor
 
 from experiments.clock import db_now
 from experiments.maintenance import alarms
-from experiments.models import Beat, Run, Worker
+from experiments.models import LeaderLease, Run, Worker
 from experiments.states import State
 
 Level = Literal["ok", "warning", "bad"]
@@ -110,13 +110,13 @@ def _disk() -> Iterator[Finding]:
 
 
 def _reconciler() -> Iterator[Finding]:
-    beat = Beat.objects.filter(name="reconciler").first()
-    if beat is None:
+    lead = LeaderLease.objects.filter(name="reconciler").first()
+    if lead is None:
         yield Finding("bad", "reconciler", "none has ever run: start manage.py reconciler, or lost runs stay lost")
         return
-    age = (db_now() - beat.beat).total_seconds()
+    age = (db_now() - lead.renewed).total_seconds()
     level: Level = "bad" if age > settings.ATTN_LEASE_S else "ok"
-    yield Finding(level, "reconciler", f"{beat.owner} was heard {age:.0f} s ago")
+    yield Finding(level, "reconciler", f"{lead.owner} was heard {age:.0f} s ago")
 
 
 def _workers() -> Iterator[Finding]:
@@ -150,4 +150,4 @@ def _settings() -> Iterator[Finding]:
         yield Finding("bad", "settings", "the secret key is the one for tests: set ATTN_SECRET_KEY")
     if connection.vendor == "sqlite" and not connection.settings_dict["NAME"]:
         yield Finding("bad", "settings", "the database has no name")
-    yield Finding("ok", "settings", f"lease {settings.ATTN_LEASE_S} s, beat {settings.ATTN_BEAT_S} s")
+    yield Finding("ok", "settings", f"lease {settings.ATTN_LEASE_S} s, renewed every {settings.ATTN_BEAT_S} s")

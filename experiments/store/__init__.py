@@ -1,8 +1,8 @@
 """The metric store: frames in, series out. The only module that knows how points are kept."""
 
 from experiments.store.archive.blocks import Unreadable
-from experiments.store.archive.blocks import forget as forget_parcels
-from experiments.store.archive.move import ship_next, take_back
+from experiments.store.archive.blocks import forget as forget_archived
+from experiments.store.archive.move import archive_next, take_back
 from experiments.store.archive.objects import remove as remove_object
 from experiments.store.readers.catalogue import SeriesInfo, catalogue
 from experiments.store.readers.crossing import first_below
@@ -27,19 +27,19 @@ __all__ = [
     "Thinned",
     "Unreadable",
     "append",
+    "archive_next",
     "catalogue",
     "choose",
     "digest",
     "drop_some",
     "first_below",
-    "forget_parcels",
+    "forget_archived",
     "grid",
     "last_values",
     "read",
     "remove_object",
     "restore",
     "seal_next",
-    "ship_next",
     "snapshot",
     "take_back",
     "thin",

@@ -12,9 +12,9 @@ from django.db import connection, transaction
 from django.db.backends.utils import CursorWrapper
 from django.db.models import Model
 
-from experiments.models import Block, Clock, Frame
+from experiments.models import Block, Frame, StepIndex
 
-MODELS: tuple[type[Model], ...] = (Block, Frame, Clock)
+MODELS: tuple[type[Model], ...] = (Block, Frame, StepIndex)
 KEY = "group_id"
 
 

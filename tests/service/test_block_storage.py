@@ -16,9 +16,8 @@ from hypothesis.stateful import rule, run_state_machine_as_test
 from attnservice.env import BadSetting
 from attnservice.storage_url import blocks_storage
 from experiments import lifecycle, store
-from experiments.maintenance import archiving as shipping
-from experiments.maintenance import retention
-from experiments.models import Block, Group, Leftover, Parcel, Project, Run
+from experiments.maintenance import archiving, retention
+from experiments.models import ArchivedBlock, Block, Group, PendingDeletion, Project, Run
 from experiments.states import State
 from experiments.store.archive import objects
 from experiments.store.blocks.cover import BLOCK
@@ -76,25 +75,25 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[objects.Span]:
 def test_exact_values_move_out_and_every_answer_stays_the_same(bucket: Bucket) -> None:
     run, values = make_past()
     before = store.read([run.pk], ["**"], max_points=10**6, from_step=5, to_step=9000)
-    while shipping.sweep():
+    while archiving.sweep():
         pass
-    assert len(bucket.names()) == Parcel.objects.count() == 4
+    assert len(bucket.names()) == ArchivedBlock.objects.count() == 4
     assert all(key.startswith(f"{block_storage.PREFIX}/") for key in bucket.names())
     assert not Block.objects.filter(data__isnull=False).exists()
-    assert not Leftover.objects.exists()
+    assert not PendingDeletion.objects.exists()
     after = store.read([run.pk], ["**"], max_points=10**6, from_step=5, to_step=9000)
     for old, new in zip(before, after, strict=True):
         np.testing.assert_array_equal(old.values, new.values)
         assert new.exact
     np.testing.assert_array_equal(exact(run), values)
-    assert shipping.sweep() == 0
+    assert archiving.sweep() == 0
 
 
 def test_charts_and_heat_maps_read_no_object_and_one_series_reads_its_own_bytes(
     bucket: Bucket, asked: list[objects.Span]
 ) -> None:
     run, _ = make_past(17 * BLOCK)
-    shipping.sweep(60)
+    archiving.sweep(60)
     (series,) = store.read([run.pk], ["loss/total"], max_points=1000)
     store.grid(run.pk, ["**"], columns=100)
     assert (asked, series.values.max()) == ([], 50)
@@ -108,8 +107,8 @@ def test_charts_and_heat_maps_read_no_object_and_one_series_reads_its_own_bytes(
 
 def test_a_missing_or_damaged_object_is_an_error_with_run_and_series_never_a_curve(bucket: Bucket) -> None:
     run, _ = make_past()
-    shipping.sweep(60)
-    second = Parcel.objects.get(number=1)
+    archiving.sweep(60)
+    second = ArchivedBlock.objects.get(number=1)
     key = f"{block_storage.PREFIX}/{second.key}"
     whole = bucket.read(key)
     bucket.write(key, whole[:100] + bytes([whole[100] ^ 1]) + whole[101:])
@@ -129,7 +128,7 @@ def test_a_missing_or_damaged_object_is_an_error_with_run_and_series_never_a_cur
 
 def test_without_the_setting_what_lies_outside_is_told_and_charts_go_on(bucket: Bucket, settings: Any) -> None:
     run, _ = make_past()
-    shipping.sweep(60)
+    archiving.sweep(60)
     settings.STORAGES = {name: entry for name, entry in settings.STORAGES.items() if name != "blocks"}
     assert len(store.read([run.pk], ["**"], max_points=500)) == 4
     with pytest.raises(store.Unreadable, match="ATTN_BLOCKS_STORAGE is not set here"):
@@ -139,13 +138,13 @@ def test_without_the_setting_what_lies_outside_is_told_and_charts_go_on(bucket: 
 def test_small_blocks_and_runs_that_go_on_stay_in_the_database(bucket: Bucket, settings: Any) -> None:
     run, _ = make_past(BLOCK + 10)
     Run.objects.filter(pk=run.pk).update(state=State.RUNNING, finished=None)
-    assert shipping.sweep() == 0
-    assert store.ship_next(Group.objects.get(), 0) is None, "a run that was taken up again since it was found"
+    assert archiving.sweep() == 0
+    assert store.archive_next(Group.objects.get(), 0) is None, "a run that was taken up again since it was found"
     Run.objects.filter(pk=run.pk).update(state=State.SUCCEEDED, finished=Now())
     settings.ATTN_BLOCKS_MIN_KB = 4
-    shipping.sweep(60)
-    assert [parcel.number for parcel in Parcel.objects.all()] == [0], "the last block has ten rows"
-    assert not shipping.due().exists()
+    archiving.sweep(60)
+    assert [block.number for block in ArchivedBlock.objects.all()] == [0], "the last block has ten rows"
+    assert not archiving.due().exists()
     retention.sweep()
     assert len(bucket.names()) == 1, "the object that was not named is swept"
 
@@ -159,14 +158,14 @@ def test_killed_between_object_and_row_the_object_is_swept_and_shipped_again(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Parcel.objects, "create", die)
+        patch.setattr(ArchivedBlock.objects, "create", die)
         with pytest.raises(KeyboardInterrupt):
-            shipping.sweep(60)
-    assert (len(bucket.names()), Parcel.objects.count(), Leftover.objects.count()) == (1, 0, 1)
+            archiving.sweep(60)
+    assert (len(bucket.names()), ArchivedBlock.objects.count(), PendingDeletion.objects.count()) == (1, 0, 1)
     np.testing.assert_array_equal(exact(run), values)
     retention.sweep()
-    assert (bucket.names(), Leftover.objects.count()) == ([], 0)
-    shipping.sweep(60)
+    assert (bucket.names(), PendingDeletion.objects.count()) == ([], 0)
+    archiving.sweep(60)
     np.testing.assert_array_equal(exact(run), values)
 
 
@@ -181,20 +180,20 @@ def test_a_name_that_a_sweep_has_doomed_is_not_given_by_a_slow_writer(
         retention.sweep()  # another reconciler's, which cannot know that this one still lives
 
     monkeypatch.setattr(objects, "put", slow)
-    assert store.ship_next(Group.objects.get(), 0) is None
-    assert (Parcel.objects.count(), bucket.names()) == (0, [])
+    assert store.archive_next(Group.objects.get(), 0) is None
+    assert (ArchivedBlock.objects.count(), bucket.names()) == (0, [])
     np.testing.assert_array_equal(exact(run), values)
 
 
-def test_thinning_takes_parcels_back_and_a_deleted_run_leaves_no_object(bucket: Bucket) -> None:
+def test_thinning_takes_archived_blocks_back_and_a_deleted_run_leaves_no_object(bucket: Bucket) -> None:
     run, values = make_past(17 * BLOCK)
-    shipping.sweep(60)
+    archiving.sweep(60)
     Project.objects.filter(pk=run.project_id).update(thin_days=1, thin_level=2)
     Run.objects.filter(pk=run.pk).update(finished="2020-01-01T00:00:00Z")
     for _ in range(5):
         retention.sweep()
-        shipping.sweep(60)
-    assert len(bucket.names()) == Parcel.objects.count() == 17
+        archiving.sweep(60)
+    assert len(bucket.names()) == ArchivedBlock.objects.count() == 17
     found = {series.name: series for series in store.read([run.pk], ["**"], max_points=10**6)}
     assert [found[name].thinned for name in NAMES] == [0, 0, 0, 2]
     np.testing.assert_array_equal(found["lr"].values, values[:, 1])
@@ -202,7 +201,7 @@ def test_thinning_takes_parcels_back_and_a_deleted_run_leaves_no_object(bucket: 
     lifecycle.delete_run(run.pk, None)
     while retention.sweep():
         pass
-    assert (bucket.names(), Parcel.objects.count(), Group.objects.count()) == ([], 0, 0)
+    assert (bucket.names(), ArchivedBlock.objects.count(), Group.objects.count()) == ([], 0, 0)
 
 
 @pytest.mark.parametrize("url", ["bucket", "s3://", "http://x/y", "file://host/x", "s3://b?x=1"])
@@ -216,8 +215,8 @@ def test_a_folder_is_a_block_storage_too(settings: Any, tmp_path: Any) -> None:
     settings.ATTN_BLOCKS_AFTER_S = 0
     settings.STORAGES = {**settings.STORAGES, "blocks": blocks_storage(settings.ATTN_BLOCKS_STORAGE, {})}
     run, values = make_past()
-    shipping.sweep(60)
-    assert Parcel.objects.count() == 4
+    archiving.sweep(60)
+    assert ArchivedBlock.objects.count() == 4
     np.testing.assert_array_equal(exact(run), values)
 
 
@@ -228,10 +227,10 @@ class Shipped(Store):
         Run.objects.filter(pk=self.run.pk).update(state=State.FAILED, finished=Now())
 
     @rule()
-    def ship(self) -> None:
+    def archive(self) -> None:
         self._over()
         for group in Group.objects.filter(run=self.run):
-            while store.ship_next(group, 0) is not None:
+            while store.archive_next(group, 0) is not None:
                 pass
         Run.objects.filter(pk=self.run.pk).update(state=State.QUEUED, finished=None)
 
@@ -240,7 +239,7 @@ class Shipped(Store):
         self._over()
         for group in Group.objects.filter(run=self.run):
             with dying_after(statements):
-                store.ship_next(group, 0)
+                store.archive_next(group, 0)
         Run.objects.filter(pk=self.run.pk).update(state=State.QUEUED, finished=None)
 
     @rule()
@@ -248,11 +247,11 @@ class Shipped(Store):
         lifecycle.clear_files(1000)
 
     def teardown(self) -> None:
-        self.ship()
+        self.archive()
         super().teardown()
         lifecycle.clear_series(10**6)
         lifecycle.clear_files(10**6)
-        assert not Parcel.objects.exists()
+        assert not ArchivedBlock.objects.exists()
 
 
 def test_any_sequence_with_blocks_in_the_object_store_equals_a_plain_list(bucket: Bucket) -> None:

@@ -13,7 +13,7 @@ from django.utils.timezone import now
 
 from experiments import lifecycle
 from experiments.lifecycle import NotAllowed
-from experiments.models import Checkpoint, Leftover, Run
+from experiments.models import Checkpoint, PendingDeletion, Run
 from experiments.spec.identity import UNKNOWN, Identity
 from experiments.states import Reason, State
 from experiments.submissions.submission import plan
@@ -101,7 +101,7 @@ def test_a_retry_from_the_start_leaves_no_checkpoint_behind() -> None:
     run = failed(make_run())
     lifecycle.retry(run.pk, None, from_start=True)
     assert not run.checkpoints.exists()
-    assert Leftover.objects.filter(path__endswith="-10").count() == 1
+    assert PendingDeletion.objects.filter(path__endswith="-10").count() == 1
     taken = lifecycle.claim([run.pool], make_worker())
     assert taken is not None
     assert (taken.start_step, taken.checkpoint, taken.time_offset) == (0, None, 0.0)

@@ -11,7 +11,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 
 from experiments import lifecycle, store
-from experiments.models import Block, Clock, Frame, Group, Run
+from experiments.models import Block, Frame, Group, Run, StepIndex
 from experiments.states import State
 from experiments.store.blocks.cover import BLOCK
 from tests.environment import ON_POSTGRES
@@ -57,7 +57,7 @@ def test_tables_are_partitioned_with_their_rows_and_the_store_goes_on() -> None:
     for run in runs:
         grow(run, 0, BLOCK + 9)
     keys = "SELECT conname, contype FROM pg_constraint WHERE conrelid = %s::regclass AND contype IN ('p','u','f')"
-    before = {model: set(ask(keys, model._meta.db_table)) for model in (Block, Frame, Clock)}
+    before = {model: set(ask(keys, model._meta.db_table)) for model in (Block, Frame, StepIndex)}
     call_command("partition", parts=4)
     for model, names in before.items():
         assert names

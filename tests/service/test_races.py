@@ -18,7 +18,7 @@ from django.db.models.functions import Now
 from experiments import lifecycle, store
 from experiments.lifecycle import Claim, LeaseLost
 from experiments.maintenance.reconciler import DUTY, Reconciler
-from experiments.models import Beat, Run
+from experiments.models import LeaderLease, Run
 from experiments.models.runs import RunQuerySet
 from experiments.states import State
 from workers.supervisor.attempt.database import Database
@@ -217,9 +217,9 @@ def both_on_duty() -> list[bool]:
     first, second = Reconciler(), Reconciler()
     second.owner += "-other"
     Reconciler().tick()
-    Beat.objects.filter(name=DUTY).update(owner="gone", lease_until=Now() - timedelta(seconds=1))
+    LeaderLease.objects.filter(name=DUTY).update(owner="gone", lease_until=Now() - timedelta(seconds=1))
     said: list[bool] = []
-    with between(Beat.objects, "get_or_create", lambda: said.append(second.tick())):
+    with between(LeaderLease.objects, "get_or_create", lambda: said.append(second.tick())):
         said.append(first.tick())
     return said
 
@@ -229,7 +229,7 @@ def test_of_two_reconcilers_that_saw_the_duty_free_one_takes_it() -> None:
 
 
 def test_control_without_the_guard_two_reconcilers_are_on_duty() -> None:
-    with without(Beat, "owner", "fence"):
+    with without(LeaderLease, "owner", "fence"):
         assert both_on_duty() == [True, True]
 
 

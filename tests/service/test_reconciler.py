@@ -10,7 +10,7 @@ from django.db.models.functions import Now
 from experiments import lifecycle
 from experiments.maintenance import reconciler
 from experiments.maintenance.reconciler import DUTY, Reconciler, expire_silent, ring_for_ready
-from experiments.models import Beat, Run
+from experiments.models import LeaderLease, Run
 from experiments.states import Desired, Reason, State
 
 from .factories import claim, make_run, make_worker
@@ -66,7 +66,7 @@ def test_of_two_reconcilers_one_acts_until_its_lease_has_passed() -> None:
     first, second = Reconciler(), Reconciler()
     second.owner += "-other"
     assert [first.tick(), second.tick(), first.tick()] == [True, False, True]
-    Beat.objects.filter(name=DUTY).update(lease_until=Now() - timedelta(seconds=1))
+    LeaderLease.objects.filter(name=DUTY).update(lease_until=Now() - timedelta(seconds=1))
     assert [second.tick(), first.tick()] == [True, False]
 
 
@@ -78,7 +78,7 @@ def test_after_a_gap_in_its_beats_it_waits_one_lease_before_it_expires_anything(
     keeper = Reconciler(monotonic=lambda: seconds[0])
     keeper.tick()
     silence(run)
-    Beat.objects.update(beat=Now() - timedelta(seconds=settings.ATTN_LEASE_S * 0.6))
+    LeaderLease.objects.update(renewed=Now() - timedelta(seconds=settings.ATTN_LEASE_S * 0.6))
     for seconds[0], state in ((0.0, State.RUNNING), (1.9, State.RUNNING), (2.0, State.QUEUED)):
         keeper.tick()
         run.refresh_from_db()

@@ -13,13 +13,13 @@ from django.test import RequestFactory
 
 from attnservice.replica import ALIAS, Reading
 from experiments import store
-from experiments.models import Block, Clock, Frame, Group, Parcel, Run
+from experiments.models import ArchivedBlock, Block, Frame, Group, Run, StepIndex
 from experiments.store.blocks.cover import BLOCK
 
 from .api_client import API, client_of, get, problem
 from .factories import frame, make_run, make_user
 
-POINTS = (Group, Frame, Clock, Block)
+POINTS = (Group, Frame, StepIndex, Block)
 pytestmark = [pytest.mark.django_db, pytest.mark.db]
 
 
@@ -31,7 +31,7 @@ def replica(settings: Any, tmp_path: Path) -> Iterator[str]:
     connections[ALIAS].connect()  # Django's guard lets tests ask databases that were connected before
     connections[ALIAS].disable_constraint_checking()
     with connections[ALIAS].schema_editor() as editor:
-        for model in (*POINTS, Parcel):
+        for model in (*POINTS, ArchivedBlock):
             editor.create_model(model)
     connections[ALIAS].disable_constraint_checking()  # the editor has switched it on again
     settings.DATABASE_ROUTERS = ["attnservice.replica.Router"]

@@ -13,7 +13,19 @@ from django.test import Client
 
 from experiments import lifecycle, store
 from experiments.maintenance import retention
-from experiments.models import Artifact, Block, Checkpoint, Event, Frame, Group, Headline, Leftover, Param, Project, Run
+from experiments.models import (
+    Artifact,
+    Block,
+    Checkpoint,
+    Event,
+    Frame,
+    Group,
+    Headline,
+    Param,
+    PendingDeletion,
+    Project,
+    Run,
+)
 from experiments.states import State
 from experiments.store.blocks.cover import BLOCK
 
@@ -107,7 +119,7 @@ def test_a_deleted_run_is_gone_at_once_and_its_series_and_files_soon_after(owner
     while retention.sweep():
         pass
     assert (Group.objects.get().run, Block.objects.count(), Frame.objects.count()) == (other, 0, 1)
-    assert (default_storage.exists(path), Leftover.objects.count()) == (False, 0)
+    assert (default_storage.exists(path), PendingDeletion.objects.count()) == (False, 0)
 
 
 def test_a_run_that_has_not_ended_is_not_deleted_and_a_viewer_deletes_none(owner: Any, project: Project) -> None:

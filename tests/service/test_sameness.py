@@ -9,7 +9,7 @@ import pytest
 from django.test import Client
 
 from experiments import lifecycle, store
-from experiments.maintenance.reconciler import digest_leftovers
+from experiments.maintenance.reconciler import digest_undigested
 from experiments.models import Experiment, Project, Run
 from experiments.submissions.presets import presets
 from experiments.verdicts.sameness import alarms_of
@@ -112,8 +112,8 @@ def test_series_equal_to_the_bit_are_told_neutrally_whatever_their_times() -> No
         acts = run.params["optimizer.clip_norm"] == 0.1
         finish(run, [3.0, 2.0, 1.0 + run.seed, 0.5 + acts * 1e-7], times=1.0 + at, system=float(at))
     assert kinds_of(experiment) == []  # nobody has digested them yet
-    assert digest_leftovers() == 6
-    assert digest_leftovers() == 0
+    assert digest_undigested() == 6
+    assert digest_undigested() == 0
     (alarm,) = alarms_of(experiment)
     assert (alarm.kind, alarm.fields) == ("identical", ["optimizer.clip_norm"])
     assert alarm.variants == ["clip_norm 5.0", "clip_norm 9.0"]
@@ -124,7 +124,7 @@ def test_variants_that_agree_at_one_seed_alone_are_not_identical() -> None:
     experiment = make_experiment(spec=POINTER, matrix={"optimizer.clip_norm": [5.0, 9.0]}, seeds=[0, 1])
     for run in experiment.runs.order_by("index"):
         finish(run, [3.0, 2.0, 1.0, run.seed * run.params["optimizer.clip_norm"]])
-    digest_leftovers()
+    digest_undigested()
     assert kinds_of(experiment) == []
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from experiments import store
-from experiments.models import Block, Clock, Frame, Group, Run
+from experiments.models import Block, Frame, Group, Run, StepIndex
 from experiments.store.blocks.cover import BLOCK, cover, level_for
 
 from .factories import make_run
@@ -105,7 +105,7 @@ def test_nothing_is_sealed_past_the_newest_checkpoint() -> None:
     for rows in (BLOCK + 3, BLOCK + 2, BLOCK):  # a checkpoint always ends a frame
         model.append(rows)
     model.seal(2 * BLOCK + 5)
-    assert Clock.objects.count() == 2
+    assert StepIndex.objects.count() == 2
     assert [frame.first_row for frame in Frame.objects.all()] == [2 * BLOCK, 2 * BLOCK + 5]
     model.check()
 
@@ -153,7 +153,7 @@ def test_the_level_is_the_coarsest_that_still_gives_enough_buckets() -> None:
 
 def test_a_succeeded_run_is_sealed_to_its_last_row_and_a_live_one_to_its_checkpoint() -> None:
     from experiments import lifecycle
-    from experiments.maintenance.reconciler import seal_leftovers
+    from experiments.maintenance.reconciler import seal_unsealed
 
     from .factories import SPEC, claim, frame
 
@@ -165,9 +165,9 @@ def test_a_succeeded_run_is_sealed_to_its_last_row_and_a_live_one_to_its_checkpo
             lifecycle.publish_checkpoint(held, step=BLOCK, path="x", sha256="", size=1)
     lifecycle.seal(held)
     assert Group.objects.get(run=run).sealed == BLOCK
-    assert seal_leftovers() == 0, "the run is still held"
+    assert seal_unsealed() == 0, "the run is still held"
     lifecycle.succeed(held)
-    assert seal_leftovers() == 1
+    assert seal_unsealed() == 1
     assert not Frame.objects.exists()
     (series,) = store.read([run.pk], ["loss/total"], max_points=10**6)
     assert series.steps.tolist() == list(range(3 * BLOCK))

@@ -12,7 +12,7 @@ from django.core.files.storage import default_storage
 
 from experiments import lifecycle
 from experiments.maintenance.reconciler import DUTY
-from experiments.models import Beat, Run
+from experiments.models import LeaderLease, Run
 from experiments.models import Worker as WorkerRow
 from experiments.states import Reason, State
 from experiments.submissions.forks import fork_plan
@@ -22,7 +22,7 @@ from tests.worker.looking import assert_whole, ended, fresh, queue, reaches, rec
 
 def rounds() -> int:
     """How many the reconciler has begun."""
-    return Beat.objects.filter(name=DUTY).values_list("fence", flat=True).first() or 0
+    return LeaderLease.objects.filter(name=DUTY).values_list("fence", flat=True).first() or 0
 
 
 @pytest.mark.db

@@ -13,7 +13,7 @@ MOST = 1024
 
 
 class Command(BaseCommand):
-    help = "Partition blocks, frames and clocks by hash of their group (PostgreSQL). Writers wait until it is done."
+    help = "Partition blocks, frames and step indexes by hash of their group (PostgreSQL). Writers wait meanwhile."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--parts", type=int, default=16, help="partitions of each table (default: 16)")

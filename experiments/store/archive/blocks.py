@@ -1,7 +1,7 @@
-"""Parcels: exact values of one block of all series of a group, as one object outside of the database.
+"""Archived blocks: the exact values of one block of all series of a group, as one object in the block storage.
 
-The row keeps where each column's bytes are and their digest; the pyramid stays in the database, so charts read no
-objects. An object that is missing or differs gives an error that names run and series, never a curve.
+A row holds the length and the digest of each column's bytes. The pyramid stays in the database, so charts read no
+objects. An object that is missing or damaged raises an error that names run and series, never a wrong curve.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.models import Group, Leftover, Parcel
+from experiments.models import ArchivedBlock, Group, PendingDeletion
 
 from . import objects
 
@@ -24,12 +24,12 @@ WHOLE = 0.5  # of an object wanted: then one request for all of it
 
 
 class Unreadable(RuntimeError):
-    """Blocks that lie in the block storage cannot be read: missing, damaged, or the storage is away."""
+    """Archived blocks cannot be read: an object is missing or damaged, or the storage cannot be reached."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """Columns of a block that lies in a parcel."""
+    """Columns to read of one archived block."""
 
     group: Group
     number: int
@@ -55,7 +55,7 @@ def digest(data: bytes) -> bytes:
 
 
 def load(groups: Iterable[Group], places: Iterable[tuple[int, int, int]]) -> dict[tuple[int, int, int], bytes]:
-    """Exact values of places (group id, column, block number), as far as parcels hold them.
+    """Exact values at places (group id, column, block number); places that are not archived are left out.
 
     Raises Unreadable where an object is missing or damaged, or the storage cannot be reached.
     """
@@ -65,41 +65,40 @@ def load(groups: Iterable[Group], places: Iterable[tuple[int, int, int]]) -> dic
     if not wanted:
         return {}
     known = {group.pk: group for group in groups}
-    rows = Parcel.objects.filter(group_id__in={g for g, _ in wanted}, number__in={n for _, n in wanted})
-    found = [
-        Wanted(
-            known[parcel.group_id],
-            parcel.number,
-            parcel.key,
-            np.frombuffer(bytes(parcel.index), _INDEX),
-            tuple(columns),
-        )
-        for parcel in rows
-        if (columns := wanted.get((parcel.group_id, parcel.number)))
-    ]
-    return _read(found)
+    rows = ArchivedBlock.objects.filter(group_id__in={g for g, _ in wanted}, number__in={n for _, n in wanted})
+    return _read(
+        [
+            Wanted(known[row.group_id], row.number, row.key, _index(row), tuple(columns))
+            for row in rows
+            if (columns := wanted.get((row.group_id, row.number)))
+        ]
+    )
 
 
-def _read(found: list[Wanted]) -> dict[tuple[int, int, int], bytes]:
-    plans = [(one, first, end, columns) for one in found for first, end, columns in _spans(one)]
+def _index(row: ArchivedBlock) -> NDArray[np.void]:
+    return np.frombuffer(bytes(row.index), _INDEX)
+
+
+def _read(blocks: list[Wanted]) -> dict[tuple[int, int, int], bytes]:
+    reads = [(block, first, end, columns) for block in blocks for first, end, columns in _spans(block)]
     try:
-        replies = objects.ranges([(one.key, first, end) for one, first, end, _ in plans])
+        replies = objects.ranges([(block.key, first, end) for block, first, end, _ in reads])
     except objects.NoStorage as error:
         raise Unreadable(str(error)) from None
     values: dict[tuple[int, int, int], bytes] = {}
-    for (one, first, _, columns), reply in zip(plans, replies, strict=True):
+    for (block, first, _, columns), reply in zip(reads, replies, strict=True):
         for column in columns:
-            values[one.group.pk, column, one.number] = _checked(one, column, first, reply)
+            values[block.group.pk, column, block.number] = _checked(block, column, first, reply)
     return values
 
 
-def _spans(one: Wanted) -> list[tuple[int, int, list[int]]]:
-    """Ranges of bytes with the columns in them: neighbours together, all where most is wanted."""
-    offsets = one.offsets
-    columns = [column for column in sorted(one.columns) if one.index["length"][column]]
+def _spans(block: Wanted) -> list[tuple[int, int, list[int]]]:
+    """Byte ranges with the columns in them: adjacent columns in one range, the whole object if most of it is wanted."""
+    offsets = block.offsets
+    columns = [column for column in sorted(block.columns) if block.index["length"][column]]
     if not columns:
         return []
-    if sum(int(one.index["length"][column]) for column in columns) > WHOLE * offsets[-1]:
+    if sum(int(block.index["length"][column]) for column in columns) > WHOLE * offsets[-1]:
         return [(0, int(offsets[-1]), columns)]
     spans: list[tuple[int, int, list[int]]] = []
     for column in columns:
@@ -111,26 +110,26 @@ def _spans(one: Wanted) -> list[tuple[int, int, list[int]]]:
     return spans
 
 
-def _checked(one: Wanted, column: int, first: int, reply: bytes | Exception) -> bytes:
-    length, expected = one.index[column]
-    start = int(one.offsets[column]) - first
+def _checked(block: Wanted, column: int, first: int, reply: bytes | Exception) -> bytes:
+    length, expected = block.index[column]
+    start = int(block.offsets[column]) - first
     data = b"" if isinstance(reply, Exception) else reply[start : start + int(length)]
     if digest(data) == bytes(expected):
         return data
     why = f"cannot be read ({reply})" if isinstance(reply, Exception) else "is damaged: its digest differs"
-    series = f"run {one.group.run_id}, series {one.group.names[column]}, block {one.number}"
-    raise Unreadable(f"{series}: object {one.key} of the block storage {why}")
+    series = f"run {block.group.run_id}, series {block.group.names[column]}, block {block.number}"
+    raise Unreadable(f"{series}: object {block.key} of the block storage {why}")
 
 
 def forget(group_id: int, least: int = 0, limit: int | None = None) -> int:
-    """Drop parcels of blocks from number `least` on, in the caller's transaction; their objects go afterwards."""
-    rows = list(Parcel.objects.filter(group_id=group_id, number__gte=least).values_list("pk", "key")[:limit])
-    Leftover.objects.bulk_create(Leftover(storage=STORAGE, path=key) for _, key in rows)
-    Parcel.objects.filter(pk__in=[pk for pk, _ in rows]).delete()
+    """Delete rows of blocks from number `least` on, in the caller's transaction; their objects are removed later."""
+    rows = list(ArchivedBlock.objects.filter(group_id=group_id, number__gte=least).values_list("pk", "key")[:limit])
+    PendingDeletion.objects.bulk_create(PendingDeletion(storage=STORAGE, path=key) for _, key in rows)
+    ArchivedBlock.objects.filter(pk__in=[pk for pk, _ in rows]).delete()
     return len(rows)
 
 
-def holding(group: Group, columns: Sequence[int]) -> list[Parcel]:
-    """Parcels of the group that hold any of these columns."""
-    rows = Parcel.objects.filter(group=group).order_by("number")
-    return [row for row in rows if np.frombuffer(bytes(row.index), _INDEX)["length"][list(columns)].any()]
+def containing(group: Group, columns: Sequence[int]) -> list[ArchivedBlock]:
+    """Archived blocks of the group that contain any of these columns."""
+    rows = ArchivedBlock.objects.filter(group=group).order_by("number")
+    return [row for row in rows if _index(row)["length"][list(columns)].any()]

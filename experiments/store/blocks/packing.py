@@ -41,7 +41,7 @@ def unpack_blocks(packed: Sequence[bytes], rows: int) -> NDArray[np.float32]:
     return _value_plane(_stack(packed, 4 * rows), 0, rows)
 
 
-def pack_clock(steps: NDArray[np.int64], times: NDArray[np.float64]) -> bytes:
+def pack_step_index(steps: NDArray[np.int64], times: NDArray[np.float64]) -> bytes:
     """Steps and times [rows] of a block: even steps as first and stride, times as differences in milliseconds."""
     stride = int(steps[1] - steps[0]) if len(steps) > 1 else 1
     even = bool((np.diff(steps) == stride).all())
@@ -52,7 +52,7 @@ def pack_clock(steps: NDArray[np.int64], times: NDArray[np.float64]) -> bytes:
 
 
 @dataclass(frozen=True)
-class Clocks:
+class StepIndexes:
     """Steps and times of equally long blocks of several groups. Row k is clock k; times are in milliseconds.
 
     Evenly spaced steps are computed where they are asked for; `uneven` [clocks, rows] holds the others.
@@ -84,8 +84,8 @@ class Clocks:
         return steps[0], millis[0]
 
 
-def unpack_clocks(packed: Sequence[bytes], rows: int) -> Clocks:
-    """Clocks of blocks of `rows` rows each."""
+def unpack_step_indexes(packed: Sequence[bytes], rows: int) -> StepIndexes:
+    """StepIndexes of blocks of `rows` rows each."""
     heads = [_CLOCK.unpack_from(data) for data in packed]
     raw = [
         _inflate(data[_CLOCK.size :], (4 if head[0] else 12) * rows) for data, head in zip(packed, heads, strict=True)
@@ -97,16 +97,16 @@ def unpack_clocks(packed: Sequence[bytes], rows: int) -> Clocks:
         each = zip(raw, heads, strict=True)
         uneven = np.stack([_even(head, rows) if head[0] else np.frombuffer(data, "<i8", rows) for data, head in each])
     since = np.ascontiguousarray(gaps.transpose(0, 2, 1)).view("<i4")[:, :, 0].cumsum(axis=1, dtype=np.int32)
-    return Clocks(rows, first, stride, base, since, uneven)
+    return StepIndexes(rows, first, stride, base, since, uneven)
 
 
 def _even(head: tuple[bool, int, int, int], rows: int) -> NDArray[np.int64]:
     return head[1] + head[2] * np.arange(rows)
 
 
-def unpack_clock(data: bytes, rows: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def unpack_step_index(data: bytes, rows: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Steps and times in milliseconds of one block, both int64 [rows]."""
-    return unpack_clocks([data], rows).all_of(0)
+    return unpack_step_indexes([data], rows).all_of(0)
 
 
 def pack_fine(buckets: Buckets, row: int, steps: NDArray[np.int64]) -> bytes:
@@ -125,7 +125,7 @@ def _places(chosen: NDArray[np.int64], steps: NDArray[np.int64]) -> NDArray[np.u
     return np.where(chosen == NEVER, _NONE, at).astype("u1")
 
 
-def unpack_fine(packed: list[bytes], rows: int, clocks: Clocks) -> Buckets:
+def unpack_fine(packed: list[bytes], rows: int, clocks: StepIndexes) -> Buckets:
     """Level-1 buckets [series, buckets]. Equally many series belong to each clock, in the order of the clocks."""
     n = -(-rows // FAN)
     raw = _stack(packed, 20 * n)

@@ -12,8 +12,8 @@ import numpy as np
 from django.db.models import Q
 from numpy.typing import NDArray
 
-from experiments.models import Block, Clock, Group
-from experiments.store.archive import blocks as parcels
+from experiments.models import Block, Group, StepIndex
+from experiments.store.archive import blocks as archived_blocks
 from experiments.store.blocks import codec, packing
 from experiments.store.blocks.blobs import fetch_rows
 from experiments.store.blocks.buckets import FAN, Buckets, below, beside, build, clip, merge, milliseconds
@@ -48,9 +48,9 @@ class Sealed:
     def summaries(self, piece: Piece) -> list[bytes]:
         return [self._summaries[group, column, piece.level, piece.number] for group, column in self.owners]
 
-    def clocks(self, groups: Sequence[Group], piece: Piece) -> packing.Clocks:
+    def clocks(self, groups: Sequence[Group], piece: Piece) -> packing.StepIndexes:
         """Steps and times of a level-1 block of these groups."""
-        return packing.unpack_clocks([self._clocks[group.pk, piece.number] for group in groups], self.rows(piece))
+        return packing.unpack_step_indexes([self._clocks[group.pk, piece.number] for group in groups], self.rows(piece))
 
     def exact(self, group: Group, piece: Piece) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float32]]:
         """Steps, times in seconds [rows] and values [columns, rows] of a piece of level 0."""
@@ -64,7 +64,7 @@ class Sealed:
         parts = []
         for rows, some in groupby(self.pieces, self.rows):
             pieces = list(some)
-            steps, millis = packing.unpack_clocks(
+            steps, millis = packing.unpack_step_indexes(
                 [self._clocks[group.pk, piece.number] for piece in pieces], rows
             ).all()
             packed = [self._data[group.pk, column, piece.number] for column in self.columns for piece in pieces]
@@ -110,7 +110,7 @@ class Sealed:
         if finer == 1:
             clocks = [self._clocks[group.pk, piece.number] for group in self.groups for piece in pieces]
             rows = self.rows(pieces[0])
-            found = packing.unpack_fine(packed, rows, packing.unpack_clocks(clocks, rows))
+            found = packing.unpack_fine(packed, rows, packing.unpack_step_indexes(clocks, rows))
         else:
             found = packing.unpack_coarse(packed, PER_BLOCK)
         return self._beside(merge(found, FAN ** (level - finer)), len(pieces))
@@ -144,11 +144,11 @@ def fetch(groups: list[Group], columns: Sequence[int], pieces: Sequence[Piece]) 
         values = blocks.filter(level=1, number__in=exact).values_list("group_id", "column", "number", "data")
         outside = []
         for group, column, number, packed in fetch_rows(values):
-            if packed is None:  # shipped; or thinned since the group was looked at, and the reader looks again
+            if packed is None:  # archived; or thinned after the group was read, and the reader will notice
                 outside.append((group, column, number))
             else:
                 found._data[group, column, number] = bytes(packed)
-        found._data.update(parcels.load(groups, outside))
+        found._data.update(archived_blocks.load(groups, outside))
     found._clocks = _clocks(ids, {piece.number for piece in pieces if piece.level <= 1})
     return found
 
@@ -168,7 +168,7 @@ def _spans(pieces: Iterable[Piece]) -> Iterator[tuple[int, int, int]]:
 def _clocks(groups: list[int], numbers: set[int]) -> dict[tuple[int, int], bytes]:
     if not numbers:
         return {}
-    rows = Clock.objects.filter(group_id__in=groups, number__gte=min(numbers), number__lte=max(numbers))
+    rows = StepIndex.objects.filter(group_id__in=groups, number__gte=min(numbers), number__lte=max(numbers))
     wanted = rows.values_list("group_id", "number", "data")
     return {(group, number): bytes(data) for group, number, data in fetch_rows(wanted) if number in numbers}
 
@@ -179,8 +179,8 @@ def position(group: Group, step: int) -> int:
         return group.sealed
     if group.stride:
         return min(max(-(-(step - group.first_step) // group.stride), 0), group.sealed)
-    clock = Clock.objects.filter(group=group, last_step__gte=step).order_by("number").first()
+    clock = StepIndex.objects.filter(group=group, last_step__gte=step).order_by("number").first()
     if clock is None:
         return group.sealed
-    steps, _ = packing.unpack_clock(bytes(clock.data), min(group.sealed - clock.number * BLOCK, BLOCK))
+    steps, _ = packing.unpack_step_index(bytes(clock.data), min(group.sealed - clock.number * BLOCK, BLOCK))
     return int(clock.number * BLOCK + np.searchsorted(steps, step))

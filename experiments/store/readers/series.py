@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.models import Frame, Group
-from experiments.store.archive import blocks as parcels
+from experiments.store.archive import blocks as archived_blocks
 from experiments.store.blocks import codec
 from experiments.store.blocks.blobs import fetch_rows
 from experiments.store.blocks.buckets import FAN, Buckets, below, beside, build, merge, milliseconds, points
@@ -109,7 +109,7 @@ def consistent_with(
             taken = take(chosen)
         except KeyError:  # a block has just been moved
             continue
-        except parcels.Unreadable:
+        except archived_blocks.Unreadable:
             if _same(chosen):
                 raise
             continue  # its object went with what has just been truncated or thinned

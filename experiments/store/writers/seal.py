@@ -11,8 +11,8 @@ import numpy as np
 from django.db.models import F
 from numpy.typing import NDArray
 
-from experiments.models import Block, Clock, Frame, Group
-from experiments.store.archive import blocks as parcels
+from experiments.models import Block, Frame, Group, StepIndex
+from experiments.store.archive import blocks as archived_blocks
 from experiments.store.blocks import codec, packing
 from experiments.store.blocks.buckets import FAN, beside, build, merge, milliseconds
 from experiments.store.blocks.cover import BLOCK, MAX_LEVEL, PER_BLOCK
@@ -54,13 +54,13 @@ def _split(rows: codec.Block, at: int) -> tuple[codec.Block, codec.Block]:
 
 
 def _store(group: Group, number: int, block: codec.Block) -> None:
-    """Clock and level-1 blocks of every series."""
-    Clock.objects.create(
+    """StepIndex and level-1 blocks of every series."""
+    StepIndex.objects.create(
         group=group,
         number=number,
         first_step=int(block.steps[0]),
         last_step=int(block.steps[-1]),
-        data=packing.pack_clock(block.steps, block.times),
+        data=packing.pack_step_index(block.steps, block.times),
     )
     buckets = build(block.values, block.steps, milliseconds(block.times), FAN)
     Block.objects.bulk_create(
@@ -85,9 +85,9 @@ def _crown(group: Group, level: int, number: int) -> None:
     for at, summary in below.values_list("number", "summary"):
         parts.setdefault(at, []).append(bytes(summary))
     if level == 2:
-        clocks = dict(Clock.objects.filter(group=group, number__in=parts).values_list("number", "data"))
+        clocks = dict(StepIndex.objects.filter(group=group, number__in=parts).values_list("number", "data"))
         fine = [
-            packing.unpack_fine(packed, BLOCK, packing.unpack_clocks([bytes(clocks[at])], BLOCK))
+            packing.unpack_fine(packed, BLOCK, packing.unpack_step_indexes([bytes(clocks[at])], BLOCK))
             for at, packed in parts.items()
         ]
     else:
@@ -141,25 +141,27 @@ def unseal(group: Group, step: int) -> None:
     """Take back every sealed row at `step` and later; rows before it in the same block become a frame again."""
     if group.sealed == 0 or step > group.sealed_step:
         return
-    clock = Clock.objects.filter(group=group, last_step__gte=step).order_by("number").first()
+    clock = StepIndex.objects.filter(group=group, last_step__gte=step).order_by("number").first()
     assert clock is not None, "the group's sealed_step says that there is one"
     whole = clock.number * BLOCK
     rows = min(group.sealed - whole, BLOCK)
-    steps, millis = packing.unpack_clock(bytes(clock.data), rows)
+    steps, millis = packing.unpack_step_index(bytes(clock.data), rows)
     kept = int(np.searchsorted(steps, step))
     if kept:
         packed = Block.objects.filter(group=group, level=1, number=clock.number).order_by("column")
         inline = dict(packed.values_list("column", "data"))
-        outside = parcels.load([group], [(group.pk, at, clock.number) for at, data in inline.items() if data is None])
+        outside = archived_blocks.load(
+            [group], [(group.pk, at, clock.number) for at, data in inline.items() if data is None]
+        )
         blobs = [outside[group.pk, at, clock.number] if data is None else bytes(data) for at, data in inline.items()]
         values = [packing.unpack_values(data, rows) for data in blobs]
         _frame(group, codec.Block(steps[:kept], millis[:kept] / 1000, np.stack(values)[:, :kept]), whole)
     for level in range(1, MAX_LEVEL + 1):
         Block.objects.filter(group=group, level=level, number__gte=clock.number // FAN ** (level - 1)).delete()
-    Clock.objects.filter(group=group, number__gte=clock.number).delete()
-    parcels.forget(group.pk, clock.number)
-    before = Clock.objects.filter(group=group).order_by("-number").values_list("last_step", flat=True).first()
+    StepIndex.objects.filter(group=group, number__gte=clock.number).delete()
+    archived_blocks.forget(group.pk, clock.number)
+    before = StepIndex.objects.filter(group=group).order_by("-number").values_list("last_step", flat=True).first()
     group.sealed, group.sealed_step = whole, -1 if before is None else before
-    group.parcelled = min(group.parcelled, whole)
-    sealed = {"sealed": group.sealed, "sealed_step": group.sealed_step, "parcelled": group.parcelled}
+    group.archived = min(group.archived, whole)
+    sealed = {"sealed": group.sealed, "sealed_step": group.sealed_step, "archived": group.archived}
     Group.objects.filter(pk=group.pk).update(**sealed, revision=F("revision") + 1)
