@@ -9,3 +9,5 @@ urlpatterns = [
     path("", include("experiments.api.operations.urls")),
     path("", include("experiments.pages.urls")),
 ]
+
+handler500 = "experiments.api.http.failures.server_error"
