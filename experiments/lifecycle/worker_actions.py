@@ -109,7 +109,7 @@ def start(held: Held, *, pid: int, device: str, info: dict[str, Any]) -> None:
         Run.objects.filter(pk=run.pk, started=None).update(started=Now())
         attempt = Attempt.objects.filter(run=run, fence=held.fence)
         attempt.update(pid=pid, device=device, info=info, started=Now())
-        told = Identity.told({"device": device, **info})
+        told = Identity.reported({"device": device, **info})
         if _goes_on(run, attempt.values_list("start_step", flat=True).get()):
             told = told.after(run.identity)
         Run.objects.filter(pk=run.pk).update(**told.fields)

@@ -1,7 +1,7 @@
-"""What a run's training depends on, and nothing else of its resolved spec. Pure; reads specs of older versions too.
+"""The part of a resolved spec that training depends on. Pure; reads specs of older versions too.
 
-Only what is certain is taken away: two specs with one effective form train the same at the same seed. The reverse
-does not hold: specs with different forms may train the same as well, which the digest of their series shows.
+Only what certainly has no effect is removed: two specs with equal effective forms train the same at the same seed.
+The reverse does not hold: specs with different forms may train the same, which the digests of their series show.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any
 
 from experiments.spec.sections.attention_names import absent
 
-# Fields that say where a run executes, what is looked at and what is kept.
-_APART = (
+# Fields that say where a run executes, what is evaluated and what is stored.
+_NOT_TRAINING = (
     "seed",
     "record",
     "resources",
@@ -29,11 +29,11 @@ _TOKEN_TASKS = ("classify", "pointer", "roles", "language")
 
 def trains(path: str) -> bool:
     """Whether the field at a dotted path is about the training itself."""
-    return not any(path == name or path.startswith(f"{name}.") for name in _APART)
+    return not any(path == name or path.startswith(f"{name}.") for name in _NOT_TRAINING)
 
 
 def effective(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a resolved spec that the trained weights follow from, apart from the seed."""
+    """The part of a resolved spec, apart from the seed, that determines the trained weights."""
     tree = copy.deepcopy({name: part for name, part in spec.items() if trains(name)})
     train = tree.get("train", {})
     tree["train"] = {name: value for name, value in train.items() if trains(f"train.{name}")}
@@ -42,7 +42,7 @@ def effective(spec: Mapping[str, Any]) -> dict[str, Any]:
         tree.pop("loss", None)  # the library's own loss is trained
     loss = tree.get("loss", {})
     _without(loss, _OF_OTHER_MASKS.get(str(loss.get("mask_form")), ()))
-    for section, name in (("data", "held_out"), ("model", "frozen")):  # sets, in the order of whoever wrote them
+    for section, name in (("data", "held_out"), ("model", "frozen")):  # sets: their order has no effect
         if isinstance(names := tree.get(section, {}).get(name), list):
             tree[section][name] = sorted(set(map(str, names)))
     if kinds := _kinds(spec):
@@ -62,7 +62,7 @@ def _without(section: dict[str, Any], names: tuple[str, ...]) -> None:
 
 
 def _kinds(spec: Mapping[str, Any]) -> tuple[str, ...]:
-    """The kinds of attention site of a model of ours; none of one that only a library or a package knows."""
+    """The kinds of attention site of one of our models; empty for a model of a library or package."""
     if not isinstance(spec.get("model"), Mapping) or not isinstance(spec["model"].get("attention"), Mapping):
         return ()
     if spec.get("task") == "segment":
@@ -71,7 +71,7 @@ def _kinds(spec: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _attention(model: Mapping[str, Any], kinds: tuple[str, ...]) -> dict[str, Any]:
-    """Each kind's variant and frozen matrices in place of a base and what overrides it."""
+    """Each kind's variant and frozen matrices, instead of a base and its overrides."""
     whole = dict(model["attention"])
     by_kind, variant, frozen = whole.pop("by_kind", {}), whole.pop("variant", "full"), whole.pop("frozen", ())
     variants = {kind: (by_kind.get(kind) or {}).get("variant") or variant for kind in kinds}
@@ -81,6 +81,6 @@ def _attention(model: Mapping[str, Any], kinds: tuple[str, ...]) -> dict[str, An
     if whole.get("init", "normal") != "normal":
         whole.pop("init_std", None)
     if set(variants.values()) == {"uniform"}:
-        whole.pop("scale", None)  # every logit is zero, whatever it is divided by
+        whole.pop("scale", None)  # every logit is zero, whatever the scale
     kept = {kind: sorted(set(frozen) - absent(own)) for kind, own in variants.items()}
     return whole | {"variants": variants, "frozen": kept}

@@ -1,4 +1,4 @@
-"""What is wrong with a spec, in words that lead to the field."""
+"""Errors of a spec: which field is wrong, and what to do about it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 
 @dataclass(frozen=True)
 class FieldError:
-    """One thing that is wrong: `path` leads to the field, `message` says what to do about it."""
+    """One error: `path` leads to the field, `message` says what to do about it."""
 
     path: tuple[str | int, ...]
     message: str
@@ -24,14 +24,15 @@ class FieldError:
 
 
 class SpecError(ValueError):
-    """The spec is not valid; `errors` lists every field that is wrong."""
+    """The spec is invalid; `errors` lists every wrong field."""
 
     def __init__(self, errors: list[FieldError]) -> None:
         self.errors = errors
         super().__init__("; ".join(f"{error.dotted}: {error.message}" for error in errors))
 
 
-_KINDS = {
+# What the value must be, by the type of pydantic's error.
+_WANTED = {
     "int_from_float": "a whole number",
     "int_parsing": "a whole number",
     "int_type": "a whole number",
@@ -40,6 +41,10 @@ _KINDS = {
     "bool_parsing": "true or false",
     "bool_type": "true or false",
     "tuple_type": "a list",
+    "greater_than_equal": "at least {ge}",
+    "greater_than": "greater than {gt}",
+    "less_than_equal": "at most {le}",
+    "less_than": "less than {lt}",
 }
 
 
@@ -49,17 +54,9 @@ def message(
     """`raw` is the whole spec, `tasks` the model of each task: together they tell where an unknown field belongs."""
     context = item.get("ctx", {})
     given = f"; you gave {item['input']!r}" if not isinstance(item["input"], Mapping) else ""
-    if kind := _KINDS.get(item["type"]):
-        return f"must be {kind}{given}"
+    if wanted := _WANTED.get(item["type"]):
+        return f"must be {wanted.format(**context)}{given}"
     match item["type"]:
-        case "greater_than_equal":
-            return f"must be at least {context['ge']}{given}"
-        case "greater_than":
-            return f"must be greater than {context['gt']}{given}"
-        case "less_than_equal":
-            return f"must be at most {context['le']}{given}"
-        case "less_than":
-            return f"must be less than {context['lt']}{given}"
         case "extra_forbidden":
             return _unknown_field(path, raw, tasks)
         case "missing":
@@ -68,24 +65,22 @@ def message(
             expected = str(context.get("expected") or context.get("expected_tags"))
             return f"must be one of {expected}{given}"
         case "union_tag_not_found":
-            return "names no dataset: set `dataset`"
+            return "names no data set: set `dataset`"
         case _:
             return item["msg"]
 
 
 def _unknown_field(path: tuple[str | int, ...], raw: Mapping[str, Any], tasks: Mapping[str, type[BaseModel]]) -> str:
-    """An unknown name is a slip of the pen, or a field of another task or data set."""
+    """An unknown name is a misspelling, or a field of another task or data set."""
     name, homes = str(path[-1]), _homes(path, tasks)
-    data = raw.get("data")
-    dataset = data.get("dataset") if isinstance(data, Mapping) else None
-    here = (raw.get("task"), dataset) if path[0] == "data" else (raw.get("task"), None)
+    data = raw.get("data") if path[0] == "data" else None
+    here = (raw.get("task"), data.get("dataset") if isinstance(data, Mapping) else None)
     own = sorted({field for home, section in homes if home == here for field in section.model_fields})
     elsewhere = [home for home, section in homes if name in section.model_fields]
     if elsewhere and name not in own:
         return _belongs_elsewhere(name, elsewhere, here)
-    close = difflib.get_close_matches(name, own, n=1)
-    hint = f"; did you mean '{close[0]}'?" if close else f"; known here: {', '.join(own)}" if own else ""
-    return f"unknown field '{name}'{hint}"
+    known = f"; known here: {', '.join(own)}" if own else ""
+    return f"unknown field '{name}'{did_you_mean(name, own) or known}"
 
 
 Home = tuple[object, object]  # a task and, below `data`, a data set
@@ -104,14 +99,14 @@ def _listed(word: str, names: Iterable[object]) -> str:
 
 
 def _homes(path: tuple[str | int, ...], tasks: Mapping[str, type[BaseModel]]) -> list[tuple[Home, type[BaseModel]]]:
-    """The sections that lie at the unknown field's place, in each task and each of its data sets."""
-    found: list[tuple[Home, type[BaseModel]]] = []
+    """The sections at the unknown field's place, in each task and each of its data sets."""
+    homes: list[tuple[Home, type[BaseModel]]] = []
     for task, model in tasks.items():
         sections = [model]
         for part in path[:-1]:
             sections = [sub for section in sections for sub in _sections(section, str(part))]
-        found += [((task, _dataset(section) if path[0] == "data" else None), section) for section in sections]
-    return found
+        homes += [((task, _dataset(section) if path[0] == "data" else None), section) for section in sections]
+    return homes
 
 
 def _dataset(section: type[BaseModel]) -> object:
@@ -123,14 +118,14 @@ def _sections(model: type[BaseModel], name: str) -> list[type[BaseModel]]:
     field = model.model_fields.get(name)
     if field is None:
         return []
-    candidates = [field.annotation, *get_args(field.annotation)]
-    return [item for item in candidates if isinstance(item, type) and issubclass(item, BaseModel)]
+    types = [field.annotation, *get_args(field.annotation)]
+    return [part for part in types if isinstance(part, type) and issubclass(part, BaseModel)]
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """As the end of a message: a name with the same last part, else one that is spelt alike, else nothing."""
+    """The end of a message: a name with the same last part, else one with a similar spelling, else nothing."""
     names = list(known)
-    same = [one for one in names if one.endswith((f".{name}", f"/{name}"))]
+    same = [candidate for candidate in names if candidate.endswith((f".{name}", f"/{name}"))]
     close = same[:1] or difflib.get_close_matches(name, names, n=1)
     return f"; did you mean '{close[0]}'?" if close else ""
 

@@ -1,4 +1,4 @@
-"""What a run was trained with besides its spec: the parts of the evidence key. Pure.
+"""The parts of the evidence key besides the spec hash. Pure.
 
 Verdicts and reports pool runs of one spec hash only where these agree: a digest of the files that were read, the
 revision of the training code, torch's major.minor and the kind of device.
@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-UNKNOWN = "unknown"  # the data digest of a run that read files before digests were kept
+UNKNOWN = "unknown"  # the data digest of a run that read files before digests were stored
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Names of the fields are those of the columns of a run. Empty and None: no trainer has told it."""
+    """The fields are named like the columns of a run. Empty or None: no trainer has reported a value."""
 
     data_digest: str = ""
     revision: int | None = None
@@ -24,8 +24,8 @@ class Identity:
     device_kind: str = ""
 
     @classmethod
-    def told(cls, info: Mapping[str, Any]) -> Identity:
-        """From an attempt's `info`, as its trainer said it."""
+    def reported(cls, info: Mapping[str, Any]) -> Identity:
+        """From an attempt's `info`, as its trainer sent it."""
         device = str(info.get("device", ""))
         return cls(
             data_digest=str(info.get("data_digest", "")),
@@ -35,9 +35,9 @@ class Identity:
         )
 
     def after(self, former: Identity) -> Identity:
-        """Of a run that goes on where an attempt with `former` stopped: what changed on the way has both, such as
-        "cpu+cuda", so that such a run stands apart. A digest that changed (a package's code; other files are refused)
-        becomes one of both."""
+        """The identity of a run that continues an attempt with the identity `former`. A part that changed holds both
+        values, such as "cpu+cuda", so that the run is not pooled with others. A changed digest (of a package's code;
+        other changed files are refused) becomes a digest of both."""
         return Identity(
             _one_of_both(former.data_digest, self.data_digest),
             self.revision,

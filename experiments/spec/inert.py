@@ -1,7 +1,7 @@
-"""Settings that act nowhere: fields with another value than the default, in runs that do not read them. Pure.
+"""Settings without effect: fields whose value is not the default, in runs that do not read them. Pure.
 
-Only what is certain is named. Where a field acts in one cell of a matrix and not in another, it is used. A resolved
-spec that is sent again, every field written out, says of itself no more than what was accepted before.
+Only what certainly has no effect is named. A field that has an effect in one cell of a matrix is used. A resolved spec
+that is sent again has every field written out, so its fields are not checked.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from .errors import FieldError
 from .sections.training import SegmentLoss
 from .spec import HfSpec, Spec, flatten, resolved
 
-_LIBRARY = "the library's own loss is trained; weights count for scenes alone"
+_LIBRARY = "training uses the library's own loss; loss weights apply to scenes only"
 
 
 def inert(spec: Spec) -> dict[str, str]:
-    """The fields that this spec's run does not read, by dotted path, with the reason."""
+    """The fields that this spec's run does not read: dotted path → reason."""
     return {**_of_optimizer(spec), **_of_loss(spec), **_of_attention(spec)}
 
 
 def unused(specs: Iterable[Spec]) -> Iterator[FieldError]:
-    """The fields that no run of these reads and all have at one value that is not the default. Where runs differ in
-    such a field, the experiment is told to vary nothing (experiments/maintenance/alarms.py)."""
+    """The fields that none of these runs reads and that all have at the same value other than the default. Where runs
+    differ in such a field, the experiment gets an alarm (experiments/verdicts/sameness.py)."""
     each = list(specs)
     reasons = [inert(spec) for spec in each]
     for path in sorted(set.intersection(*map(set, reasons))) if reasons else ():
@@ -37,15 +37,15 @@ def unused(specs: Iterable[Spec]) -> Iterator[FieldError]:
 
 
 def is_whole(raw: Mapping[str, Any], spec: Spec) -> bool:
-    """Whether every field stands in the raw spec, as in a resolved one."""
+    """Whether the raw spec has every field, as a resolved one has."""
     return dict(flatten(resolved(spec))).keys() <= dict(flatten(raw)).keys()
 
 
 def dropped_seed(spec: Spec, seeds: Sequence[int]) -> list[FieldError]:
-    """The spec's own seed, where others are trained."""
+    """An error where the spec's own seed is not one of those to be trained."""
     if spec.seed == 0 or not seeds or spec.seed in seeds:
         return []
-    return [FieldError(("spec", "seed"), "has no effect: `seeds` says which seeds are trained; leave it out")]
+    return [FieldError(("spec", "seed"), "has no effect: `seeds` sets the seeds to train; leave it out")]
 
 
 def _is_chosen(spec: Spec, path: str) -> bool:
@@ -60,11 +60,11 @@ def _value(spec: Spec, path: str) -> Any:
 def _of_optimizer(spec: Spec) -> dict[str, str]:
     optimizer = spec.optimizer
     names = ("momentum",) if optimizer.name == "adamw" else ("beta1", "beta2")
-    found = {f"optimizer.{name}": f"optimizer.name is {optimizer.name}" for name in names}
+    reasons = {f"optimizer.{name}": f"optimizer.name is {optimizer.name}" for name in names}
     if optimizer.schedule != "step":
         names = ("drop_every", "drop_factor")
-        found |= {f"optimizer.{name}": f"optimizer.schedule is {optimizer.schedule}" for name in names}
-    return found
+        reasons |= {f"optimizer.{name}": f"optimizer.schedule is {optimizer.schedule}" for name in names}
+    return reasons
 
 
 def _of_loss(spec: Spec) -> dict[str, str]:
@@ -80,15 +80,21 @@ def _of_loss(spec: Spec) -> dict[str, str]:
 def _of_attention(spec: Spec) -> dict[str, str]:
     if not isinstance(spec.model, Transformer):
         return {}
-    attention, kinds, at = spec.model.attention, spec.model.kinds, "model.attention"
-    lacking = [kind for kind in ByKind.model_fields if kind not in kinds]
-    found = {f"{at}.by_kind.{kind}.variant": f"the model has no sites of kind {kind}" for kind in lacking}
-    if all(getattr(attention.by_kind, kind).variant is not None for kind in kinds):
-        found[f"{at}.variant"] = "by_kind names a variant for every kind of site"
-    if any(map(is_plugin, attention.variants)):  # its own class may read what ours does not
-        return found
+    reasons = _of_variants(spec.model)
+    attention = spec.model.attention
+    if any(map(is_plugin, attention.variants)):  # a package's class may read what ours does not
+        return reasons
     if attention.init != "normal":
-        found[f"{at}.init_std"] = f"{at}.init is {attention.init}"
-    if {attention.of(kind).variant for kind in kinds} == {"uniform"}:
-        found[f"{at}.scale"] = "no site of the variant uniform has logits to scale"
-    return found
+        reasons["model.attention.init_std"] = f"model.attention.init is {attention.init}"
+    if {attention.of(kind).variant for kind in spec.model.kinds} == {"uniform"}:
+        reasons["model.attention.scale"] = "sites of the variant uniform have no logits to scale"
+    return reasons
+
+
+def _of_variants(model: Transformer) -> dict[str, str]:
+    by_kind, prefix = model.attention.by_kind, "model.attention"
+    lacking = [kind for kind in ByKind.model_fields if kind not in model.kinds]
+    reasons = {f"{prefix}.by_kind.{kind}.variant": f"the model has no sites of kind {kind}" for kind in lacking}
+    if all(getattr(by_kind, kind).variant is not None for kind in model.kinds):
+        reasons[f"{prefix}.variant"] = "by_kind names a variant for every kind of site"
+    return reasons

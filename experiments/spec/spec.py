@@ -1,8 +1,8 @@
 """The validated description of one training run: pure pydantic, no Django, no torch.
 
-All three worlds import this module, so a bound that stands here holds in the form, in REST, in the
-worker and in a trainer that runs without the service. A spec is data and never code: every choice
-is a name from a closed list. Its sections stand in `experiments/spec/sections/`.
+All three worlds import this module, so its bounds hold in the form, in REST, in the worker and in a trainer that runs
+without the service. A spec is data and never code: every choice is a name from a closed list. Its sections are in
+`experiments/spec/sections/`.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from experiments.spec.sections.training import Optimizer, Record, Resources, Seg
 
 
 class BaseSpec(Section):
-    """The sections every task shares."""
+    """The sections that every task shares."""
 
-    seed: int = Field(0, ge=0, lt=2**31, description="seeds weights, data order and every other draw")
+    seed: int = Field(0, ge=0, lt=2**31, description="seed of weights, data order and every other random choice")
     optimizer: Optimizer = Optimizer()
     train: Train = Field(Train(), validate_default=True)  # a warm-up may be longer than the default's steps
     record: Record = Record()
@@ -44,14 +44,14 @@ class BaseSpec(Section):
     @field_validator("train")
     @classmethod
     def _is_long_enough_to_warm_up(cls, train: Train, info: ValidationInfo) -> Train:
-        """A warm-up that was asked for fits into the run; the default's is clamped by `resolved`."""
+        """An explicit warm-up must fit into the run; `resolved` clamps the default."""
         optimizer = info.data.get("optimizer")
         if optimizer is None or is_stored(info) or "warmup_steps" not in optimizer.model_fields_set:
             return train
         if optimizer.warmup_steps > train.steps:
-            message = "must be at most train.steps ({steps}): the run would end inside its warm-up; you gave {given}"
-            told = {"at": "optimizer.warmup_steps", "steps": train.steps, "given": optimizer.warmup_steps}
-            raise PydanticCustomError("long_warm_up", message, told)
+            message = "must be at most train.steps ({steps}), or the run ends during its warm-up; you gave {given}"
+            context = {"at": "optimizer.warmup_steps", "steps": train.steps, "given": optimizer.warmup_steps}
+            raise PydanticCustomError("long_warm_up", message, context)
         return train
 
 
@@ -73,7 +73,7 @@ class ClassifySpec(BaseSpec):
 
 
 class PointerSpec(BaseSpec):
-    """Look up the payload of the token that one asks for."""
+    """Look up the payload of the token that each token names."""
 
     task: Literal["pointer"]
     data: PointerData
@@ -81,7 +81,7 @@ class PointerSpec(BaseSpec):
 
 
 class RolesSpec(BaseSpec):
-    """Every token of a sentence finds its governor."""
+    """Find the governor of every token of a sentence."""
 
     task: Literal["roles"]
     data: RolesData
@@ -115,7 +115,7 @@ class HfSpec(BaseSpec):
             )
         words = config.get("vocab_size")
         if isinstance(data, TextData) and isinstance(words, int) and words < data.characters:
-            message = "must be at least data.characters ({characters}), or absent: then it is just that"
+            message = "must be at least data.characters ({characters}); leave it out to use exactly that"
             raise PydanticCustomError(
                 "few_words", message, {"field": "config.vocab_size", "characters": data.characters}
             )
@@ -123,7 +123,7 @@ class HfSpec(BaseSpec):
 
 
 class PluginSpec(BaseSpec):
-    """A task of an operator's package, which checks what stands in data, model and loss itself."""
+    """A task of an operator's package, which checks data, model and loss itself."""
 
     task: str
     data: PluginData
@@ -142,26 +142,26 @@ TASKS: dict[str, type[Spec]] = {
 }
 _DATASETS = {"scenes", "digit-scenes", "coco", "digits", "pointer", "roles", "text"}
 _TAGS = {*_DATASETS, *TASKS}
-MOST_ERRORS = 100  # told of one spec
-HASHED = 1  # raised whenever a default changes its meaning: hashes leave defaults out
+MAX_ERRORS = 100  # reported for one spec
+HASHED = 1  # raised whenever a default changes: hashes leave defaults out
 
 
 def parse_spec(raw: object, *, stored: bool = False) -> Spec:
-    """Validate a raw mapping. Raises SpecError that names every bad field. `stored`: it was accepted before, and is
-    read as it was trained although a newer check would refuse what contradicts itself in it."""
+    """Validate a raw mapping. Raises SpecError that names every wrong field. `stored`: the spec was accepted before and
+    is read as it was trained, although newer checks would refuse a contradiction in it."""
     if not isinstance(raw, Mapping):
-        raise SpecError([FieldError((), "a spec is a mapping of sections")])
+        raise SpecError([FieldError((), "must be a mapping of sections, such as `task`, `data` and `model`")])
     task = raw.get("task")
     if not isinstance(task, str) or (task not in TASKS and not is_plugin(task)):
         raise SpecError([FieldError(("task",), unknown_choice(task, list(TASKS)))])
     try:
         return TASKS.get(task, PluginSpec).model_validate(raw, context={"stored": stored})
     except ValidationError as error:
-        raise SpecError([_field_error(item, raw) for item in error.errors()[:MOST_ERRORS]]) from None
+        raise SpecError([_field_error(item, raw) for item in error.errors()[:MAX_ERRORS]]) from None
 
 
 def resolved(spec: Spec) -> dict[str, Any]:
-    """The spec with every default written out, as plain JSON types; valid, and the same, when it is sent again."""
+    """The spec with every default written out, as plain JSON types. Parsed again, it gives the same spec."""
     tree = spec.model_dump(mode="json")
     if _warms_up_throughout(spec):
         tree["optimizer"]["warmup_steps"] = spec.train.steps
@@ -169,8 +169,8 @@ def resolved(spec: Spec) -> dict[str, Any]:
 
 
 def content_hash(spec: Spec) -> str:
-    """SHA-256 of what the spec chooses: equal hashes mean the same training, bit for bit. What stands at its
-    default is left out, so that a field added later changes no hash."""
+    """SHA-256 of what the spec sets: equal hashes mean the same training, bit for bit. Values equal to their default
+    are left out, so that a field added later changes no hash."""
     tree = spec.model_dump(mode="json", exclude_defaults=True)
     if _warms_up_throughout(spec):
         tree.setdefault("optimizer", {})["warmup_steps"] = spec.train.steps
@@ -179,7 +179,7 @@ def content_hash(spec: Spec) -> str:
 
 
 def _warms_up_throughout(spec: Spec) -> bool:
-    """Nobody chose a warm-up, and the default's would not fit into the run."""
+    """Whether no warm-up was set and the default would not fit into the run."""
     optimizer = spec.optimizer
     return "warmup_steps" not in optimizer.model_fields_set and optimizer.warmup_steps > spec.train.steps
 
@@ -200,20 +200,20 @@ def _field_error(item: Any, raw: Mapping[str, Any]) -> FieldError:
 
 
 def _path(item: Any, raw: Mapping[str, Any]) -> tuple[str | int, ...]:
-    """A check that compares two sections names the field to change in its context, as `at`."""
-    if at := item.get("ctx", {}).get("at"):
-        return tuple(str(at).split("."))
+    """A check of two sections names the field to change in its context, as `at`."""
+    if field := item.get("ctx", {}).get("at"):
+        return tuple(str(field).split("."))
     return (*_without_tags(item["loc"], raw), *_inner(item))
 
 
 def _inner(item: Any) -> tuple[str, ...]:
-    """The field that a check of a whole section complains about: such a check names it in its context."""
+    """A check of a whole section names the wrong field in its context, as `field`."""
     field = item.get("ctx", {}).get("field")
     return () if field is None else tuple(str(field).split("."))
 
 
 def _without_tags(loc: tuple[str | int, ...], raw: object) -> tuple[str | int, ...]:
-    """pydantic puts a union's tag into the location; a user never wrote it."""
+    """The location without tags of unions: pydantic adds them, users do not write them."""
     path: list[str | int] = []
     here = raw
     for part in loc:

@@ -1,7 +1,7 @@
-"""YAML as every way in reads it: the form's editor, the trainer's command line, presets. Pure, no Django.
+"""The one reader of YAML, for the form's editor, the trainer's command line and presets. Pure, no Django.
 
-Nothing is dropped or guessed: a key that stands twice is refused with its line, so are merge keys, anchors and
-aliases. Plain scalars are read as YAML 1.2 does, so that 1e-4 is a number, 010 is ten, and on, yes and 1:30 are text.
+Nothing is dropped or guessed: duplicate keys, merge keys, anchors and aliases are refused with their line. Plain
+scalars are read as in YAML 1.2, so that 1e-4 is a number, 010 is ten, and on, yes and 1:30 are text.
 """
 
 from __future__ import annotations
@@ -12,25 +12,29 @@ from typing import Any
 import yaml
 
 _DEPTH = 20
-MAX_BYTES = 128 * 2**10  # of a text; libyaml reads so much in a tenth of a second
+MAX_BYTES = 128 * 2**10  # of a text; libyaml reads that much in a tenth of a second
 
 
 class YamlError(ValueError):
-    """The text is no spec; `line` counts from 1."""
+    """The text cannot be read; `line` counts from 1."""
 
     def __init__(self, message: str, line: int | None = None) -> None:
         self.line = line
         super().__init__(message)
 
 
+class RefusedYaml(YamlError):
+    """Well-formed YAML that is refused: a duplicate key, a merge key, an anchor or an alias."""
+
+
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # libyaml: twenty times as fast
-    """Only the scalars of JSON are more than text."""
+    """Reads the scalars of JSON; everything else is text."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes whatever the loader would read as something else than text."""
+    """Quotes text that the loader would read as another type."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}
 
@@ -52,7 +56,7 @@ for _kind, (_pattern, _first) in _SCALARS.items():
 def _int(loader: _Loader, node: yaml.ScalarNode) -> int:
     digits = loader.construct_scalar(node)
     if len(digits) > 400:
-        raise YamlError("a number of more than 400 digits", _line(node))
+        raise YamlError("a number has more than 400 digits; write a shorter one", _line(node))
     return int(digits)
 
 
@@ -61,19 +65,19 @@ def _float(loader: _Loader, node: yaml.ScalarNode) -> float:
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[str, Any]:
-    """Keys are texts, as in JSON: 1 and "1" are one key, and no key may stand twice."""
-    found: dict[str, Any] = {}
+    """Keys are text, as in JSON: 1 and "1" are the same key, and no key may be repeated."""
+    members: dict[str, Any] = {}
     lines: dict[str, int] = {}
     for key, value in node.value:
         if not isinstance(key, yaml.ScalarNode):
-            raise YamlError("a name must be one word, not a list or a mapping", _line(key))
+            raise YamlError("a key must be a single word, not a list or a mapping", _line(key))
         if key.value == "<<" and not key.style:  # plain: None in Python, empty in libyaml
-            raise YamlError("merge keys (<<) are not allowed in a spec", _line(key))
+            raise RefusedYaml("merge keys (<<) are not allowed in a spec", _line(key))
         name = _name(loader, key)
-        if name in found:
-            raise YamlError(f"'{name}' stands there twice: first in line {lines[name]}, again here", _line(key))
-        found[name], lines[name] = loader.construct_object(value, deep=True), _line(key)
-    return found
+        if name in members:
+            raise RefusedYaml(f"duplicate key '{name}': it was set on line {lines[name]} already", _line(key))
+        members[name], lines[name] = loader.construct_object(value, deep=True), _line(key)
+    return members
 
 
 def _name(loader: _Loader, key: yaml.ScalarNode) -> str:
@@ -88,7 +92,7 @@ _Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
 
 
 def load(text: str) -> Any:
-    """What the text spells, in JSON's types. Raises YamlError, with the line where it is known."""
+    """The value of the text, in JSON's types. Raises YamlError, with the line where it is known."""
     try:
         _check(text)
         return yaml.load(text, Loader=_Loader)
@@ -106,13 +110,13 @@ def dump(tree: Any, **style: Any) -> str:
 
 
 def _check(text: str) -> None:
-    """Aliases can spell a gigabyte in a line, and depth can end the stack: refuse both before building anything."""
+    """Refuse aliases, which can expand to gigabytes, and deep nesting, which exhausts the stack, before building."""
     if (size := len(text.encode("utf-8", "surrogatepass"))) > MAX_BYTES:
-        raise YamlError(f"the text has {size:,} bytes, and at most {MAX_BYTES:,} are read")
+        raise YamlError(f"the text has {size:,} bytes; at most {MAX_BYTES:,} are allowed")
     depth = 0
     for event in yaml.parse(text, Loader=_Loader):
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            raise YamlError("anchors and aliases are not allowed in a spec", _line(event))
+            raise RefusedYaml("anchors and aliases are not allowed in a spec", _line(event))
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > _DEPTH:
             raise YamlError(f"nested deeper than {_DEPTH} levels", _line(event))

@@ -1,5 +1,5 @@
-"""Which of several settings brings an error into a spec. Found by trying: a rule may complain about one field because
-of another, so names alone do not tell (of `heads: 3` the rule complains at d_model)."""
+"""Which of several settings causes an error of a spec. Found by trying each: a rule may report one field because of
+another (of `heads: 3` it reports d_model)."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ Wrong = Callable[[Mapping[str, Any]], list[FieldError]]
 
 
 class Blame:
-    """Finds, among settings of a base, the one that an error comes from. `wrong` judges the base with the given
-    settings alone; `known` is wrong with the base itself, which no setting brought."""
+    """Finds, among settings of a base, the cause of an error. `wrong` checks the base with the given settings only;
+    `known` are the errors of the base itself, which no setting causes."""
 
     def __init__(self, wrong: Wrong) -> None:
         self.wrong = wrong
@@ -22,8 +22,8 @@ class Blame:
         self.alone: dict[str, list[tuple[str | int, ...]]] = {}
 
     def of(self, error: FieldError, settings: Mapping[str, Any]) -> str | None:
-        """The setting of this field, of a part of it or of what it is part of; else the first that brings the error
-        alone; else, of settings that do so together, the last. None where the base was wrong before."""
+        """The setting of this field, of a part of it or of a section around it; else the first that causes the error
+        alone; else the last, since several cause it together. None where the base has the error already."""
         if named := next((path for path in settings if same_branch(path, error.dotted)), None):
             return named
         if error.path in self.known or not settings:
@@ -38,6 +38,6 @@ class Blame:
         return self.alone[key]
 
 
-def same_branch(one: str, other: str) -> bool:
-    """Whether one dotted path is the other or lies below it."""
-    return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
+def same_branch(path: str, other: str) -> bool:
+    """Whether the dotted paths are equal or one lies below the other."""
+    return f"{path}.".startswith(f"{other}.") or f"{other}.".startswith(f"{path}.")

@@ -18,7 +18,7 @@ MAX_OVERRIDES = 500  # more than a spec has fields
 
 
 class SubmissionError(ValueError):
-    """The submission is not valid; `errors` names every field that is wrong."""
+    """The submission is invalid; `errors` lists every wrong field."""
 
     def __init__(self, errors: list[FieldError]) -> None:
         self.errors = errors
@@ -47,30 +47,32 @@ class Submission(BaseModel):
 
 
 def parse(raw: Mapping[str, Any]) -> Submission:
-    """The body with every bound checked. Raises SubmissionError that names every bad field of the body itself."""
-    if errors := [FieldError(at, "holds the character U+0000, which cannot be stored") for at in _nuls(raw)]:
+    """The body with all bounds checked. Raises SubmissionError that names every wrong field of the body itself."""
+    if errors := [
+        FieldError(path, "contains the character U+0000, which cannot be stored") for path in _nul_paths(raw)
+    ]:
         raise SubmissionError(errors)
     try:
         submission = Submission.model_validate(raw)
     except ValidationError as error:
         raise SubmissionError([_plain(dict(item)) for item in error.errors()]) from None
     if (submission.preset is None) == (submission.spec is None):
-        at = "preset" if submission.preset is None else "spec"
-        raise SubmissionError([FieldError((at,), "give either a preset or a spec")])
+        field = "preset" if submission.preset is None else "spec"
+        raise SubmissionError([FieldError((field,), "set exactly one of `preset` and `spec`")])
     return submission
 
 
-def _nuls(item: Any, at: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
-    """Where a text, or a field's name, holds a NUL: PostgreSQL takes none, and SQLite would cut the text there."""
-    if isinstance(item, str) and "\0" in item:
-        yield tuple(part.replace("\0", "�") if isinstance(part, str) else part for part in at)
-    elif isinstance(item, Mapping):
-        for name, part in item.items():
-            yield from _nuls(name, (*at, name))
-            yield from _nuls(part, (*at, name))
-    elif isinstance(item, list | tuple):
-        for place, part in enumerate(item):
-            yield from _nuls(part, (*at, place))
+def _nul_paths(data: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """Where a text, or a field's name, contains a NUL: PostgreSQL refuses it, and SQLite would cut the text there."""
+    if isinstance(data, str) and "\0" in data:
+        yield tuple(part.replace("\0", "�") if isinstance(part, str) else part for part in path)
+    elif isinstance(data, Mapping):
+        for name, part in data.items():
+            yield from _nul_paths(name, (*path, name))
+            yield from _nul_paths(part, (*path, name))
+    elif isinstance(data, list | tuple):
+        for index, part in enumerate(data):
+            yield from _nul_paths(part, (*path, index))
 
 
 def _plain(item: dict[str, Any]) -> FieldError:

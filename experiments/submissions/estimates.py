@@ -1,7 +1,6 @@
-"""What a spec will cost, before it runs: its parameters exactly, its time from runs like it that were measured.
+"""The cost of a spec before it runs: its exact number of parameters, and its time, from measured runs like it.
 
-The counts mirror the modules of the trainer, which the service does not import; a test builds those
-modules and compares.
+The counts mirror the modules of the trainer, which the service does not import; a test builds them and compares.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ RECENT_RUNS = 200  # the newest measured runs, among which a similar one is sear
 
 
 def parameters(spec: Spec) -> int | None:
-    """Trainable and frozen parameters of the model that the spec describes; None where only its library can tell."""
+    """Trainable and frozen parameters of the spec's model; None where only its library can count them."""
     if isinstance(spec, HfSpec | PluginSpec) or not spec.model.attention.variants <= VARIANT_TABLE.keys():
         return None
     if isinstance(spec, SegmentSpec):
@@ -49,8 +48,8 @@ def parameters(spec: Spec) -> int | None:
 
 
 def seconds(specs: Sequence[Spec], runs: RunQuerySet) -> float | None:
-    """Training time of all specs one after the other, from the step time of the newest run of each kind.
-    None where some kind was never measured: a guess would be taken for a figure."""
+    """Training time of all specs one after the other, from the step time of the newest run of each kind. None where
+    some kind was never measured, since a guess would look like a measurement."""
     measured = _step_times(runs)
     times = [measured.get(_kind(resolved(spec))) for spec in specs]
     if None in times:
@@ -59,15 +58,15 @@ def seconds(specs: Sequence[Spec], runs: RunQuerySet) -> float | None:
 
 
 def _step_times(runs: RunQuerySet) -> dict[str, float]:
-    """Milliseconds a step by kind of run; the newest measurement of a kind wins."""
-    done = runs.filter(state=State.SUCCEEDED).order_by("-id").values_list("id", "spec")[:RECENT_RUNS]
-    specs = dict(done)
+    """Milliseconds per step by kind of run; the newest measurement of a kind counts."""
+    succeeded = runs.filter(state=State.SUCCEEDED).order_by("-id").values_list("id", "spec")[:RECENT_RUNS]
+    specs = dict(succeeded)
     rows = Headline.objects.filter(run_id__in=specs, key="time/step_ms", last__isnull=False).order_by("run_id")
     return {_kind(specs[run]): last for run, last in rows.values_list("run_id", "last") if last is not None}
 
 
 def _kind(spec: dict[str, object]) -> str:
-    """What the time of a step depends on."""
+    """Everything that the time of a step depends on."""
     train = spec["train"]
     assert isinstance(train, dict)
     sizes = [train["batch_size"], train["accumulate"]]
@@ -97,7 +96,7 @@ def _attention(model: Transformer, kind: Kind) -> int:
 
 
 def _layer(model: Transformer, *kinds: Kind) -> int:
-    """An attention site of each kind, each behind its norm, then the feed-forward part."""
+    """An attention site of each kind, each after its norm, then the feed-forward part."""
     width = model.d_model
     attention = sum(_norm(width) + _attention(model, kind) for kind in kinds)
     return attention + _norm(width) + _mlp(width, model.ffn, width)
@@ -113,7 +112,10 @@ def _classifier(model: ClassifierModel) -> int:
 def _token_sizes(spec: PointerSpec | RolesSpec | LanguageSpec) -> tuple[int, int]:
     """Rows of all embedding tables together, and classes."""
     if isinstance(spec, PointerSpec):
-        return 3 * spec.data.tokens + spec.data.payloads, spec.data.payloads  # names, names asked for, places, payloads
+        return (
+            3 * spec.data.tokens + spec.data.payloads,
+            spec.data.payloads,
+        )  # names, names pointed to, positions, payloads
     if isinstance(spec, RolesSpec):
         return ROLE_WORDS + ROLE_CASES + ROLE_TOKENS, ROLE_WORDS
     return spec.data.characters + spec.data.context, spec.data.characters

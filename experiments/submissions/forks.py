@@ -1,4 +1,4 @@
-"""What a fork may change: everything but what its parent's weights depend on. Pure but for reading checkpoints."""
+"""What a fork may change: everything but the shape of its parent's weights. Pure, except that it reads checkpoints."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from experiments.spec import FieldError, Spec, flatten, parse_spec, resolved
 from experiments.submissions import estimates
 from experiments.submissions.submission import Plan, SubmissionError, plan
 
-# Settings of the model that no weight depends on.
+# Settings of the model on which no weight's shape depends.
 _FREE = ("model.attention.frozen", "model.attention.init", "model.attention.init_std", "model.attention.scale")
 
 _RECHECKED = ("train.steps", "optimizer.warmup_steps", "model.attention")
 
 
 def step_of(run: Run, wanted: int | None) -> int:
-    """The checkpoint to begin at: the wanted one, or the newest. Raises SubmissionError with those there are."""
+    """The step of the checkpoint to start from: `wanted`, or the newest. Raises SubmissionError with known steps."""
     steps = list(run.checkpoints.values_list("step", flat=True))
     if not steps:
         raise SubmissionError([FieldError(("step",), f"run {run.pk} has no checkpoint yet")])
@@ -30,7 +30,7 @@ def step_of(run: Run, wanted: int | None) -> int:
 
 
 def fork_plan(run: Run, step: int, overrides: Mapping[str, Any], name: str = "", priority: int | None = None) -> Plan:
-    """The fork as a submission of one run. Raises SubmissionError that names every override it cannot take."""
+    """The fork as a submission of one run. Raises SubmissionError that names every override that is not allowed."""
     submission = {
         "name": name or f"{run.experiment.name}, fork of #{run.pk} at step {step}"[-200:],
         "project": run.project.name,
@@ -42,37 +42,41 @@ def fork_plan(run: Run, step: int, overrides: Mapping[str, Any], name: str = "",
     planned = plan(submission, stored=not any(map(_is_rechecked, overrides)), inherited=True)
     errors = list(_refused(parse_spec(run.spec, stored=True), planned.spec, overrides))
     if planned.spec.train.steps <= step:
-        words = f"the fork begins at step {step}: give it more steps than that"
-        errors.append(FieldError(("overrides", "train.steps"), words))
+        text = f"must be greater than {step}, the step at which the fork starts"
+        errors.append(FieldError(("overrides", "train.steps"), text))
     if errors:
         raise SubmissionError(errors)
     return planned
 
 
 def _is_rechecked(path: str) -> bool:
-    """Whether an override touches fields that a spec stored by an older version may hold in contradiction."""
+    """Whether an override sets fields in which a spec stored by an older version may contradict itself."""
     return any(path == name or path.startswith(f"{name}.") or name.startswith(f"{path}.") for name in _RECHECKED)
 
 
 def _refused(parent: Spec, spec: Spec, overrides: Mapping[str, Any]) -> list[FieldError]:
+    changed = _changed(parent, spec)
+    errors = [FieldError(_override_of(path, overrides), text) for path in changed if (text := _why_not(path))]
+    if errors or estimates.parameters(parent) == estimates.parameters(spec):
+        return errors
+    text = "changes the size of the model, which a fork takes from its parent; leave it out"
+    return [FieldError(_override_of(path, overrides), text) for path in changed if path.startswith("data.")]
+
+
+def _changed(parent: Spec, spec: Spec) -> list[str]:
     before, after = dict(flatten(resolved(parent))), dict(flatten(resolved(spec)))
-    changed = sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path))
-    errors = [FieldError(_at(path, overrides), words) for path in changed if (words := _why_not(path))]
-    data = [path for path in changed if path.startswith("data.")]
-    if data and not errors and estimates.parameters(parent) != estimates.parameters(spec):
-        errors = [FieldError(_at(path, overrides), "changes the size of the model with the data") for path in data]
-    return errors
+    return sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path))
 
 
 def _why_not(path: str) -> str:
     if path == "task" or path == "data.dataset":
-        return "a fork goes on with the same task and data set"
+        return "a fork must keep the task and the data set of its parent"
     if path.startswith("model.") and not path.startswith(_FREE):
-        return "changes the model: a fork goes on with its parent's weights, so their shapes must stay"
+        return "a fork uses its parent's weights, so the shapes of the model must stay; leave it out"
     return ""
 
 
-def _at(path: str, overrides: Mapping[str, Any]) -> tuple[str, str]:
-    """The override that a person wrote for this leaf."""
+def _override_of(path: str, overrides: Mapping[str, Any]) -> tuple[str, str]:
+    """The override that sets this leaf."""
     above = [name for name in overrides if path == name or path.startswith(f"{name}.")]
     return ("overrides", above[0] if above else path)

@@ -1,4 +1,4 @@
-"""The presets: ready experiments, one YAML file each under `experiments/presets/`. Pure, no Django."""
+"""The presets: predefined experiments, one YAML file each in `experiments/presets/`. Pure, no Django."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Words(BaseModel):
 
 
 class Also(BaseModel):
-    """A second definition in the same preset: another task or another length, with the preset's seeds."""
+    """A further definition of a preset: another task or another length, with the preset's seeds."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     spec: dict[str, Any]
@@ -30,24 +30,24 @@ class Also(BaseModel):
 
 
 class Preset(BaseModel):
-    """A claim of the notes as an experiment that can be submitted as it stands."""
+    """An experiment that tests a claim of the notes and can be submitted unchanged."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     name: str
     title: Words
     claim: Words
     section: str  # of the notes
-    minutes: float  # measured: its runs one after another, each on one CPU core
+    minutes: float  # measured: all its runs, one after another, on one CPU core
     order: int  # in the gallery
     demo: bool = False
     spec: dict[str, Any]
     matrix: dict[str, list[Any]] = {}
-    also: list[Also] = []  # submitted with it; overrides apply here, too, and `Plan.left_out` says what cannot come
+    also: list[Also] = []  # submitted too, with the same overrides; `Plan.left_out` lists what is left out
     seeds: list[int] = [0]
 
 
 @cache
 def presets() -> dict[str, Preset]:
     """All presets by name, in the order of the gallery."""
-    found = [Preset.model_validate(load(path.read_text("utf-8"))) for path in _FOLDER.glob("*.yaml")]
-    return {preset.name: preset for preset in sorted(found, key=lambda preset: (preset.order, preset.name))}
+    every = [Preset.model_validate(load(path.read_text("utf-8"))) for path in _FOLDER.glob("*.yaml")]
+    return {preset.name: preset for preset in sorted(every, key=lambda preset: (preset.order, preset.name))}

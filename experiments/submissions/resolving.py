@@ -1,4 +1,4 @@
-"""From a raw spec and what is set in it to resolved specs, with errors where a person wrote what is wrong. Pure."""
+"""Resolves a raw spec with settings; errors point at the setting that is wrong. Pure."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from experiments.spec.sections.base import scalar
 
 from .blame import Blame, same_branch
 from .body import SubmissionError
-from .matrix import MatrixCell, Setting, Unreachable, applied, combinations, params_of, says
+from .matrix import MatrixCell, Setting, Unreachable, applied, combinations, params_of, sets
 
 
 @dataclass(frozen=True)
 class Resolver:
-    """A base spec with what every cell is given: overrides and pool. `of_preset`: a preset brought the base."""
+    """A base spec with the settings of every cell: overrides and pool. `of_preset`: the base is a preset's."""
 
     base: Mapping[str, Any]
     fixed: tuple[Setting, ...]
@@ -25,24 +25,24 @@ class Resolver:
     stored: bool = False
 
     def resolve(self, written: Mapping[str, Any]) -> Spec:
-        """The spec of the cell with these values. Raises SubmissionError that points at what was written."""
+        """The spec of the cell with these values. Raises SubmissionError that points at the wrong settings."""
         try:
             return parse_spec(self._tree(self.fixed, written), stored=self.stored)
         except Unreachable as error:
             raise SubmissionError([error.error]) from None
         except SpecError as error:
-            raise SubmissionError([self._written(item, written) for item in error.errors]) from None
+            raise SubmissionError([self._located(wrong, written) for wrong in error.errors]) from None
 
     def cells(self, matrix: Mapping[str, list[Any]]) -> list[MatrixCell]:
-        """Every combination of the matrix's values. Raises SubmissionError with what is wrong in any of them."""
+        """Every combination of the matrix's values. Raises SubmissionError with the errors of all of them."""
         cells: list[MatrixCell] = []
         errors: dict[tuple[str | int, ...], FieldError] = {}
         for written in combinations(matrix):
             try:
                 spec = self.resolve(written)
             except SubmissionError as error:
-                for item in error.errors:
-                    errors.setdefault(item.path, item)
+                for wrong in error.errors:
+                    errors.setdefault(wrong.path, wrong)
             else:
                 cells.append(MatrixCell(written, params_of(written, spec), spec))
         if errors:
@@ -52,18 +52,18 @@ class Resolver:
     def _tree(self, fixed: tuple[Setting, ...], written: Mapping[str, Any]) -> dict[str, Any]:
         settings = [*fixed, *(Setting("matrix", path, value) for path, value in written.items())]
         tree = applied(self.base, settings)
-        if self.of_preset and not any(says(one, "optimizer.warmup_steps") for one in settings):
+        if self.of_preset and not any(sets(setting, "optimizer.warmup_steps") for setting in settings):
             _shorten_warm_up(tree)
         return tree
 
-    def _written(self, error: FieldError, written: Mapping[str, Any]) -> FieldError:
-        """At the matrix entry, the override, the pool, or the spec's field."""
+    def _located(self, error: FieldError, written: Mapping[str, Any]) -> FieldError:
+        """The error at the matrix entry, the override, the pool, or the spec's field."""
         if path := self._blame_matrix.of(error, written):
-            return FieldError(("matrix", path), f"{_told(error, path)} (value {written[path]!r})")
-        overrides = {one.path: one.value for one in self.fixed if one.place == "overrides"}
+            return FieldError(("matrix", path), f"{_message(error, path)} (value {written[path]!r})")
+        overrides = {setting.path: setting.value for setting in self.fixed if setting.place == "overrides"}
         if path := self._blame_overrides.of(error, overrides):
-            return FieldError(("overrides", path), _told(error, path))
-        if any(one.place == "pool" and same_branch(one.path, error.dotted) for one in self.fixed):
+            return FieldError(("overrides", path), _message(error, path))
+        if any(setting.place == "pool" and same_branch(setting.path, error.dotted) for setting in self.fixed):
             return FieldError(("pool",), error.message)
         return FieldError(("spec", *error.path), error.message)
 
@@ -73,10 +73,13 @@ class Resolver:
 
     @cached_property
     def _blame_overrides(self) -> Blame:
-        pool = [one for one in self.fixed if one.place != "overrides"]
-        return Blame(
-            lambda values: self._wrong((*pool, *(Setting("overrides", at, value) for at, value in values.items())), {})
-        )
+        pool = [setting for setting in self.fixed if setting.place != "overrides"]
+
+        def wrong(values: Mapping[str, Any]) -> list[FieldError]:
+            overrides = (Setting("overrides", path, value) for path, value in values.items())
+            return self._wrong((*pool, *overrides), {})
+
+        return Blame(wrong)
 
     def _wrong(self, fixed: tuple[Setting, ...], written: Mapping[str, Any]) -> list[FieldError]:
         try:
@@ -88,13 +91,13 @@ class Resolver:
         return []
 
 
-def _told(error: FieldError, path: str) -> str:
-    """The message at another field than the one that the rule complains about names that field."""
+def _message(error: FieldError, path: str) -> str:
+    """The message, with the field that the rule reports where it is shown at another one."""
     return error.message if same_branch(path, error.dotted) else f"{error.dotted}: {error.message}"
 
 
 def _shorten_warm_up(tree: dict[str, Any]) -> None:
-    """A preset that is made shorter than its warm-up warms up all the way, since nobody asked for another one."""
+    """A preset made shorter than its warm-up warms up until its end, where no setting changes the warm-up."""
     optimizer, train = tree.get("optimizer"), tree.get("train")
     if not isinstance(optimizer, dict) or not isinstance(train, dict):
         return

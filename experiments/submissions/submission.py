@@ -1,6 +1,6 @@
-"""From what a person sends to the runs it means. Pure: nothing is stored here.
+"""From a submission to its runs. Pure: nothing is stored here.
 
-The same `plan` serves the form, REST and validation, so an error reads the same everywhere.
+The form, REST and validation share `plan`, so errors read the same everywhere.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from experiments.spec.errors import did_you_mean
 from experiments.spec.inert import dropped_seed, is_whole, unused
 
 from .body import MAX_DIMENSIONS, MAX_OVERRIDES, MAX_SEEDS, Seed, Submission, SubmissionError, parse
-from .matrix import OF_PRESET, MatrixCell, Setting, listed_twice, same_cells, says, set_twice
+from .matrix import OF_PRESET, MatrixCell, Setting, listed_twice, same_cells, set_twice, sets
 from .parts import LeftOut, Parts, PlannedPart, PlannedRun, why_not
 from .presets import Also, presets
 from .resolving import Resolver
@@ -38,7 +38,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Plan:
-    """A valid submission, expanded. `left_out` is what its preset has besides and this does not train."""
+    """A valid submission, expanded. `left_out` lists the runs of its preset that it does not train."""
 
     submission: Submission
     spec: Spec
@@ -56,19 +56,24 @@ class Plan:
     @property
     def spec_hash(self) -> str:
         """SHA-256 of the definition: base spec, matrix and seeds."""
-        whole = [resolved(self.spec), self.matrix, self.seeds, *([one.spec, one.matrix] for one in self.also)]
+        whole = [
+            resolved(self.spec),
+            self.matrix,
+            self.seeds,
+            *([further.spec, further.matrix] for further in self.also),
+        ]
         return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
     def request_digest(self, project_id: int) -> str:
-        """SHA-256 of everything that was asked for, notes and tags too, in whatever spelling: what it came to."""
-        asked = self.submission.model_dump(mode="json", exclude={"project", "spec", "overrides", "matrix", "seeds"})
-        whole = [self.spec_hash, list(self.matrix), project_id, asked]
+        """SHA-256 of everything requested, notes and tags included, in resolved form: spelling does not matter."""
+        request = self.submission.model_dump(mode="json", exclude={"project", "spec", "overrides", "matrix", "seeds"})
+        whole = [self.spec_hash, list(self.matrix), project_id, request]
         return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
 
 def plan(raw: Mapping[str, Any], *, max_runs: int = 1000, stored: bool = False, inherited: bool = False) -> Plan:
-    """Validate a submission and expand it. Raises SubmissionError that names every bad field. `stored` says that its
-    spec was accepted before and is read as it was trained; `inherited`, that what has no effect in it may stay."""
+    """Validate a submission and expand it. Raises SubmissionError that names every wrong field. `stored`: its spec was
+    accepted before and is read as it was trained; `inherited`: settings without effect may stay in it."""
     submission = _parsed(raw, max_runs)
     base, matrix, seeds = _starting_point(submission)
     fixed = tuple(_fixed(submission))
@@ -85,11 +90,11 @@ def plan(raw: Mapping[str, Any], *, max_runs: int = 1000, stored: bool = False, 
 
 
 def _refuse_unused(parts: Parts, cells: list[MatrixCell], submission: Submission, inherited: bool) -> None:
-    """Raises SubmissionError with what was set and acts in no run. A base that was resolved before is left alone."""
+    """Raises SubmissionError with the settings that have no effect in any run; a resolved base is not checked."""
     base, first = submission.spec, parts.runs[0].seed
-    varied = [Setting("matrix", path, value) for path, values in submission.matrix.items() for value in values]
-    found = unused(run.spec for run in parts.runs if run.seed == first)
-    errors = [_where_written(error, [*varied, *_fixed(submission)]) for error in found]
+    settings = [*_alternatives("matrix", submission.matrix), *_fixed(submission)]
+    specs = [run.spec for run in parts.runs if run.seed == first]
+    errors = [_located(error, settings) for error in unused(specs)]
     if inherited or base is None or is_whole(base, cells[0].spec):
         errors = [error for error in errors if error.path[0] != "spec"]
     if base is not None and not inherited:
@@ -98,39 +103,40 @@ def _refuse_unused(parts: Parts, cells: list[MatrixCell], submission: Submission
         raise SubmissionError(errors)
 
 
-def _where_written(error: FieldError, settings: list[Setting]) -> FieldError:
+def _located(error: FieldError, settings: list[Setting]) -> FieldError:
+    """The error at the setting that causes it, else at the spec's field."""
     for setting in settings:
-        if says(setting, error.dotted):
-            at = "" if setting.path == error.dotted else f"{error.dotted}: "
-            return FieldError(setting.at, f"{at}{error.message}")
+        if sets(setting, error.dotted):
+            field = "" if setting.path == error.dotted else f"{error.dotted}: "
+            return FieldError(setting.location, f"{field}{error.message}")
     return FieldError(("spec", *error.path), error.message)
 
 
 def _parsed(raw: Mapping[str, Any], max_runs: int) -> Submission:
-    """The body; where a part of it is wrong, the error tells what is wrong in the rest as well."""
+    """The body; where a part of it is wrong, the errors of the rest are reported as well."""
     try:
         return parse(raw)
     except SubmissionError as error:
-        raise SubmissionError([*error.errors, *_of_the_rest(raw, error.errors, max_runs)]) from None
+        raise SubmissionError([*error.errors, *_errors_of_the_rest(raw, error.errors, max_runs)]) from None
 
 
-def _of_the_rest(raw: Mapping[str, Any], wrong: list[FieldError], max_runs: int) -> list[FieldError]:
-    """What else is wrong: the submission is judged once more without the fields that could not be read."""
-    bad = {str(error.path[0]) for error in wrong if error.path}
-    rest = {"name": "unnamed"} | {name: value for name, value in raw.items() if name not in bad and value is not None}
-    if not bad or not rest.keys() & {"preset", "spec"}:
+def _errors_of_the_rest(raw: Mapping[str, Any], wrong: list[FieldError], max_runs: int) -> list[FieldError]:
+    """Further errors: the submission is checked again without the fields that could not be read."""
+    unreadable = {str(error.path[0]) for error in wrong if error.path}
+    readable = {name: value for name, value in raw.items() if name not in unreadable and value is not None}
+    if not unreadable or not readable.keys() & {"preset", "spec"}:
         return []
     try:
-        plan(rest, max_runs=max_runs)
+        plan({"name": "unnamed"} | readable, max_runs=max_runs)
     except SubmissionError as error:
-        return [item for item in error.errors if item not in wrong]
+        return [further for further in error.errors if further not in wrong]
     return []
 
 
 def _checked(
     resolver: Resolver, submission: Submission, matrix: Mapping[str, list[Any]], seeds: int, max_runs: int
 ) -> tuple[Spec, list[MatrixCell]]:
-    """The base spec and every cell, resolved. Raises SubmissionError with everything that is wrong in any of them."""
+    """The base spec and every cell, resolved. Raises SubmissionError with the errors of all of them."""
     errors = _path_errors(submission, matrix)
     too_many = _size_errors(math.prod(map(len, matrix.values())) * max(1, seeds), matrix, max_runs)
     spec, cells = None, []
@@ -144,19 +150,19 @@ def _checked(
         errors += error.errors
     errors = errors + too_many or same_cells(cells)
     if errors or spec is None:
-        raise SubmissionError(_one_a_field(errors))
+        raise SubmissionError(_one_per_field(errors))
     return spec, cells
 
 
-def _one_a_field(errors: list[FieldError]) -> list[FieldError]:
-    """What was found first at each field: two checks of one list say one thing twice."""
+def _one_per_field(errors: list[FieldError]) -> list[FieldError]:
+    """The first error at each field: two checks of one list may report the same problem."""
     first = {error.path: error for error in reversed(errors)}
     return [error for error in errors if first[error.path] is error]
 
 
 def _starting_point(submission: Submission) -> tuple[dict[str, Any], dict[str, list[Any]], list[int]]:
-    """Base spec as a private copy, matrix and seeds: the preset's unless the submission brings its own. Without any
-    seeds the spec's own seed is meant."""
+    """Copy of the base spec, matrix and seeds: the preset's unless the submission has its own. No seeds mean the
+    spec's own seed."""
     if submission.spec is not None:
         base = copy.deepcopy(submission.spec)
         return base, submission.matrix, submission.seeds
@@ -170,7 +176,7 @@ def _starting_point(submission: Submission) -> tuple[dict[str, Any], dict[str, l
 
 
 def _join_further(parts: Parts, submission: Submission, matrix: Mapping[str, list[Any]]) -> None:
-    """What a preset brings besides its first definition."""
+    """Add the further definitions of a preset."""
     preset = presets().get(submission.preset or "")
     for also in preset.also if preset else ():
         if preset and (reason := why_not(also, submission.overrides, matrix, preset.matrix)):
@@ -180,31 +186,23 @@ def _join_further(parts: Parts, submission: Submission, matrix: Mapping[str, lis
 
 
 def _path_errors(submission: Submission, matrix: Mapping[str, list[Any]]) -> list[FieldError]:
-    errors = [
-        FieldError((place, path), "seeds have their own field: put them in `seeds`")
-        for place, paths in (("overrides", submission.overrides), ("matrix", submission.matrix))
-        for path in paths
-        if path == "seed"
-    ]
-    errors += [
-        FieldError(("matrix", path), "list at least one value")
-        for path, values in submission.matrix.items()
-        if not values
-    ]
-    errors += [
-        FieldError(("matrix", path), "lists a value twice")
-        for path, values in submission.matrix.items()
-        if listed_twice(values)
-    ]
+    places = [name for name in ("overrides", "matrix") if "seed" in getattr(submission, name)]
+    errors = [FieldError((place, "seed"), "seeds have their own field: put them in `seeds`") for place in places]
+    lists = submission.matrix.items()
+    errors += [FieldError(("matrix", path), "list at least one value") for path, values in lists if not values]
+    errors += [FieldError(("matrix", path), "lists a value twice") for path, values in lists if listed_twice(values)]
     if len(set(submission.seeds)) < len(submission.seeds):
         errors.append(FieldError(("seeds",), "lists a seed twice"))
     place = "matrix" if "matrix" in submission.model_fields_set or submission.preset is None else OF_PRESET
-    alternatives = [Setting(place, path, value) for path, values in matrix.items() for value in values]
-    return errors + set_twice([*_fixed(submission), *alternatives])
+    return errors + set_twice([*_fixed(submission), *_alternatives(place, matrix)])
+
+
+def _alternatives(place: str, matrix: Mapping[str, list[Any]]) -> list[Setting]:
+    return [Setting(place, path, value) for path, values in matrix.items() for value in values]
 
 
 def _size_errors(count: int, matrix: Mapping[str, list[Any]], max_runs: int) -> list[FieldError]:
-    """Counted before anything is expanded: a matrix of a million runs costs nothing."""
+    """Counts the runs before expanding them, so that a matrix of a million runs costs nothing."""
     if count <= max_runs:
         return []
     message = f"expands to {count:,} runs; at most {max_runs:,} are allowed in one experiment"
@@ -212,15 +210,15 @@ def _size_errors(count: int, matrix: Mapping[str, list[Any]], max_runs: int) -> 
 
 
 def _fixed(submission: Submission) -> list[Setting]:
-    """What every cell is given: the overrides, and the pool."""
+    """The settings of every cell: overrides and pool."""
     pool = [] if submission.pool is None else [Setting("pool", "resources.pool", submission.pool)]
     return [*(Setting("overrides", path, value) for path, value in submission.overrides.items()), *pool]
 
 
 def _values(cells: list[MatrixCell], matrix: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
     """The matrix with each value as it was resolved."""
-    found: dict[str, list[Any]] = {}
+    lists: dict[str, list[Any]] = {}
     for path, values in matrix.items():
-        meant = {json.dumps(cell.written[path], sort_keys=True): cell.params[path] for cell in reversed(cells)}
-        found[path] = [meant[json.dumps(value, sort_keys=True)] for value in values]
-    return found
+        known = {json.dumps(cell.written[path], sort_keys=True): cell.params[path] for cell in reversed(cells)}
+        lists[path] = [known[json.dumps(value, sort_keys=True)] for value in values]
+    return lists

@@ -47,7 +47,7 @@ def test_a_section_that_stands_twice_in_a_file_is_refused_with_its_line(
     text = "task: pointer\ndata: {dataset: pointer}\noptimizer: {lr: 0.5}\noptimizer: {clip_norm: 1.0}\n"
     (tmp_path / "spec.yaml").write_text(text)
     assert standalone.main([str(tmp_path / "spec.yaml"), "--out", str(tmp_path / "out")]) == 2
-    assert "line 4: 'optimizer' stands there twice" in capsys.readouterr().err
+    assert "line 4: duplicate key 'optimizer'" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

@@ -43,7 +43,7 @@ def test_a_short_spec_resolves_to_every_default_and_back() -> None:
         (
             {"model": {"attention": {"d_v": 8, "by_kind": {"text": {"variant": "no_v"}}}}},
             "model.attention.d_v",
-            "variant no_v has an identity for a projection",
+            "variant no_v has an identity in place of a projection",
         ),
         ({"model": {"attention": {"variant": "none"}}}, "model.attention.variant", "must be one of"),
         ({"optimizer": {"lr": float("nan")}}, "optimizer.lr", "finite"),
@@ -64,7 +64,7 @@ def test_all_bad_fields_are_told_at_once() -> None:
 
 
 def test_a_spec_is_a_mapping() -> None:
-    assert errors_of([1]) == {"": "a spec is a mapping of sections"}
+    assert errors_of([1]) == {"": "must be a mapping of sections, such as `task`, `data` and `model`"}
 
 
 def test_equal_meanings_have_equal_hashes_and_any_change_another() -> None:

@@ -56,13 +56,13 @@ def test_every_preset_is_a_valid_submission_as_it_stands() -> None:
     ("fields", "field", "words"),
     [
         ({"spec": None, "preset": "sam3-lit"}, "preset", "did you mean 'sam3-lite'"),
-        ({"spec": None}, "preset", "either a preset or a spec"),
+        ({"spec": None}, "preset", "exactly one of `preset` and `spec`"),
         ({"name": "a\0b"}, "name", "U+0000"),
         ({"notes": "\0"}, "notes", "U+0000"),
         ({"tags": ["fine", "a\0b"]}, "tags/1", "U+0000"),
         ({"overrides": {"data.root": "a\0b"}}, "overrides/data.root", "U+0000"),
         ({"matrix": {"a\0b": [1]}}, "matrix/a�b", "U+0000"),
-        ({"preset": "sam3-lite"}, "spec", "either a preset or a spec"),
+        ({"preset": "sam3-lite"}, "spec", "exactly one of `preset` and `spec`"),
         ({"overrides": {"train.steps": -1}}, "overrides/train.steps", "at least 1"),
         ({"overrides": {"train.stpes": 1}}, "overrides/train.stpes", "did you mean 'steps'"),
         (
@@ -131,8 +131,8 @@ def reached(spec: Any, path: str) -> Any:
 
 
 LEFT_OUT: list[tuple[str, dict[str, Any], int, int, str]] = [
-    ("why-q", {"overrides": {"data.tokens": 8}}, 128, 24, "cannot take data.tokens: 'tokens' is a field of"),
-    ("why-q", {"matrix": {"model.heads": [1]}}, 8, 24, "values to vary are not the preset's own"),
+    ("why-q", {"overrides": {"data.tokens": 8}}, 128, 24, "data.tokens is invalid in it: 'tokens' is a field of"),
+    ("why-q", {"matrix": {"model.heads": [1]}}, 8, 24, "the matrix is not the preset's own"),
     ("image-self-attention", {"overrides": {"model.attention.variant": "no_k"}}, 5, 10, "it varies model.attention"),
     ("self-vs-cross", {"overrides": {"model.attention.by_kind.self.variant": "full"}}, 5, 20, "it varies model"),
     ("image-self-attention", {"overrides": {"train.steps": 70}}, 10, 5, "equal runs of another part"),

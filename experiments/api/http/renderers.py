@@ -13,7 +13,7 @@ from rest_framework.parsers import JSONParser
 from rest_framework.renderers import BaseRenderer
 
 from experiments.spec import FieldError
-from experiments.spec.json_names import Place, named_twice
+from experiments.spec.json_names import Place, duplicate_names
 
 ARROW = "application/vnd.apache.arrow.stream"
 CSV = "text/csv"
@@ -74,7 +74,7 @@ class BoundedJson(JSONParser):
         except orjson.JSONDecodeError as error:
             raise ParseError(f"not valid JSON: {error}") from None
         _refuse_unstorable(data)
-        if places := list(islice(named_twice(body), MAX_TWICE)):
+        if places := list(islice(duplicate_names(body), MAX_TWICE)):
             raise NamedTwice([FieldError(place, _twice(place)) for place in places])
         return data
 

@@ -10,7 +10,7 @@ import yaml
 
 from experiments.spec import FieldError
 from experiments.spec import yaml_text as spec_yaml
-from experiments.spec.yaml_text import YamlError
+from experiments.spec.yaml_text import RefusedYaml, YamlError
 
 __all__ = ["MAX_TEXT", "YamlError", "dump", "lines_of", "load", "values", "values_text"]
 
@@ -35,9 +35,9 @@ def values(text: str) -> list[Any]:
     """`full, no_q` as a list. Raises YamlError."""
     try:
         return list(spec_yaml.load(f"[{text[:MAX_TEXT]}]"))
-    except YamlError as error:
-        if "twice" in str(error) or "not allowed" in str(error):
-            raise
+    except RefusedYaml:
+        raise
+    except YamlError:
         raise YamlError("separate the values by commas, for example: full, no_q") from None
 
 

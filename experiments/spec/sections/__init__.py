@@ -1,1 +1,1 @@
-"""The sections of a spec, one module a subject."""
+"""The sections of a spec, one module per subject."""

@@ -1,4 +1,4 @@
-"""How attention projects, compares and starts, and the sizes around it."""
+"""Attention's projections, scores and initializers, and the sizes of a transformer."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ Kind = Literal["self", "text", "image", "text_to_image"]
 
 
 class OfKind(Section):
-    """What the sites of one kind do otherwise than the rest."""
+    """Settings in which the sites of one kind differ from the others."""
 
     variant: VariantName | None = Field(
-        None, description="which projections sites of this kind have; empty: as the rest"
+        None, description="variant of the sites of this kind; empty: that of all others"
     )
 
 
 class ByKind(Section):
-    """Settings for one kind of site: what its keys come from."""
+    """Settings by kind of site, that is by where its keys come from."""
 
     self: OfKind = OfKind()
     text: OfKind = OfKind()
@@ -35,14 +35,14 @@ class ByKind(Section):
 
 
 class Attention(Section):
-    """How every attention site of the model projects, compares and starts."""
+    """Projections, scores and initializers of every attention site of the model."""
 
     variant: VariantName = Field("full", description="which projections exist; 'full' is the textbook form")
-    init: Init = Field("normal", description="how W_q, W_k, W_v and W_o start")
-    init_std: float = Field(0.02, gt=0, le=1, description="standard deviation of the normal start")
+    init: Init = Field("normal", description="initializer of W_q, W_k, W_v and W_o")
+    init_std: float = Field(0.02, gt=0, le=1, description="standard deviation of the initializer 'normal'")
     scale: Scale = Field("sqrt_dk", description="what QKᵀ is divided by")
-    frozen: tuple[Matrix, ...] = Field((), description="matrices that keep their starting values")
-    qk_norm: bool = Field(False, description="normalise Q and K per head before comparing them")
+    frozen: tuple[Matrix, ...] = Field((), description="matrices that keep their initial values")
+    qk_norm: bool = Field(False, description="normalize Q and K per head before their product")
     d_k: int | None = Field(
         None, ge=1, le=1024, description="columns of a head in W_q and W_k; d_model / heads if null"
     )
@@ -66,7 +66,7 @@ class Attention(Section):
 
 
 class Transformer(Section):
-    """Sizes that every transformer of the laboratory shares."""
+    """Sizes that all transformers of the laboratory share."""
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
@@ -80,21 +80,21 @@ class Transformer(Section):
 
     @model_validator(mode="after")
     def _has_what_it_freezes(self, info: ValidationInfo) -> Self:
-        """A matrix that is not there cannot keep its values. A spec that was stored may say so all the same."""
+        """A variant cannot freeze a matrix that it does not have; stored specs may name one."""
         for kind in () if is_stored(info) else self.kinds:
             variant = self.attention.of(kind).variant
             if lacking := sorted(absent(variant) & set(self.attention.frozen)):
                 message = (
                     "names {matrix}, which attention of the variant {variant} (sites of kind {kind}) does not have"
                 )
-                told = {"field": "attention.frozen", "matrix": lacking[0], "variant": variant, "kind": kind}
-                raise PydanticCustomError("nothing_to_freeze", message, told)
+                context = {"field": "attention.frozen", "matrix": lacking[0], "variant": variant, "kind": kind}
+                raise PydanticCustomError("nothing_to_freeze", message, context)
         return self
 
     @field_validator("d_model")
     @classmethod
     def _divides_by_heads(cls, d_model: int, info: ValidationInfo) -> int:
-        """The default's width, too; a spec that was stored may have been accepted with that one unchecked."""
+        """Checks the default width too; stored specs may have been accepted without that check."""
         heads = info.data.get("heads")
         if heads and d_model % heads and not is_stored(info):
             raise PydanticCustomError(
@@ -107,7 +107,7 @@ class Transformer(Section):
     @field_validator("attention")
     @classmethod
     def _identities_fit(cls, attention: Attention, info: Any) -> Attention:
-        """Q = X hands a token's columns on as they are: each head gets d_model / heads of them, and no others."""
+        """Where an identity replaces a projection, each head gets d_model / heads columns of the input."""
         heads, d_model = info.data.get("heads"), info.data.get("d_model")
         for variant in sorted(attention.variants & VARIANT_TABLE.keys()):
             field = VARIANT_TABLE[variant].identity_width
@@ -115,7 +115,7 @@ class Transformer(Section):
             if heads and d_model and width not in (None, d_model // heads):
                 raise PydanticCustomError(
                     "identity_does_not_fit",
-                    "variant {variant} has an identity for a projection: "
+                    "variant {variant} has an identity in place of a projection: "
                     "{field} must be d_model / heads = {fits} or null",
                     {"variant": variant, "field": field, "fits": d_model // heads},
                 )

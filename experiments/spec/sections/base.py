@@ -1,8 +1,8 @@
-"""Base of every section of a spec, and the one rule by which a number or a truth value is read.
+"""Base of every section of a spec, and the one rule for reading numbers and booleans.
 
-A number is a number, or a text that spells one in decimal digits, such as "1e-4" (YAML and forms hand such texts on).
-A whole number may be written 6.0. Truth values are `true` and `false` alone: neither is ever a number, and no number,
-"on" or "yes" is ever one of them.
+A number is a number, or text that spells one in decimal digits, such as "1e-4" (YAML and forms send such text). A whole
+number may be written 6.0. The only booleans are `true` and `false`: neither is read as a number, and no number, "on" or
+"yes" is read as a boolean.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Section(BaseModel):
 
 
 class Misfit:
-    """Stands in for a value of another type than its field's, so that pydantic refuses it together with all else."""
+    """Replaces a value of the wrong type, so that pydantic reports it together with all other errors."""
 
     def __init__(self, value: Any) -> None:
         self.value = value
@@ -47,35 +47,35 @@ class Misfit:
 
 
 def is_stored(info: ValidationInfo) -> bool:
-    """Whether the spec was accepted before: what contradicts itself in it is then read as it was trained."""
+    """Whether the spec was accepted before: contradictions in it are then read as they were trained."""
     return isinstance(info.context, dict) and info.context.get("stored") is True
 
 
 def as_set(names: tuple[Name, ...], info: ValidationInfo, order: Iterable[str] = ()) -> tuple[Name, ...]:
-    """Each name once, in the given order, else by alphabet: two spellings of one set are one value. A stored spec keeps
-    its own, and with it its hash."""
+    """Each name once, in the given order or else by alphabet, so that one set has one spelling. A stored spec keeps its
+    order and so its hash."""
     if is_stored(info):
         return names
     places = {name: place for place, name in enumerate(order)}
     return tuple(sorted(set(names), key=lambda name: (places.get(name, len(places)), name)))
 
 
-def _plainest(path: str, info: ValidationInfo) -> str:
-    """`./a//b/` is `a/b`. What `a/../b` is depends on links, so it is refused; `../b` the worker calls outside."""
+def _normalized(path: str, info: ValidationInfo) -> str:
+    """`./a//b/` becomes `a/b`. `a/../b` is refused, since it depends on links; the worker refuses `../b`."""
     if is_stored(info):
         return path
     plain = PurePosixPath(path)
     if ".." in plain.parts[1:]:
-        raise PydanticCustomError("detour", "must not contain '..': write the path from the root on")
+        raise PydanticCustomError("detour", "must not contain '..'; write the path from the root")
     return str(plain)
 
 
-# A file or folder below a root of the worker, one spelling for each.
-BelowRoot = Annotated[str, Field(max_length=400), AfterValidator(_plainest)]
+# A file or folder below a root of the worker, in one spelling.
+BelowRoot = Annotated[str, Field(max_length=400), AfterValidator(_normalized)]
 
 
 def scalar(value: Any, kind: type | None) -> Any:
-    """`value` as an int, float or bool where that is the field's kind; a Misfit where it is of another type."""
+    """`value` as an int, float or bool where the field has that type; a Misfit where the value has another type."""
     if kind is None or value is None:
         return value
     if (kind is bool) != isinstance(value, bool):
@@ -88,7 +88,7 @@ def scalar(value: Any, kind: type | None) -> Any:
 
 
 def spells_number(text: str) -> bool:
-    """Whether a text is a number by the rule above: no blanks, underscores, hexadecimals or foreign digits."""
+    """Whether text is a number by the rule above: no spaces, underscores, hexadecimal or non-ASCII digits."""
     return len(text) <= 400 and _NUMBER.fullmatch(text) is not None
 
 
@@ -100,7 +100,7 @@ def _of_field(section: type[Section], name: str, value: Any) -> Any:
 
 
 def _spelled(text: str) -> int | float:
-    """A text in digits alone is an int; one with a point or exponent is an int where it is exactly whole."""
+    """Text with digits only is an int; with a point or exponent it is an int where it is exactly whole."""
     number = float(text)
     exact = abs(number) < _LARGEST and Decimal(text) == int(number)
     return int(number) if exact else number
@@ -113,7 +113,7 @@ def _whole(number: Any) -> Any:
 
 @cache
 def _kind_of(section: type[Section], field: str) -> tuple[bool, type | None]:
-    """Whether the field is a tuple, and what it, or each of its items, holds."""
+    """Whether the field is a tuple, and the type of its value or of each item."""
     if field not in section.model_fields:
         return False, None
     annotation = section.model_fields[field].annotation
@@ -123,7 +123,7 @@ def _kind_of(section: type[Section], field: str) -> tuple[bool, type | None]:
 
 
 def _kind(annotation: Any) -> type | None:
-    """int, float or bool where a field holds one such scalar, or null."""
+    """int, float or bool where a field holds one such scalar or null."""
     if annotation in (int, float, bool):
         return annotation  # type: ignore[no-any-return]
     origin, parts = get_origin(annotation), get_args(annotation)

@@ -13,7 +13,7 @@ from .base import BelowRoot, Section, as_set
 
 LARGEST_CONFIG = 20_000  # characters of JSON
 LARGEST_NUMBER = 10_000_000
-# Fields of a configuration that name code, or files that are fetched: a spec is data.
+# Fields of a configuration that name code, or files to download: a spec is data.
 REFUSED = {
     "attn_implementation",
     "auto_map",
@@ -25,16 +25,17 @@ REFUSED = {
 
 
 class HfModel(Section):
-    """Either `config`, and the weights start at random, or `path`, and they are loaded."""
+    """Either `config`, with random initial weights, or `path`, with stored weights."""
 
     config: dict[str, JsonValue] | None = Field(
-        None, description='a configuration, such as {"model_type": "gpt2", "n_embd": 64}; the data decide the rest'
+        None,
+        description='a configuration, such as {"model_type": "gpt2", "n_embd": 64}; the data determine the rest',
     )
     path: BelowRoot | None = Field(None, description="folder below the models root, with config.json and safetensors")
     frozen: tuple[str, ...] = Field(
         (),
         max_length=50,
-        description="modules that keep their values, such as vision_encoder; nothing is kept for them",
+        description="modules that keep their values, such as vision_encoder; nothing is recorded for them",
     )
 
     @field_validator("frozen")
@@ -52,9 +53,9 @@ class HfModel(Section):
         try:
             size = len(json.dumps(config, allow_nan=False))
         except ValueError:
-            raise PydanticCustomError("not_json", "holds NaN or an infinite number") from None
+            raise PydanticCustomError("not_json", "holds NaN or an infinite number, which JSON cannot store") from None
         if size > LARGEST_CONFIG:
-            raise PydanticCustomError("too_long", "is longer than {most} characters", {"most": LARGEST_CONFIG})
+            raise PydanticCustomError("too_long", "must be at most {most} characters of JSON", {"most": LARGEST_CONFIG})
         for path, value in _leaves(config):
             _check_leaf(path, value)
         return config
@@ -62,12 +63,12 @@ class HfModel(Section):
     @model_validator(mode="after")
     def _one_of_both(self) -> HfModel:
         if (self.config is None) == (self.path is None):
-            raise PydanticCustomError("one_of_both", "give either `config` or `path`", {"field": "config"})
+            raise PydanticCustomError("one_of_both", "set exactly one of `config` and `path`", {"field": "config"})
         return self
 
 
 def _leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted paths and values, of sections too."""
+    """Dotted paths and values, sections included."""
     if isinstance(tree, Mapping):
         for key, value in tree.items():
             yield f"{path}{key}", value
@@ -80,7 +81,7 @@ def _leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 def _check_leaf(path: str, value: Any) -> None:
     name = path.rpartition(".")[2]
     if name.startswith("_") or name in REFUSED:
-        message = "is not allowed in a spec: it names code or files that would be fetched"
+        message = "is not allowed in a spec: it names code, or files to download"
         raise PydanticCustomError("refused", message, {"field": path})
     numbers = value if isinstance(value, list) else [value]
     if any(isinstance(number, int | float) and abs(number) > LARGEST_NUMBER for number in numbers):

@@ -17,7 +17,7 @@ class SegmenterModel(Transformer):
     encoder_layers: int = Field(2, ge=1, le=24, description="layers of image self- and text cross-attention")
     decoder_layers: int = Field(2, ge=1, le=24, description="layers of query self- and image cross-attention")
     queries: int = Field(10, ge=1, le=300, description="object queries")
-    text_to_image: bool = Field(False, description="in each encoder layer the words ask the image, too")
+    text_to_image: bool = Field(False, description="encoder layers also have attention of text queries to image keys")
 
     @property
     def kinds(self) -> tuple[Kind, ...]:

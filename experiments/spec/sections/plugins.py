@@ -1,4 +1,4 @@
-"""Names that an operator's package gives meaning to: `package.name`, told apart from ours by the dot."""
+"""Names defined by an operator's package: `package.name`. The dot distinguishes them from ours."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .attention_names import VARIANT_TABLE
 from .base import Section, scalar
 
 DOTTED = re.compile(r"[a-z][a-z0-9_]{0,39}\.[a-z][a-z0-9_]{0,39}")
-GROUPS = ("variants", "tasks", "models", "datasets")  # entry points stand in attnservice.<group>
+GROUPS = ("variants", "tasks", "models", "datasets")  # entry points are in attnservice.<group>
 
 
 def is_plugin(name: object) -> bool:
@@ -30,21 +30,21 @@ def _variant(name: str) -> str:
     )  # fmt: skip
 
 
-# A variant of ours, or one of a package. The form offers ours.
+# One of our variants, or one of a package. The form offers ours.
 VariantName = Annotated[
     str, AfterValidator(_variant), WithJsonSchema({"type": "string", "enum": list(VARIANT_TABLE)}, mode="validation")
 ]
 
 
 class PluginData(Section, extra="allow"):
-    """What the package's task reads; `dataset` may name one of a package."""
+    """The data of a package's task; `dataset` may name a data set of a package."""
 
     dataset: str
     __pydantic_extra__: dict[str, JsonValue]
 
 
 class PluginModel(Section, extra="allow"):
-    """What the package's task builds; `name` may name a model of a package."""
+    """The model of a package's task; `name` may name a model of a package."""
 
     __pydantic_extra__: dict[str, JsonValue]
 
@@ -59,12 +59,12 @@ class PluginLoss(Section, extra="allow"):
 
 
 def needs(spec: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
-    """What a resolved spec asks of a worker's packages: `<group>:<name>`, and the path of the field that does."""
-    found: dict[str, tuple[str, ...]] = {}
+    """What a resolved spec needs of a worker's packages: `<group>:<name>`, and the path of the field that needs it."""
+    needed: dict[str, tuple[str, ...]] = {}
     for path, value in _leaves(spec):
         if is_plugin(value) and (group := _group(path)):
-            found.setdefault(f"{group}:{value}", path)
-    return found
+            needed.setdefault(f"{group}:{value}", path)
+    return needed
 
 
 def _group(path: tuple[str, ...]) -> str | None:
@@ -74,9 +74,9 @@ def _group(path: tuple[str, ...]) -> str | None:
     return "variants" if path[:2] == ("model", "attention") and path[-1] == "variant" else None
 
 
-def _leaves(tree: Mapping[str, Any], at: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+def _leaves(tree: Mapping[str, Any], parent: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
     for key, value in tree.items():
         if isinstance(value, Mapping):
-            yield from _leaves(value, (*at, key))
+            yield from _leaves(value, (*parent, key))
         else:
-            yield (*at, key), value
+            yield (*parent, key), value

@@ -1,4 +1,4 @@
-"""Losses, the optimizer, the length of a run, what is recorded, where it executes."""
+"""Losses, the optimizer, the length of a run, what it records and where it executes."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from .question import EXPLORE
 class SegmentLoss(Section):
     """Weights of the loss terms of DETR-style prompted segmentation."""
 
-    score: float = Field(2.0, ge=0, le=1000, description="weight of loss/score (is this query a match)")
+    score: float = Field(2.0, ge=0, le=1000, description="weight of loss/score (whether a query is a match)")
     box_l1: float = Field(5.0, ge=0, le=1000, description="weight of loss/box_l1")
     box_giou: float = Field(2.0, ge=0, le=1000, description="weight of loss/box_giou")
     mask_bce: float = Field(5.0, ge=0, le=1000, description="weight of loss/mask_bce")
     mask_dice: float = Field(5.0, ge=0, le=1000, description="weight of loss/mask_dice")
     presence: float = Field(1.0, ge=0, le=1000, description="weight of loss/presence")
     mask_form: Literal["bce_dice", "l2"] = Field(
-        "bce_dice", description="l2: the mask's squared error, weighed by mask_l2, in place of the two mask terms"
+        "bce_dice", description="l2: the squared error of the mask, weighted by mask_l2, instead of the two mask terms"
     )
     mask_l2: float = Field(25.0, ge=0, le=1000, description="weight of loss/mask_l2, where mask_form is l2")
     aux: bool = Field(True, description="apply box and score losses to every decoder layer")
@@ -33,7 +33,7 @@ class Optimizer(Section):
     name: Literal["adamw", "sgd"] = "adamw"
     lr: float = Field(1e-3, gt=0, le=10, description="peak learning rate")
     weight_decay: float = Field(
-        0.01, ge=0, le=1, description="pull towards 0 on weights of two dimensions or more, not on biases and norms"
+        0.01, ge=0, le=1, description="weight decay, for weights of two or more dimensions; not for biases and norms"
     )
     beta1: float = Field(0.9, ge=0, lt=1, description="AdamW's β₁")
     beta2: float = Field(0.999, ge=0, lt=1, description="AdamW's β₂")
@@ -42,20 +42,20 @@ class Optimizer(Section):
         100,
         ge=0,
         le=1_000_000,
-        description="steps of linear warm-up; a run shorter than the default warms up all the way",
+        description="steps of linear warm-up; a run shorter than the default warms up until its end",
     )
     schedule: Literal["cosine", "constant", "linear", "inverse_sqrt", "step"] = Field(
-        "cosine", description="of the learning rate after the warm-up"
+        "cosine", description="schedule of the learning rate after the warm-up"
     )
     drop_every: int = Field(
-        1000, ge=1, le=10_000_000, description="steps between drops of the rate, for the schedule 'step'"
+        1000, ge=1, le=10_000_000, description="steps between drops of the learning rate, for the schedule 'step'"
     )
-    drop_factor: float = Field(0.1, gt=0, lt=1, description="what a drop multiplies the rate by")
+    drop_factor: float = Field(0.1, gt=0, lt=1, description="factor of each drop, for the schedule 'step'")
     clip_norm: float | None = Field(0.1, gt=0, le=1e6, description="largest total gradient norm; null turns it off")
 
 
 class Train(Section):
-    """How long, how much at once, how often to look and to save."""
+    """Length, batch size, and the intervals of evaluations and checkpoints."""
 
     steps: int = Field(1000, ge=1, le=10_000_000, description="optimizer steps")
     batch_size: int = Field(16, ge=1, le=4096)
@@ -65,39 +65,39 @@ class Train(Section):
     predictions: int = Field(8, ge=0, le=64, description="validation samples drawn at each evaluation")
     on_nan: Literal["fail", "record"] = Field(
         "fail",
-        description="what a loss, gradient norm or weight that is NaN or infinite does to the run; with record it "
-        "goes on, and weights that are not finite are neither evaluated nor saved",
+        description="what happens when a loss, gradient norm or weight is NaN or infinite: fail ends the run; record "
+        "continues it, and weights that are not finite are neither evaluated nor saved",
     )
     precision: Literal["fp32", "bf16", "fp16"] = Field(
         "fp32", description="of the forward pass; bf16 and fp16 are autocast, fp16 with a loss scale"
     )
     ema: float | None = Field(
-        None, gt=0, lt=1, description="decay of an average of the weights that evaluation uses; null turns it off"
+        None, gt=0, lt=1, description="decay of the EMA of the weights, which evaluation uses; null: no EMA"
     )
-    recompute: bool = Field(False, description="gradient checkpointing: layers are computed twice to save memory")
+    recompute: bool = Field(False, description="gradient checkpointing: compute layers twice to save memory")
     compile: bool = Field(False, description="torch.compile for the training passes; needs a C++ compiler")
-    deterministic: bool = Field(True, description="only kernels that repeat bit for bit, where torch has them")
+    deterministic: bool = Field(True, description="use only kernels that repeat bit for bit, where torch has them")
 
 
 class Record(Section):
-    """What the recorder keeps. Losses and gradient norms are kept at every recorded step."""
+    """What the recorder stores. Losses and gradient norms are stored at every recorded step."""
 
     every: int = Field(1, ge=1, le=10_000, description="steps between recorded points")
-    per_head: bool = Field(True, description="one gradient norm for each head besides the whole matrix")
-    update_ratio: bool = Field(True, description="‖ΔW‖/‖W‖ of the real optimizer step, per matrix")
+    per_head: bool = Field(True, description="a gradient norm for each head, besides that of the whole matrix")
+    update_ratio: bool = Field(True, description="‖ΔW‖/‖W‖ of the optimizer step, per matrix")
     weight_norm: bool = Field(True, description="‖W‖ per matrix")
-    probe_every: int = Field(100, ge=1, le=10_000_000, description="steps between explicit attention probes")
-    histograms: bool = Field(True, description="sizes of the entries of gradients and weights, at up to 64 probes")
-    finals: bool = Field(True, description="score the trained model on the test split after the last step")
+    probe_every: int = Field(100, ge=1, le=10_000_000, description="steps between probes of explicit attention")
+    histograms: bool = Field(True, description="histograms of gradients and weights, at up to 64 probes")
+    finals: bool = Field(True, description="evaluate the trained model on the test split after the last step")
     maps_every: int | None = Field(
-        None, ge=0, le=10_000_000, description="steps between stored attention maps; null: some probes, 0: none"
+        None, ge=0, le=10_000_000, description="steps between stored attention maps; null: at some probes; 0: none"
     )
 
 
 class Resources(Section):
-    """Where the run may execute. Threads are part of the spec: results depend on them bit for bit."""
+    """Where the run may execute. Threads are part of the spec, since results depend on them bit for bit."""
 
-    pool: str = Field("cpu", pattern=r"^[a-z0-9][a-z0-9.-]{0,30}$", description="queue of a class of machine")
+    pool: str = Field("cpu", pattern=r"^[a-z0-9][a-z0-9.-]{0,30}$", description="pool whose queue the run joins")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     gpus: int = Field(0, ge=0, le=1, description="GPUs the run needs")
     threads: int = Field(2, ge=1, le=64, description="CPU threads of the trainer")
@@ -105,7 +105,7 @@ class Resources(Section):
         None,
         gt=0,
         le=1_000_000,
-        description="wall-clock time of all attempts since a person queued it; null: no limit",
+        description="wall-clock time of all attempts since a user queued the run; null: no limit",
     )
     max_memory_mb: int | None = Field(
         None, ge=64, le=100_000_000, description="resident memory of the trainer's processes; null: no limit"
@@ -115,5 +115,5 @@ class Resources(Section):
     @classmethod
     def _is_for_runs(cls, pool: str) -> str:
         if pool == EXPLORE:
-            raise PydanticCustomError("reserved", "the pool 'explore' answers questions and takes no runs")
+            raise PydanticCustomError("reserved", "the pool 'explore' is for inspections and takes no runs")
         return pool

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from experiments.spec.json_names import named_twice
+from experiments.spec.json_names import duplicate_names
 from workers.protocol import Notice
 from workers.trainer.data import digest
 from workers.trainer.data.coco import masks as coco_masks
@@ -98,7 +98,7 @@ def _listing(file: Path, problems: Problems) -> Listing:
 def _named_once(problems: Problems, text: str) -> None:
     """Of two equal names the parser would take one value, and drop the other."""
     try:
-        for place in named_twice(text):
+        for place in duplicate_names(text):
             at = ".".join(map(str, place))
             problems.add(f"{problems.about}: {at}: stands twice in the same object; keep one of them")
     except (ValueError, RecursionError):
