@@ -1,4 +1,4 @@
-"""Attention of our own: the module, its variants and sites, and what is measured inside."""
+"""Our attention: the module, its variants and sites, and what is measured inside."""
 
 from .attention import INITIALIZERS, QKV, Attention, Tap, attention_weights, fused_attention, plain_attention
 

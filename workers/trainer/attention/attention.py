@@ -1,7 +1,7 @@
 """Multi-head attention with explicit matrices. X @ W layout, no bias.
 
-Shapes: B batch, T asking tokens, S answering tokens, H heads, M = d_model, D = d_k columns of a head in Q and K,
-E = d_v columns of a head in V (both M / H unless the spec says otherwise).
+Shapes: B batch, T queries, S keys, H heads, M = d_model, D = d_k columns of a head in Q and K, E = d_v columns of a
+head in V (both M / H unless the spec sets them).
 W_q and W_k are [M, H·D], W_v is [M, H·E], W_o is [H·E, M]; head h owns columns h·D:(h+1)·D of the first two,
 h·E:(h+1)·E of the third and the same rows of W_o.
 """
@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from workers.trainer.adapt.maps import masked_softmax
 from workers.trainer.attention.by_hand import product
 
-if TYPE_CHECKING:  # never imported: `recording` works beside another package of that name
+if TYPE_CHECKING:  # not imported at run time: `recording` works beside another package `experiments`
     from experiments.spec import Attention as AttentionSpec
 
 MATRICES = ("W_q", "W_k", "W_v", "W_o")
@@ -37,16 +37,16 @@ class QKV(NamedTuple):
 
 @dataclass(frozen=True)
 class Tap:
-    """What an instrument sees of one call, with its autograd graph where there is one."""
+    """The tensors of one call, with their autograd graph where there is one."""
 
-    x_BTM: Tensor  # who asks
-    y_BSM: Tensor  # who answers: x itself in self-attention
+    x_BTM: Tensor  # gives the queries
+    y_BSM: Tensor  # gives the keys and values: x itself in self-attention
     q_BHTD: Tensor
     k_BHSD: Tensor
     v_BHSE: Tensor
-    mask: Tensor | None  # True where asking is allowed; broadcasts to BHTS
+    mask: Tensor | None  # True where a query may attend to a key; broadcasts to BHTS
     scale: float
-    mix_BTN: Tensor  # the heads' mixed values side by side, before W_o: N = H·E
+    mix_BTN: Tensor  # the heads' outputs side by side, before W_o: N = H·E
     out_BTM: Tensor
 
 
@@ -61,28 +61,27 @@ def plain_attention(q_BHTD: Tensor, k_BHSD: Tensor, v_BHSE: Tensor, mask: Tensor
 
 
 def fused_attention(q_BHTD: Tensor, k_BHSD: Tensor, v_BHSE: Tensor, mask: Tensor | None, scale: float) -> Tensor:
-    """The same through PyTorch's fused kernel, which never stores the map."""
+    """The same with PyTorch's fused kernel, which never stores the map."""
     return F.scaled_dot_product_attention(q_BHTD, k_BHSD, v_BHSE, attn_mask=mask, scale=scale)
 
 
 class Core(nn.Module):
-    """Where Q, K and V of a site meet. It only calls `attend`: a module of its own so that torch's hooks reach what is
-    compared and what the heads hand on (workers.trainer.attention.hooks)."""
+    """Calls `attend` on Q, K and V. A module of its own, so that torch's hooks reach Q, K, V and the heads' outputs
+    (workers.trainer.attention.hooks)."""
 
     def forward(self, attend: Attend, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> Tensor:
         return attend(q, k, v, mask, scale)  # BHTE
 
 
 class Attention(nn.Module):
-    """Base of every variant: owns the matrices in `owned`, projects, compares, mixes.
+    """Base of every variant. A variant lists the matrices it owns and overrides `queries`, `keys` or `values`.
 
-    A variant says which matrices it owns and overrides `queries`, `keys` or `values`. `attend` is the formula that
-    mixes V: the fused kernel, unless a variant's own or `plain_attention` takes its place.
+    `attend` computes softmax(QKᵀ·scale)V: the fused kernel, unless a variant or `plain_attention` replaces it.
     """
 
-    names_its_matrices = True  # `attach` leaves it alone
+    names_its_matrices = True  # `attach` skips it
     owned: tuple[str, ...] = MATRICES
-    bilinear = True  # scores are x·M·yᵀ for some matrix M of the weights alone; false where nobody's x is asked
+    bilinear = True  # scores are x·M·yᵀ, M made of weights alone; false where queries do not depend on x
     has_query_gradient = True  # a gradient reaches Q
     W_q: nn.Parameter
     W_k: nn.Parameter
@@ -96,8 +95,8 @@ class Attention(nn.Module):
         self.scale = 1.0 if spec.scale == "none" else 1.0 / math.sqrt(self.d_k)
         self.attend: Attend = fused_attention
         self.core = Core()
-        asked, told = heads * self.d_k, heads * self.d_v
-        shapes = {"W_q": (d_model, asked), "W_k": (d_model, asked), "W_v": (d_model, told), "W_o": (told, d_model)}
+        qk, v = heads * self.d_k, heads * self.d_v
+        shapes = {"W_q": (d_model, qk), "W_k": (d_model, qk), "W_v": (d_model, v), "W_o": (v, d_model)}
         for name in self.owned:
             self.register_parameter(name, nn.Parameter(torch.empty(shapes[name])))
         self.reset_parameters()
@@ -107,7 +106,7 @@ class Attention(nn.Module):
             self.initialize(parameter)
 
     def initialize(self, parameter: nn.Parameter) -> None:
-        """Give one parameter its starting value, from torch's current random state."""
+        """Draw one parameter from torch's current random state."""
         INITIALIZERS[self.spec.init](parameter, self.spec.init_std)
 
     def queries(self, x: Tensor) -> Tensor:
@@ -120,8 +119,8 @@ class Attention(nn.Module):
         return y @ self.W_v
 
     def forward(self, x_BTM: Tensor, y_BSM: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
-        """x asks, y answers (x itself when y is None). `mask` is boolean, True where asking is allowed, and
-        broadcasts to BHTS."""
+        """Queries come from x, keys and values from y (x when y is None). `mask` is boolean, True where a query may
+        attend to a key, and broadcasts to BHTS."""
         y = x_BTM if y_BSM is None else y_BSM
         q_BHTD = self._normed(self.split(self.queries(x_BTM)))
         k_BHSD = self._normed(self.split(self.keys(y)))
@@ -131,11 +130,11 @@ class Attention(nn.Module):
 
     def gradient_of_W_q(self, x_BTM: Tensor, y_BSM: Tensor, d_q_BHTD: Tensor, d_k_BHSD: Tensor) -> Tensor:
         """∂loss/∂W_q from the gradients at Q and K as they are compared: Xᵀ·dQ, summed over the batch."""
-        d_asked = self.merge(self._before_norm(self.queries(x_BTM), d_q_BHTD))
-        return product(x_BTM.flatten(0, -2).T, d_asked.flatten(0, -2))
+        d_q_BTN = self.merge(self._before_norm(self.queries(x_BTM), d_q_BHTD))
+        return product(x_BTM.flatten(0, -2).T, d_q_BTN.flatten(0, -2))
 
     def _before_norm(self, x_BTN: Tensor, d_BHTD: Tensor) -> Tensor:
-        """A gradient behind QK-norm brought before it: for y = x/r, dx = (dy − y·mean(y∘dy))/r."""
+        """The gradient before QK-norm from the one after it: for y = x/r, dx = (dy − y·mean(y∘dy))/r."""
         if not self.spec.qk_norm:
             return d_BHTD
         x = self.split(x_BTN)
@@ -144,11 +143,11 @@ class Attention(nn.Module):
         return (d_BHTD - y * (y * d_BHTD).mean(-1, keepdim=True)) / root
 
     def split(self, x_BTN: Tensor) -> Tensor:
-        """Columns by head: BHTD."""
+        """Split columns into heads: BHTD."""
         return x_BTN.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
     def merge(self, x_BHTD: Tensor) -> Tensor:
-        """The heads side by side again: BTN, N = H·D."""
+        """The heads side by side: BTN, N = H·D."""
         return x_BHTD.transpose(1, 2).flatten(-2)
 
     def _normed(self, x_BHTD: Tensor) -> Tensor:

@@ -1,10 +1,9 @@
-"""The links of a gradient chain as formulas, without autograd and without its kernels for a backward pass.
+"""The links of a gradient chain as formulas, without autograd and its backward kernels.
 
-Sums have an order of their own: the summed index is cut into at most SLICES slices, which are added last to first.
-What agrees with autograd to rounding is then the formula's doing, and not that of one kernel called twice on the same
-tensors.
+Sums are made in another order than autograd's: the summed index is cut into at most SLICES slices, which are added
+last to first. Agreement to rounding then confirms the formula, not one kernel called twice on the same tensors.
 
-Shapes: B batch, T askers, S answerers, H heads, M the width of a layer's input, F that of its hidden layer.
+Shapes: B batch, T queries, S keys, H heads, M the width of a layer's input, F that of its hidden layer.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ SLICES = 8
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
-    """a @ b for [..., n, k] and [..., k, m]. A term passes through at most k roundings."""
+    """a @ b for [..., n, k] and [..., k, m]. Each term is rounded at most k times."""
     first, *rest = _slices(a.shape[-1])
     result = a[..., first] @ b[..., first, :]
     for part in rest:
@@ -27,7 +26,7 @@ def product(a: Tensor, b: Tensor) -> Tensor:
 
 
 def total(values: Tensor) -> Tensor:
-    """The sum over the last axis, which is kept with length 1."""
+    """The sum over the last axis, kept with length 1."""
     first, *rest = _slices(values.shape[-1])
     result = values[..., first].sum(-1, keepdim=True)
     for part in rest:
@@ -41,7 +40,7 @@ def _slices(length: int) -> list[slice]:
 
 
 def softmax(logits_BHTS: Tensor, mask: Tensor | None) -> Tensor:
-    """Over the allowed keys (mask True); a row that may ask nobody is all zeros."""
+    """Over the allowed keys (mask True); a fully masked row is all zeros."""
     allowed = logits_BHTS if mask is None else logits_BHTS.masked_fill(~mask, -math.inf)
     peak = allowed.amax(-1, keepdim=True)
     powers = (allowed - torch.where(peak.isinf(), torch.zeros_like(peak), peak)).exp()

@@ -1,8 +1,7 @@
-"""The one way to look inside our attention and to change what it does: torch's hooks, on a site and on its `core`.
+"""Read and change what our attention computes, by torch's hooks on a site and its `core`.
 
-`workers.trainer.adapt.watch` hooks the modules of other libraries the same way. A hook costs nothing where there is
-none, and ends with its context. Edits are made in the order of their contexts; a tap sees what was compared after all
-of them.
+`workers.trainer.adapt.watch` hooks the modules of other libraries the same way. A hook is removed when its context
+ends. Edits apply in the order of their contexts; a tap records the result of all of them.
 """
 
 from __future__ import annotations
@@ -22,14 +21,14 @@ EditHeads = Callable[[Tensor], Tensor]
 
 @contextmanager
 def taps(model: nn.Module) -> Iterator[dict[str, Tap]]:
-    """Catch the last call of every site that runs inside, by the site's name."""
+    """Record the last call of every site that runs inside, by the site's name."""
     with tapped(sites(model)) as calls:
         yield calls
 
 
 @contextmanager
 def tapped(watched_sites: Mapping[str, Attention]) -> Iterator[dict[str, Tap]]:
-    """The same for some sites."""
+    """`taps` of the given sites."""
     calls: dict[str, Tap] = {}
     with ExitStack() as hooks:
         for name, site in watched_sites.items():
@@ -39,7 +38,7 @@ def tapped(watched_sites: Mapping[str, Attention]) -> Iterator[dict[str, Tap]]:
 
 @contextmanager
 def edited(edited_sites: Iterable[Attention], edit: EditQKV) -> Iterator[None]:
-    """Inside, these sites compare and mix what `edit` makes of their Q, K and V."""
+    """Inside, `edit` replaces Q, K and V of these sites."""
 
     def replace(_core: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         attend, q, k, v, *rest = args
@@ -53,7 +52,7 @@ def edited(edited_sites: Iterable[Attention], edit: EditQKV) -> Iterator[None]:
 
 @contextmanager
 def edited_heads(site: Attention, edit: EditHeads) -> Iterator[None]:
-    """Inside, what the heads hand on (BHTE, before W_o) is what `edit` makes of it."""
+    """Inside, `edit` replaces the heads' outputs (BHTE, before W_o)."""
     hook = site.core.register_forward_hook(lambda _core, _args, out: edit(out))
     try:
         yield
@@ -62,20 +61,20 @@ def edited_heads(site: Attention, edit: EditHeads) -> Iterator[None]:
 
 
 def _tap(hooks: ExitStack, name: str, site: Attention, calls: dict[str, Tap]) -> None:
-    compared: list[tuple[Any, ...]] = []
+    core_calls: list[tuple[Any, ...]] = []
 
-    def compare(_core: nn.Module, args: tuple[Any, ...], heads: Tensor) -> None:
-        compared[:] = [(*args[1:], heads)]
+    def after_core(_core: nn.Module, args: tuple[Any, ...], heads: Tensor) -> None:
+        core_calls[:] = [(*args[1:], heads)]
 
-    def finish(_site: nn.Module, args: tuple[Any, ...], named: dict[str, Any], out: Tensor) -> None:
-        x, y = _inputs(*args, **named)
-        q, k, v, mask, scale, heads = compared.pop()
+    def after_site(_site: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Tensor) -> None:
+        x, y = _inputs(*args, **kwargs)
+        q, k, v, mask, scale, heads = core_calls.pop()
         calls[name] = Tap(x, y, q, k, v, mask, scale, site.merge(heads), out)
 
-    hooks.callback(site.core.register_forward_hook(compare).remove)
-    hooks.callback(site.register_forward_hook(finish, with_kwargs=True).remove)
+    hooks.callback(site.core.register_forward_hook(after_core).remove)
+    hooks.callback(site.register_forward_hook(after_site, with_kwargs=True).remove)
 
 
 def _inputs(x_BTM: Tensor, y_BSM: Tensor | None = None, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """The queries' and the keys' side of a call, named as `Attention.forward` names them."""
+    """Where queries and keys come from in a call, with the parameter names of `Attention.forward`."""
     return x_BTM, x_BTM if y_BSM is None else y_BSM

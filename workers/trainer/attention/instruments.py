@@ -1,6 +1,6 @@
-"""What a probe reads off one attention site, per head: its map, and the matrix that its scores come from.
+"""What a probe measures at one attention site, per head: its map, and the matrix W_q·W_kᵀ behind its scores.
 
-Shapes: B batch, H heads, T askers, S answerers, D = d_k, M = d_model, N cells that an object may cover.
+Shapes: B batch, H heads, T queries, S keys, D = d_k, M = d_model, N cells that an object may cover.
 """
 
 from __future__ import annotations
@@ -18,54 +18,54 @@ from workers.trainer.attention.attention import Attention, Tap
 
 @dataclass(frozen=True)
 class Map:
-    """The attention map of a call in fp32. Pairs that may not ask have a logit of −∞ and no weight."""
+    """The attention map of a call in fp32. Masked pairs have a logit of −∞ and a weight of 0."""
 
     logits_BHTS: Tensor
     weights_BHTS: Tensor
-    allowed_BHT: Tensor  # keys that each asker may ask
+    allowed_BHT: Tensor  # how many keys each query may attend to
 
     @classmethod
     def of(cls, tap: Tap) -> Map:
         logits = tap.q_BHTD.float() @ tap.k_BHSD.float().transpose(-2, -1) * tap.scale
-        shown, weights = masked_softmax(logits, tap.mask)
+        masked, weights = masked_softmax(logits, tap.mask)
         keys = torch.full_like(logits[..., 0], logits.shape[-1])
-        return cls(shown, weights, keys if tap.mask is None else tap.mask.expand_as(logits).sum(-1).float())
+        return cls(masked, weights, keys if tap.mask is None else tap.mask.expand_as(logits).sum(-1).float())
 
 
-def entropy(seen: Map) -> Tensor:
+def entropy(attention: Map) -> Tensor:
     """Mean of −Σ_j A_ij ln A_ij ÷ ln(number of allowed keys) over the queries i that have an allowed key: 1 is uniform,
-    0 is one key: [H], NaN where no query has one. Low entropy goes before collapse: Zhai et al. 2023,
+    0 is one key: [H], NaN where no query has one. Low entropy precedes collapse: Zhai et al. 2023,
     arXiv:2303.06296."""
-    each = normalized_entropy(seen.weights_BHTS, seen.allowed_BHT)  # BHT, 0 where no key is allowed
-    return each.sum((0, 2)) / (seen.allowed_BHT > 0).sum((0, 2))
+    entropies = normalized_entropy(attention.weights_BHTS, attention.allowed_BHT)  # BHT, 0 where no key is allowed
+    return entropies.sum((0, 2)) / (attention.allowed_BHT > 0).sum((0, 2))
 
 
-def logit_max(seen: Map) -> Tensor:
+def logit_max(attention: Map) -> Tensor:
     """max_ij ⟨q_i, k_j⟩·scale over the allowed pairs: [H], NaN where there is none. Its growth precedes divergence:
     Wortsman et al. 2023, arXiv:2309.14322."""
-    return seen.logits_BHTS.amax((0, 2, 3)).where((seen.allowed_BHT > 0).any(2).any(0), math.nan)
+    return attention.logits_BHTS.amax((0, 2, 3)).where((attention.allowed_BHT > 0).any(2).any(0), math.nan)
 
 
-def asymmetry(seen: Map) -> Tensor:
-    """‖A − Aᵀ‖_F ÷ ‖A‖_F of a square map, mean over the maps that allow any pair: [H]. 0: who is asked asks
-    back; √2: nobody does."""
-    weights = seen.weights_BHTS
+def asymmetry(attention: Map) -> Tensor:
+    """‖A − Aᵀ‖_F ÷ ‖A‖_F of a square map, mean over the maps that allow any pair: [H]. 0: symmetric; √2: no
+    two positions attend to each other."""
+    weights = attention.weights_BHTS
     apart, whole = (torch.linalg.matrix_norm(each) for each in (weights - weights.transpose(-2, -1), weights))
     return (apart / whole).masked_fill(whole == 0, 0.0).sum(0) / (whole != 0).sum(0)
 
 
 def singular_values(site: Attention) -> Tensor:
     """Of W_q^h·W_k^hᵀ, [M, M] of rank ≤ D, largest first: [H, min(D, M)]. With W_q^h = Q₁R₁ and W_k^h = Q₂R₂ they are
-    those of R₁·R₂ᵀ, which is D by D. Where a variant has no matrix, the identity stands in its place. NaN where a
-    weight is not finite."""
+    those of R₁·R₂ᵀ, which is D by D. A matrix that a variant does not have counts as the identity. NaN where a weight
+    is not finite."""
     device = next(site.parameters()).device
     eye = torch.eye(site.W_o.shape[1], device=device)
-    asks, answers = (project(eye[None])[0].float() for project in (site.queries, site.keys))  # M, H·D
-    left, right = (part.unflatten(-1, (site.heads, -1)).transpose(0, 1) for part in (asks, answers))  # H, M, D
+    projections = (project(eye[None])[0].float() for project in (site.queries, site.keys))  # M, H·D
+    left, right = (matrix.unflatten(-1, (site.heads, -1)).transpose(0, 1) for matrix in projections)  # H, M, D
     core = torch.linalg.qr(left, mode="r").R @ torch.linalg.qr(right, mode="r").R.mT
     broken = ~core.isfinite().all(-1).all(-1)  # a decomposition would raise
-    found = torch.linalg.svdvals(core.masked_fill(broken[:, None, None], 0.0))
-    return found.masked_fill(broken[:, None], math.nan)
+    values = torch.linalg.svdvals(core.masked_fill(broken[:, None, None], 0.0))
+    return values.masked_fill(broken[:, None], math.nan)
 
 
 def spectral_norm(values_HD: Tensor) -> Tensor:
@@ -74,8 +74,8 @@ def spectral_norm(values_HD: Tensor) -> Tensor:
 
 
 def effective_rank(values_HD: Tensor) -> Tensor:
-    """exp(−Σ p ln p), p = σ ÷ Σσ: [H]. In how many directions a head compares: Roy & Vetterli 2007, EUSIPCO. 0 where
-    all is 0."""
+    """exp(−Σ p ln p), p = σ ÷ Σσ: [H]. The number of directions in which a head compares: Roy & Vetterli 2007,
+    EUSIPCO. 0 where all σ are 0."""
     whole = values_HD.sum(-1, keepdim=True)
     shares = values_HD / whole
     return torch.where(whole[:, 0] == 0, whole[:, 0], torch.special.entr(shares).sum(-1).exp())
@@ -88,71 +88,63 @@ def object_mass(weights: Tensor, cover: Tensor) -> Tensor:
 
 
 def pointing(weights: Tensor, cover: Tensor) -> Tensor:
-    """Whether the cell that gets most is at least half covered by the object: the pointing game of Zhang et al. 2016,
-    arXiv:1608.00507."""
-    most = weights.argmax(-1, keepdim=True)
-    return (cover.expand_as(weights).gather(-1, most).squeeze(-1) >= 0.5).float()
+    """Whether the object covers at least half of the cell with the largest weight: the pointing game of Zhang et al.
+    2016, arXiv:1608.00507."""
+    peak = weights.argmax(-1, keepdim=True)
+    return (cover.expand_as(weights).gather(-1, peak).squeeze(-1) >= 0.5).float()
 
 
 def same_object(weights_BHNN: Tensor, cover_BN: Tensor) -> Tensor:
-    """Mean over the cells i of an object, each weighed by its cover, of Σ_j A_ij·cover_j: [H]. Chance is the share
-    of the image that the object covers. Maps of images without an object do not count; NaN where none has one."""
+    """Mean over the cells i of an object, weighted by their cover, of Σ_j A_ij·cover_j: [H]. Chance is the share of the
+    image that the object covers. Images without an object do not count; NaN where none has one."""
     mass = (weights_BHNN * cover_BN[:, None, None]).sum(-1)  # BHN
-    each = (mass * cover_BN[:, None]).sum(-1) / cover_BN.sum(-1)[:, None]  # BH
-    return each[cover_BN.sum(-1) > 0].mean(0)
+    means = (mass * cover_BN[:, None]).sum(-1) / cover_BN.sum(-1)[:, None]  # BH
+    return means[cover_BN.sum(-1) > 0].mean(0)
 
 
 @dataclass(frozen=True)
-class Sight:
-    """One site at one moment."""
+class Observation:
+    """One call of a site and its weights."""
 
     map: Map
-    spectrum_HD: Tensor  # empty where scores come from no matrix
+    spectrum_HD: Tensor  # empty where scores are not bilinear
 
 
 @dataclass(frozen=True)
 class Measure:
-    """One number a head, and how a site's is made of them."""
+    """A number per head, and how a site's is reduced from them."""
 
-    read: Callable[[Sight], Tensor]
+    read: Callable[[Observation], Tensor]
     reduce: Callable[[Tensor], Tensor]
 
 
-def _mean(values: Tensor) -> Tensor:
-    return values.mean()
-
-
-def _max(values: Tensor) -> Tensor:
-    return values.max()
-
-
 MEASURES: Mapping[str, Measure] = {
-    "entropy": Measure(lambda sight: entropy(sight.map), _mean),
-    "logit_max": Measure(lambda sight: logit_max(sight.map), _max),
-    "asymmetry": Measure(lambda sight: asymmetry(sight.map), _mean),
-    "spectral_norm": Measure(lambda sight: spectral_norm(sight.spectrum_HD), _max),
-    "effective_rank": Measure(lambda sight: effective_rank(sight.spectrum_HD), _mean),
+    "entropy": Measure(lambda at_site: entropy(at_site.map), torch.mean),
+    "logit_max": Measure(lambda at_site: logit_max(at_site.map), torch.max),
+    "asymmetry": Measure(lambda at_site: asymmetry(at_site.map), torch.mean),
+    "spectral_norm": Measure(lambda at_site: spectral_norm(at_site.spectrum_HD), torch.max),
+    "effective_rank": Measure(lambda at_site: effective_rank(at_site.spectrum_HD), torch.mean),
 }
 
 
 def measured(name: str, site: Attention) -> list[str]:
-    """What can be measured at a site. A map is square by nature where a sequence asks itself; a matrix of scores
-    exists where they depend on who asks."""
+    """The measures that apply to a site: asymmetry to self-attention, whose maps are square; those of W_q·W_kᵀ where
+    scores are bilinear."""
     asymmetric = ("asymmetry",) if name.rpartition(".")[2] == "self" else ()
     return ["entropy", "logit_max", *asymmetric, *(("spectral_norm", "effective_rank") if site.bilinear else ())]
 
 
 def series_of(name: str, site: Attention, per_head: bool) -> list[str]:
-    """`attn/<measure>/<site>`, then a value a head where asked for, in the order of `values_of`."""
+    """`attn/<measure>/<site>`, followed by one a head with `per_head`, in the order of `values_of`."""
     heads = [f"/head.{head}" for head in range(site.heads)] if per_head else []
     return [f"attn/{measure}/{name}{end}" for measure in measured(name, site) for end in ("", *heads)]
 
 
 def values_of(name: str, site: Attention, tap: Tap, per_head: bool) -> dict[str, Tensor]:
-    """The values of `series_of`, on the device. Costs one map, and two small decompositions a head."""
-    sight = Sight(Map.of(tap), singular_values(site) if site.bilinear else torch.empty(0))
+    """The values of `series_of`, on the device. Costs one map and two small decompositions a head."""
+    observed = Observation(Map.of(tap), singular_values(site) if site.bilinear else torch.empty(0))
     values: list[Tensor] = []
     for measure in measured(name, site):
-        heads = MEASURES[measure].read(sight)
+        heads = MEASURES[measure].read(observed)
         values += [MEASURES[measure].reduce(heads), *(heads if per_head else ())]
     return dict(zip(series_of(name, site, per_head), values, strict=True))

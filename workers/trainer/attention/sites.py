@@ -1,4 +1,4 @@
-"""The attention sites of a model: their names, their matrices, which parameters train and how they start."""
+"""The attention sites of a model: names, matrices, trained parameters, initial weights."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def describe(model: nn.Module) -> list[SiteInfo]:
 
 
 def untrained_sites(model: nn.Module) -> list[str]:
-    """Attached sites none of whose matrices is trained: no gradient is kept for them, so their norms are 0."""
+    """Attached sites without a trained matrix: they have no gradients, so their norms are 0."""
     return [
         name
         for name, site in attached(model).items()
@@ -43,7 +43,7 @@ def untrained_sites(model: nn.Module) -> list[str]:
 
 
 def parts(model: nn.Module) -> Iterator[tuple[str, Part]]:
-    """Every matrix of every site as `<site>/<matrix>`, of our own attention and of what `attach` found."""
+    """Every matrix of every site as `<site>/<matrix>`, of our attention and of attached sites."""
     for name, site in sites(model).items():
         for matrix, weight in matrices(site).items():
             yield f"{name}/{matrix}", whole(weight, site.heads, by_rows=matrix == "W_o")
@@ -58,8 +58,8 @@ def matrices(site: Attention) -> dict[str, nn.Parameter]:
 
 
 def trained(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters the optimizer moves. Frozen matrices are left out, but still get a gradient, so that its
-    norm can be seen."""
+    """The parameters the optimizer updates. Frozen matrices are not among them, but get gradients, whose norms are
+    recorded."""
     frozen = {
         id(parameter)
         for site in sites(model).values()
@@ -71,8 +71,8 @@ def trained(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def initialize_weights(model: nn.Module, seed: int) -> None:
-    """Draw every parameter from a generator of its own, seeded by (seed, name): two variants of one model
-    start from equal weights wherever both have them."""
+    """Draw every parameter from its own generator, seeded by (seed, name): two variants of a model start with equal
+    weights wherever both have them."""
     for reset, name in _resets(model):
         torch.manual_seed(zlib.crc32(f"{seed}/{name}".encode()))
         reset()

@@ -1,4 +1,4 @@
-"""The variants of attention that the spec can name: one class each, one registry."""
+"""The attention variants that a spec can name: one class each, one registry."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Full(Attention):
 
 
 class NoQ(Attention):
-    """Q = X: nobody learns how to ask."""
+    """Q = X."""
 
     owned = ("W_k", "W_v", "W_o")
 
@@ -26,7 +26,7 @@ class NoQ(Attention):
 
 
 class NoK(Attention):
-    """K = Y: nobody learns how to be found."""
+    """K = Y."""
 
     owned = ("W_q", "W_v", "W_o")
 
@@ -35,7 +35,7 @@ class NoK(Attention):
 
 
 class NoV(Attention):
-    """V = Y: what is found is handed on unchanged."""
+    """V = Y."""
 
     owned = ("W_q", "W_k", "W_o")
 
@@ -44,7 +44,7 @@ class NoV(Attention):
 
 
 class TiedQK(Attention):
-    """K = Y·W_q: one matrix asks and answers, so asking has no direction."""
+    """K = Y·W_q: scores are symmetric in self-attention."""
 
     owned = ("W_q", "W_v", "W_o")
 
@@ -52,14 +52,14 @@ class TiedQK(Attention):
         return y @ self.W_q
 
     def gradient_of_W_q(self, x_BTM: Tensor, y_BSM: Tensor, d_q_BHTD: Tensor, d_k_BHSD: Tensor) -> Tensor:
-        """Two paths meet: Xᵀ·dQ + Yᵀ·dK."""
-        d_told = self.merge(self._before_norm(self.keys(y_BSM), d_k_BHSD))
-        asked = super().gradient_of_W_q(x_BTM, y_BSM, d_q_BHTD, d_k_BHSD)
-        return asked + product(y_BSM.flatten(0, -2).T, d_told.flatten(0, -2))
+        """The sum of two paths: Xᵀ·dQ + Yᵀ·dK."""
+        d_k_BSN = self.merge(self._before_norm(self.keys(y_BSM), d_k_BHSD))
+        through_queries = super().gradient_of_W_q(x_BTM, y_BSM, d_q_BHTD, d_k_BHSD)
+        return through_queries + product(y_BSM.flatten(0, -2).T, d_k_BSN.flatten(0, -2))
 
 
 class NoQK(Attention):
-    """Q = X, K = Y: tokens find what looks like them (X·Xᵀ)."""
+    """Q = X, K = Y: in self-attention scores are X·Xᵀ."""
 
     owned = ("W_v", "W_o")
 
@@ -71,7 +71,7 @@ class NoQK(Attention):
 
 
 class ConstQ(Attention):
-    """One learned query for every asker: keys decide alone who is heard."""
+    """One learned query for every position: the keys alone decide the weights."""
 
     owned = ("W_k", "W_v", "W_o")
     bilinear = False
@@ -86,7 +86,7 @@ class ConstQ(Attention):
 
 
 class Uniform(Attention):
-    """Every key weighs the same: Q = K = 0."""
+    """Equal weights for all keys: Q = K = 0."""
 
     owned = ("W_v", "W_o")
     bilinear = has_query_gradient = False
@@ -113,7 +113,7 @@ VARIANTS: dict[str, type[Attention]] = {
 def build_attention(d_model: int, heads: int, spec: AttentionSpec, kind: Kind) -> Attention:
     """A site whose keys come from `kind`: self, text, image or text_to_image."""
     own = spec.of(kind)
-    if d_model % heads and not (own.d_k and own.d_v):  # as an old version accepted: it would train another model
+    if d_model % heads and not (own.d_k and own.d_v):  # older versions accepted it and trained another model
         message = f"d_model ({d_model}) must be divisible by heads ({heads}): each head gets d_model / heads columns"
         raise SpecError([FieldError(("model", "d_model"), message)])
     variant: type[Attention] = VARIANTS.get(own.variant) or load("variants", own.variant)

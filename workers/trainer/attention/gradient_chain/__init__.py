@@ -1,1 +1,1 @@
-"""The gradient on its way from the loss to W_q, and how far rounding may take it."""
+"""The gradient from the loss to W_q, link by link, and a bound on its rounding."""

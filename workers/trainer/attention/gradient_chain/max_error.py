@@ -1,4 +1,4 @@
-"""The largest errors of a run's gradient chains: what its last step reports, over all of its probes."""
+"""The largest errors of a run's gradient chains over all of its probes, reported at its last step."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ KINDS = ("fp32", "fp32_of_bound", "fp64_probes", "from_loss_fp64")
 
 
 def kind_of(name: str) -> str | None:
-    """Which of KINDS a probe's series belongs to; None where it is no error of a chain."""
+    """Which of KINDS a probe's series belongs to; None for a series that is no chain error."""
     if not name.startswith("chain_error/"):
         return None
     if name == FROM_LOSS:
@@ -24,15 +24,15 @@ def kind_of(name: str) -> str | None:
 
 
 def largest(values: Mapping[str, Tensor | float], kind: str) -> float:
-    """The largest of one kind; NaN where one is."""
+    """The largest error of one kind; NaN where any is NaN."""
     errors = [float(value) for name, value in values.items() if kind_of(name) == kind]
     return math.nan if any(math.isnan(error) for error in errors) else max(errors, default=0.0)
 
 
 @dataclass
 class MaxChainError:
-    """The largest errors of a run's probes so far, by kind; a checkpoint carries them. One that was kept before a kind
-    was known says nothing of the probes before it: NaN from then on."""
+    """The largest errors of a run's probes so far, by kind; checkpoints carry them. A checkpoint written before a kind
+    existed knows nothing of earlier probes: NaN from then on."""
 
     errors: dict[str, float]
 
@@ -50,8 +50,8 @@ class MaxChainError:
 
     def update(self, values: Mapping[str, Tensor | float]) -> None:
         for kind, before in self.errors.items():
-            found = largest(values, kind)
-            self.errors[kind] = math.nan if math.isnan(found) or math.isnan(before) else max(before, found)
+            error = largest(values, kind)
+            self.errors[kind] = math.nan if math.isnan(error) or math.isnan(before) else max(before, error)
 
     def state(self) -> dict[str, Tensor]:
         return {kind: torch.tensor(error, dtype=torch.float64) for kind, error in self.errors.items()}
