@@ -113,7 +113,7 @@ SQLITE_SYNCHRONOUS = text("ATTN_SQLITE_SYNCHRONOUS", "NORMAL")
 def _database(url: str) -> dict[str, Any]:
     database: dict[str, Any] = {**dj_database_url.parse(url, conn_max_age=60, conn_health_checks=True)}
     if database["ENGINE"].endswith("sqlite3"):
-        database["ENGINE"] = "attnservice.sqlite"  # a queue before the one write lock
+        database["ENGINE"] = "attnservice.sqlite"  # throttles writers
         database["OPTIONS"] = {
             "transaction_mode": "IMMEDIATE",
             "timeout": 20,

@@ -1,1 +1,1 @@
-"""Django's SQLite with a queue before the write lock (docs/decisions/0043)."""
+"""Django's SQLite with a throttle before the write lock (docs/decisions/0043)."""

@@ -107,6 +107,6 @@ def seal(held: Held) -> None:
 
 def _seal_one(held: Held, group_id: int) -> bool:
     with transaction.atomic():
-        store.wait_for_turn()
+        store.throttle_write()
         run = row_of(held, State.RUNNING, State.STOPPING)
         return store.seal_next(Group.objects.defer("stats").get(pk=group_id), run.checkpoint_step)

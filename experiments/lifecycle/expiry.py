@@ -51,7 +51,7 @@ def keep_digest(run_id: int) -> None:
 
 def _seal_one(run_id: int, group_id: int) -> bool:
     with transaction.atomic():
-        store.wait_for_turn()
+        store.throttle_write()
         run = locked(run_id)
         if run.state != State.SUCCEEDED:
             return False

@@ -8,16 +8,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from django.conf import settings
-from django.db import connection, transaction
-from django.db.models import F, QuerySet
+from django.db import transaction
+from django.db.models import F
 from django.db.models.functions import Now
 
 from experiments import store
 from experiments.clock import db_in, db_now
-from experiments.models import Artifact, Attempt, Group, LogChunk, Project, Run, Worker
-from experiments.models.runs import RunQuerySet
-from experiments.queue import order as line
-from experiments.queue.fair_share import Candidate, best
+from experiments.models import Artifact, Attempt, Group, LogChunk, Run, Worker
+from experiments.queue.order import next_run
 from experiments.spec.identity import Identity
 from experiments.states import HELD, Actor, Desired, Reason, State
 
@@ -30,40 +28,12 @@ def claim(pools: Sequence[str], worker: Worker) -> Claim | None:
     """Take the best queued run of the pools, or None. Truncates what lies past its checkpoint."""
     while True:
         with transaction.atomic():
-            best = _best(pools)
-            if best is None:
+            run = next_run(pools)
+            if run is None:
                 return None
-            taken = _try_claim(best, worker)
-            if taken is not None:
-                return taken
-
-
-def _best(pools: Sequence[str]) -> Run | None:
-    """The fair one. Where another worker is just claiming it, the next of its lane; a project's limit is looked at
-    again under a lock, since two workers may have seen the same last place."""
-    waiting, burden = line.candidates(pools), line.load()
-    while chosen := best(waiting, burden):
-        candidate, run_id = chosen
-        if candidate.project in burden.limits and connection.features.has_select_for_update:
-            Project.objects.select_for_update().get(pk=candidate.project)
-            burden = line.load()
-            if burden.full(candidate.project):
-                continue
-        ready = Run.objects.claimable()
-        run = _unlocked(ready.filter(pk=run_id)).first() or _unlocked(_lane(ready, candidate, pools)).first()
-        if run is not None:
-            return run
-        waiting = [other for other in waiting if other != candidate]
-    return None
-
-
-def _lane(ready: RunQuerySet, candidate: Candidate, pools: Sequence[str]) -> RunQuerySet:
-    return ready.filter(lane=candidate.lane or None, pool__in=pools).order_by("-priority", "id")
-
-
-def _unlocked(runs: QuerySet[Run]) -> QuerySet[Run]:
-    """On PostgreSQL step over rows that another worker is claiming; SQLite has one writer anyway."""
-    return runs.select_for_update(skip_locked=True)
+            claimed = _try_claim(run, worker)
+            if claimed is not None:
+                return claimed
 
 
 def _try_claim(run: Run, worker: Worker) -> Claim | None:
@@ -136,8 +106,8 @@ def commit(held: Held, lo: int, hi: int, frames: Sequence[store.Incoming]) -> No
     if hi <= lo or any(frame.steps[0] < lo or frame.steps[-1] >= hi for frame in frames):
         raise ValueError(f"a flush of steps [{lo}, {hi}) carries points outside of them")
     with transaction.atomic():
-        if sum(frame.values.size for frame in frames) >= store.MUCH:
-            store.wait_for_turn()
+        if sum(frame.values.size for frame in frames) >= store.LARGE_WRITE:
+            store.throttle_write()
         mine = Run.objects.filter(pk=held.run_id, fence=held.fence, state__in=(State.RUNNING, State.STOPPING))
         moved = mine.filter(committed_step=lo).update(committed_step=hi, lease_until=db_in(settings.ATTN_LEASE_S))
         if moved:

@@ -1,4 +1,4 @@
-"""A lane of the line: what one user has submitted to one pool in one project, and how much it has used lately."""
+"""A lane of the queue: one user's runs in one pool and project, and how much they have used recently."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .definitions import Project
 
 
 class Lane(models.Model):
-    """Runs in a lane keep their order; between lanes the pool is shared (`experiments.queue.fair_share`)."""
+    """Runs keep their order inside a lane; lanes share the pool (`experiments.queue.fair_share`)."""
 
     pool = models.CharField(max_length=32)
     project = models.ForeignKey(Project, models.CASCADE, related_name="lanes")

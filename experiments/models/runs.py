@@ -25,20 +25,24 @@ class RunQuerySet(models.QuerySet["Run"]):
         return self.filter(project__in=Project.objects.editable_by(user))
 
     def ready(self, pool: str) -> RunQuerySet:
-        """What a worker of the pool may claim now, by priority and age."""
-        return self.claimable().filter(pool=pool).order_by("-priority", "id")
+        """Runs that a worker of the pool may claim now, by priority and age."""
+        return self.claimable().filter(pool=pool).by_priority()
+
+    def by_priority(self) -> RunQuerySet:
+        """The order inside a lane: highest priority first, then oldest."""
+        return self.order_by("-priority", "id")
 
     def claimable(self) -> RunQuerySet:
-        """What may be claimed now, of any pool; `experiments.queue.order` says who is next."""
+        """Runs that may be claimed now, of any pool; `experiments.queue.order` says which is next."""
         due = Q(next_at__isnull=True) | Q(next_at__lte=Now())
         return self.filter(due, state=State.QUEUED, desired=Desired.RUN)
 
     def held(self) -> RunQuerySet:
-        """Runs that some worker has, or should have, in its hands."""
+        """Runs that a worker holds."""
         return self.filter(state__in=HELD)
 
     def expired(self) -> RunQuerySet:
-        """Held runs whose holder has fallen silent, by the database's clock."""
+        """Held runs whose lease has expired, by database time."""
         return self.held().filter(lease_until__lt=Now())
 
 

@@ -14,7 +14,7 @@ from django.views.decorators.http import require_POST, require_safe
 from experiments import lifecycle
 from experiments.models import Run, Worker
 from experiments.pages.http.address import Address, takes
-from experiments.queue.order import Wait, line, waits
+from experiments.queue.order import Wait, queue_order, waits
 from experiments.states import State
 
 QUEUE_SHOWN = 30
@@ -68,7 +68,7 @@ def workers_and_queue(request: HttpRequest) -> dict[str, Any]:
 def _queue(queued: QuerySet[Run]) -> list[tuple[Run, Wait]]:
     """The first runs of every pool with their places, then runs at a limit or in a back-off."""
     pools = queued.order_by().values_list("pool", flat=True).distinct()
-    first = [run for pool in pools for run in line(pool, QUEUE_SHOWN)]
+    first = [run for pool in pools for run in queue_order(pool, QUEUE_SHOWN)]
     others = list(queued.order_by("-priority", "id").values_list("pk", flat=True)[:QUEUE_SHOWN])
     rows = list(queued.filter(pk__in={*first, *others}))
     wait_of = waits(rows)

@@ -1,5 +1,5 @@
-"""Whose run is next, as a pure function: priority, then the project that has used least lately, then the user, then
-age. What has waited for very long counts as of the highest priority that waits, so that nothing starves. No Django.
+"""Which run is next, as a pure function: by priority, then the project with the least recent usage, then the user, then
+age. A run that has waited very long counts as of the highest queued priority, so that none starves. No Django.
 """
 
 from __future__ import annotations
@@ -8,12 +8,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-HELD_S = 60.0  # what a run that is taken counts at once, so that ten claims in a moment are shared too
+HELD_S = 60.0  # usage counted as soon as a run is claimed, so that ten claims at one moment are shared too
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """What a lane would put forward: its best run, and its oldest where that has waited for too long."""
+    """A lane's next run by priority, and its oldest if that is overdue."""
 
     lane: int
     project: int
@@ -25,7 +25,7 @@ class Candidate:
 
 @dataclass
 class Load:
-    """Slot seconds used lately, by project and by user, and how many runs each project has in hands."""
+    """Recent slot seconds by project and by user, and how many runs each project is running."""
 
     projects: Counter[int] = field(default_factory=Counter)
     owners: Counter[int] = field(default_factory=Counter)
@@ -37,17 +37,17 @@ class Load:
         self.owners[owner] += seconds  # type: ignore[assignment]
 
     def take(self, project: int, owner: int, seconds: float = HELD_S) -> None:
-        """A run goes into somebody's hands."""
+        """Count one more running run."""
         self.running[project] += 1
         self.use(project, owner, seconds)
 
     def full(self, project: int) -> bool:
-        """Whether the project holds as many runs as it may."""
+        """Whether the project runs as many runs as it may."""
         return project in self.limits and self.running[project] >= self.limits[project]
 
 
 def best(candidates: Iterable[Candidate], load: Load) -> tuple[Candidate, int] | None:
-    """Who is next, and its run. None where every project is at its limit or nobody waits."""
+    """The next candidate and its run. None if every project is at its limit or nothing is queued."""
     free = [each for each in candidates if not load.full(each.project)]
     if not free:
         return None
@@ -67,5 +67,5 @@ def _run(candidate: Candidate, top: int) -> int:
 
 
 def decayed(seconds: float, age_s: float, half_life_s: float) -> float:
-    """What use of some time ago counts today."""
+    """What earlier usage counts for now."""
     return seconds * float(0.5 ** (max(age_s, 0.0) / half_life_s))

@@ -1,4 +1,4 @@
-"""Lanes are made when their first run comes in, and charged when an attempt ends."""
+"""Lanes are created with their first run, and charged when an attempt ends."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from experiments.queue.fair_share import decayed
 
 
 def put_in_lanes(rows: Sequence[Run], owner: int) -> None:
-    """Name the lane of every run that is about to be stored; `owner` is who submits, 0 for nobody."""
+    """Set the lane of runs that are about to be stored; `owner` is the submitting user, 0 for none."""
     lanes: dict[tuple[str, int], Lane] = {}
     for run in rows:
         key = (run.pool, run.project_id)
@@ -22,7 +22,7 @@ def put_in_lanes(rows: Sequence[Run], owner: int) -> None:
 
 
 def charge(run: Run) -> None:
-    """The open attempt of the run is about to end: its slot seconds are the lane's, in the caller's transaction."""
+    """Add the slot seconds of the run's open attempt to its lane. Call before the attempt ends, in its transaction."""
     claimed = Attempt.objects.filter(run=run, ended=None).values_list("claimed", flat=True).first()
     if claimed is None or run.lane_id is None:
         return

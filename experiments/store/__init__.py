@@ -13,12 +13,12 @@ from experiments.store.readers.series import Series, read
 from experiments.store.writers.frames import Incoming, append, restore, snapshot, truncate
 from experiments.store.writers.seal import seal_next
 from experiments.store.writers.thin import drop_some, thin
-from experiments.store.writers.throttle import MUCH, wait_for_turn
+from experiments.store.writers.throttle import LARGE_WRITE, throttle_write
 
 from .choice import Chosen, Thinned, choose
 
 __all__ = [
-    "MUCH",
+    "LARGE_WRITE",
     "Chosen",
     "Grid",
     "Incoming",
@@ -43,6 +43,6 @@ __all__ = [
     "snapshot",
     "take_back",
     "thin",
+    "throttle_write",
     "truncate",
-    "wait_for_turn",
 ]

@@ -10,7 +10,7 @@ from rest_framework.test import APIClient
 
 from experiments import lifecycle
 from experiments.models import Checkpoint, Run
-from experiments.queue.order import line
+from experiments.queue.order import queue_order
 from experiments.states import State
 
 from .api_client import API, client_of, get, needs_database, pointers
@@ -76,7 +76,7 @@ def test_a_fork_waits_in_the_lane_of_who_forks_for_the_pool_that_it_asks_for(edi
         child = Run.objects.get(pk=reply.json()["id"])
         assert child.lane is not None
         assert (child.lane.pool, child.lane.project, child.lane.owner) == (pool, parent.project, user.pk)
-        assert child.pk in line(pool)
+        assert child.pk in queue_order(pool)
 
 
 def test_without_a_step_a_fork_begins_at_the_newest_checkpoint(client: APIClient, parent: Run) -> None:

@@ -1,4 +1,4 @@
-"""Who is alive and on what, and how long the line is."""
+"""Who is alive and on what, and how long the queue is."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from experiments.api.http.base import View
 from experiments.api.http.paging import Key, Page, paginate
 from experiments.api.http.query import Paged, Query
 from experiments.models import Run, Worker
-from experiments.queue.order import line, waits
+from experiments.queue.order import queue_order, waits
 from experiments.states import HELD, State
 
 SHOWN_IN_LINE = 20
@@ -57,7 +57,7 @@ class WorkerPage(Page):
 
 
 class QueuedRun(BaseModel):
-    """A queued run that one may see, with its place in the pool's line and why it waits; `place` is null in a back-off,
+    """A queued run that one may see, with its place in the queue and why it waits; `place` is null in a back-off,
     at a project's limit and far behind; `next_at` is the end of a back-off."""
 
     id: int
@@ -99,7 +99,7 @@ class WorkerList(View[Paged]):
 
 
 class QueueList(View[Query]):
-    """The line of every pool that has runs or living workers."""
+    """The queue of every pool that has runs or living workers."""
 
     answers = {"GET": (200, QueueAnswer)}
 
@@ -137,12 +137,12 @@ def _worker(worker: Worker, alive: bool, held: int, runs: list[dict[str, Any]]) 
 
 
 def _waiting(request: Request) -> dict[str, list[dict[str, Any]]]:
-    """The heads of the lines, of the runs one may see, in the order in which they will be claimed."""
+    """The next runs of the pools that the user may see, in claim order."""
     found: dict[str, list[dict[str, Any]]] = {}
     runs = Run.objects.visible_to(request.user).filter(state=State.QUEUED)
     by_priority = Window(RowNumber(), partition_by=F("pool"), order_by=["-priority", "pk"])
     pools = runs.order_by().values_list("pool", flat=True).distinct()
-    near = [run for pool in pools for run in line(pool, SHOWN_IN_LINE)]
+    near = [run for pool in pools for run in queue_order(pool, SHOWN_IN_LINE)]
     heads = runs.annotate(row=by_priority).filter(Q(row__lte=SHOWN_IN_LINE) | Q(pk__in=near))
     rows = list(heads.select_related("experiment").only(*_LINE_COLUMNS))
     why = waits(rows)
@@ -153,7 +153,7 @@ def _waiting(request: Request) -> dict[str, list[dict[str, Any]]]:
 
 
 def _pool(
-    name: str, counts: dict[tuple[str, str], int], workers: list[Worker], line: list[dict[str, Any]]
+    name: str, counts: dict[tuple[str, str], int], workers: list[Worker], queue: list[dict[str, Any]]
 ) -> dict[str, Any]:
     mine = [worker for worker in workers if name in worker.pools]
     return {
@@ -162,5 +162,5 @@ def _pool(
         "held": sum(counts.get((name, state), 0) for state in HELD),
         "workers": len(mine),
         "slots": sum(worker.slots for worker in mine),
-        "next": line,
+        "next": queue,
     }

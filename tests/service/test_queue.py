@@ -1,4 +1,4 @@
-"""The line: who is claimed next, which place a run has and why it waits."""
+"""The queue: who is claimed next, which place a run has and why it waits."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from django.db.models.functions import Now
 
 from experiments import lifecycle
 from experiments.models import Lane, Run
-from experiments.queue.order import line, ordinal, waits
+from experiments.queue.order import ordinal, queue_order, waits
 
 from .factories import claim, make_experiment, make_project, make_run, make_user, make_worker
 
@@ -35,7 +35,7 @@ def test_projects_take_turns_and_so_do_users_within_one() -> None:
     other = make_experiment(theirs, bob).runs.get()
     order = []
     for _ in range(6):
-        order.append(line("cpu")[0])
+        order.append(queue_order("cpu")[0])
         assert taken() == order[-1]
     assert order[0] == many[0].pk
     assert other.pk in order[:2]
@@ -47,11 +47,11 @@ def test_what_a_project_has_used_counts_and_fades(settings: Any) -> None:
     make_run(first), make_run(second)
     lanes = {lane.project_id: lane for lane in Lane.objects.all()}
     Lane.objects.filter(pk=lanes[first.pk].pk).update(used=100.0, used_at=Now())
-    assert Run.objects.get(pk=line("cpu")[0]).project == second
+    assert Run.objects.get(pk=queue_order("cpu")[0]).project == second
     Lane.objects.filter(pk=lanes[second.pk].pk).update(
         used=1000.0, used_at=Now() - timedelta(seconds=10 * settings.ATTN_SHARE_HALF_LIFE_S)
     )
-    assert Run.objects.get(pk=line("cpu")[0]).project == second, "ten half-lives ago is hardly anything"
+    assert Run.objects.get(pk=queue_order("cpu")[0]).project == second, "ten half-lives ago is hardly anything"
 
 
 def test_an_attempt_that_ends_is_charged_to_its_lane() -> None:
@@ -104,7 +104,7 @@ def test_a_run_says_its_place_and_why_it_waits() -> None:
 def test_a_row_without_a_lane_is_claimed_too() -> None:
     run = make_run()
     Run.objects.filter(pk=run.pk).update(lane=None)
-    assert line("cpu") == [run.pk]
+    assert queue_order("cpu") == [run.pk]
     assert taken() == run.pk
 
 
