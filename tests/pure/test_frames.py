@@ -44,7 +44,7 @@ def test_a_frame_comes_back_from_the_wire_bit_for_bit(block: codec.Block) -> Non
 
 
 @given(blocks())
-def test_a_cut_or_damaged_block_is_an_error_and_never_other_numbers(block: codec.Block) -> None:
+def test_a_cut_block_and_one_of_another_format_are_errors_and_never_other_numbers(block: codec.Block) -> None:
     data = codec.encode(block)
     for broken in (b"", data[:10], b"x" + data[1:], data[:-1]):
         with pytest.raises(ValueError):

@@ -78,9 +78,15 @@ class FormSection:
     fields: tuple[FormField, ...]
 
 
+@cache
+def _schema(task: str) -> Mapping[str, Any]:
+    """Never changes, and takes 20 ms and more to make: a page asks for it seven times."""
+    return TASKS[task].model_json_schema()
+
+
 def datasets(task: str) -> list[str]:
     """Datasets that a task accepts, the default first."""
-    schema = TASKS[task].model_json_schema()
+    schema = _schema(task)
     branches = _branches(schema["properties"]["data"], schema["$defs"])
     return [str(branch["properties"]["dataset"]["const"]) for branch in branches]
 
@@ -88,7 +94,7 @@ def datasets(task: str) -> list[str]:
 @cache
 def sections(task: str, dataset: str) -> tuple[FormSection, ...]:
     """The form's sections for a task and a dataset."""
-    schema = TASKS[task].model_json_schema()
+    schema = _schema(task)
     names = ("data", "model", "loss", "train", "optimizer", "record", "resources")
     parts = {name: schema["properties"][name] for name in names if name in schema["properties"]}
     return tuple(chain.from_iterable(_sections(name, node, schema["$defs"], dataset) for name, node in parts.items()))
