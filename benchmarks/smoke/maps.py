@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from benchmarks.smoke.report import Line
 from benchmarks.smoke.specs import spec
 from experiments.spec import Spec
-from workers.trainer.inspection.maps import kept
+from workers.trainer.inspection.maps import write
 from workers.trainer.tasks.registry import build_task
 
 LIMIT = 1 / 255 + 1e-4  # of a head's largest weight: what a byte can hold
@@ -33,6 +33,6 @@ def stored_maps(device: str, names: tuple[str, ...], folder: Path) -> Iterator[L
 
 def _weights(run: Spec, device: str, folder: Path) -> dict[str, NDArray[np.float64]]:
     task = build_task(run, torch.device(device))
-    with np.load(next(iter(kept(task, run.task, 0, folder))).path) as file:
+    with np.load(next(iter(write(task, run.task, 0, folder))).path) as file:
         sites = [key for key in file.files if not key.endswith("/scale")]
         return {key: file[key] * (file[f"{key}/scale"].astype(np.float64) / 255)[:, None, None] for key in sites}

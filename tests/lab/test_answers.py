@@ -131,17 +131,17 @@ def test_with_all_of_q_k_v_patched_everywhere_a_site_does_what_it_does_for_the_o
     ("ask", "words"),
     [
         ({"text": " "}, "type a sentence"),
-        ({"sample": 16}, "there are 16 validation samples"),
+        ({"sample": 16}, "16 is out of range; there are 16 validation samples"),
         ({"text": SENTENCE, "site": "decoder.0.image"}, "there is no site 'decoder.0.image'"),
-        ({"text": SENTENCE, "site": SITE, "asker": 4}, "there is no place 4, the site has 4"),
+        ({"text": SENTENCE, "site": SITE, "asker": 4}, "there is no position 4, the site has 4"),
         ({"text": SENTENCE, "edits": [{"kind": "ablate", "what": "q", "site": "x"}]}, "there is no site 'x'"),
         (
             {"text": SENTENCE, "edits": [{"kind": "ablate", "what": "q", "site": SITE, "head": 2}]},
-            "has 2 heads and 4 places",
+            "has 2 heads and 4 positions",
         ),
         (
             {"text": SENTENCE, "other": "我", "edits": [{"kind": "patch", "what": "v", "places": [1]}]},
-            "`other` has 1 places here",
+            "other: a patch takes position",
         ),
     ],
 )

@@ -23,7 +23,7 @@ from workers.trainer.data.coco.file import read
 from workers.trainer.data.errors import DataError
 from workers.trainer.data.images.samples import Batch, Sample, Samples
 from workers.trainer.entry.orders import carry_out
-from workers.trainer.nets.segmenter import Found
+from workers.trainer.nets.segmenter import Predictions
 from workers.trainer.tasks.segment.average_precision import AveragePrecision
 from workers.trainer.tasks.segment.data import splits
 from workers.trainer.tasks.segment.task import SegmentTask
@@ -315,7 +315,7 @@ def test_average_precision_counts_each_category_of_the_folder(root: Path, monkey
     asked: list[int] = []
     own = AveragePrecision.add
 
-    def add(self: AveragePrecision, found: Found, batch: Batch, categories: Sequence[int]) -> None:
+    def add(self: AveragePrecision, found: Predictions, batch: Batch, categories: Sequence[int]) -> None:
         asked.extend(categories)
         own(self, found, batch, categories)
 

@@ -16,7 +16,7 @@ from workers.trainer.adapt import attach
 from workers.trainer.adapt.evaluating import evaluating
 from workers.trainer.adapt.watch import watched
 from workers.trainer.inspection import maps
-from workers.trainer.inspection.answer import look
+from workers.trainer.inspection.answer import answer
 from workers.trainer.recording.probe import probe
 from workers.trainer.task import Task
 from workers.trainer.tasks.registry import build_task
@@ -92,10 +92,10 @@ def test_maps_answers_and_chains_of_a_model_with_dropout_are_the_same_whatever_t
         torch.manual_seed(seed)
         state = torch.get_rng_state()
         probed = probe(task)
-        answer = look(task, "roles", QuestionSpec(sample=0))
-        files = [Path(artifact.path) for artifact in maps.kept(task, "roles", seed, tmp_path)]
+        reply = answer(task, "roles", QuestionSpec(sample=0))
+        files = [Path(artifact.path) for artifact in maps.write(task, "roles", seed, tmp_path)]
         stored = np.load(files[0])
-        told.append((probed, answer, {name: stored[name].tobytes() for name in stored.files}))
+        told.append((probed, reply, {name: stored[name].tobytes() for name in stored.files}))
         assert torch.equal(torch.get_rng_state(), state)
         assert all(module.training for module in task.model.modules())
     assert any(name.startswith("flow/") for name in told[0][0])

@@ -45,7 +45,7 @@ def test_the_notes_chain_is_the_difference_quotient_of_the_mask_loss(form: str) 
     """Central differences at entries of W_q, in the forward pass that trains: no autograd on either side."""
     built = _task(form)
     model, batch, loss = copy.deepcopy(built.model).double(), _batch(built), built.spec.loss
-    found = segment_chain.worked_out(model, batch, loss)[2]["W_q"]
+    found = segment_chain.gradients_by_hand(model, batch, loss)[2]["W_q"]
     weight = model.decoder[-1].image_attention.W_q
     for place in ((0, 0), (3, 7), (15, 15), (8, 1)):
         difference = _difference(model, batch, loss, weight, place)
@@ -71,7 +71,7 @@ def test_every_station_is_autograds(form: str, variant: str) -> None:
     built = _task(form, variant)
     model = copy.deepcopy(built.model).double()
     assert 0 < built.from_loss(model).item() <= 1e-10
-    stations = set(segment_chain.worked_out(model, _batch(built), built.spec.loss)[1])
+    stations = set(segment_chain.gradients_by_hand(model, _batch(built), built.spec.loss)[1])
     assert stations >= {"pred", "queries", "out"}
     assert ("W_q" in stations, "Q" in stations) == (variant in ("full", "tied_qk"), variant != "uniform")
 

@@ -15,7 +15,7 @@ from tests.lab.collected import tiny, train_collected
 from workers.protocol import Schema
 from workers.trainer.attention.sites import matrices, sites
 from workers.trainer.data.images.samples import Sample
-from workers.trainer.nets.segmenter import Found
+from workers.trainer.nets.segmenter import Predictions
 from workers.trainer.tasks.segment.attention_rows import Evaluator, first, text_maps, with_distractors, word_attention
 from workers.trainer.tasks.segment.average_precision import AveragePrecision
 from workers.trainer.tasks.segment.edges import edges, same_object
@@ -200,7 +200,7 @@ def test_average_precision_is_one_for_the_truth_and_zero_for_nothing() -> None:
     assert targets == 4
 
 
-class _Told(Found):
+class _Told(Predictions):
     """The truth as if it were found: masks as they are, or empty."""
 
     def __init__(self, batch: object, kind: float) -> None:
@@ -219,6 +219,6 @@ def test_what_is_tallied_under_shuffled_prompts_keeps_what_was_wanted() -> None:
     own, other = Tally(), Tally()
     for tally, prompts in ((own, []), (other, [sample.prompt for sample in samples])):
         for forward in _evaluator(task).run(task.model, samples, prompts):
-            tally.add(forward.found, forward.batch, forward.matches)
+            tally.add(forward.predictions, forward.batch, forward.matches)
     assert own.means() == other.means()
     assert {"prompt_iou", "mask_iou"} <= own.means().keys()

@@ -13,7 +13,7 @@ from experiments.spec import QuestionSpec, parse_spec
 from workers.inspection.protocol import Put, Reply, Warm
 from workers.protocol import PIPE_FD
 from workers.trainer.entry.loaded_models import Models
-from workers.trainer.inspection.answer import look
+from workers.trainer.inspection.answer import answer
 from workers.trainer.tasks.registry import build_task
 
 THREADS = 2
@@ -40,14 +40,14 @@ def warm_up() -> None:
     tiny = {"d_model": 8, "heads": 1, "ffn": 8}
     for name, dataset in (("roles", "roles"), ("segment", "digit-scenes")):
         spec = parse_spec({"task": name, "data": {"dataset": dataset}, "model": tiny})
-        look(build_task(spec, torch.device("cpu")), name, QuestionSpec(sample=0))
+        answer(build_task(spec, torch.device("cpu")), name, QuestionSpec(sample=0))
 
 
 def reply(models: Models, put: Put) -> Reply:
     """The answer, or why there is none; a bug here refuses one question and not the next."""
     try:
-        found = look(models.get(put), put.spec["task"], QuestionSpec.model_validate(put.ask))
-        text = json.dumps(found, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        reply_content = answer(models.get(put), put.spec["task"], QuestionSpec.model_validate(put.ask))
+        text = json.dumps(reply_content, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     except ValueError as error:  # the asker's mistake, or a checkpoint of another spec
         return Reply(question=put.question, problem=str(error))
     except Exception as error:

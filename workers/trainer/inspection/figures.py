@@ -1,4 +1,4 @@
-"""Tensors as JSON that stays small: four significant places, nothing that is not finite."""
+"""Tensors as JSON that stays small: four decimal places, nothing that is not finite."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from workers.trainer.inspection.views import Seen, Views
+from workers.trainer.inspection.views import SiteView, Views
 
-MOST = 60_000  # numbers that one part of an answer may have
+MOST = 60_000  # numbers that an answer may have
 
 
 def figures(values: Tensor, digits: int = 4) -> Any:
@@ -22,51 +22,51 @@ def figures(values: Tensor, digits: int = 4) -> Any:
     return np.ma.masked_invalid(rounded).tolist()
 
 
-def described(seen: Views, axes: dict[str, tuple[str, str]], focus: str | None) -> list[dict[str, Any]]:
-    """Every site with its sizes and what asks and answers there; maps and vectors while they fit, `focus` first."""
-    rows = {name: _site(name, one, axes[name]) for name, one in seen.items()}
-    order = sorted(seen, key=lambda name: (name != focus, seen[name].weights.numel()))
+def described(views: Views, axes: dict[str, tuple[str, str]], focus: str | None) -> list[dict[str, Any]]:
+    """Every site with its sizes and kinds of positions; maps and vectors while they fit, those of `focus` first."""
+    rows = {name: _site(name, view, axes[name]) for name, view in views.items()}
+    order = sorted(views, key=lambda name: (name != focus, views[name].weights.numel()))
     room = MOST
     for name in order:
-        room -= _fill(rows[name], {"weights": seen[name].weights}, room)
+        room -= _fill(rows[name], {"weights": views[name].weights}, room)
     for name in order:
-        one = seen[name]
-        room -= _fill(rows[name], {"q": one.q, "k": one.k, "v": one.v, "mixed": one.head}, room)
+        view = views[name]
+        room -= _fill(rows[name], {"q": view.q, "k": view.k, "v": view.v, "mixed": view.head}, room)
     return list(rows.values())
 
 
-def _site(name: str, one: Seen, axes: tuple[str, str]) -> dict[str, Any]:
-    heads, askers, answerers = one.weights.shape
-    sizes = {"heads": heads, "askers": askers, "answerers": answerers, "d_k": one.q.shape[-1], "d_v": one.v.shape[-1]}
-    return {"name": name, "asks": axes[0], "answers": axes[1], **sizes, "scale": one.scale}
+def _site(name: str, view: SiteView, axes: tuple[str, str]) -> dict[str, Any]:
+    heads, queries, keys = view.weights.shape
+    sizes = {"heads": heads, "askers": queries, "answerers": keys, "d_k": view.q.shape[-1], "d_v": view.v.shape[-1]}
+    return {"name": name, "asks": axes[0], "answers": axes[1], **sizes, "scale": view.scale}
 
 
 def _fill(row: dict[str, Any], parts: dict[str, Tensor], room: int) -> int:
-    """Add all of the parts, or none where they have more than `room` numbers; returns how many were added."""
-    size = sum(each.numel() for each in parts.values())
+    """Add all of the parts, or none if they have more than `room` numbers; returns how many were added."""
+    size = sum(part.numel() for part in parts.values())
     if size > room:
         return 0
-    row |= {name: figures(each) for name, each in parts.items()}
+    row |= {name: figures(part) for name, part in parts.items()}
     return size
 
 
-def line(one: Seen, asker: int | None, answerer: int | None) -> dict[str, Any]:
-    """One place alone, for maps too large to send: where it looks, who looks at it, and its products."""
-    found: dict[str, Any] = {}
-    if asker is not None:
-        _refuse_beyond("asker", asker, one.weights.shape[1])
-        found["looks"] = figures(one.weights[:, asker])  # HS
-    if answerer is not None:
-        _refuse_beyond("answerer", answerer, one.weights.shape[2])
-        found["looked_at"] = figures(one.weights[:, :, answerer])  # HT
-    if asker is not None and answerer is not None:
-        found["product"] = figures(one.q[:, asker] * one.k[:, answerer] * one.scale)  # HD
-    return found
+def focused(view: SiteView, query: int | None, key: int | None) -> dict[str, Any]:
+    """One row, one column and their products alone, for maps that are too large to send."""
+    parts: dict[str, Any] = {}
+    if query is not None:
+        _check_position("asker", query, view.weights.shape[1])
+        parts["looks"] = figures(view.weights[:, query])  # HS
+    if key is not None:
+        _check_position("answerer", key, view.weights.shape[2])
+        parts["looked_at"] = figures(view.weights[:, :, key])  # HT
+    if query is not None and key is not None:
+        parts["product"] = figures(view.q[:, query] * view.k[:, key] * view.scale)  # HD
+    return parts
 
 
-def _refuse_beyond(name: str, place: int, count: int) -> None:
-    if place >= count:
-        raise ValueError(f"{name}: there is no place {place}, the site has {count}")
+def _check_position(field: str, position: int, count: int) -> None:
+    if position >= count:
+        raise ValueError(f"{field}: there is no position {position}, the site has {count}; they are numbered from 0")
 
 
 def picture(pixels: NDArray[np.uint8]) -> str:

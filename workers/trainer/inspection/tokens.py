@@ -1,6 +1,6 @@
-"""Questions to models of tokens: a typed sentence, or a validation sample, and what is said at every place.
+"""Questions to models of tokens: a typed sentence or a validation sample, and the best guesses at every position.
 
-Shapes: T places, F fields of a token, C classes.
+Shapes: T positions, F fields of a token, C classes.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from workers.trainer.tasks.lookup.pointer import PointerTask
 from workers.trainer.tasks.lookup.roles import RolesTask
 from workers.trainer.tasks.lookup.task import LookupTask
 
-LONGEST = 64  # places of a sentence
-BEST = 5  # guesses a place
+LONGEST = 64  # tokens of a sentence
+BEST = 5  # guesses for each position
 _POINTER = re.compile(r"(\d+)\?(\d+)=(\d+)")
 
 
@@ -45,31 +45,32 @@ class Tokens:
         return logits[0]  # TC
 
     def output(self, raw: Tensor) -> dict[str, Any]:
-        """The best guesses at every place with their probabilities."""
+        """The best guesses at every position with their probabilities."""
         shares = raw.float().softmax(-1)
         best = shares.topk(min(BEST, shares.shape[-1]), -1)
-        told = [[self.classes[index] for index in row] for row in best.indices.tolist()]
-        return {"guesses": [list(zip(*row, strict=True)) for row in zip(told, figures(best.values), strict=True)]}
+        names = ([self.classes[index] for index in row] for row in best.indices.tolist())
+        rows = zip(names, figures(best.values), strict=True)
+        return {"guesses": [list(zip(*row, strict=True)) for row in rows]}
 
     def axes(self, site: str) -> tuple[str, str]:
         return "token", "token"
 
 
-def read_roles(task: RolesTask, ask: QuestionSpec) -> Tokens:
-    if ask.text is None:
-        return _sample(task, ask, VOCABULARY)
-    sentence = read(ask.text)
+def read_roles(task: RolesTask, question: QuestionSpec) -> Tokens:
+    if question.text is None:
+        return _sample(task, question, VOCABULARY)
+    sentence = read(question.text)
     fields = torch.tensor([sentence.words, sentence.cases]).T[None]
     about = {"tokens": list(sentence.labels), "marks": list(sentence.markers), "unknown": list(sentence.unknown)}
     return Tokens(fields, None, VOCABULARY, about)
 
 
-def read_pointer(task: PointerTask, ask: QuestionSpec) -> Tokens:
+def read_pointer(task: PointerTask, question: QuestionSpec) -> Tokens:
     data = task.spec.data
     classes = [str(payload) for payload in range(data.payloads)]
-    if ask.text is None:
-        return _sample(task, ask, classes)
-    tokens = np.array([_token(chunk) for chunk in ask.text.split()] or [(-1, -1, -1)])
+    if question.text is None:
+        return _sample(task, question, classes)
+    tokens = np.array([_token(chunk) for chunk in question.text.split()] or [(-1, -1, -1)])
     if not 1 <= len(tokens) <= data.tokens or (tokens < 0).any() or (tokens >= pointer.sizes(data)).any():
         names, payloads = data.tokens, data.payloads
         raise ValueError(
@@ -80,16 +81,16 @@ def read_pointer(task: PointerTask, ask: QuestionSpec) -> Tokens:
 
 
 def _token(chunk: str) -> tuple[int, ...]:
-    found = _POINTER.fullmatch(chunk)
-    return tuple(min(int(part), 10**6) for part in found.groups()) if found else (-1, -1, -1)
+    match = _POINTER.fullmatch(chunk)
+    return tuple(min(int(part), 10**6) for part in match.groups()) if match else (-1, -1, -1)
 
 
-def _sample(task: LookupTask, ask: QuestionSpec, classes: Sequence[str]) -> Tokens:
-    """A validation sequence without its padding, with the truth."""
-    index = ask.sample or 0
+def _sample(task: LookupTask, question: QuestionSpec, classes: Sequence[str]) -> Tokens:
+    """A validation sequence without its padding, with the right answers."""
+    index = question.sample or 0
     size = task.spec.data.val_size
     if index >= size:
-        raise ValueError(f"sample: there are {size} validation samples")
+        raise ValueError(f"sample: {index} is out of range; there are {size} validation samples, numbered from 0")
     drawn = task.lookups("val", np.array([index]))
     length = int(drawn.present[0].sum())
     fields: Ints = drawn.fields[:, :length]
@@ -103,22 +104,22 @@ def _sample(task: LookupTask, ask: QuestionSpec, classes: Sequence[str]) -> Toke
     return Tokens(torch.from_numpy(fields), None, classes, about)
 
 
-def read_language(task: LanguageTask, ask: QuestionSpec) -> Tokens:
-    named = task.text.characters
+def read_language(task: LanguageTask, question: QuestionSpec) -> Tokens:
+    characters = task.text.characters
     room = min(LONGEST, task.spec.data.context)
-    if ask.text is None:
-        val = task.text.parts["val"]
-        start = (ask.sample or 0) * room
-        if start + room > len(val):
-            raise ValueError(f"sample: there are {len(val) // room} stretches of {room} characters")
-        ids = val[start : start + room]
+    if question.text is None:
+        val, index = task.text.parts["val"], question.sample or 0
+        count = len(val) // room
+        if index >= count:
+            raise ValueError(f"sample: {index} is out of range; there are {count} stretches of {room} characters")
+        ids = val[index * room : (index + 1) * room]
     else:
-        known = {character: index for index, character in enumerate(named)}
-        ids = np.array([known.get(character, 0) for character in ask.text[-room:]], np.int64)
+        known = {character: index for index, character in enumerate(characters)}
+        ids = np.array([known.get(character, 0) for character in question.text[-room:]], np.int64)
         if not len(ids):
-            raise ValueError("type some text: the model says what comes next")
-    typed = ask.text[-room:] if ask.text else [named[index] for index in ids]
+            raise ValueError("text: it is empty; type some text, and the model predicts the next character")
+    typed = question.text[-room:] if question.text else [characters[index] for index in ids]
     about: dict[str, Any] = {"tokens": ["␣" if character.isspace() else character for character in typed]}
-    if ask.text is not None:
-        about |= {"unknown": sorted(set(typed) - set(named)), "cut": len(ask.text) > room}
-    return Tokens(torch.from_numpy(ids)[None, :, None], causal(len(ids), torch.device("cpu")), named, about)
+    if question.text is not None:
+        about |= {"unknown": sorted(set(typed) - set(characters)), "cut": len(question.text) > room}
+    return Tokens(torch.from_numpy(ids)[None, :, None], causal(len(ids), torch.device("cpu")), characters, about)

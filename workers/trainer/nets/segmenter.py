@@ -21,7 +21,7 @@ BOX_WIDTH = 16  # sines per box coordinate
 
 
 @dataclass(frozen=True)
-class Found:
+class Predictions:
     """What the heads say. Scores and presence are logits; `mask_logits` are made on demand (see `masks`)."""
 
     scores: Tensor  # L, B, Q
@@ -147,7 +147,7 @@ class Segmenter(nn.Module):
         self.decoder = nn.ModuleList(DecoderLayer(spec) for _ in range(spec.decoder_layers))
         self.heads = Heads(spec, spec.patch // 2)
 
-    def forward(self, images: Tensor, tokens: Tensor, said: Tensor) -> Found:
+    def forward(self, images: Tensor, tokens: Tensor, said: Tensor) -> Predictions:
         allowed = said[:, None, None, :]  # broadcasts to BHTS
         text = self.words(tokens) + self.places.weight
         for layer in self.text:
@@ -160,20 +160,21 @@ class Segmenter(nn.Module):
         image = self.image_norm(image)
         return self._decode(image, text, said, fine)
 
-    def _decode(self, image: Tensor, text: Tensor, said: Tensor, fine: Tensor) -> Found:
+    def _decode(self, image: Tensor, text: Tensor, said: Tensor, fine: Tensor) -> Predictions:
         count, allowed = len(image), said[:, None, None, :]
         asked = (text * said.unsqueeze(-1)).sum(1) / said.sum(1, keepdim=True)  # B, M: the prompt as one vector
         x = self.queries.weight.expand(count, -1, -1)
         placed = image + self.position
         boxes = torch.full_like(x[:, 1:, :4], 0.5)
-        found = []
+        layers = []
         for layer in self.decoder:
             where = asked.unsqueeze(1) + self._place(boxes)
             x = layer(x, where, text, allowed, placed)
             boxes = self.heads.boxes(x, boxes.detach())
-            found.append((self.heads.scores(x, asked), boxes, self.heads.presence(x)))
-        scores, all_boxes, presence = (torch.stack(values) for values in zip(*found, strict=True))
-        return Found(scores, all_boxes, presence, self.heads.mask_queries(x), self.heads.pixels(image, fine, self.grid))
+            layers.append((self.heads.scores(x, asked), boxes, self.heads.presence(x)))
+        scores, all_boxes, presence = (torch.stack(values) for values in zip(*layers, strict=True))
+        pixels = self.heads.pixels(image, fine, self.grid)
+        return Predictions(scores, all_boxes, presence, self.heads.mask_queries(x), pixels)
 
     def _place(self, boxes: Tensor) -> Tensor:
         """The code of each query's box, whose gradient stays out of the box: B, 1 + Q, M. The presence token has

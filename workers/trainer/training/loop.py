@@ -241,7 +241,7 @@ class Session:
         if probes:
             self._probe(step)
         if draws:
-            for artifact in maps.kept(self.task, self.spec.task, step, self.scratch):
+            for artifact in maps.write(self.task, self.spec.task, step, self.scratch):
                 self.recorder.say(artifact)
         if evaluates:
             with evaluating(self.task.model), self.average.shown():

@@ -1,4 +1,4 @@
-"""The task `hf` on prompted images: SAM 3 of transformers under our matcher and losses."""
+"""The task `hf` on prompted images: SAM 3 of transformers with our matcher and losses."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from workers.trainer.attention import Tap
 from workers.trainer.data.images.lexicon import LENGTH, VOCABULARY
 from workers.trainer.data.images.samples import Batch, Samples
 from workers.trainer.data.order import batch_indices
-from workers.trainer.nets.segmenter import Found
+from workers.trainer.nets.segmenter import Predictions
 from workers.trainer.task import Picture
 from workers.trainer.tasks.hf.library import transformers
 from workers.trainer.tasks.hf.models import SEEN, attach_on, build, folder_of, wrong
@@ -28,11 +28,11 @@ from workers.trainer.tasks.segment.measures import METRICS, Tally
 from workers.trainer.tasks.segment.pictures import draw_predictions
 
 EVAL_BATCH, PROBE = 16, 8
-GEOMETRY = "geometry_encoder"  # prompts are words, so the part that reads box prompts is never called
+GEOMETRY = "geometry_encoder"  # reads box prompts, which we have none of: never called
 
 
 class HfScenesTask:
-    """SAM 3 on scenes. No box is prompted: the geometry encoder has no gradient and is not moved."""
+    """SAM 3 on scenes. Without box prompts, the geometry encoder has no gradient and is not trained."""
 
     metrics = METRICS
     finals: tuple[str, ...] = ()
@@ -46,14 +46,14 @@ class HfScenesTask:
         self.model = build(spec, "Sam3Model", {}).to(device)
         cast(nn.Module, getattr(self.model, GEOMETRY)).requires_grad_(False)
         self.words = Words(spec, self.model)
-        attach_on(self.model, lambda: self._find(self.training, range(min(SEEN, self.training.size))))
+        attach_on(self.model, lambda: self._predict(self.training, range(min(SEEN, self.training.size))))
         self.mass_sites = tuple(name for name in attached(self.model) if name.endswith(".vision_cross_attn"))
         self.measures = tuple(f"attn/object_mass/{site}" for site in self.mass_sites)
 
     def losses(self, micro_step: int, step: range | None = None) -> dict[str, Tensor]:
-        found, batch = self._find(self.training, self._rows(micro_step))
+        predictions, batch = self._predict(self.training, self._rows(micro_step))
         targets = step and [self.training.targets(row) for each in step for row in self._rows(each)]
-        return segment_losses(found, batch, self.spec.loss, targets)[0]
+        return segment_losses(predictions, batch, self.spec.loss, targets)[0]
 
     def _rows(self, micro_step: int) -> list[int]:
         size = self.spec.train.batch_size
@@ -65,34 +65,34 @@ class HfScenesTask:
         tally, loss, targets = Tally(), 0.0, self.validation.all_targets()
         for start in range(0, self.validation.size, EVAL_BATCH):
             rows = range(start, min(start + EVAL_BATCH, self.validation.size))
-            found, batch = self._find(self.validation, rows)
-            terms, matches = segment_losses(found, batch, self.spec.loss, targets)
-            tally.add(found, batch, matches)
+            predictions, batch = self._predict(self.validation, rows)
+            terms, matches = segment_losses(predictions, batch, self.spec.loss, targets)
+            tally.add(predictions, batch, matches)
             loss += terms["total"].item()
         return tally.means() | {"loss": loss}
 
     @torch.no_grad()
     def draw(self, count: int) -> Iterator[Picture]:
         rows = range(min(count, self.validation.size))
-        found, batch = self._find(self.validation, rows)
-        yield from draw_predictions([self.validation[row] for row in rows], found, batch)
+        predictions, batch = self._predict(self.validation, rows)
+        yield from draw_predictions([self.validation[row] for row in rows], predictions, batch)
 
     def final(self) -> dict[str, float]:
         return {}
 
     @torch.no_grad()
     def probe(self, seen: Mapping[str, Tap]) -> dict[str, Tensor]:
-        """Attention mass that matched queries put on their object, mean over heads and pairs, in every decoder layer:
-        how much of each patch the object covers weighs its attention."""
+        """Attention mass of matched queries on their object, mean over heads and pairs, in every decoder layer,
+        weighted by how much of a patch the object covers."""
         with watched(self.model, maps=self.mass_sites) as maps:
-            found, batch = self._find(self.validation, range(min(PROBE, self.validation.size)))
-        _, matches = segment_losses(found, batch, self.spec.loss)
+            predictions, batch = self._predict(self.validation, range(min(PROBE, self.validation.size)))
+        _, matches = segment_losses(predictions, batch, self.spec.loss)
         return {
             f"attn/object_mass/{site}": mass(cast(Tensor, maps[site].weights), batch, matches)
             for site in self.mass_sites
         }
 
-    def _find(self, samples: Samples, rows: Iterable[int]) -> tuple[Found, Batch]:
+    def _predict(self, samples: Samples, rows: Iterable[int]) -> tuple[Predictions, Batch]:
         rows = list(rows)
         batch = samples.batch(rows).to(self.device)
         tokens, said = self.words(samples, rows, batch)
@@ -100,7 +100,7 @@ class HfScenesTask:
 
 
 class Words:
-    """Prompts as the model reads them: our small vocabulary for a fresh one, its own tokenizer for a loaded one."""
+    """Prompts as token ids: our small vocabulary for a fresh model, its own tokenizer for a loaded one."""
 
     def __init__(self, spec: HfSpec, model: nn.Module) -> None:
         text = cast(Any, model).config.text_config
@@ -113,11 +113,11 @@ class Words:
         elif text.vocab_size < len(VOCABULARY):
             raise wrong(("model", "config", "text_config", "vocab_size"), f"must be at least {len(VOCABULARY)}")
         elif self.length < LENGTH:
-            at = ("model", "config", "text_config", "max_position_embeddings")
-            raise wrong(at, f"must be at least {LENGTH}")
+            path = ("model", "config", "text_config", "max_position_embeddings")
+            raise wrong(path, f"must be at least {LENGTH}")
 
     def __call__(self, samples: Samples, rows: list[int], batch: Batch) -> tuple[Tensor, Tensor]:
-        """Token ids and which are said, [B, S]."""
+        """Token ids and which are no padding, [B, S]."""
         if self.tokenizer is None:
             return batch.tokens, batch.said
         prompts = [samples[row].prompt for row in rows]
@@ -129,8 +129,8 @@ class Words:
 
 
 def mass(weights_BHTS: Tensor, batch: Batch, matches: Matches) -> Tensor:
-    """Mean attention of matched queries on what their object covers. Asker 0 is the presence token."""
+    """Mean attention of matched queries on the patches of their object. Query position 0 is the presence token."""
     grid = round(weights_BHTS.shape[-1] ** 0.5)
     cover = F.adaptive_avg_pool2d(batch.masks.float(), grid).flatten(2)[matches.rows, matches.targets]  # n, S
-    asked = weights_BHTS[matches.rows, :, matches.queries + 1]  # n, H, S
-    return (asked * cover.unsqueeze(1)).sum(-1).mean()
+    rows = weights_BHTS[matches.rows, :, matches.queries + 1]  # n, H, S
+    return (rows * cover.unsqueeze(1)).sum(-1).mean()

@@ -16,7 +16,7 @@ from experiments.spec import SegmentLoss
 from workers.trainer.attention import Tap
 from workers.trainer.attention.hooks import taps
 from workers.trainer.data.images.samples import Batch, Sample, Samples, boxes_of, collate
-from workers.trainer.nets.segmenter import Found, Segmenter
+from workers.trainer.nets.segmenter import Predictions, Segmenter
 from workers.trainer.recording.probe import weights_of
 from workers.trainer.tasks.segment.losses import segment_losses
 from workers.trainer.tasks.segment.matcher import Matches
@@ -31,7 +31,7 @@ class ForwardPass:
 
     samples: Sequence[Sample]
     batch: Batch
-    found: Found
+    predictions: Predictions
     matches: Matches
     taps: Mapping[str, Tap]
 
@@ -56,9 +56,9 @@ class Evaluator:
             batch = collate(chosen, [boxes_of(sample.masks) for sample in chosen], prompts[start : start + AT_ONCE])
             batch = batch.to(self.device)
             with taps(model) as calls:
-                found = model(batch.images, batch.tokens, batch.said)
-            _, matches = segment_losses(found, batch, self.loss)
-            yield ForwardPass(chosen, batch, found, matches, calls)
+                predictions = model(batch.images, batch.tokens, batch.said)
+            _, matches = segment_losses(predictions, batch, self.loss)
+            yield ForwardPass(chosen, batch, predictions, matches, calls)
 
 
 def first(samples: Samples, count: int) -> list[Sample]:
@@ -84,21 +84,21 @@ def word_attention(forward: ForwardPass, patch: int) -> dict[Head, tuple[Tensor,
     """Per head: attention mass of the prompt's words on the targets, Σ_j A_j·cover_j, and whether the patch with
     the most attention is at least half covered by them. Both B."""
     wanted = forward.cover(patch).sum(1).clamp(max=1)  # B, N
-    found: dict[Head, tuple[Tensor, Tensor]] = {}
+    by_head: dict[Head, tuple[Tensor, Tensor]] = {}
     for site, maps in text_maps(forward).items():
         mass = (maps * wanted[:, None]).sum(-1)
         hits = wanted.gather(1, maps.argmax(-1)) >= 0.5
-        found |= {(site, head): (mass[:, head], hits[:, head].float()) for head in range(maps.shape[1])}
-    return found
+        by_head |= {(site, head): (mass[:, head], hits[:, head].float()) for head in range(maps.shape[1])}
+    return by_head
 
 
 def query_attention(forward: ForwardPass, patch: int) -> dict[Head, Tensor]:
     """Per head of the decoder's image sites: attention mass of the matched queries on their targets: n."""
     wanted = forward.cover(patch)[forward.matches.rows, forward.matches.targets].unsqueeze(1)  # n, 1, N
-    asking = forward.matches.queries + 1  # token 0 is the presence token
-    found: dict[Head, Tensor] = {}
+    positions = forward.matches.queries + 1  # token 0 is the presence token
+    by_head: dict[Head, Tensor] = {}
     for site, tap in forward.taps.items():
         if site.endswith(".image"):
-            mass = (weights_of(tap)[forward.matches.rows, :, asking] * wanted).sum(-1)  # n, H
-            found |= {(site, head): mass[:, head] for head in range(mass.shape[1])}
-    return found
+            mass = (weights_of(tap)[forward.matches.rows, :, positions] * wanted).sum(-1)  # n, H
+            by_head |= {(site, head): mass[:, head] for head in range(mass.shape[1])}
+    return by_head

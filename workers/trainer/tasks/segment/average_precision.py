@@ -1,7 +1,7 @@
 """COCO's average precision of prompted segmentation, through pycocotools.
 
-Every (image, prompt) pair is an image of its own. A query's confidence is σ(score)·σ(presence), so finding something
-where nothing is costs precision.
+Every (image, prompt) pair counts as an image. A query's confidence is σ(score)·σ(presence), so a detection where
+nothing is costs precision.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from workers.trainer.data.images.samples import Batch
-from workers.trainer.nets.segmenter import Found
+from workers.trainer.nets.segmenter import Predictions
 from workers.trainer.tasks.segment.boxes import corners
 
 AP_METRICS = ("ap", "ap50", "box_ap", "box_ap50")  # mean over IoU .50:.05:.95, and at .50; of masks and of boxes
 
 
 class AveragePrecision:
-    """Collects batches; `values` has AP_METRICS in [0, 1], NaN where nothing was there to be found: precision is not
-    defined without a truth. Of a mean over categories, those without one are no part."""
+    """Collects batches; `values` has AP_METRICS in [0, 1], NaN if there is no target at all. The mean over categories
+    leaves out those without a target."""
 
     def __init__(self) -> None:
         self.images, self.side = 0, 0
         self.truth: list[dict[str, Any]] = []
-        self.found: list[dict[str, Any]] = []
+        self.detections: list[dict[str, Any]] = []
 
     @torch.no_grad()
-    def add(self, found: Found, batch: Batch, categories: Sequence[int]) -> None:
+    def add(self, predictions: Predictions, batch: Batch, categories: Sequence[int]) -> None:
         """`categories` are those of the prompts; precision is averaged over them."""
-        masks, wanted = (found.all_masks() > 0).cpu().numpy(), batch.masks.cpu().numpy()
-        scores = (found.scores[-1].sigmoid() * found.presence[-1].sigmoid().unsqueeze(-1)).tolist()
+        masks, wanted = (predictions.all_masks() > 0).cpu().numpy(), batch.masks.cpu().numpy()
+        scores = (predictions.scores[-1].sigmoid() * predictions.presence[-1].sigmoid().unsqueeze(-1)).tolist()
         self.side = masks.shape[-1]
-        boxes, true_boxes = ((corners(x) * self.side).cpu().numpy() for x in (found.boxes[-1], batch.boxes))
+        boxes, true_boxes = ((corners(x) * self.side).cpu().numpy() for x in (predictions.boxes[-1], batch.boxes))
         for row, category in enumerate(categories):
             there = batch.valid[row].cpu().numpy()
             about = {"image_id": self.images, "category_id": category}
@@ -50,19 +50,19 @@ class AveragePrecision:
                 own = {"id": len(self.truth) + 1, "iscrowd": 0, "area": float(mask.sum())}
                 self.truth.append({**about, **_drawn(mask, box), **own})
             for mask, box, score in zip(masks[row], boxes[row], scores[row], strict=True):
-                own = {"id": len(self.found) + 1, "score": score, "area": float(mask.sum())}
-                self.found.append({**about, **_drawn(mask, box), **own})
+                own = {"id": len(self.detections) + 1, "score": score, "area": float(mask.sum())}
+                self.detections.append({**about, **_drawn(mask, box), **own})
 
     def values(self) -> dict[str, float]:
         if not self.truth:
             return dict.fromkeys(AP_METRICS, math.nan)
         with contextlib.redirect_stdout(io.StringIO()):  # it prints its progress
-            truth, found = self._index(self.truth), self._index(self.found)
-            both = [_evaluated(truth, found, kind) for kind in ("segm", "bbox")]
+            truth, detections = self._index(self.truth), self._index(self.detections)
+            both = [_evaluated(truth, detections, kind) for kind in ("segm", "bbox")]
         return dict(zip(AP_METRICS, (value for pair in both for value in pair), strict=True))
 
     def _index(self, annotations: list[dict[str, Any]]) -> COCO:
-        categories = sorted({annotation["category_id"] for annotation in self.truth + self.found})
+        categories = sorted({annotation["category_id"] for annotation in self.truth + self.detections})
         coco = COCO()
         coco.dataset = {
             "images": [{"id": image, "height": self.side, "width": self.side} for image in range(self.images)],
@@ -81,8 +81,8 @@ def _drawn(mask: NDArray[np.bool_], box: NDArray[np.float64]) -> dict[str, Any]:
     }
 
 
-def _evaluated(truth: COCO, found: COCO, kind: str) -> tuple[float, float]:
-    evaluation = COCOeval(truth, found, kind)
+def _evaluated(truth: COCO, detections: COCO, kind: str) -> tuple[float, float]:
+    evaluation = COCOeval(truth, detections, kind)
     evaluation.evaluate()
     evaluation.accumulate()
     evaluation.summarize()

@@ -1,5 +1,5 @@
-"""Prompted segmentation for the gradient chain: what the loss reads is the masks of the matched queries, and the notes'
-chain, pred_mask → queries → attention output → softmax → QKᵀ → Q → W_q, is worked out from its first link to its last.
+"""Prompted segmentation for the gradient chain: the loss reads the masks of the matched queries, and the notes' chain,
+pred_mask → queries → attention output → softmax → QKᵀ → Q → W_q, is computed by hand from its first link to its last.
 
 Shapes: n matched pairs, H × W pixels of the masks and h × w before they are doubled, B images, Q queries, C mask
 channels, M = d_model.
@@ -19,7 +19,7 @@ from workers.trainer.attention.by_hand import product, through_perceptron
 from workers.trainer.attention.gradient_chain.chain import explicit, follow, last_states, relative_error
 from workers.trainer.attention.hooks import taps
 from workers.trainer.data.images.samples import Batch
-from workers.trainer.nets.segmenter import DecoderLayer, Found, Segmenter, doubling
+from workers.trainer.nets.segmenter import DecoderLayer, Predictions, Segmenter, doubling
 from workers.trainer.tasks.segment.losses import segment_losses
 from workers.trainer.tasks.segment.matcher import Matches
 
@@ -27,52 +27,52 @@ MASK_TERMS = ("mask_bce", "mask_dice", "mask_l2")
 
 
 @dataclass(frozen=True)
-class Kept(Found):
-    """Keeps the mask logits that a loss asks for."""
+class RecordedPredictions(Predictions):
+    """Records the mask logits that a loss reads."""
 
-    asked: list[Tensor] = field(default_factory=list)
+    requested: list[Tensor] = field(default_factory=list)
 
     def masks(self, rows: Tensor, queries: Tensor) -> Tensor:
-        found = super().masks(rows, queries)
-        self.asked.append(found)
-        return found
+        logits = super().masks(rows, queries)
+        self.requested.append(logits)
+        return logits
 
 
 @dataclass(frozen=True)
 class Passed:
     """A forward pass, its loss terms and the last layer's matches."""
 
-    found: Kept
+    predictions: RecordedPredictions
     terms: dict[str, Tensor]
     pairs: Matches
 
     @property
     def pred(self) -> Tensor:
         """The matched queries' mask logits [n, H, W]: the notes' pred_mask."""
-        return self.found.asked[-1]
+        return self.predictions.requested[-1]
 
 
 def passed(model: nn.Module, batch: Batch, loss: SegmentLoss) -> Passed:
     """In the precision of the model's weights, with a graph."""
     batch = replace(batch, images=batch.images.to(next(model.parameters()).dtype))
-    found: Found = model(batch.images, batch.tokens, batch.said)
-    kept = Kept(**vars(found))
+    predictions: Predictions = model(batch.images, batch.tokens, batch.said)
+    kept = RecordedPredictions(**vars(predictions))
     return Passed(kept, *segment_losses(kept, batch, loss))
 
 
 def from_loss(model: Segmenter, batch: Batch, loss: SegmentLoss) -> Tensor:
-    """The largest relative error of the stations of `worked_out` against autograd."""
-    mask_loss, ends, found = worked_out(model, batch, loss)
+    """The largest relative error of the stations of `gradients_by_hand` against autograd."""
+    mask_loss, ends, by_hand = gradients_by_hand(model, batch, loss)
     truth = torch.autograd.grad(mask_loss, list(ends.values()))
-    errors = [relative_error(found[name], true, true.new_zeros(())) for name, true in zip(ends, truth, strict=True)]
+    errors = [relative_error(by_hand[name], true, true.new_zeros(())) for name, true in zip(ends, truth, strict=True)]
     return torch.stack(errors).max()
 
 
-def worked_out(
+def gradients_by_hand(
     model: Segmenter, batch: Batch, loss: SegmentLoss
 ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
-    """The mask loss, the tensors on its own way to W_q of the last image attention, and its gradient there, every link
-    by hand. Other losses reach the queries too and are left out; above that site autograd alone knows the way."""
+    """The mask loss, the tensors between it and W_q of the last image attention, and its gradient at each of them,
+    every link by hand. Other losses reach the queries too and are left out."""
     layer = cast(DecoderLayer, model.decoder[-1])
     site, entering = layer.image_attention, list[Tensor]()
     hook = layer.ffn.register_forward_pre_hook(lambda _module, inputs: entering.append(inputs[0]))
@@ -100,10 +100,11 @@ def links_from_loss(
     d_pred = d_squares(run.pred, wanted) * loss.mask_l2
     if loss.mask_form == "bce_dice":
         d_pred = d_entropy(run.pred, wanted) * loss.mask_bce + d_dice(run.pred, wanted) * loss.mask_dice
-    widen = doubling(run.found.pixels.shape[-1], d_pred.device)
+    widen = doubling(run.predictions.pixels.shape[-1], d_pred.device)
     d_coarse = product(product(widen.T, d_pred), widen)  # nhw
-    own = product(run.found.pixels[run.pairs.rows].flatten(2), d_coarse.flatten(1).unsqueeze(-1)).squeeze(-1)  # nC
-    d_mask = torch.zeros_like(run.found.mask_queries)
+    pixels = run.predictions.pixels[run.pairs.rows].flatten(2)
+    own = product(pixels, d_coarse.flatten(1).unsqueeze(-1)).squeeze(-1)  # nC
+    d_mask = torch.zeros_like(run.predictions.mask_queries)
     d_mask[run.pairs.rows, run.pairs.queries] = own
     layer = cast(DecoderLayer, model.decoder[-1])
     heads, ffn = model.heads, layer.ffn

@@ -1,4 +1,4 @@
-"""The splits of every data set that prompted segmentation can train on."""
+"""The splits of every data set of prompted segmentation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TRAIN, VAL, TEST, COMPOSITIONAL = range(1, 5)  # seeds of the splits
 
 @dataclass(frozen=True)
 class Splits:
-    """`compositional` asks for things that training never showed in that colour; None where nothing is held out."""
+    """Prompts of `compositional` name things that training never showed in that colour; None if nothing is held out."""
 
     train: Samples
     val: Samples
@@ -28,7 +28,7 @@ class Splits:
 
 
 def splits(data: ScenesData | DigitScenesData | CocoData, queries: int | None = None) -> Splits:
-    """`queries` of the model tell how much of a crowded image it can find. Raises DataError where a folder cannot be
+    """`queries`, of the model, limits how many things of an image it can find. Raises DataError if a folder cannot be
     used."""
     if isinstance(data, CocoData):
         folder = coco.load(data, queries)

@@ -37,27 +37,27 @@ def edges(forward: ForwardPass, patch: int) -> Edges:
     around = padded[..., :-2, 1:-1] & padded[..., 2:, 1:-1] & padded[..., 1:-1, :-2] & padded[..., 1:-1, 2:]
     things = torch.zeros(cover.shape[:2], dtype=torch.bool, device=cover.device)
     for row, sample in enumerate(forward.samples):
-        drawn = sample.packed is None  # sky and road are known in scenes alone
+        drawn = sample.packed is None  # only scenes have sky and road
         things[row, : len(sample.hits)] = torch.tensor([hit < ROAD or not drawn for hit in sample.hits])
     rows, targets, patches = ((own & ~around).flatten(2) & things.unsqueeze(-1)).nonzero(as_tuple=True)
     return Edges(rows, targets, patches, cover[rows, targets])
 
 
 def same_object(forward: ForwardPass, patch: int) -> dict[Head, tuple[Tensor, Tensor]]:
-    """Of each head of the encoder's self-attention: the share of an edge's attention beyond its neighbours that falls
-    on its own thing, and the share that would if each ring of patches at one distance were looked at evenly. Both E."""
-    found = edges(forward, patch)
-    steps = _steps(round(found.cover.shape[-1] ** 0.5), found.cover.device)
+    """Per head of the encoder's self-attention: the share of an edge's attention beyond its neighbours that falls on
+    its own thing, and the share if attention were uniform over each ring of patches at one distance. Both E."""
+    edge = edges(forward, patch)
+    steps = _steps(round(edge.cover.shape[-1] ** 0.5), edge.cover.device)
     rings = F.one_hot(steps).float()  # N, N, R
-    even = torch.einsum("en,enr->er", found.cover, rings[found.patches]) / rings[found.patches].sum(1).clamp(min=1)
+    even = torch.einsum("en,enr->er", edge.cover, rings[edge.patches]) / rings[edge.patches].sum(1).clamp(min=1)
     measured: dict[Head, tuple[Tensor, Tensor]] = {}
     for site, tap in forward.taps.items():
         if not (site.startswith("encoder.") and site.endswith(".self")):
             continue
-        far = weights_of(tap)[found.rows, :, found.patches] * (steps[found.patches] > NEAR).unsqueeze(1)  # E, H, N
+        far = weights_of(tap)[edge.rows, :, edge.patches] * (steps[edge.patches] > NEAR).unsqueeze(1)  # E, H, N
         whole = far.sum(-1).clamp(min=1e-12)
-        mass = (far * found.cover.unsqueeze(1)).sum(-1) / whole
-        chance = (torch.einsum("ehn,enr->ehr", far, rings[found.patches]) * even.unsqueeze(1)).sum(-1) / whole
+        mass = (far * edge.cover.unsqueeze(1)).sum(-1) / whole
+        chance = (torch.einsum("ehn,enr->ehr", far, rings[edge.patches]) * even.unsqueeze(1)).sum(-1) / whole
         measured |= {(site, head): (mass[:, head], chance[:, head]) for head in range(mass.shape[1])}
     return measured
 

@@ -1,7 +1,7 @@
-"""The last score of prompted segmentation: what verdicts are computed from.
+"""The final scores of prompted segmentation, from which verdicts are computed.
 
-Which site and head counts is chosen on the validation split and scored once on the test split; an untrained net, other
-prompts and the area share stand beside.
+The site and head are chosen on the validation split and scored once on the test split. Baselines: an untrained model,
+other prompts, and the share of the area.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from workers.trainer.tasks.segment.attention_rows import (
     with_distractors,
     word_attention,
 )
-from workers.trainer.tasks.segment.average_precision import AP_METRICS, AveragePrecision
+from workers.trainer.tasks.segment.average_precision import AveragePrecision
 from workers.trainer.tasks.segment.data import Splits
 from workers.trainer.tasks.segment.edges import same_object
 from workers.trainer.tasks.segment.kinds import cross_gradients, kind_names, kind_values
@@ -31,17 +31,18 @@ from workers.trainer.tasks.segment.linear_probes.scenes import EDGE_NAMES, PROBE
 from workers.trainer.tasks.segment.losses import segment_losses
 from workers.trainer.tasks.segment.measures import SCORES, Tally
 
-# Scenes at most: to choose heads with; whose attention is scored; that probes train on, and as many to score. They keep
-# the last score of a model of 64² pixels under a minute on two cores.
+# Samples at most: to choose heads; to score attention; to train probes, and as many to score them. They keep the
+# final scores of a model of 64² pixels under a minute on two cores.
 SELECTION, SCORED, PROBED = 128, 256, 128
+AP_FINALS = ("mask_ap", "mask_ap50", "box_ap", "box_ap50")  # of AP_METRICS, in its order
 BASELINES = ("shuffled/prompt_iou", "untrained/prompt_iou", "always_yes/presence_accuracy")
 WORDS = ("text_mass", "text_pointing", "untrained/text_mass", "swapped/text_mass")
 EDGES = ("same_object", "same_object_chance", "untrained/same_object", "untrained/same_object_chance")
 
 
 def final_names(spec: SegmentSpec) -> tuple[str, ...]:
-    """Names of what `final_values` returns: what the data and the model have."""
-    names = [*SCORES, *BASELINES, *(f"mask_{name}" if name[0] == "a" else name for name in AP_METRICS)]
+    """Names of what `Final.values` returns, which depend on the data and the model."""
+    names = [*SCORES, *BASELINES, *AP_FINALS]
     names += ["area", "query_mass", *EDGES, *kind_names(spec.model), "cross_grad/self", "cross_grad/cross"]
     if spec.model.text_to_image:
         swaps = not isinstance(spec.data, CocoData)  # its images may all show a single category
@@ -54,7 +55,7 @@ def final_names(spec: SegmentSpec) -> tuple[str, ...]:
 
 
 class Final:
-    """Scores one model and its untrained self."""
+    """Scores a model and its untrained copy."""
 
     def __init__(self, spec: SegmentSpec, splits: Splits, device: torch.device) -> None:
         self.spec, self.splits = spec, splits
@@ -66,7 +67,7 @@ class Final:
         values = self._scores(model) | self._baselines(model, untrained)
         if all(any(sample.hits for sample in part) for part in (self.val, self.scored)):
             values |= self._attention(model, untrained) | self._kinds(model)
-        else:  # every prompt asks for what is not there
+        else:  # no prompt has a target
             values = dict.fromkeys(final_names(self.spec), math.nan) | values
         if isinstance(self.spec.data, ScenesData):
             values |= self._probes(model, untrained)
@@ -78,13 +79,12 @@ class Final:
     def _scores(self, model: Segmenter) -> dict[str, float]:
         tally, precision = Tally(), AveragePrecision()
         for forward in self.evaluator.run(model, self.test):
-            tally.add(forward.found, forward.batch, forward.matches)
-            precision.add(forward.found, forward.batch, [sample.category for sample in forward.samples])
-        found = {f"mask_{name}" if name[0] == "a" else name: value for name, value in precision.values().items()}
-        return found | tally.means()
+            tally.add(forward.predictions, forward.batch, forward.matches)
+            precision.add(forward.predictions, forward.batch, [sample.category for sample in forward.samples])
+        return dict(zip(AP_FINALS, precision.values().values(), strict=True)) | tally.means()
 
     def _baselines(self, model: Segmenter, untrained: Segmenter) -> dict[str, float]:
-        """Prompts shuffled: each that names something is answered for the next one's image."""
+        """Shuffled: each prompt with targets is given with another such prompt's image."""
         positive = [sample for sample in self.test if sample.hits]
         others = [sample.prompt for sample in positive[1:] + positive[:1]]
         return {
@@ -96,7 +96,7 @@ class Final:
     def _prompt_iou(self, model: Segmenter, samples: Sequence[Sample], prompts: Sequence[str] = ()) -> float:
         tally = Tally()
         for forward in self.evaluator.run(model, samples, prompts):
-            tally.add(forward.found, forward.batch, forward.matches)
+            tally.add(forward.predictions, forward.batch, forward.matches)
         return tally.means()["prompt_iou"]
 
     def _attention(self, model: Segmenter, untrained: Segmenter) -> dict[str, float]:
@@ -105,11 +105,11 @@ class Final:
         return trained | {f"untrained/{name}": value for name, value in before.items()}
 
     def _masses(self, model: Segmenter, wanted: Sequence[str]) -> dict[str, float]:
-        """Of the head that has most of it on the validation split: mass and pointing of the words, mass of the queries,
-        mass of edges on their own thing over what distance alone would give."""
+        """Of the head that is best on the validation split: mass and pointing of the words, mass of the queries,
+        mass of edges on their own thing and by chance."""
         val = self._means(model, self.val)
         test = self._means(model, self.scored)
-        head = {name: _best(found) for name, found in val.items()}
+        head = {name: _best(means) for name, means in val.items()}
         values = {"area": test["area"]["", 0], "query_mass": test["query_mass"][head["query_mass"]]}
         values |= {name: test[name][head["same_object_gain"]] for name in EDGES[:2]}
         if self.spec.model.text_to_image:
@@ -123,8 +123,7 @@ class Final:
     def _means(
         self, model: Segmenter, samples: Sequence[Sample], prompts: Sequence[str] = ()
     ) -> dict[str, dict[Head, float]]:
-        """Means by measure and head. Words and queries: over prompts that tell two things of one class apart; edges:
-        over all prompts."""
+        """Means by measure and head. Words and queries: over prompts with distractors; edges: over all prompts."""
         patch, apart = self.spec.model.patch, with_distractors(samples)
         kept: dict[str, dict[Head, list[Tensor]]] = {}
         for forward in self.evaluator.run(model, apart, prompts):
@@ -134,10 +133,10 @@ class Final:
             _keep(kept, "text_mass", {head: mass for head, (mass, _) in words.items()})
             _keep(kept, "text_pointing", {head: hits for head, (_, hits) in words.items()})
         for forward in () if prompts else self.evaluator.run(model, [sample for sample in samples if sample.hits]):
-            found = same_object(forward, patch)
-            _keep(kept, "same_object", {head: mass for head, (mass, _) in found.items()})
-            _keep(kept, "same_object_chance", {head: chance for head, (_, chance) in found.items()})
-            _keep(kept, "same_object_gain", {head: mass - chance for head, (mass, chance) in found.items()})
+            edge_mass = same_object(forward, patch)
+            _keep(kept, "same_object", {head: mass for head, (mass, _) in edge_mass.items()})
+            _keep(kept, "same_object_chance", {head: chance for head, (_, chance) in edge_mass.items()})
+            _keep(kept, "same_object_gain", {head: mass - chance for head, (mass, chance) in edge_mass.items()})
         return {name: {head: _mean(values) for head, values in heads.items()} for name, heads in kept.items()}
 
     def _kinds(self, model: Segmenter) -> dict[str, float]:
@@ -157,8 +156,8 @@ class Final:
         return values | {f"untrained/{name}": value for name, value in before.items()}
 
 
-def _keep(kept: dict[str, dict[Head, list[Tensor]]], name: str, found: Mapping[Head, Tensor]) -> None:
-    for head, values in found.items():
+def _keep(kept: dict[str, dict[Head, list[Tensor]]], name: str, by_head: Mapping[Head, Tensor]) -> None:
+    for head, values in by_head.items():
         kept.setdefault(name, {}).setdefault(head, []).append(values)
 
 
@@ -167,5 +166,5 @@ def _mean(values: Sequence[Tensor]) -> float:
     return float(whole.detach().mean()) if len(whole) else math.nan
 
 
-def _best(found: Mapping[Head, float]) -> Head:
-    return max(found, key=lambda head: found[head])
+def _best(means: Mapping[Head, float]) -> Head:
+    return max(means, key=lambda head: means[head])

@@ -1,4 +1,4 @@
-"""Self-attention and cross-attention side by side: what is measured for each kind of site."""
+"""Measures for each kind of site, to compare self-attention with cross-attention."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ def kinds(model: SegmenterModel) -> tuple[str, ...]:
 
 
 def kind_names(model: SegmenterModel) -> list[str]:
-    """Names of what `kind_values` returns. Mass is not defined where words answer: all of them are the prompt."""
+    """Names of what `kind_values` returns. Mass is not defined where words are the keys: all of them are the prompt."""
     of = {"self": ("mass",), "text": (), "image": ("mass",), "text_to_image": ("mass",)}
     return [f"kind/{kind}/{name}" for kind in kinds(model) for name in ("grad_norm", "entropy", *of[kind])]
 
 
 def kind_values(model: nn.Module, forward: ForwardPass, patch: int, loss: Tensor) -> dict[str, float]:
     """By kind of site, means over its sites: the Frobenius norm of the gradients of W_q, W_k and W_v together; the
-    entropy of the attention (instruments.entropy); the mean attention mass over heads on what is meant: of a thing's
+    entropy of the attention (instruments.entropy); the mean attention mass over heads on the target: of a thing's
     edges on the thing beyond their neighbours (self), of matched queries (image), of the words (text_to_image)."""
     masses: dict[str, list[Tensor]] = {
         "self": [mass for mass, _ in same_object(forward, patch).values()],
         "image": list(query_attention(forward, patch).values()),
         "text_to_image": [mass for mass, _ in word_attention(forward, patch).values()],
     }
-    values = {f"kind/{kind}/mass": _mean(found) for kind, found in masses.items() if found}
+    values = {f"kind/{kind}/mass": _mean(by_head) for kind, by_head in masses.items() if by_head}
     values |= _by_kind("entropy", {site: float(entropy(Map.of(tap)).mean()) for site, tap in forward.taps.items()})
     return values | _by_kind("grad_norm", gradient_norms(model, loss))
 
@@ -49,15 +49,15 @@ def gradient_norms(model: nn.Module, loss: Tensor) -> dict[str, float]:
         name: [weight for key, weight in matrices(site).items() if key in ASKED] for name, site in sites(model).items()
     }
     flat = [weight for weights in own.values() for weight in weights]
-    found = dict(zip(map(id, flat), torch.autograd.grad(loss, flat, allow_unused=True), strict=True))
-    return {site: _norm([found[id(weight)] for weight in weights]) for site, weights in own.items()}
+    gradients = dict(zip(map(id, flat), torch.autograd.grad(loss, flat, allow_unused=True), strict=True))
+    return {site: _norm([gradients[id(weight)] for weight in weights]) for site, weights in own.items()}
 
 
 def cross_gradients(model: nn.Module, forward: ForwardPass) -> dict[str, float]:
     """Where Q, K and V come from, by autograd at the inputs of every site. `cross_grad/cross`: the largest of
-    ‖∂Q/∂Y‖, ‖∂K/∂X‖ and ‖∂V/∂X‖ over the sites where X asks and Y answers. `cross_grad/self`: the smallest of ‖∂Q/∂X‖,
-    ‖∂K/∂X‖ and ‖∂V/∂X‖ over the sites where X asks itself. Norms are those of the gradient of a sum with fixed random
-    weights."""
+    ‖∂Q/∂Y‖, ‖∂K/∂X‖ and ‖∂V/∂X‖ over the sites with queries from X and keys from Y. `cross_grad/self`: the smallest
+    of ‖∂Q/∂X‖, ‖∂K/∂X‖ and ‖∂V/∂X‖ over the sites of self-attention on X. Norms are those of the gradient of a sum
+    with fixed random weights."""
     cross, own = [0.0], []
     for name, site in sites(model).items():
         tap = forward.taps[name]
@@ -82,7 +82,7 @@ def _sources(site: Attention, tap: Tap, *, alone: bool) -> Sequence[tuple[float,
 
 
 def _gradients(made: Tensor, inputs: tuple[Tensor, Tensor], random: torch.Generator) -> tuple[float, float]:
-    if not made.requires_grad:  # made from nothing that was said: a uniform variant
+    if not made.requires_grad:  # made of no input: a uniform variant
         return 0.0, 0.0
     weights = torch.randn(made.shape, generator=random).to(made.device)
     at_x, at_y = torch.autograd.grad((made * weights).sum(), inputs, allow_unused=True)
@@ -98,9 +98,9 @@ def _by_kind(name: str, values: Mapping[str, float]) -> dict[str, float]:
     by_kind: dict[str, list[float]] = {}
     for site, value in values.items():
         by_kind.setdefault(site.rpartition(".")[2], []).append(value)
-    return {f"kind/{kind}/{name}": sum(found) / len(found) for kind, found in by_kind.items()}
+    return {f"kind/{kind}/{name}": sum(of_sites) / len(of_sites) for kind, of_sites in by_kind.items()}
 
 
-def _mean(found: list[Tensor]) -> float:
-    whole = torch.cat(found)
+def _mean(masses: list[Tensor]) -> float:
+    whole = torch.cat(masses)
     return float(whole.detach().mean()) if len(whole) else math.nan

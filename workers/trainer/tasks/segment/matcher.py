@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from workers.trainer.tasks.segment.boxes import iou_and_giou
 
-DEAREST = 1e9  # of a pair whose cost is not finite: there is an assignment all the same
+DEAREST = 1e9  # replaces a cost that is not finite, so that there still is an assignment
 SCORE_COST, L1_COST, GIOU_COST = 1.0, 5.0, 2.0
 
 
@@ -37,21 +37,19 @@ def match(scores: Tensor, boxes: Tensor, targets: Tensor, valid: Tensor) -> Matc
     Costs one copy to the host, since the assignment is solved there."""
     costs = np.nan_to_num(cost_matrix(scores, boxes, targets).cpu().numpy(), nan=DEAREST, posinf=DEAREST)
     counts = valid.sum(1).tolist()  # real targets come first
-    found = [
-        np.stack([np.full(len(queries), layer), np.full(len(queries), row), queries, hits])
-        for layer in range(costs.shape[0])
-        for row, count in enumerate(counts)
-        if count
-        for queries, hits in [linear_sum_assignment(costs[layer, row, :, :count])]
-    ]
-    pairs = np.concatenate(found, 1) if found else np.zeros((4, 0), np.int64)
+    matches = [np.zeros((4, 0), np.int64)]
+    for layer, row in np.ndindex(costs.shape[:2]):
+        if count := counts[row]:
+            queries, chosen = linear_sum_assignment(costs[layer, row, :, :count])
+            matches.append(np.stack([np.full_like(queries, layer), np.full_like(queries, row), queries, chosen]))
+    pairs = np.concatenate(matches, 1)
     return Matches(*torch.from_numpy(pairs).to(scores.device))
 
 
 def cost_matrix(scores: Tensor, boxes: Tensor, targets: Tensor) -> Tensor:
-    """L, B, Q, G: a high score, near edges and much overlap are cheap. The score's cost is −log p: while boxes are
-    much alike, a query that is even slightly preferred keeps being matched, so scores can grow sure of it."""
-    found, wanted = boxes.unsqueeze(-2), targets[None, :, None]
-    l1 = (found - wanted).abs().sum(-1)
-    _, giou = iou_and_giou(found, wanted)
+    """L, B, Q, G: a high score, near edges and much overlap cost little. The score's cost is −log p: while boxes are
+    alike, a slightly preferred query stays matched, so its score can grow."""
+    boxes, targets = boxes.unsqueeze(-2), targets[None, :, None]
+    l1 = (boxes - targets).abs().sum(-1)
+    _, giou = iou_and_giou(boxes, targets)
     return L1_COST * l1 - GIOU_COST * giou - SCORE_COST * F.logsigmoid(scores).unsqueeze(-1)

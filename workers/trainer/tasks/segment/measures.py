@@ -1,4 +1,4 @@
-"""What evaluation of prompted segmentation measures."""
+"""The evaluation measures of prompted segmentation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from workers.trainer.data.images.samples import Batch
-from workers.trainer.nets.segmenter import Found
+from workers.trainer.nets.segmenter import Predictions
 from workers.trainer.tasks.segment.boxes import iou_and_giou
 from workers.trainer.tasks.segment.matcher import Matches
 
@@ -19,25 +19,25 @@ METRICS = (*SCORES, "loss")
 
 @dataclass
 class Tally:
-    """Collects values over batches; means are over all of them, NaN over nothing.
+    """Collects values over batches; `means` are over all of them, NaN if there are none.
 
-    prompt_iou: union of the masks of all queries that score over ½ (else of the best one) against the union of all
-    that the prompt names, over prompts that name something. mask_iou and box_iou: over Hungarian-matched pairs, so
-    they grade shape and place, not choice. presence_accuracy: over all prompts.
+    prompt_iou: the union of the masks of all queries that score over ½ (else of the best one) against the union of
+    all targets, over prompts with a target. mask_iou and box_iou: over Hungarian-matched pairs, so
+    they measure shape and position, not selection. presence_accuracy: over all prompts.
     """
 
     values: dict[str, list[Tensor]] = field(default_factory=lambda: {name: [] for name in SCORES})
 
-    def add(self, found: Found, batch: Batch, matches: Matches) -> None:
-        masks = found.all_masks() > 0  # B, Q, H, W
-        chosen = union_of_chosen(masks, found.scores[-1])
+    def add(self, predictions: Predictions, batch: Batch, matches: Matches) -> None:
+        masks = predictions.all_masks() > 0  # B, Q, H, W
+        chosen = union_of_chosen(masks, predictions.scores[-1])
         present = batch.present
         self._keep("prompt_iou", mask_iou(chosen, batch.masks.any(1))[present])
         wanted = batch.masks[matches.rows, matches.targets]
         self._keep("mask_iou", mask_iou(masks[matches.rows, matches.queries], wanted))
-        boxes = found.boxes[-1][matches.rows, matches.queries]
+        boxes = predictions.boxes[-1][matches.rows, matches.queries]
         self._keep("box_iou", iou_and_giou(boxes, batch.boxes[matches.rows, matches.targets])[0])
-        self._keep("presence_accuracy", ((found.presence[-1] > 0) == present).float())
+        self._keep("presence_accuracy", ((predictions.presence[-1] > 0) == present).float())
 
     def means(self) -> dict[str, float]:
         whole = {name: torch.cat(values) if values else torch.empty(0) for name, values in self.values.items()}

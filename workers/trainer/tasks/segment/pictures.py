@@ -1,4 +1,4 @@
-"""Predictions of prompted segmentation, drawn: the truth on the left, what the model found on the right."""
+"""Predictions of prompted segmentation, drawn: the truth on the left, the predictions on the right."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from workers.trainer.data.images.samples import Batch, Sample
-from workers.trainer.nets.segmenter import Found
+from workers.trainer.nets.segmenter import Predictions
 from workers.trainer.task import Picture
 from workers.trainer.tasks import pictures
 from workers.trainer.tasks.segment.boxes import corners
 from workers.trainer.tasks.segment.measures import chosen_queries, mask_iou, union_of_chosen
 
 
-def draw_predictions(samples: Sequence[Sample], found: Found, batch: Batch) -> Iterator[Picture]:
-    """One picture a sample. Where presence is under ½ nothing counts as found, and nothing is drawn."""
-    masks = found.all_masks() > 0
-    ious = mask_iou(union_of_chosen(masks, found.scores[-1]), batch.masks.any(1)).tolist()
-    chosen = chosen_queries(found.scores[-1]).cpu().numpy()
-    scores, presence = found.scores[-1].sigmoid().tolist(), found.presence[-1].sigmoid().tolist()
-    boxes, truth = corners(found.boxes[-1]).cpu().numpy(), corners(batch.boxes).cpu().numpy()
+def draw_predictions(samples: Sequence[Sample], predictions: Predictions, batch: Batch) -> Iterator[Picture]:
+    """One picture a sample. Nothing is drawn if presence is below ½."""
+    masks = predictions.all_masks() > 0
+    ious = mask_iou(union_of_chosen(masks, predictions.scores[-1]), batch.masks.any(1)).tolist()
+    chosen = chosen_queries(predictions.scores[-1]).cpu().numpy()
+    scores, presence = predictions.scores[-1].sigmoid().tolist(), predictions.presence[-1].sigmoid().tolist()
+    boxes, truth = corners(predictions.boxes[-1]).cpu().numpy(), corners(batch.boxes).cpu().numpy()
     for row, sample in enumerate(samples):
         says_present = presence[row] >= 0.5
         picked = np.flatnonzero(chosen[row]) if says_present else np.zeros(0, np.int64)

@@ -1,4 +1,4 @@
-"""The task `segment`: find what the prompt names."""
+"""The task `segment`: find the things that the prompt names."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class SegmentTask:
         self.measures = segment_probe.names(spec.model)
 
     def untrained(self) -> Segmenter:
-        """The model as this seed starts it."""
+        """The model as this seed initializes it."""
         side = self.spec.data.canvas
         words = len(self.splits.lexicon.vocabulary)
         model = Segmenter(self.spec.model, side=side, words=words, prompt_length=LENGTH)
@@ -55,9 +55,9 @@ class SegmentTask:
 
     def losses(self, micro_step: int, step: range | None = None) -> dict[str, Tensor]:
         batch = self.training.batch(self._rows(micro_step)).to(self.device)
-        found = self.model(batch.images, batch.tokens, batch.said)
+        predictions = self.model(batch.images, batch.tokens, batch.said)
         targets = step and [self.training.targets(row) for each in step for row in self._rows(each)]
-        terms, _ = segment_losses(found, batch, self.spec.loss, targets)
+        terms, _ = segment_losses(predictions, batch, self.spec.loss, targets)
         return terms
 
     def _rows(self, micro_step: int) -> list[int]:
@@ -67,18 +67,18 @@ class SegmentTask:
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
-        """On data in COCO's format its average precision, too."""
+        """With average precision, on data in COCO's format."""
         tally, precision, loss = Tally(), AveragePrecision(), 0.0
         targets = self.validation.all_targets()
         for start in range(0, self.validation.size, EVAL_BATCH):
             rows = range(start, min(start + EVAL_BATCH, self.validation.size))
             batch = self.validation.batch(rows).to(self.device)
-            found = self.model(batch.images, batch.tokens, batch.said)
-            terms, matches = segment_losses(found, batch, self.spec.loss, targets)
-            tally.add(found, batch, matches)
+            predictions = self.model(batch.images, batch.tokens, batch.said)
+            terms, matches = segment_losses(predictions, batch, self.spec.loss, targets)
+            tally.add(predictions, batch, matches)
             loss += terms["total"].item()
             if isinstance(self.spec.data, CocoData):
-                precision.add(found, batch, [self.validation[row].category for row in rows])
+                precision.add(predictions, batch, [self.validation[row].category for row in rows])
         values = tally.means() | precision.values() | {"loss": loss}
         return {name: values[name] for name in self.metrics}
 
@@ -86,8 +86,8 @@ class SegmentTask:
     def draw(self, count: int) -> Iterator[Picture]:
         rows = range(min(count, self.validation.size))
         batch = self.validation.batch(rows).to(self.device)
-        found = self.model(batch.images, batch.tokens, batch.said)
-        yield from draw_predictions([self.validation[row] for row in rows], found, batch)
+        predictions = self.model(batch.images, batch.tokens, batch.said)
+        yield from draw_predictions([self.validation[row] for row in rows], predictions, batch)
 
     def final(self) -> dict[str, float]:
         return Final(self.spec, self.splits, self.device).values(self.model, self.untrained().eval())
@@ -108,6 +108,6 @@ class SegmentTask:
     def probe(self, seen: Mapping[str, Tap]) -> dict[str, Tensor]:
         """See segment_probe."""
         batch = self.validation.batch(range(min(PROBE, self.validation.size))).to(self.device)
-        found = self.model(batch.images, batch.tokens, batch.said)
-        _, matches = segment_losses(found, batch, self.spec.loss)
+        predictions = self.model(batch.images, batch.tokens, batch.said)
+        _, matches = segment_losses(predictions, batch, self.spec.loss)
         return segment_probe.values(self.spec.model, seen, batch, matches)

@@ -22,8 +22,8 @@ class Fold:
 
 def classify(train: Fold, test: Fold) -> float:
     """Balanced accuracy on `test`: the mean over classes of their recall. The probe is a linear discriminant (Fisher's;
-    one shared covariance, every class equally likely before it is seen), which has a closed form. NaN where training
-    has fewer than two classes or nothing is there to be scored."""
+    one shared covariance, every class equally likely before it is seen), which has a closed form. NaN if training
+    has fewer than two classes or there is nothing to score."""
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
     from sklearn.metrics import recall_score
 
@@ -52,11 +52,11 @@ def regress(train: Fold, test: Fold) -> float:
 
 
 def control(places: Ints, classes: int) -> Ints:
-    """Labels of a control task (Hewitt & Liang 2019): each place has one random class, the same in every image. What a
-    probe reaches here it owes to its own capacity and not to the features."""
+    """Labels of a control task (Hewitt & Liang 2019): each position has one random class, the same in every image. Its
+    accuracy shows the probe's own capacity, not the features."""
     drawn = np.random.default_rng(0).integers(classes, size=int(places.max(initial=0)) + 1)
-    found: Ints = drawn[places]
-    return found
+    classes_of_places: Ints = drawn[places]
+    return classes_of_places
 
 
 def _standard(features: Floats) -> tuple[Floats, Floats]:

@@ -1,4 +1,4 @@
-"""What a patch of a scene is: the truth that probes read. Shapes: P patches, row by row; a patch has A pixels."""
+"""The classes of a scene's patches, which probes predict. Shapes: P patches, row by row; a patch has A pixels."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from workers.trainer.data.images.samples import Labels, Sample
 from workers.trainer.data.images.scenes import ROAD, SKY
 
 Ints = NDArray[np.int64]
-NONE = -1  # the patch has no such truth
-BLOCKS = 4  # rows and columns of places that are told apart
+NONE = -1  # the patch has no class of this target
+BLOCKS = 4  # rows and columns of positions to distinguish
 CLASSES = {"edge": 2, "colour": len(COLOURS), "class": len(THINGS) + 2, "position": BLOCKS**2}
 
 
 def _edge(sample: Sample, pixels: Labels) -> Ints:
-    """Does more than one thing (or a thing and the ground, or sky and road) show in it?"""
+    """Whether it shows more than one label: two things, a thing and the ground, or sky and road."""
     return (pixels.min(1) != pixels.max(1)).astype(np.int64)
 
 
@@ -33,7 +33,7 @@ def _class(sample: Sample, pixels: Labels) -> Ints:
 
 
 def _position(sample: Sample, pixels: Labels) -> Ints:
-    """Which of the 4 × 4 blocks of the image it lies in."""
+    """Which of the 4 × 4 blocks of the image contains it."""
     grid = round(len(pixels) ** 0.5)
     block = np.arange(grid) * BLOCKS // grid
     return (block[:, None] * BLOCKS + block[None, :]).ravel().astype(np.int64)
@@ -55,7 +55,7 @@ def truth(sample: Sample, patch: int) -> dict[str, Ints]:
 
 
 def _of_most(pixels: Labels, of_label: Mapping[int, int]) -> Ints:
-    found = np.full(len(pixels), NONE, np.int64)
+    classes = np.full(len(pixels), NONE, np.int64)
     for label, value in of_label.items():
-        found[(pixels == label).mean(1) >= 0.5] = value
-    return found
+        classes[(pixels == label).mean(1) >= 0.5] = value
+    return classes

@@ -1,7 +1,7 @@
-"""Probes of a segmenter's encoder: what Q, K, V and the bare input X of its self-attention tell about a patch, and
-whether a thing's edge knows its size before and after attention.
+"""Probes of a segmenter's encoder: what Q, K, V and the input X of its self-attention tell about a patch, and what a
+thing's edge tells about its size before and after attention.
 
-The layer is chosen on the validation split, for each feature and target by itself, and scored once on the test split.
+The layer is chosen on the validation split, separately for each feature and target, and scored once on the test split.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ EDGE_NAMES = ("edge_size/before", "edge_size/after")
 
 @dataclass(frozen=True)
 class Folds:
-    """Scenes to train probes on, to choose a layer with, and to score."""
+    """Scenes to train probes, to choose a layer, and to score."""
 
     train: Sequence[Sample]
     val: Sequence[Sample]
@@ -41,7 +41,7 @@ class Folds:
 
 @dataclass(frozen=True)
 class Patches:
-    """Chosen patches of one split: features [n, M] by (site, feature), classes [n], and where each lies [n]."""
+    """Chosen patches of one split: features [n, M] by (site, feature), classes [n], and positions [n]."""
 
     features: dict[tuple[str, str], Floats]
     classes: Ints
@@ -107,14 +107,14 @@ def _patches(evaluator: Evaluator, model: Segmenter, samples: Sequence[Sample]) 
 
 def _features(model: Segmenter, forward: ForwardPass) -> dict[tuple[str, str], Tensor]:
     """Q, K, V (all heads side by side) and X of the encoder's self-attention: BNM each."""
-    found: dict[tuple[str, str], Tensor] = {}
+    features: dict[tuple[str, str], Tensor] = {}
     for name, site in sites(model).items():
         if name.startswith("encoder.") and name.endswith(".self"):
             tap = forward.taps[name]
             heads = (tap.q_BHTD, tap.k_BHSD, tap.v_BHSE)
-            found |= {(name, feature): site.merge(made) for feature, made in zip("qkv", heads, strict=True)}
-            found[name, "x"] = tap.x_BTM
-    return found
+            features |= {(name, feature): site.merge(made) for feature, made in zip("qkv", heads, strict=True)}
+            features[name, "x"] = tap.x_BTM
+    return features
 
 
 def _edge_folds(evaluator: Evaluator, model: Segmenter, samples: Sequence[Sample]) -> dict[tuple[int, str], Fold]:
@@ -124,19 +124,19 @@ def _edge_folds(evaluator: Evaluator, model: Segmenter, samples: Sequence[Sample
     sizes: list[Floats] = []
     try:
         for forward in evaluator.run(model, samples):
-            found = edges(forward, evaluator.patch)
-            sizes.append(forward.batch.boxes[found.rows, found.targets, 2:].cpu().numpy())
+            edge = edges(forward, evaluator.patch)
+            sizes.append(forward.batch.boxes[edge.rows, edge.targets, 2:].cpu().numpy())
             for layer, before in enumerate(streams):
                 after = before + forward.taps[f"encoder.{layer}.self"].out_BTM
                 for when, stream in (("before", before), ("after", after)):
-                    kept.setdefault((layer, when), []).append(stream[found.rows, found.patches].cpu().numpy())
+                    kept.setdefault((layer, when), []).append(stream[edge.rows, edge.patches].cpu().numpy())
             streams.clear()
     finally:
         for hook in hooks:
             hook.remove()
-    truth = np.concatenate(sizes)
-    some = _some(np.arange(len(truth)))
-    return {key: Fold(np.concatenate(found)[some], truth[some]) for key, found in kept.items()}
+    sizes_of_all = np.concatenate(sizes)
+    some = _some(np.arange(len(sizes_of_all)))
+    return {key: Fold(np.concatenate(parts)[some], sizes_of_all[some]) for key, parts in kept.items()}
 
 
 def _keeper(streams: list[Tensor]) -> Callable[[torch.nn.Module, tuple[Tensor, ...]], None]:
