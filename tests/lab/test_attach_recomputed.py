@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils import checkpoint as torchs
 from torch.utils.checkpoint import checkpoint
 
-from tests.lab.test_attention_told import WIDTH, Layer
+from tests.lab.test_attention_notices import WIDTH, Layer
 from workers.trainer.adapt import Attached, attach
 from workers.trainer.adapt.watch import watched
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from tests.lab import foreign
-from tests.lab.test_attention_told import WIDTH, Layer
+from tests.lab.test_attention_notices import WIDTH, Layer
 from tests.lab.test_recording import rows
 from workers.trainer.adapt import attach, attention_notices
 from workers.trainer.recording.own_loop.record import recording
