@@ -54,7 +54,7 @@ class Steps:
         session = self.session
         losses = session.backward(self.step)
         norm = total_norm(session.gradients)
-        session.gauges.before()
+        session.norms.before()
         session.optimizer.step()
         session.report(self.step, losses, (1e-4, norm, torch.ones_like(norm)), Stopwatch(session.device))
         session.recorder.complete(self.step)
@@ -75,7 +75,7 @@ def main() -> None:
     alone = _recording_alone(steps, options.device)
     report: dict[str, Any] = {
         "parameters": sum(each.numel() for each in steps.session.task.model.parameters()),
-        "series": len(steps.session.gauges.names) + 6,
+        "series": len(steps.session.norms.names) + 6,
         "machine": machine(options.device),
         "bare_ms": round(bare, 2),
         "recording": recording,
@@ -100,7 +100,7 @@ def _recording_alone(steps: Steps, device: str) -> float:
 
     def record() -> None:
         norm = total_norm(session.gradients)
-        session.gauges.before()
+        session.norms.before()
         session.report(steps.step, losses, (1e-4, norm, torch.ones_like(norm)), Stopwatch(session.device))
         session.recorder.complete(steps.step)
         steps.step += 1

@@ -36,8 +36,8 @@ MINUTES = 10
 class Watched(Recorder):
     """Keeps the evaluations and probes, and prints what the log would say."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        super().__init__(_nobody, clock)
+    def __init__(self, elapsed: Callable[[], float]) -> None:
+        super().__init__(_nobody, elapsed)
         self.kept: dict[str, dict[int, dict[str, float]]] = {"eval": {}, "probe": {}}
 
     def add(self, group: str, step: int, values: Any) -> None:
@@ -46,7 +46,7 @@ class Watched(Recorder):
             self.kept[group][step] = {name: round(value, 4) for name, value in values.items()}
 
     def log(self, text: str) -> None:
-        print(f"{self.clock():6.0f} s  {text}", flush=True)
+        print(f"{self.elapsed():6.0f} s  {text}", flush=True)
 
 
 def main() -> None:

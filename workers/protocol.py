@@ -179,29 +179,29 @@ class Failure(Message):
     traceback: str = ""
 
 
-Told = Annotated[Orders | Stop, Field(discriminator="type")]
-Said = Annotated[
+ToTrainer = Annotated[Orders | Stop, Field(discriminator="type")]
+FromTrainer = Annotated[
     Ready | Started | Schema | Flush | Log | Artifact | Checkpoint | Result | Stopped | Failure,
     Field(discriminator="type"),
 ]
 Started.model_rebuild()
-_told: TypeAdapter[Orders | Stop] = TypeAdapter(Told)
-_said: TypeAdapter[Any] = TypeAdapter(Said)
+_to_trainer: TypeAdapter[Orders | Stop] = TypeAdapter(ToTrainer)
+_from_trainer: TypeAdapter[Any] = TypeAdapter(FromTrainer)
 
 
 class ProtocolError(RuntimeError):
     """The other side spoke nonsense or died in the middle of a message."""
 
 
-def tell(stream: BinaryIO, message: Orders | Stop) -> None:
+def send(stream: BinaryIO, message: Orders | Stop) -> None:
     """Write one line to a trainer's standard input."""
     stream.write(message.model_dump_json().encode() + b"\n")
     stream.flush()
 
 
-def hear(line: bytes) -> Orders | Stop:
+def receive(line: bytes) -> Orders | Stop:
     """Parse one line of a trainer's standard input."""
-    return _told.validate_json(line)
+    return _to_trainer.validate_json(line)
 
 
 def write_message(stream: BinaryIO, message: Message, payload: bytes = b"") -> None:
@@ -224,4 +224,4 @@ def read_message(stream: BinaryIO) -> tuple[Message, bytes] | None:
     header, payload = stream.read(header_size), stream.read(payload_size)
     if len(header) < header_size or len(payload) < payload_size:
         raise ProtocolError("the trainer died in the middle of a message")
-    return _said.validate_json(header), payload
+    return _from_trainer.validate_json(header), payload

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.smoke.heard import Heard
 from experiments.spec import Spec, resolved
-from workers.protocol import PARENT_PID, PIPE_FD, Failure, Message, Orders, read_message, tell
+from workers.protocol import PARENT_PID, PIPE_FD, Failure, Message, Orders, read_message, send
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -39,7 +39,7 @@ def ordered(
             if (ready := read_message(pipe)) is None:
                 raise RuntimeError(f"the trainer ended with status {process.wait()} before it was ready")
             heard(*ready)
-            tell(process.stdin, orders)  # type: ignore[arg-type]
+            send(process.stdin, orders)  # type: ignore[arg-type]
             while (said := read_message(pipe)) is not None:
                 heard(*said)
                 if kill_at(said[0]):

@@ -17,7 +17,7 @@ from tests.lab import foreign
 from tests.lab.foreign import Made
 from workers.trainer.adapt import attach
 from workers.trainer.adapt.watch import watched
-from workers.trainer.recording.norms import Gauges
+from workers.trainer.recording.norms import Norms
 from workers.trainer.recording.own_loop.record import recording
 
 Heads = list[Tensor]
@@ -139,12 +139,12 @@ def test_norms_of_matrices_and_heads_are_those_read_by_hand(
 
 
 def measured(model: nn.Module) -> dict[str, float]:
-    gauges = Gauges(model, Record())
-    gauges.before()
+    norms = Norms(model, Record())
+    norms.before()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(1.01)
-    values = dict(zip(gauges.names, gauges.after().tolist(), strict=True))
+    values = dict(zip(norms.names, norms.after().tolist(), strict=True))
     ratios = [value for name, value in values.items() if name.startswith("update_ratio/")]
     assert ratios == pytest.approx([0.01] * len(ratios), rel=1e-3)
     assert ratios

@@ -16,7 +16,7 @@ from experiments.spec import Record
 from tests.lab import foreign
 from tests.lab.test_recording import rows
 from workers.trainer.adapt import attach
-from workers.trainer.recording.norms import Gauges
+from workers.trainer.recording.norms import Norms
 from workers.trainer.recording.own_loop.record import recording
 from workers.trainer.tasks.hf.library import transformers
 
@@ -151,9 +151,9 @@ def test_the_effective_matrix_is_recorded(kind: str, dora: bool, tmp_path: Path)
 
 
 def measured(model: nn.Module) -> dict[str, float]:
-    gauges = Gauges(model, Record())
-    gauges.before()
-    return dict(zip(gauges.names, gauges.after().tolist(), strict=True))
+    norms = Norms(model, Record())
+    norms.before()
+    return dict(zip(norms.names, norms.after().tolist(), strict=True))
 
 
 @pytest.mark.parametrize("to_none", [True, False])

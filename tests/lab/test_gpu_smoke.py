@@ -16,7 +16,7 @@ from torch import Tensor
 
 from benchmarks.smoke import kernels, norms, own_loop
 from benchmarks.smoke.report import Line, Report, Skip
-from workers.trainer.recording import norms as gauges
+from workers.trainer.recording import norms as recorded_norms
 from workers.trainer.recording.own_loop import record as recording
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,15 +53,15 @@ def _passed(lines: Iterator[Line]) -> set[bool]:
 
 def test_a_norm_that_is_off_by_a_ten_thousandth_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert _passed(norms.norms("cpu", ("pointer",), ("fp32",), tmp_path)) == {True}
-    true = gauges.Stack.norms
+    true = recorded_norms.Stack.norms
     off: Any = lambda *given, **told: [norm * 1.0001 for norm in true(*given, **told)]  # noqa: E731
-    monkeypatch.setattr(gauges.Stack, "norms", off)
+    monkeypatch.setattr(recorded_norms.Stack, "norms", off)
     assert _passed(norms.norms("cpu", ("pointer",), ("fp32",), tmp_path)) == {False}
 
 
 def test_heads_in_another_order_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    true = gauges.Stack.head_norms
-    monkeypatch.setattr(gauges.Stack, "head_norms", lambda stack, stacked: true(stack, stacked).roll(1, -1))
+    true = recorded_norms.Stack.head_norms
+    monkeypatch.setattr(recorded_norms.Stack, "head_norms", lambda stack, stacked: true(stack, stacked).roll(1, -1))
     assert _passed(norms.norms("cpu", ("pointer",), ("fp32",), tmp_path)) == {False}
 
 

@@ -13,7 +13,7 @@ from experiments.spec import Record
 from tests.lab.test_recording import rows
 from workers.trainer.adapt import attach
 from workers.trainer.recording import extreme_norms as norms
-from workers.trainer.recording.norms import Gauges, total_norm
+from workers.trainer.recording.norms import Norms, total_norm
 from workers.trainer.recording.own_loop.record import recording
 
 SITE, HEADS = "self_attn", 4
@@ -39,9 +39,9 @@ def given(net: nn.Module, sizes: Tensor | float) -> None:
 
 
 def told(net: nn.Module) -> dict[str, float]:
-    gauges = Gauges(net, Record())
-    gauges.before()
-    return dict(zip(gauges.names, gauges.after().tolist(), strict=True))
+    norms = Norms(net, Record())
+    norms.before()
+    return dict(zip(norms.names, norms.after().tolist(), strict=True))
 
 
 @pytest.fixture(autouse=True, params=["cpu", "as on a device"])

@@ -441,7 +441,7 @@ def test_a_matrix_that_moves_without_a_gradient_has_no_norm_rather_than_zero(tmp
     assert found[f"weight_norm/{SITE}/W_q"][0] > 0
 
 
-@pytest.mark.parametrize("broken", ["sink", "gauges", "loss"])
+@pytest.mark.parametrize("broken", ["sink", "norms", "loss"])
 def test_a_broken_instrument_is_one_warning_and_the_training_goes_on(
     broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -457,8 +457,8 @@ def test_a_broken_instrument_is_one_warning_and_the_training_goes_on(
             if recorded and broken == "sink":
                 monkeypatch.setattr(FolderSink, "__call__", fail)
                 monkeypatch.setattr(recorder, "FLUSH_S", 0)
-            if isinstance(record, Record) and broken == "gauges":
-                monkeypatch.setattr(record.gauges, "before", fail)
+            if isinstance(record, Record) and broken == "norms":
+                monkeypatch.setattr(record.norms, "before", fail)
             with warnings.catch_warnings(record=True) as warned:
                 warnings.simplefilter("always")
                 for _ in range(4):

@@ -27,7 +27,7 @@ from workers.protocol import (
     Stop,
     Stopped,
     read_message,
-    tell,
+    send,
 )
 
 
@@ -75,7 +75,7 @@ def _orders(scratch: Path, **train: object) -> Orders:
 
 
 def test_a_spare_carries_out_one_order_and_leaves(spare: Spare, tmp_path: Path) -> None:
-    tell(spare.stdin, _orders(tmp_path))
+    send(spare.stdin, _orders(tmp_path))
     assert isinstance(spare.next(), Started)
     told = spare.rest()
     assert told[-1] == Result(step=5)
@@ -84,11 +84,11 @@ def test_a_spare_carries_out_one_order_and_leaves(spare: Spare, tmp_path: Path) 
 
 
 def test_a_stop_is_answered_with_a_checkpoint_of_the_last_complete_step(spare: Spare, tmp_path: Path) -> None:
-    tell(spare.stdin, _orders(tmp_path, steps=1_000_000, eval_every=1_000_000, checkpoint_every=1_000_000))
+    send(spare.stdin, _orders(tmp_path, steps=1_000_000, eval_every=1_000_000, checkpoint_every=1_000_000))
     while not isinstance(first := spare.next(), Flush):
         pass
     spare.process.send_signal(signal.SIGINT)  # Ctrl-C reaches the whole terminal and must not matter here
-    tell(spare.stdin, Stop(why="preempt"))
+    send(spare.stdin, Stop(why="preempt"))
     told = [first, *spare.rest()]
     assert isinstance(told[-1], Stopped)
     assert told[-1].why == "preempt"

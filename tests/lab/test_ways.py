@@ -18,7 +18,7 @@ from workers.trainer.recording.recorder import Recorder
 from workers.trainer.tasks.registry import build_task
 from workers.trainer.tasks.segment.losses import segment_losses
 from workers.trainer.tasks.segment.task import SegmentTask
-from workers.trainer.training.ema import Average
+from workers.trainer.training.ema import EMA
 from workers.trainer.training.forwards import Forwards, layers
 from workers.trainer.training.loop import Session
 from workers.trainer.training.optimizer import learning_rate
@@ -114,7 +114,7 @@ def test_a_gradient_that_overflows_leaves_the_step_out_and_halves_the_scale() ->
 
 def test_the_average_follows_the_weights_and_shows_itself_only_inside() -> None:
     weight = nn.Parameter(torch.zeros(3))
-    average = Average(0.5, {"w": weight})
+    average = EMA(0.5, {"w": weight})
     expected = 0.0
     for step in range(12):
         with torch.no_grad():
@@ -125,14 +125,14 @@ def test_the_average_follows_the_weights_and_shows_itself_only_inside() -> None:
     with average.shown():
         torch.testing.assert_close(weight.detach(), torch.full((3,), expected))
     assert weight.tolist() == [12.0] * 3
-    assert not Average(None, {"w": weight}).state()
+    assert not EMA(None, {"w": weight}).state()
 
 
 def test_a_step_that_fp16_leaves_out_is_no_update_of_the_average() -> None:
     """Against the definition in plain numbers; a later attempt counts on from the steps that were taken."""
     weight = nn.Parameter(torch.ones(2))
     optimizer = torch.optim.SGD([weight], lr=0.1)
-    precision, average = Precision(Train(precision="fp16"), CPU, optimizer, []), Average(0.5, {"w": weight})
+    precision, average = Precision(Train(precision="fp16"), CPU, optimizer, []), EMA(0.5, {"w": weight})
     expected, taken = 1.0, 0
     for step in range(14):
         optimizer.zero_grad()
@@ -144,7 +144,7 @@ def test_a_step_that_fp16_leaves_out_is_no_update_of_the_average() -> None:
             decay, taken = min(0.5, (1 + taken) / (10 + taken)), taken + 1
             expected = decay * expected + (1 - decay) * (1 - 0.1 * taken)
         if step == 6:
-            kept, average = average.state(), Average(0.5, {"w": weight})
+            kept, average = average.state(), EMA(0.5, {"w": weight})
             average.restore(kept)
     assert weight.tolist() == pytest.approx([1 - 0.1 * 11] * 2, abs=1e-6)
     assert int(average.state()["updates"]) == taken == 11

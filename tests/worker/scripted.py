@@ -50,7 +50,7 @@ from workers.protocol import (
     Started,
     Stop,
     Stopped,
-    hear,
+    receive,
     write_message,
 )
 
@@ -83,11 +83,11 @@ class Scripted:
 
     def listen(self) -> None:
         for line in sys.stdin.buffer:
-            message = hear(line)
+            message = receive(line)
             if isinstance(message, Stop) and not SCRIPT.get("mute"):
                 self.stop = message
 
-    def say(self, message: Any, payload: bytes = b"") -> None:
+    def send(self, message: Any, payload: bytes = b"") -> None:
         write_message(self.pipe, message, payload)
 
     def run(self) -> None:
@@ -98,20 +98,20 @@ class Scripted:
         if SCRIPT.get("spawn"):
             child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
             print(f"child {child.pid}", flush=True)
-        self.say(Started(device="scripted", parameters=1, sites=[]))
-        self.say(Schema(group="train", names=NAMES))
+        self.send(Started(device="scripted", parameters=1, sites=[]))
+        self.send(Schema(group="train", names=NAMES))
         self.more = [f"more/{number}" for number in range(int(SCRIPT.get("names", 0)))]
         if self.more:
-            self.say(Schema(group="flood", names=self.more))
+            self.send(Schema(group="flood", names=self.more))
         for step in range(self.orders.start_step, self.steps):
             self.step(step)
             if self.stop is not None:
                 self.flush(step + 1)
                 self.save(step + 1)
-                return self.say(Stopped(why=self.stop.why, step=step + 1))
+                return self.send(Stopped(why=self.stop.why, step=step + 1))
         self.flush(self.steps)
         self.save(self.steps)
-        return self.say(Result(step=self.steps))
+        return self.send(Result(step=self.steps))
 
     def step(self, step: int) -> None:
         time.sleep(float(SCRIPT.get("pace", 0.005)))
@@ -124,7 +124,7 @@ class Scripted:
             print(f"step {step} line {line}", flush=True)
         if step == SCRIPT.get("fail_at"):
             self.flush(step)
-            self.say(Failure(reason="nan", message=f"loss/total is nan at step {step}", traceback="Traceback: here"))
+            self.send(Failure(reason="nan", message=f"loss/total is nan at step {step}", traceback="Traceback: here"))
             os._exit(1)
         if step == SCRIPT.get("crash_always") or (step == SCRIPT.get("crash_at") and self.orders.fence == 1):
             print("about to die", flush=True)
@@ -148,7 +148,7 @@ class Scripted:
             many = frames.encode(frames.Frame(steps, times, np.zeros((len(steps), len(self.more)), dtype=np.float32)))
             groups.append(GroupFrame(group="flood", rows=len(steps), size=len(many)))
             data += many
-        self.say(Flush(lo=lo, hi=hi, groups=groups), data)
+        self.send(Flush(lo=lo, hi=hi, groups=groups), data)
 
     def save(self, step: int) -> None:
         if step == self.saved:
@@ -158,18 +158,18 @@ class Scripted:
         path = Path(self.orders.scratch) / f"checkpoint-{step}.json"
         path.write_text(json.dumps({"seed": self.seed, "step": step}))
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        self.say(Checkpoint(step=step, path=str(path), sha256=digest, size=path.stat().st_size))
+        self.send(Checkpoint(step=step, path=str(path), sha256=digest, size=path.stat().st_size))
         picture = Path(self.orders.scratch) / f"picture-{step}.txt"
         picture.write_text(f"picture of step {step - 1}")
         name = "picture.txt"
-        self.say(
+        self.send(
             Artifact(kind="file", name=name, path=str(picture), media_type="text/plain", step=step - 1, meta={"n": 1})
         )
         for number in range(int(SCRIPT.get("pictures", 0))):
             flood = Path(self.orders.scratch) / f"flood-{step}-{number}.txt"
             flood.write_text("more")
-            self.say(Artifact(kind="file", name=flood.name, path=str(flood), media_type="text/plain", step=step - 1))
-        self.say(Log(text=f"saved step {step}"))
+            self.send(Artifact(kind="file", name=flood.name, path=str(flood), media_type="text/plain", step=step - 1))
+        self.send(Log(text=f"saved step {step}"))
 
 
 def main() -> None:
@@ -181,7 +181,7 @@ def main() -> None:
     line = sys.stdin.buffer.readline()
     if not line:
         return
-    orders = hear(line)
+    orders = receive(line)
     assert isinstance(orders, Orders)
     SCRIPT.update(script())
     stacks = (Path(orders.scratch) / "stacks.txt").open("w")

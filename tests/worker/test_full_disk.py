@@ -29,13 +29,13 @@ def test_a_full_disk_of_the_worker_ends_the_run_and_leaves_the_earlier_checkpoin
     said: list[Message] = []
     with small_disk(tmp_path / "disk", kilobytes=4096) as disk:
 
-        def say(message: Message, payload: bytes = b"") -> None:
+        def send(message: Message, payload: bytes = b"") -> None:
             said.append(message)
             if isinstance(message, Checkpoint):
                 fill(disk)
 
         orders = Orders(run=1, fence=1, spec=resolved(tiny()), scratch=str(disk))
-        assert not carry_out(orders, say, lambda: None)
+        assert not carry_out(orders, send, lambda: None)
         failure, checkpoint = said[-1], next(each for each in said if isinstance(each, Checkpoint))
         assert isinstance(failure, Failure)
         assert failure.reason == "storage"

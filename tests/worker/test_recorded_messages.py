@@ -140,7 +140,7 @@ def _class(union: Any, kind: str) -> type[protocol.Message]:
 
 @pytest.mark.parametrize(("given", "text"), FROM_TRAINER)
 def test_a_trainers_message_is_the_recorded_bytes(given: dict[str, Any], text: str) -> None:
-    message, header = _class(protocol.Said, given["type"])(**given), text.encode()
+    message, header = _class(protocol.FromTrainer, given["type"])(**given), text.encode()
     payload = b"abc" if given["type"] == "flush" else b""
     written = io.BytesIO()
     protocol.write_message(written, message, payload)
@@ -150,10 +150,10 @@ def test_a_trainers_message_is_the_recorded_bytes(given: dict[str, Any], text: s
 
 @pytest.mark.parametrize(("given", "text"), TO_TRAINER)
 def test_a_supervisors_message_is_the_recorded_bytes(given: dict[str, Any], text: str) -> None:
-    message, written = _class(protocol.Told, given["type"])(**given), io.BytesIO()
-    protocol.tell(written, message)  # type: ignore[arg-type]  # one of the union
+    message, written = _class(protocol.ToTrainer, given["type"])(**given), io.BytesIO()
+    protocol.send(written, message)  # type: ignore[arg-type]  # one of the union
     assert written.getvalue() == text.encode() + b"\n"
-    assert protocol.hear(written.getvalue()) == message
+    assert protocol.receive(written.getvalue()) == message
 
 
 @pytest.mark.parametrize(("kind", "given", "text"), INSPECTION)
@@ -165,7 +165,7 @@ def test_a_message_about_a_question_is_the_recorded_bytes(
 
 
 def test_every_message_is_recorded() -> None:
-    for union, recorded in ((protocol.Said, FROM_TRAINER), (protocol.Told, TO_TRAINER)):
+    for union, recorded in ((protocol.FromTrainer, FROM_TRAINER), (protocol.ToTrainer, TO_TRAINER)):
         kinds = {each.model_fields["type"].default for each in get_args(get_args(union)[0])}
         assert kinds == {given["type"] for given, _ in recorded}
     assert {kind for kind, _, _ in INSPECTION} == set(inspection.Line.__subclasses__())

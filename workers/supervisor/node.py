@@ -29,7 +29,7 @@ def _introduce(sender: str, instance: Any, **_: Any) -> None:
 def _open_slot(**_: Any) -> None:
     """A slot, in its main thread: its first trainer begins to import torch."""
     app.conf.broker_transport_options = PUBLISHING  # a slot rings but never listens
-    backlog.tell(0)  # what a slot that was killed had told
+    backlog.report(0)  # what a slot that was killed had told
     spare.prepare()
 
 

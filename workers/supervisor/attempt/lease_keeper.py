@@ -94,7 +94,7 @@ class Duties:
     def _watch_backlog(self) -> None:
         """Tell how much waits to be stored, and once in the log when it goes to disk."""
         inbox = self.trainer.inbox
-        backlog.tell(inbox.backlog)
+        backlog.report(inbox.backlog)
         if inbox.spooled and not self._spooling:
             log.warning("run %s: spooling to disk: %d bytes wait to be stored", self.held.run_id, inbox.backlog)
         self._spooling = bool(inbox.spooled)
@@ -162,7 +162,7 @@ class Duties:
     def _stop(self, why: Why, grace: float) -> None:
         deadline = time.monotonic() + grace
         if self.why is None:
-            self.trainer.tell(Stop(why=why))
+            self.trainer.send(Stop(why=why))
         else:
             deadline = min(deadline, self._deadline)  # a cancel overtakes a preemption
         self.why, self._deadline = why, deadline

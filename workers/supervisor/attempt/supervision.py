@@ -103,7 +103,7 @@ class Supervision:
     def close(self) -> None:
         """Leave nothing behind: no process of the group, no file in scratch."""
         self.trainer.end(grace=0)
-        backlog.tell(0)
+        backlog.report(0)
         self._uploads.close()
         if self._scratch is not None:
             shutil.rmtree(self._scratch, ignore_errors=True)
@@ -129,7 +129,7 @@ class Supervision:
             time_offset=claim.time_offset + elapsed if claim.time_offset else 0.0,
         )
         self._ordered = time.time()
-        self.trainer.tell(orders)
+        self.trainer.send(orders)
         self.duties.database.persist(partial(self.duties.caps.load, self.held.run_id))
         self.duties.watch(claim.spec, claim.spent, self._scratch)
         files.discard(claim.surplus)

@@ -11,16 +11,16 @@ import struct
 import billiard
 
 _NUMBER = struct.Struct("<Q")
-_told = mmap.mmap(-1, mmap.PAGESIZE)  # made at import, before the slots are forked
+_reported = mmap.mmap(-1, mmap.PAGESIZE)  # made at import, before the slots are forked
 _SLOTS = mmap.PAGESIZE // _NUMBER.size
 
 
-def tell(waiting: int) -> None:
+def report(waiting: int) -> None:
     """This slot holds so many bytes back."""
     index: int = getattr(billiard.current_process(), "index", 0)
-    _NUMBER.pack_into(_told, (index % _SLOTS) * _NUMBER.size, waiting)
+    _NUMBER.pack_into(_reported, (index % _SLOTS) * _NUMBER.size, waiting)
 
 
 def total() -> int:
     """Bytes that all slots hold back."""
-    return sum(number for (number,) in _NUMBER.iter_unpack(_told[:]))
+    return sum(number for (number,) in _NUMBER.iter_unpack(_reported[:]))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from django.conf import settings
 
-from workers.protocol import PARENT_PID, PIPE_FD, Orders, Stop, tell
+from workers.protocol import PARENT_PID, PIPE_FD, Orders, Stop, send
 from workers.supervisor import limits
 from workers.supervisor.process import source
 from workers.supervisor.process.inbox import Inbox, fill
@@ -75,11 +75,11 @@ class Trainer:
             return False
         return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
 
-    def tell(self, message: Orders | Stop) -> None:
+    def send(self, message: Orders | Stop) -> None:
         """Say something; a trainer that has died will be noticed by its silence."""
         assert self.process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
-            tell(self.process.stdin, message)  # type: ignore[arg-type]  # a buffered writer is a BinaryIO
+            send(self.process.stdin, message)  # type: ignore[arg-type]  # a buffered writer is a BinaryIO
 
     def wait(self, within: float) -> None:
         """Wait for its end, but not for long."""

@@ -15,7 +15,7 @@ from experiments.spec import SpecError, parse_spec
 from workers.protocol import Failure, Orders, Result, Stopped
 from workers.trainer.data.errors import DataError
 from workers.trainer.recording.recorder import NonFinite, Recorder
-from workers.trainer.recording.sink import Say
+from workers.trainer.recording.sink import Send
 from workers.trainer.training.checkpoint import CheckpointError
 from workers.trainer.training.loop import Fork, Why, train
 
@@ -23,25 +23,25 @@ LONGEST = 8000  # characters of a refusal
 _FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 
-def carry_out(orders: Orders, say: Say, should_stop: Callable[[], Why | None]) -> bool:
+def carry_out(orders: Orders, send: Send, should_stop: Callable[[], Why | None]) -> bool:
     """True when the order ended as it should: finished, or stopped on request."""
     arrived = time.monotonic()
 
-    def clock() -> float:
+    def elapsed() -> float:
         return orders.time_offset + time.monotonic() - arrived
 
     try:
         spec = parse_spec(orders.spec, stored=True)
-        recorder = Recorder(say, clock, fail_on_nan=spec.train.on_nan == "fail")
+        recorder = Recorder(send, elapsed, fail_on_nan=spec.train.on_nan == "fail")
         checkpoint = Path(orders.checkpoint) if orders.checkpoint else None
         fork = Fork(parse_spec(orders.parent, stored=True) if orders.parent else None) if orders.forked else None
         outcome = train(spec, recorder, should_stop, scratch=Path(orders.scratch), checkpoint=checkpoint, fork=fork)
     except BrokenPipeError:
         raise  # nobody listens any more: there is no one to tell
     except Exception as error:  # every failure is reported, whatever it is
-        say(failure(error))
+        send(failure(error))
         return False
-    say(Stopped(why=outcome.stopped, step=outcome.step) if outcome.stopped else Result(step=outcome.step))
+    send(Stopped(why=outcome.stopped, step=outcome.step) if outcome.stopped else Result(step=outcome.step))
     return True
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from experiments.spec import parse_spec
-from workers.protocol import PIPE_FD, Orders, Ready, Stop, hear
+from workers.protocol import PIPE_FD, Orders, Ready, Stop, receive
 from workers.trainer.entry.orders import carry_out
 from workers.trainer.recording.recorder import Recorder
 from workers.trainer.recording.sink import PipeSink
@@ -22,40 +22,40 @@ from workers.trainer.training.loop import Session, Why
 _TINY = {"d_model": 8, "heads": 1, "ffn": 8}
 
 
-class Ears:
+class StopListener:
     """Listens for `Stop` on a thread of its own while the main thread trains."""
 
     def __init__(self, stream: FileIO) -> None:
         self.why: Why | None = None
         self._stream = stream
-        threading.Thread(target=self._listen, name="ears", daemon=True).start()
+        threading.Thread(target=self._listen, name="stop-listener", daemon=True).start()
 
     def _listen(self) -> None:
         for line in self._stream:
-            if isinstance(told := hear(line), Stop):
+            if isinstance(told := receive(line), Stop):
                 self.why = told.why
 
 
 def serve() -> int:
-    """Say `Ready`, carry out one order, leave. 0 also when the input closed before an order came."""
+    """Send `Ready`, carry out one order, leave. 0 also when the input closed before an order came."""
     warm_up()
     descriptor = int(os.environ[PIPE_FD])
     os.set_inheritable(descriptor, False)
-    say = PipeSink(os.fdopen(descriptor, "wb"))
-    say(Ready(pid=os.getpid(), torch=torch.__version__, capability=torch.backends.cpu.get_cpu_capability()))
+    send = PipeSink(os.fdopen(descriptor, "wb"))
+    send(Ready(pid=os.getpid(), torch=torch.__version__, capability=torch.backends.cpu.get_cpu_capability()))
     # Unbuffered: a thread that waits inside a buffered reader would abort the interpreter's exit.
     told = open(sys.stdin.fileno(), "rb", buffering=0, closefd=False)  # noqa: SIM115 (descriptor 0, never closed)
     line = told.readline()
     if not line:
         return 0
-    orders = hear(line)
+    orders = receive(line)
     assert isinstance(orders, Orders)
     # SIGUSR1 writes where every thread stands, even one that hangs in a library; the file stays open for that.
     stacks = (Path(orders.scratch) / "stacks.txt").open("w")
     faulthandler.register(signal.SIGUSR1, stacks, all_threads=True)
-    ears = Ears(told)
-    carry_out(orders, say, lambda: ears.why)
-    say.close()
+    listener = StopListener(told)
+    carry_out(orders, send, lambda: listener.why)
+    send.close()
     return 0
 
 

@@ -72,7 +72,7 @@ class Everything:
     weight_norm: bool = True
 
 
-class Gauges:
+class Norms:
     """Measures one optimizer step: `before` it (gradients, pre-clip), and `after` it (update, weight)."""
 
     def __init__(self, model: nn.Module, record: Choice) -> None:

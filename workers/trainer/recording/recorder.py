@@ -17,7 +17,7 @@ from torch import Tensor
 from workers.frames import Frame, encode
 from workers.protocol import Flush, GroupFrame, Log, Schema
 from workers.trainer.recording.ring import Late, Ring, Taken
-from workers.trainer.recording.sink import Say
+from workers.trainer.recording.sink import Send
 from workers.trainer.recording.system import SystemMeter
 
 FLUSH_S = 1.0
@@ -58,10 +58,10 @@ class NonFinite(FloatingPointError):
 
 
 class Recorder:
-    """`say` takes protocol messages; `clock` gives seconds since the run started."""
+    """`send` takes protocol messages; `elapsed` gives seconds since the run started."""
 
-    def __init__(self, say: Say, clock: Callable[[], float], *, fail_on_nan: bool = True) -> None:
-        self.say, self.clock, self.fail_on_nan = say, clock, fail_on_nan
+    def __init__(self, send: Send, elapsed: Callable[[], float], *, fail_on_nan: bool = True) -> None:
+        self.send, self.elapsed, self.fail_on_nan = send, elapsed, fail_on_nan
         self.rows: dict[str, Rows] = {}
         self.ring: Ring | None = None
         self.finite: list[tuple[int, str]] = []  # columns of `train` that must be finite, and their names
@@ -83,27 +83,27 @@ class Recorder:
         self.finite = [(train.index(name), name) for name in finite]
         self.ring = Ring(len(train), device, late=train.index(TOOK) if TOOK in train else None)
         self.system = SystemMeter(device)
-        self.say(Schema(group=TRAIN, names=list(train)))
+        self.send(Schema(group=TRAIN, names=list(train)))
         for group, names in {**groups, "system": self.system.names}.items():
             if names:
                 self.rows[group] = Rows(list(names))
-                self.say(Schema(group=group, names=list(names)))
+                self.send(Schema(group=group, names=list(names)))
 
     def train(self, step: int, row: Tensor, took: Late | None = None) -> None:
         """All values of one step, in the order of the names given to `open`. `took` tells how long the step took when
         the row has come from the device, and stands in place of the row's own."""
         assert self.ring is not None
-        self.ring.write(step, self.clock(), row, took)
+        self.ring.write(step, self.elapsed(), row, took)
 
     def add(self, group: str, step: int, values: Mapping[str, float]) -> None:
         """One point of every series of a host-side group."""
         rows = self.rows[group]
         rows.steps.append(step)
-        rows.times.append(self.clock())
+        rows.times.append(self.elapsed())
         rows.values.append([float(values[name]) for name in rows.names])
 
     def log(self, text: str) -> None:
-        self.say(Log(text=text))
+        self.send(Log(text=text))
 
     def complete(self, step: int) -> None:
         """Step `step` is complete with everything recorded in it; flushes when a second has passed."""
@@ -159,7 +159,7 @@ class Recorder:
     def _write(self, lo: int, hi: int, frames: Mapping[str, Frame]) -> None:
         encoded = {group: (len(frame.steps), encode(frame)) for group, frame in frames.items() if len(frame.steps)}
         groups = [GroupFrame(group=group, rows=rows, size=len(data)) for group, (rows, data) in encoded.items()]
-        self.say(Flush(lo=lo, hi=hi, groups=groups), b"".join(data for _, data in encoded.values()))
+        self.send(Flush(lo=lo, hi=hi, groups=groups), b"".join(data for _, data in encoded.values()))
 
 
 def _until(frame: Frame, hi: int) -> Frame:

@@ -11,7 +11,7 @@ from workers.protocol import Message, write_message
 QUEUED = 256  # messages the sender may lag behind before the trainer waits for it
 
 
-class Say(Protocol):
+class Send(Protocol):
     """Takes one message to the service and its payload."""
 
     def __call__(self, message: Message, payload: bytes = b"") -> None: ...

@@ -28,7 +28,7 @@ class CheckpointError(ValueError):
     """The file does not belong to this run."""
 
 
-class Keeper(Protocol):
+class Stateful(Protocol):
     """Something besides model and optimizer that a later attempt needs."""
 
     def state(self) -> dict[str, Tensor]:
@@ -44,11 +44,11 @@ def save_checkpoint(
     spec: Spec,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    keepers: Mapping[str, Keeper] = MappingProxyType({}),
+    stateful: Mapping[str, Stateful] = MappingProxyType({}),
     inputs: Inputs = MappingProxyType({}),
 ) -> Checkpoint:
     """Written beside, fsynced, renamed: `path` either does not exist or is whole. `inputs` is what the task read."""
-    tensors = _tensors(model, optimizer) | _kept(keepers)
+    tensors = _tensors(model, optimizer) | _kept(stateful)
     facts = {"step": step, "spec": content_hash(spec), "revision": REVISION, "inputs": dict(inputs)}
     facts["device_kind"] = next(model.parameters()).device.type
     data = save(tensors, {"attnservice": json.dumps(facts)})
@@ -68,7 +68,7 @@ def load_checkpoint(
     spec: Spec,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    keepers: Mapping[str, Keeper] = MappingProxyType({}),
+    stateful: Mapping[str, Stateful] = MappingProxyType({}),
     inputs: Inputs = MappingProxyType({}),
 ) -> int:
     """Put everything back; returns the number of completed steps. Raises CheckpointError where the spec, the
@@ -82,8 +82,8 @@ def load_checkpoint(
     model.load_state_dict(under(WEIGHT, tensors))
     restore_optimizer(optimizer, under(OPTIMIZER, tensors))
     restore_random(under(RANDOM, tensors))
-    for name, keeper in keepers.items():
-        keeper.restore(under(f"{KEPT}{name}/", tensors))
+    for name, each in stateful.items():
+        each.restore(under(f"{KEPT}{name}/", tensors))
     return int(about["step"])
 
 
@@ -138,11 +138,11 @@ def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return tensors
 
 
-def _kept(keepers: Mapping[str, Keeper]) -> dict[str, Tensor]:
+def _kept(stateful: Mapping[str, Stateful]) -> dict[str, Tensor]:
     return {
         f"{KEPT}{name}/{key}": value.detach().cpu().contiguous()
-        for name, keeper in keepers.items()
-        for key, value in keeper.state().items()
+        for name, each in stateful.items()
+        for key, value in each.state().items()
     }
 
 

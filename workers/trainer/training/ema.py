@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 
-class Average:
+class EMA:
     """After each step, average ← d·average + (1 − d)·weight with d = min(decay, (1 + n) / (10 + n)) after n updates,
     so that the start is forgotten soon (Polyak & Juditsky 1992; the ramp is that of TensorFlow's
     ExponentialMovingAverage). Without a decay there is no average, and `shown` shows the weights. A step that fp16

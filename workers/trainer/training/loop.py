@@ -21,17 +21,17 @@ from workers.trainer.attention.sites import describe, trained, untrained_sites
 from workers.trainer.data.digest import digest_of, reading
 from workers.trainer.inspection import maps
 from workers.trainer.recording import histograms
-from workers.trainer.recording.norms import Gauges, clip, total_norm
+from workers.trainer.recording.norms import Norms, clip, total_norm
 from workers.trainer.recording.probe import probe, probe_names
 from workers.trainer.recording.recorder import TOOK, NonFinite, Recorder
 from workers.trainer.task import Task
 from workers.trainer.tasks.hf.config import trained_before
 from workers.trainer.tasks.registry import build_task
 from workers.trainer.training.accumulate import accumulated
-from workers.trainer.training.checkpoint import Keeper, facts_of, load_checkpoint, save_checkpoint
+from workers.trainer.training.checkpoint import Stateful, facts_of, load_checkpoint, save_checkpoint
 from workers.trainer.training.deterministic import Repeating
 from workers.trainer.training.device import device_name, pinned_device
-from workers.trainer.training.ema import Average
+from workers.trainer.training.ema import EMA
 from workers.trainer.training.finite import Finite
 from workers.trainer.training.forwards import Forwards
 from workers.trainer.training.inherit import inherit, start_notices
@@ -81,12 +81,12 @@ def train(
         norm = session.norm()
         record = session.records(step)
         if record:
-            session.gauges.before()
+            session.norms.before()
         scale = clip(session.gradients, norm, spec.optimizer.clip_norm)
-        session.move()
+        session.optimizer_step()
         if record:
             session.report(step, losses, (lr, norm, scale), watch)
-        session.look(step)
+        session.evaluate_due(step)
         recorder.complete(step)
         why = should_stop()
         if why or session.saves(step):
@@ -97,7 +97,7 @@ def train(
 
 
 class Session:
-    """Everything one training run holds: the task, the optimizer, the gauges, and when each is due."""
+    """Everything one training run holds: the task, the optimizer, the norms, and when each is due."""
 
     def __init__(self, spec: Spec, recorder: Recorder, scratch: Path) -> None:
         self.spec, self.recorder, self.scratch = spec, recorder, scratch
@@ -107,15 +107,15 @@ class Session:
         self.found: list[Notice] = []  # what the start says
         self.parameters = trained(self.task.model)
         self.optimizer = build_optimizer(spec.optimizer, self.parameters)
-        self.gauges = Gauges(self.task.model, spec.record)
+        self.norms = Norms(self.task.model, spec.record)
         self.max_error = MaxChainError.of(self.task)
         train, model = spec.train, self.task.model
         untrained = [each for name, each in model.named_parameters() if name not in self.parameters]
         self.precision = Precision(train, self.device, self.optimizer, untrained)
-        self.average, self.forwards = Average(train.ema, self.parameters), Forwards(train, model)
-        self.keepers: dict[str, Keeper] = {"precision": self.precision, "average": self.average}
+        self.ema, self.forwards = EMA(train.ema, self.parameters), Forwards(train, model)
+        self.stateful: dict[str, Stateful] = {"precision": self.precision, "average": self.ema}
         if self.max_error:
-            self.keepers["chain"] = self.max_error
+            self.stateful["chain"] = self.max_error
         self.finite = Finite(model, self.device, recorder)
         self.unreached = unreached(self.task, self.parameters)
         self.found += unreached_notices(list(self.unreached))
@@ -144,11 +144,11 @@ class Session:
         self.found += start_notices(facts_of(checkpoint), self.inputs, self.device.type, fork is not None)
         if fork is not None:
             step, words = inherit(checkpoint, self.spec, fork.parent, self.task.model, self.optimizer)
-            self.recorder.say(Log(text=words))
+            self.recorder.send(Log(text=words))
             # An average begins at the weights that were taken over.
-            self.keepers["average"] = self.average = Average(self.spec.train.ema, self.parameters)
+            self.stateful["average"] = self.ema = EMA(self.spec.train.ema, self.parameters)
             return step
-        step = load_checkpoint(checkpoint, self.spec, self.task.model, self.optimizer, self.keepers, self.inputs)
+        step = load_checkpoint(checkpoint, self.spec, self.task.model, self.optimizer, self.stateful, self.inputs)
         for parameter in self.unreached.values():  # one that a later batch reached after all is trained since then
             if parameter in self.optimizer.state:
                 parameter.grad = torch.zeros_like(parameter)
@@ -158,7 +158,7 @@ class Session:
         model = self.task.model
         count = sum(parameter.numel() for parameter in model.parameters())
         notices = self.notices()
-        self.recorder.say(
+        self.recorder.send(
             Started(
                 device=device_name(self.device),
                 parameters=count,
@@ -179,7 +179,7 @@ class Session:
             "test": [f"test/{name}" for name in self.finals],
         }
         finite = ["loss/total"] if self.precision.leaves_out else ["loss/total", "grad_norm/total"]
-        self.recorder.open(start, [*losses, *SCALARS, *self.gauges.names], groups, self.device, finite)
+        self.recorder.open(start, [*losses, *SCALARS, *self.norms.names], groups, self.device, finite)
         if silent := untrained_sites(model):
             self.recorder.log(f"not trained, so their gradient norms are 0: {', '.join(silent)}")
 
@@ -214,9 +214,9 @@ class Session:
             self.finite.see(norm)
         return norm
 
-    def move(self) -> None:
+    def optimizer_step(self) -> None:
         """The optimizer's step, and what follows the weights."""
-        self.average.update(self.precision.step())
+        self.ema.update(self.precision.step())
 
     def records(self, step: int) -> bool:
         return step % self.spec.record.every == 0 or self._last(step)
@@ -228,10 +228,10 @@ class Session:
         terms = [losses[name] for name in ("total", *self.task.parts)]
         given = (*scalars, math.nan)  # the watch tells when the row has arrived
         numbers = [value if isinstance(value, Tensor) else _filled(value, self.device) for value in given]
-        row = torch.cat([torch.stack([*terms, *numbers]).float(), self.gauges.after()])
+        row = torch.cat([torch.stack([*terms, *numbers]).float(), self.norms.after()])
         self.recorder.train(step, row, watch.milliseconds)
 
-    def look(self, step: int) -> None:
+    def evaluate_due(self, step: int) -> None:
         """Evaluate, draw and probe where they are due and the weights are finite."""
         probes = step % self.spec.record.probe_every == 0 or self._last(step)
         evaluates = (step + 1) % self.spec.train.eval_every == 0 or self._last(step)
@@ -242,9 +242,9 @@ class Session:
             self._probe(step)
         if draws:
             for artifact in maps.write(self.task, self.spec.task, step, self.scratch):
-                self.recorder.say(artifact)
+                self.recorder.send(artifact)
         if evaluates:
-            with evaluating(self.task.model), self.average.shown():
+            with evaluating(self.task.model), self.ema.shown():
                 self._evaluate(step)
         if self._last(step) and self.finals:
             self._finish(step)
@@ -265,8 +265,8 @@ class Session:
         if self._last(step) and (left_out := int(self.precision.left_out)):
             self.recorder.log(f"steps that fp16 left out in this attempt, since gradients overflowed: {left_out}")
         path = self.scratch / f"checkpoint-{step + 1:08d}.safetensors"
-        kept = self.task.model, self.optimizer, self.keepers, self.inputs
-        self.recorder.say(save_checkpoint(path, step + 1, self.spec, *kept))
+        kept = self.task.model, self.optimizer, self.stateful, self.inputs
+        self.recorder.send(save_checkpoint(path, step + 1, self.spec, *kept))
 
     def _probe(self, step: int) -> None:
         values = probe(self.task, self.spec.record.per_head)
@@ -275,10 +275,10 @@ class Session:
         self.recorder.add("probe", step, values)
         record = self.spec.record
         if record.histograms and histograms.due(step, self.spec.train.steps, record.probe_every):
-            self.recorder.say(histograms.write(self.task.model, step, self.scratch))
+            self.recorder.send(histograms.write(self.task.model, step, self.scratch))
 
     def _finish(self, step: int) -> None:
-        with evaluating(self.task.model), self.average.shown(), trained_before():
+        with evaluating(self.task.model), self.ema.shown(), trained_before():
             finals = {**self.task.final(), **(self.max_error.finals() if self.max_error else {})}
         self.recorder.add("test", step, {f"test/{name}": value for name, value in finals.items()})
 
@@ -287,7 +287,7 @@ class Session:
         self.recorder.add("eval", step, {f"eval/{name}": value for name, value in values.items()})
         self.recorder.log(f"step {step}: " + ", ".join(f"{name} {value:.4g}" for name, value in values.items()))
         for picture in self.task.draw(self.spec.train.predictions) if self.spec.train.predictions else ():
-            self.recorder.say(picture.write(step, self.scratch))
+            self.recorder.send(picture.write(step, self.scratch))
 
     def _last(self, step: int) -> bool:
         return step + 1 == self.spec.train.steps

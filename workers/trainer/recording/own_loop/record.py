@@ -19,7 +19,7 @@ from workers.trainer.adapt.attachment import adapted_since
 from workers.trainer.adapt.parts import Part
 from workers.trainer.attention.sites import describe, parts
 from workers.trainer.recording.folder import FolderSink
-from workers.trainer.recording.norms import Everything, Gauges, total_norm
+from workers.trainer.recording.norms import Everything, Norms, total_norm
 from workers.trainer.recording.own_loop.columns import Columns
 from workers.trainer.recording.own_loop.grad_scale import Listener, is_scaled, listen, unwrapped
 from workers.trainer.recording.own_loop.guarded import Guarded
@@ -63,7 +63,7 @@ class Record:
     ) -> None:
         self.model, self.recorder, self.scaler = model, recorder, scaler
         self.optimizer = unwrapped(optimizer)
-        self.gauges = Gauges(model, Everything())
+        self.norms = Norms(model, Everything())
         self.step = start_step
         self.guarded = Guarded(recorder.log)
         self.device = next(model.parameters()).device
@@ -73,7 +73,7 @@ class Record:
         self._scale: Tensor | None = None  # that the last unscaled gradients had
         self._own = {id(each) for group in self.optimizer.param_groups for each in group["params"]}
         self._owners, self._told_unknown = Owners(model, self._own), False
-        names = [*TRAIN, *self.gauges.names]
+        names = [*TRAIN, *self.norms.names]
         recorder.open(start_step, names, {}, self.device)
         self._parts = dict(parts(model))
         self._columns = Columns(names, self._parts, self._own, self.device)
@@ -108,7 +108,7 @@ class Record:
         self.step, self.guarded.step = now + 1, now
         nothing = torch.full((), math.nan, device=self.device)
         norm, others = self.guarded(TOTAL, self._total, (nothing, Reading.of_nothing(nothing)))
-        self.guarded("norm of single matrices", self.gauges.before, None)
+        self.guarded("norm of single matrices", self.norms.before, None)
         told = self.guarded("loss/total", lambda: self._number(loss), nothing)
         lr = self.guarded("lr", lambda: self._number(self.optimizer.param_groups[0]["lr"]), nothing)
         unseen = tuple(name for name, part in self._parts.items() if not part.has_grad)
@@ -207,8 +207,8 @@ class Record:
 
     def _write(self, waiting: Waiting) -> None:
         self.guarded.step = waiting.step
-        empty = torch.full((len(self.gauges.names),), math.nan, device=self.device)
-        matrices = self.guarded("norm of single matrices", self.gauges.after, empty).to(self.device)
+        empty = torch.full((len(self.norms.names),), math.nan, device=self.device)
+        matrices = self.guarded("norm of single matrices", self.norms.after, empty).to(self.device)
         row = torch.cat([torch.stack([waiting.loss, waiting.lr, waiting.norm]).float(), matrices])
         row = self._columns.blanked(self._unscale(row, waiting), waiting.unseen)
         self.recorder.train(waiting.step, self._columns.without(row, waiting.gone, norms=waiting.dropped))
@@ -247,7 +247,7 @@ class Record:
 
     def _end(self) -> None:
         self.recorder.flush()
-        self.recorder.say(Result(step=self.step))
+        self.recorder.send(Result(step=self.step))
 
 
 def hooked(optimizer: Any) -> bool:
@@ -289,7 +289,7 @@ def recording(
     recorder = Recorder(FolderSink(folder), lambda: time.monotonic() - began, fail_on_nan=False)
     count = sum(parameter.numel() for parameter in model.parameters())
     device, notices = str(next(model.parameters()).device), [*attention_notices(model), *_notices(inner, model)]
-    recorder.say(Started(device=device, parameters=count, sites=describe(model), notices=notices))
+    recorder.send(Started(device=device, parameters=count, sites=describe(model), notices=notices))
     for notice in notices:
         recorder.log(notice.text)
     record = Record(model, recorder, optimizer, start_step, scaler)
