@@ -1,4 +1,4 @@
-"""The contract's calls, under /api/v1/."""
+"""The calls under /api/v1/."""
 
 from django.urls import path
 

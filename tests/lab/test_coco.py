@@ -229,9 +229,9 @@ def test_names_that_stand_twice_are_told_with_what_else_is_wrong(root: Path) -> 
     failure = ordered("shapes", root)
     for told in (
         "4 problems",
-        "annotations.json: images: stands twice in the same object",
-        "annotations.json: annotations.0.category_id: stands twice",
-        "annotations.json: annotations.1.segmentation.counts: stands twice",
+        "annotations.json: images: duplicate name in the same object",
+        "annotations.json: annotations.0.category_id: duplicate name",
+        "annotations.json: annotations.1.segmentation.counts: duplicate name",
         "annotation 101: category_id 77 is not listed",
     ):
         assert told in failure.message, failure.message

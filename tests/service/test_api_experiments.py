@@ -126,7 +126,7 @@ def test_a_body_that_cannot_be_read_is_400(client: APIClient, raw: str, words: s
 def test_a_name_that_stands_twice_in_a_body_is_refused_by_name(client: APIClient, raw: str, where: str) -> None:
     reply = client.generic("POST", f"{API}/experiments/validate/", raw, content_type="application/json")
     assert pointers(reply) == [where]
-    assert "twice" in problem(reply, 400)["detail"]
+    assert "duplicate name" in problem(reply, 400)["detail"]
 
 
 def test_a_body_is_an_object_in_json_and_not_too_large(client: APIClient, settings: Any) -> None:

@@ -88,7 +88,7 @@ def test_without_a_step_a_fork_begins_at_the_newest_checkpoint(client: APIClient
     [
         ({"step": 7}, "/step", "checkpoints at steps 5, 10, none at 7"),
         ({"step": True}, "/step", "should be a valid integer"),
-        ({"steps": 5}, "/steps", "unknown name"),
+        ({"steps": 5}, "/steps", "unknown field"),
         ({"overrides": {"model.d_model": 128}}, "/overrides/model.d_model", "shapes of the model must stay"),
         (
             {"overrides": {"model.attention.variant": "no_q"}},

@@ -1,4 +1,4 @@
-"""Experiments: validate, submit, list, one with its runs, cancel."""
+"""Experiments: validate, submit, list, show, cancel."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ MAX_KEY = 200
 
 
 class TrainedRow(BaseModel):
-    """A succeeded run of the same spec and training revision as the planned run at `index`. Where `data_digest` is not
-    empty it read files, and is the same training if those are still the same."""
+    """A succeeded run with the spec and training revision of the planned run at `index`. Where `data_digest` is not
+    empty, it read files, and the training is the same only if those have not changed."""
 
     index: int
     run: int
@@ -56,20 +56,20 @@ class Validated(BaseModel):
 
     count: int
     steps: int = Field(description="training steps of all runs together")
-    parameters: int | None = Field(description="of the base spec's model, frozen ones too")
+    parameters: int | None = Field(description="parameters of the base spec's model, frozen ones included")
     seconds: float | None = Field(
-        description="training time of all runs one after the other, from step times measured in runs like them that "
-        "you may see; null where there are none"
+        description="training time of all runs one after the other, from step times of similar runs that you may see; "
+        "null where there are none"
     )
     pool: str
     project: str
-    left_out: list[str] = Field(description="runs of the preset that this leaves out, and why")
+    left_out: list[str] = Field(description="runs of the preset that are left out, and why")
     runs: list[PlannedRow]
-    trained: list[TrainedRow] = Field(description="what need not be trained again, of the runs that you may see")
+    trained: list[TrainedRow] = Field(description="runs that you may see and that need not be trained again")
 
 
 class ShortRun(BaseModel):
-    """A run as an experiment lists it."""
+    """A run in the list of an experiment."""
 
     id: int
     seed: int
@@ -78,7 +78,7 @@ class ShortRun(BaseModel):
 
 
 class Submitted(BaseModel):
-    """A stored experiment and its runs; `left_out`, as validate has it, only where that is anything."""
+    """A stored experiment and its runs; `left_out` is as in validate, and absent where nothing is left out."""
 
     id: int
     name: str
@@ -87,7 +87,7 @@ class Submitted(BaseModel):
 
 
 class ExperimentRow(BaseModel):
-    """An experiment as a list shows it; `states` counts its runs."""
+    """An experiment in a list; `states` counts its runs."""
 
     id: int
     name: str
@@ -124,7 +124,7 @@ class ExperimentQuery(Paged):
 
 
 class ExperimentValidate(View[Query]):
-    """Check a submission and see the runs it would make; nothing is stored. The name may be left out."""
+    """Check a submission and show the runs it would create; nothing is stored. The name is optional."""
 
     body = Submission
     answers = {"POST": (200, Validated)}
@@ -136,7 +136,7 @@ class ExperimentValidate(View[Query]):
 
 
 class ExperimentList(View[ExperimentQuery]):
-    """The experiments one may see, newest first; POST submits one."""
+    """The experiments that you may see, newest first; POST submits one."""
 
     query = ExperimentQuery
     body = Submission
@@ -149,7 +149,7 @@ class ExperimentList(View[ExperimentQuery]):
         rows = _filtered(request, self.params).select_related("project", "created_by").defer("spec", "matrix", "notes")
         page, links = paginate(rows, [Key("pk", descending=True)], self.params, request)
         states = _states(page)
-        return Response({"results": [_row(item, states.get(item.pk, {})) for item in page], **links})
+        return Response({"results": [_row(experiment, states.get(experiment.pk, {})) for experiment in page], **links})
 
     def post(self, request: Request) -> Response:
         key = _idempotency_key(request)
@@ -158,9 +158,9 @@ class ExperimentList(View[ExperimentQuery]):
         experiment = lifecycle.submit(planned, project=project, user=person(request), idempotency_key=key)
         _refuse_other_use(experiment, planned, project.pk)
         left_out = [part.text for part in planned.left_out]
-        found = Submitted(id=experiment.pk, name=experiment.name, left_out=left_out, runs=_runs(experiment))
-        told = found.model_dump(exclude=None if left_out else {"left_out"})
-        return Response(told, status=201, headers={"Location": request.build_absolute_uri(f"{experiment.pk}/")})
+        submitted = Submitted(id=experiment.pk, name=experiment.name, left_out=left_out, runs=_runs(experiment))
+        body = submitted.model_dump(exclude=None if left_out else {"left_out"})
+        return Response(body, status=201, headers={"Location": request.build_absolute_uri(f"{experiment.pk}/")})
 
 
 class ExperimentDetail(View[Query]):
@@ -173,7 +173,7 @@ class ExperimentDetail(View[Query]):
 
 
 class ExperimentCancel(View[Query]):
-    """Ask every run that has not ended to stop. 409 when all have ended."""
+    """Cancel every run that has not ended. 409 when all have ended."""
 
     answers = {"POST": (200, ExperimentWhole)}
 
@@ -189,7 +189,7 @@ class ExperimentCancel(View[Query]):
 
 def _validated(planned: Plan, project: Project, visible: RunQuerySet) -> Validated:
     specs = [run.spec for run in planned.runs]
-    there = trained_already({run.spec_hash for run in planned.runs}, visible)
+    trained = trained_already({run.spec_hash for run in planned.runs}, visible)
     return Validated(
         count=len(specs),
         steps=sum(spec.train.steps for spec in specs),
@@ -202,21 +202,21 @@ def _validated(planned: Plan, project: Project, visible: RunQuerySet) -> Validat
             PlannedRow(index=r.index, seed=r.seed, params=r.params, parameters=estimates.parameters(r.spec))
             for r in planned.runs
         ],
-        trained=[_trained(r.index, there[r.spec_hash]) for r in planned.runs if r.spec_hash in there],
+        trained=[_trained(r.index, trained[r.spec_hash]) for r in planned.runs if r.spec_hash in trained],
     )
 
 
-def _trained(index: int, found: Candidate) -> TrainedRow:
-    key = found.identity
-    told = {"torch": key.torch, "device_kind": key.device_kind, "data_digest": key.data_digest}
-    return TrainedRow(index=index, run=found.run, **told)
+def _trained(index: int, candidate: Candidate) -> TrainedRow:
+    key = candidate.identity
+    parts = {"torch": key.torch, "device_kind": key.device_kind, "data_digest": key.data_digest}
+    return TrainedRow(index=index, run=candidate.run, **parts)
 
 
 def _cancel_unless_ended(run_id: int, request: Request) -> None:
     try:
         lifecycle.request_cancel(run_id, person(request))
     except lifecycle.NotAllowed:
-        pass  # it ended between the listing and now
+        pass  # it has ended since the query
 
 
 def _plan(raw: dict[str, Any]) -> Plan:
@@ -231,19 +231,20 @@ def _idempotency_key(request: Request) -> str | None:
 
 
 def _refuse_other_use(experiment: Experiment, planned: Plan, project_id: int) -> None:
-    """A key names one submission; meeting it again with another one is the caller's mistake."""
+    """An idempotency key belongs to one submission; 409 where it is used for another one."""
     earlier = experiment.request_digest or _digest_of_old(experiment, planned)
     if earlier != planned.request_digest(project_id):
-        raise lifecycle.NotAllowed(f"this Idempotency-Key was used for another submission, experiment {experiment.pk}")
+        problem = f"this Idempotency-Key was used for another submission, experiment {experiment.pk}; use a new key"
+        raise lifecycle.NotAllowed(problem)
 
 
 def _digest_of_old(experiment: Experiment, planned: Plan) -> str:
-    """What an experiment stored before digests were would have; empty where its definition is another one."""
+    """The digest of an experiment stored before digests were; empty where its definition differs."""
     if experiment.spec_hash != planned.spec_hash:
         return ""
     kept = {name: getattr(experiment, name) for name in ("name", "notes", "tags", "priority")}
-    asked = planned.submission.model_copy(update={**kept, "preset": experiment.preset or None})
-    return dataclasses.replace(planned, submission=asked).request_digest(experiment.project_id)
+    request = planned.submission.model_copy(update={**kept, "preset": experiment.preset or None})
+    return dataclasses.replace(planned, submission=request).request_digest(experiment.project_id)
 
 
 def _filtered(request: Request, query: ExperimentQuery) -> Any:
@@ -259,11 +260,11 @@ def _filtered(request: Request, query: ExperimentQuery) -> Any:
 
 
 def _states(experiments: list[Experiment]) -> dict[int, dict[str, int]]:
-    found: dict[int, dict[str, int]] = {}
+    counts: dict[int, dict[str, int]] = {}
     runs = Run.objects.filter(experiment__in=experiments).order_by()
     for experiment, state, count in runs.values_list("experiment", "state").annotate(n=Count("pk")):
-        found.setdefault(experiment, {})[state] = count
-    return found
+        counts.setdefault(experiment, {})[state] = count
+    return counts
 
 
 def _row(experiment: Experiment, states: dict[str, int]) -> dict[str, Any]:

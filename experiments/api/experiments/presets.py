@@ -1,4 +1,4 @@
-"""The presets: ready experiments with their specs."""
+"""The presets: predefined experiments with their specs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class PresetPage(Page):
 
 
 class PresetList(View[Query]):
-    """All presets, in the order of the gallery; they fit on one page."""
+    """All presets, in the order of the gallery; all on one page."""
 
     answers = {"GET": (200, PresetPage)}
 

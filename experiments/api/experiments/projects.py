@@ -1,4 +1,4 @@
-"""Projects: which there are, and what they let go of."""
+"""Projects and their retention rules."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from experiments.models import Project
 
 
 class ProjectRow(retention.Rules):
-    """A project with its rules of retention."""
+    """A project with its retention rules."""
 
     name: str
 
@@ -29,7 +29,7 @@ class ProjectPage(Page):
 
 
 class ProjectList(View[Paged]):
-    """The projects one may see, by name."""
+    """The projects that you may see."""
 
     query = Paged
     answers = {"GET": (200, ProjectPage)}
@@ -41,8 +41,8 @@ class ProjectList(View[Paged]):
 
 
 class ProjectDetail(View[Query]):
-    """One project with its rules of retention. PATCH, for its owners, changes those that are sent. Rules are carried
-    out in the background; what they drop is gone for good, and each run's history tells of it."""
+    """One project with its retention rules. Its owners may PATCH them; rules that are not sent stay. Rules are applied
+    in the background; they delete data for good, and each run's events record it."""
 
     body = retention.Rules
     answers = {"GET": (200, ProjectRow), "PATCH": (200, ProjectRow)}

@@ -1,4 +1,4 @@
-"""Statistics over seeds: an experiment's report, a preset's verdict, and more seeds."""
+"""Statistics over seeds: reports of experiments, verdicts of presets, and adding seeds."""
 
 from __future__ import annotations
 
@@ -23,19 +23,22 @@ from experiments.verdicts.sameness import alarms_of
 from experiments.verdicts.verdict import own_verdict, preset_verdict
 
 from .experiments import ShortRun
-from .report_rows import ReportAnswer, VerdictAnswer, report_answer, verdict_answer, verdict_rows
+from .report_answers import ReportAnswer, VerdictAnswer
+from .report_rows import report_answer, verdict_answer
 
 
 class ReportQuery(Query):
     metric: str | None = Field(
-        None, max_length=200, description="a series by name; its last value counts. Without it, the preset's own"
+        None,
+        max_length=200,
+        description="the name of a series, of which the last value counts; without it, the preset's",
     )
 
 
 class ExperimentReport(View[ReportQuery]):
-    """Variants × seeds of one series: means, intervals and paired tests; and the verdict of the experiment's preset,
-    from its own seeds, unless it trained other variants than the preset's (`departs_in` names the fields). Runs of
-    others with the same evidence key that the reader may see count as its own; `evidence` says what that key is, and
+    """One series by variant and seed: means, intervals and paired tests. Also the verdict of the experiment's preset
+    from the experiment's own seeds, unless it trained other variants than the preset's (`departs_in` names the fields).
+    Runs of other experiments with the same evidence key count too, where you may see them; `evidence` has that key, and
     how many runs of the same specs have another one."""
 
     query = ReportQuery
@@ -44,36 +47,36 @@ class ExperimentReport(View[ReportQuery]):
     def get(self, request: Request, experiment_id: int) -> Response:
         experiment = visible_experiment(request, experiment_id)
         try:
-            found, pool = report(experiment, request.user, self.params.metric)
+            result, pool = report(experiment, request.user, self.params.metric)
         except UnknownMetric as error:
             raise Invalid.at("metric", str(error)) from None
         judged, departs_in = own_verdict(experiment, pool)
-        verdict = verdict_rows(judged, pool) if judged else None
-        return answer(report_answer(experiment.pk, found, verdict, alarms_of(experiment), pool, departs_in))
+        verdict = verdict_answer(judged, pool) if judged else None
+        return answer(report_answer(experiment.pk, result, verdict, alarms_of(experiment), pool, departs_in))
 
 
 class PresetVerdict(View[Query]):
-    """What a preset comes to, from all runs of its specs that the caller may see. 404 for one without a rule."""
+    """The verdict of a preset, from all runs of its specs that you may see. 404 for a preset without a rule."""
 
     answers = {"GET": (200, VerdictAnswer)}
 
     def get(self, request: Request, name: str) -> Response:
         judged = preset_verdict(name, request.user)
         if judged is None:
-            known = "has no verdict" if name in presets() else "does not exist"
-            raise Http404(f"the preset '{name}' {known}")
-        return answer(verdict_answer(judged))
+            problem = "has no verdict" if name in presets() else "does not exist"
+            raise Http404(f"the preset '{name}' {problem}")
+        return answer(verdict_answer(judged.verdict, judged.pool))
 
 
 class Seeds(BaseModel):
-    """Seeds to be there; those that are there already stay as they are."""
+    """Seeds to add; those that the experiment has already are ignored."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     seeds: Annotated[list[Seed], Field(min_length=1, max_length=MAX_SEEDS)]
 
 
 class Grown(BaseModel):
-    """The experiment's seeds now, and the runs that were added."""
+    """All seeds of the experiment, and the runs that were added."""
 
     id: int
     seeds: list[int]
@@ -81,7 +84,7 @@ class Grown(BaseModel):
 
 
 class ExperimentSeeds(View[Query]):
-    """Add seeds: one run of every variant for each. The definition stays."""
+    """Add seeds: one run of every variant for each seed. The definition does not change."""
 
     body = Seeds
     answers = {"POST": (200, Grown)}

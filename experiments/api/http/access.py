@@ -1,4 +1,4 @@
-"""Who may see and change what: 404 for what one may not see, 403 for what one may see but not change."""
+"""Permissions: 404 for what the caller may not see, 403 for what the caller may see but not change."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from .query import MAX_ID
 
 
 def person(request: Request) -> AbstractBaseUser:
-    """The caller, who has logged in: every view that acts requires it."""
+    """The caller, who is logged in: every view that changes something requires it."""
     assert isinstance(request.user, AbstractBaseUser)
     return request.user
 
 
 def visible_run(request: Request, run_id: int, *, defer: Iterable[str] = ()) -> Run:
-    """A run the caller may look at; `defer` leaves out columns that the answer does not show."""
+    """A run that the caller may see; `defer` leaves out columns that the answer does not need."""
     rows = Run.objects.visible_to(request.user).select_related("project", "experiment", "worker")
     run = rows.defer("experiment__spec", *defer).filter(pk=_sane(run_id)).first()
     if run is None:
@@ -32,14 +32,14 @@ def visible_run(request: Request, run_id: int, *, defer: Iterable[str] = ()) -> 
 
 
 def editable_run(request: Request, run_id: int) -> Run:
-    """A run the caller may cancel and retry."""
+    """A run that the caller may change."""
     run = visible_run(request, run_id, defer=["spec"])
     _require_edit(request, run.project_id)
     return run
 
 
 def visible_runs(request: Request, run_ids: Iterable[int]) -> RunQuerySet:
-    """All of the runs asked for, or 404 that names those missing."""
+    """All requested runs, or 404 that names the missing ones."""
     wanted = set(run_ids)
     rows = Run.objects.visible_to(request.user).filter(pk__in=wanted)
     missing = wanted - set(rows.values_list("pk", flat=True))
@@ -50,7 +50,7 @@ def visible_runs(request: Request, run_ids: Iterable[int]) -> RunQuerySet:
 
 
 def visible_experiment(request: Request, experiment_id: int) -> Experiment:
-    """An experiment the caller may look at."""
+    """An experiment that the caller may see."""
     rows = Experiment.objects.visible_to(request.user).select_related("project", "created_by")
     experiment = rows.filter(pk=_sane(experiment_id)).first()
     if experiment is None:
@@ -59,15 +59,15 @@ def visible_experiment(request: Request, experiment_id: int) -> Experiment:
 
 
 def editable_experiment(request: Request, experiment_id: int) -> Experiment:
-    """An experiment whose runs the caller may cancel."""
+    """An experiment that the caller may change."""
     experiment = visible_experiment(request, experiment_id)
     _require_edit(request, experiment.project_id)
     return experiment
 
 
 def project_for(user: AbstractBaseUser, name: str | None) -> Project:
-    """Where a submission goes: the project it names, else the only one, or the one called `default`,
-    among those that the user may submit to."""
+    """The project of a submission: the one that it names, else the only one, or `default`, among those that the user
+    may submit to."""
     if name is not None:
         return _named_project(user, name)
     editable = Project.objects.editable_by(user)
@@ -75,7 +75,7 @@ def project_for(user: AbstractBaseUser, name: str | None) -> Project:
     chosen = mine if len(mine) == 1 else [project for project in mine if project.name == "default"]
     if not chosen:
         names = ", ".join(project.name for project in mine[:20])
-        raise Invalid.at("project", f"name one of: {names}" if mine else "there is none that you may submit to")
+        raise Invalid.at("project", f"set one of: {names}" if mine else "there is no project that you may submit to")
     return chosen[0]
 
 

@@ -1,4 +1,4 @@
-"""Log-in and log-out: knox tokens, stored hashed, expiring, revocable."""
+"""Login and logout with knox tokens, which are stored hashed, expire and can be revoked."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .query import Query
 
 
 class Credentials(BaseModel):
-    """A user's name and password, where they are not sent as basic credentials."""
+    """User name and password, where they are not sent as basic credentials."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
     username: str = Field(min_length=1, max_length=150)
@@ -37,7 +37,8 @@ class NewToken(BaseModel):
 
 
 class Login(View[Query]):
-    """Basic credentials, or `{username, password}`, for a token. Too many wrong tries are locked out for a while."""
+    """Exchange basic credentials, or `{username, password}`, for a token. Too many failed attempts lock the user out
+    for some time."""
 
     authentication_classes = ()
     permission_classes = ()
@@ -56,7 +57,7 @@ class Login(View[Query]):
 
 
 class Logout(View[Query]):
-    """Ends the token, or the session, that this call came with."""
+    """End the token or the session of this call."""
 
     answers = {"POST": (204, None)}
 
@@ -73,7 +74,7 @@ def _authenticate(request: Request) -> AbstractBaseUser:
     http = request._request
     user = authenticate(http, username=credentials.username, password=credentials.password)
     if http.__dict__.pop("axes_locked_out", False):  # else axes' middleware answers with a page of its own
-        raise Throttled(detail="too many failed log-ins; wait a while or ask an administrator")
+        raise Throttled(detail="too many failed logins; try again later or ask an administrator")
     if user is None:
         raise AuthenticationFailed("the user name or the password is wrong")
     return user
@@ -89,7 +90,7 @@ def _basic(request: Request) -> Credentials | None:
             raise ValueError("PostgreSQL cannot look for a NUL")
         return Credentials(username=name, password=password)
     except (binascii.Error, ValueError):  # ValidationError and UnicodeDecodeError are ValueErrors
-        raise AuthenticationFailed("the basic credentials cannot be read") from None
+        raise AuthenticationFailed("the basic credentials cannot be decoded; send base64 of name:password") from None
 
 
 def _json(request: Request) -> Credentials:

@@ -1,7 +1,7 @@
-"""What all views share: a view says in class attributes what it takes and what it answers.
+"""The base of all views: class attributes say what a view accepts and answers.
 
-query     the query parameters of GET; any other name is refused with 400
-body      the pydantic model that documents a POST's body; without one, a body with fields is refused
+query     the query parameters of GET; any other name gets 400
+body      the pydantic model that documents the body of a POST; without one, a body with fields gets 400
 answers   method → (status, model of the answer); the OpenAPI document is made from the same lines
 """
 
@@ -44,10 +44,10 @@ class View(APIView, Generic[Q]):
         if not isinstance(data, dict):
             raise Invalid([FieldError((), "must be a JSON object")])
         if self.body is None and data:
-            raise Invalid(FieldError((str(name),), "this call takes no fields") for name in data)
+            raise Invalid(FieldError((str(name),), "unknown field: this call takes none") for name in data)
         return data
 
 
 def answer(model: BaseModel, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """A pydantic model as the reply; the renderer knows datetimes and numbers."""
+    """A pydantic model as the reply; the renderer converts datetimes and numbers."""
     return Response(model.model_dump(by_alias=True), status=status, headers=headers)

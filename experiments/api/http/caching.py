@@ -1,6 +1,6 @@
-"""What cannot change any more is not sent twice: an ETag where all runs have ended, and 304 for who has it.
+"""An ETag where all runs have ended, and 304 for callers who have that answer.
 
-The key holds the groups' revisions and rows: a retry truncates and appends, so an answer from before it never fits.
+The ETag covers the groups' revisions and rows, which a retry changes, so an answer from before it never matches.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from experiments.states import ENDED
 
 from .renderers import to_json
 
-FORM = 3  # raise it when an answer's form changes
+FORM = 3  # raise it when the form of an answer changes
 
 
 class Cached:
-    """A view whose answers may be kept by the caller alone; documented as such."""
+    """A view whose answers only the caller may cache; documented as such."""
 
     cached: ClassVar[bool] = True
 
@@ -35,19 +35,19 @@ class Cached:
         make: Callable[[], Response],
         groups: Sequence[Group] | None = None,
     ) -> HttpResponseBase:
-        """The reply that `make` makes, or 304 without making it. `groups` are those it is made of, where known."""
+        """The reply of `make`, or 304 without calling it. `groups` are those of the answer, where known."""
         etag = _etag(request, runs, groups)
         reply = get_conditional_response(request._request, etag=etag) if etag else None
         reply = reply if reply is not None and reply.status_code == 304 else make()
         if etag:
             reply["ETag"] = etag
-        patch_cache_control(reply, private=True, no_cache=True)  # kept, but asked about each time
+        patch_cache_control(reply, private=True, no_cache=True)  # cached, but validated each time
         patch_vary_headers(reply, ["Accept", "Authorization", "Cookie"])
         return reply
 
 
 def _etag(request: Request, runs: Collection[int], groups: Sequence[Group] | None) -> str | None:
-    """Weak, for a proxy may compress; None while one of the runs can still change."""
+    """A weak ETag, since a proxy may compress; None while one of the runs can still change."""
     if Run.objects.filter(pk__in=runs).exclude(state__in=ENDED).exists():
         return None
     if groups is None:

@@ -1,6 +1,6 @@
-"""Values of query parameters that name something: refused where nothing has that name, with what was probably meant.
+"""Query parameters that name something: unknown names get 400 with a suggestion.
 
-A name that nothing has would give an empty answer, and an empty answer looks like a finding.
+An unknown name would give an empty answer, which looks like a result.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .query import Query
 
 
 def check_project(name: str | None, user: AnyUser) -> None:
-    """Raises Invalid where the user sees no project of this name."""
+    """Raises Invalid where the user may see no project of this name."""
     if name is None:
         return
     known = list(Project.objects.visible_to(user).values_list("name", flat=True).distinct())
@@ -29,21 +29,21 @@ def check_project(name: str | None, user: AnyUser) -> None:
 
 
 def check_preset(name: str | None, user: AnyUser) -> None:
-    """Raises Invalid for what is no preset now and was none of an experiment that the user sees."""
+    """Raises Invalid where the name is no preset, and no experiment that the user may see was made from such a one."""
     if name is None or name in presets() or Experiment.objects.visible_to(user).filter(preset=name).exists():
         return
     raise Invalid.at("preset", f"there is no preset '{name}'{did_you_mean(name, presets())}")
 
 
 def check_experiments(ids: Collection[int], user: AnyUser) -> None:
-    """Raises Invalid that names the experiments which the user does not see."""
+    """Raises Invalid that names the experiments which the user may not see."""
     known = set(Experiment.objects.visible_to(user).filter(pk__in=ids).values_list("pk", flat=True)) if ids else set()
     if missing := [str(each) for each in ids if each not in known]:
         raise Invalid.at("experiment", f"there is no experiment {', '.join(missing)} that you may see")
 
 
 def check_parameter(path: str | None, runs: Collection[int]) -> None:
-    """Raises Invalid where none of the runs has this parameter: all of them would be one group without a value."""
+    """Raises Invalid where none of the runs has this parameter, since all would form one group without a value."""
     if path is None or Param.objects.filter(run_id__in=runs, key=path).exists():
         return
     known = sorted(set(Param.objects.filter(run_id__in=runs).order_by().values_list("key", flat=True).distinct()))
@@ -51,35 +51,35 @@ def check_parameter(path: str | None, runs: Collection[int]) -> None:
 
 
 def check_series(names: Sequence[str], runs: Collection[int]) -> None:
-    """Raises Invalid at a name without `*` that none of the runs has recorded, when all of them have ended: a live one
-    may still record it, and a glob may match nothing. Costs a query where there is such a name."""
+    """Raises Invalid at a name without `*` that none of the runs has recorded, once all of them have ended. A glob may
+    match nothing. Costs a query where there is a name without `*`."""
     exact = [name for name in names if "*" not in name]
     if not exact:
         return
     recorded = _recorded(runs)
-    wrong = without_match(exact, recorded)
-    if wrong and not Run.objects.filter(pk__in=runs).exclude(state__in=ENDED).exists():
-        raise Invalid(_no_series(name, recorded) for name in wrong)
+    unknown = without_match(exact, recorded)
+    if unknown and not Run.objects.filter(pk__in=runs).exclude(state__in=ENDED).exists():
+        raise Invalid(_no_series(name, recorded) for name in unknown)
 
 
 def check_export(run: Run, names: Sequence[str], group: str | None) -> None:
-    """Raises Invalid at what nothing of an ended run matches, globs too: a file tells nobody what is not in it."""
+    """Raises Invalid at names and globs that match nothing of an ended run: a file does not show what it lacks."""
     if not run.ended:
         return
     groups = sorted(set(Group.objects.filter(run=run).values_list("name", flat=True)))
     if group is not None and group not in groups:
         raise Invalid.at("group", f"this run has no group '{group}'{did_you_mean(group, groups)}")
     recorded = _recorded([run.pk])
-    if wrong := without_match(names, recorded):
-        raise Invalid(_no_series(name, recorded) for name in wrong)
+    if unknown := without_match(names, recorded):
+        raise Invalid(_no_series(name, recorded) for name in unknown)
 
 
 def without_match(globs: Iterable[str], names: Collection[str]) -> list[str]:
     return [glob for glob in globs if not any(matches(name, [glob]) for name in names)]
 
 
-def told_unmatched(asked: Query, names: Collection[str]) -> dict[str, list[str]]:
-    """The names and globs asked for of which the answer has nothing; a part of it only where there are any."""
+def unmatched_part(asked: Query, names: Collection[str]) -> dict[str, list[str]]:
+    """The requested names and globs that match nothing, as a part of the answer; empty where there are none."""
     globs: list[str] = asked.names if "names" in asked.model_fields_set else []  # type: ignore[attr-defined]
     unmatched = without_match(globs, names)
     return {"unmatched": unmatched} if unmatched else {}
@@ -87,7 +87,7 @@ def told_unmatched(asked: Query, names: Collection[str]) -> dict[str, list[str]]
 
 def _no_series(name: str, recorded: Iterable[str]) -> FieldError:
     if "*" in name:
-        recorded = sorted({f"{one.rpartition('/')[0]}/*" for one in recorded})
+        recorded = sorted({f"{series.rpartition('/')[0]}/*" for series in recorded})
     return FieldError(("names",), f"none of these runs has recorded '{name}'{did_you_mean(name, recorded)}")
 
 

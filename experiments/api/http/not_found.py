@@ -1,4 +1,4 @@
-"""What leads nowhere under /api/v1/ is told in the API's own form, not as a page."""
+"""Unknown addresses under /api/v1/ get a problem document, not a page."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rest_framework.views import APIView
 
 @extend_schema(exclude=True)
 class NotFound(APIView):
-    """404 for every method; also where only the closing slash is missing."""
+    """404 for every method, also where only the final slash is missing."""
 
     authentication_classes = ()
     permission_classes = ()
@@ -19,7 +19,7 @@ class NotFound(APIView):
     def initial(self, request: Request, *args: object, **kwargs: object) -> None:
         super().initial(request, *args, **kwargs)
         slash = "" if request.path.endswith("/") else "; addresses end with a slash"
-        raise Http404(f"there is no call at {request.path}{slash}")
+        raise Http404(f"unknown address {request.path}{slash}")
 
     def get(self, request: Request, rest: str) -> Response:
         raise Http404

@@ -1,5 +1,5 @@
-"""Keyset pages: a cursor holds the sort values of the row it stands at, so that rows which arrive,
-leave or change meanwhile neither repeat nor hide others, and page 1,000 costs what page 1 costs."""
+"""Keyset pages: a cursor holds the sort values of its row, so that rows which are added, removed or changed meanwhile
+neither repeat nor hide others, and page 1,000 costs as much as page 1."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from .problems import Invalid
 from .query import Paged
 
 M = TypeVar("M", bound=Model)
+INVALID_CURSOR = "invalid cursor; take it from `next` or `previous`"
+OTHER_ORDERING = "cursor of another ordering; take it from `next` or `previous` of this one"
 
 
 @dataclass(frozen=True)
@@ -44,15 +46,15 @@ def paginate(
     ordered = rows.order_by(*(_order(key, backward) for key in keys))
     if values is not None:
         ordered = ordered.filter(_beyond(keys, values, backward))
-    found = list(ordered[: query.limit + 1])
-    more = len(found) > query.limit
-    found = found[: query.limit]
+    page = list(ordered[: query.limit + 1])
+    more = len(page) > query.limit
+    page = page[: query.limit]
     if backward:
-        found.reverse()
+        page.reverse()
     has_next, has_previous = (True, more) if backward else (more, values is not None)
-    return found, {
-        "next": link(request, _encode(keys, found[-1], backward=False)) if has_next and found else None,
-        "previous": link(request, _encode(keys, found[0], backward=True)) if has_previous and found else None,
+    return page, {
+        "next": link(request, _encode(keys, page[-1], backward=False)) if has_next and page else None,
+        "previous": link(request, _encode(keys, page[0], backward=True)) if has_previous and page else None,
     }
 
 
@@ -83,7 +85,7 @@ def _past(key: Key, value: Any, backward: bool) -> Q | None:
 
 
 def link(request: Request, cursor: str | None) -> str | None:
-    """The address of the same list from a cursor on."""
+    """The address of the same list, starting at a cursor."""
     if cursor is None:
         return None
     given = request.query_params.copy()
@@ -98,13 +100,13 @@ def _encode(keys: Sequence[Key], row: Model, backward: bool) -> str:
 
 
 def _decode(cursor: str, keys: Sequence[Key]) -> tuple[bool, list[Any]]:
-    """Signed, so that its values can be trusted to be of the right types."""
+    """The cursor is signed, so its values have the right types."""
     try:
         scope, backward, plain = signing.loads(cursor, salt="cursor")
     except signing.BadSignature:
-        raise Invalid.at("cursor", "is not one of ours; take it from `next` or `previous`") from None
+        raise Invalid.at("cursor", INVALID_CURSOR) from None
     if scope != _scope(keys):
-        raise Invalid.at("cursor", "belongs to another ordering")
+        raise Invalid.at("cursor", OTHER_ORDERING)
     return backward, [datetime.fromisoformat(v["at"]) if isinstance(v, dict) else v for v in plain]
 
 

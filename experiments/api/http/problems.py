@@ -25,14 +25,14 @@ PROBLEM = "application/problem+json"
 
 
 class BadField(BaseModel):
-    """`pointer` leads to the field in the body, or to the query parameter of that name."""
+    """`pointer` leads to the field of the body, or to the query parameter of that name."""
 
     pointer: str
     message: str
 
 
 class Problem(BaseModel):
-    """What every error answers."""
+    """The body of every error."""
 
     type: str = "about:blank"
     title: str
@@ -42,7 +42,7 @@ class Problem(BaseModel):
 
 
 class Invalid(Exception):
-    """Something the caller sent is wrong; `errors` names every field."""
+    """The request is invalid; `errors` names every wrong field."""
 
     def __init__(self, errors: Iterable[FieldError]) -> None:
         self.errors = list(errors)
@@ -63,21 +63,21 @@ def pointer(path: Iterable[str | int]) -> str:
 
 
 def handle(error: Exception, context: dict[str, Any]) -> Response | None:
-    """REST framework's exception handler; None leaves the error to Django as a fault of ours."""
+    """REST framework's exception handler; None leaves the error to Django as a server error."""
     set_rollback()
     match error:
         case Invalid() | SubmissionError():
-            return _answer(400, "some fields are not valid", error.errors)
+            return _answer(400, "some fields are invalid", error.errors)
         case NotAllowed():
             return _answer(409, str(error))
         case Unreadable():
             return _answer(503, str(error))
         case Http404():
-            return _answer(404, str(error) or "there is nothing here, or you may not see it")
+            return _answer(404, str(error) or "not found, or you may not see it")
         case RequestDataTooBig():
             return _answer(413, f"the body is larger than {settings.DATA_UPLOAD_MAX_MEMORY_SIZE:,} bytes")
         case PermissionDenied():
-            return _answer(403, str(error) or "you may look at this but not change it")
+            return _answer(403, str(error) or "you may see this but not change it")
         case exceptions.APIException():
             named = getattr(error, "errors", ())
             return _answer(error.status_code, _words(error.detail), named, headers=_headers(error))
@@ -110,9 +110,9 @@ def _words(detail: Any) -> str:
 def _message(item: dict[str, Any]) -> str:
     match item["type"]:
         case "extra_forbidden":
-            return "unknown name; it would have been ignored"
+            return "unknown field; remove it"
         case "missing":
-            return "this is required"
+            return "this field is required"
         case "value_error":
             return str(item["ctx"]["error"])
         case "literal_error":

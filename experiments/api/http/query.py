@@ -1,4 +1,4 @@
-"""Query parameters as pydantic models: one source for what is accepted, refused and documented."""
+"""Query parameters as pydantic models: one source of what is accepted and documented."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAX_PAGE = 1000
 
 
 class Query(BaseModel):
-    """Base of all query models. `free_prefixes` names families of parameters that the view reads itself."""
+    """Base of all query models. `free_prefixes` are prefixes of parameters that the view reads itself."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -30,8 +30,8 @@ class Query(BaseModel):
 
     @classmethod
     def read(cls, given: QueryDict) -> Self:
-        """Validate what came in; an empty value counts as absent, as forms send it. Raises Invalid."""
-        _refuse_odd(given)
+        """Validate the parameters. An empty value counts as absent, since forms send it. Raises Invalid."""
+        _refuse_unusable(given)
         fixed = {k: given[k] for k in given if not k.startswith(cls.free_prefixes() or ("\0",))}
         _refuse_unknown(fixed, [field.alias or name for name, field in cls.model_fields.items()])
         try:
@@ -41,19 +41,19 @@ class Query(BaseModel):
 
 
 class Paged(Query):
-    """Lists: how many rows, and from where."""
+    """Parameters of lists: the number of rows and the cursor."""
 
     limit: int = Field(50, ge=1, le=MAX_PAGE, description="rows in one answer")
     cursor: str | None = Field(None, max_length=2000, description="from `next` or `previous` of an earlier answer")
 
 
-def _refuse_odd(given: QueryDict) -> None:
-    """Twice the same name is ambiguous; PostgreSQL cannot take a NUL, nor UTF-8 a lone surrogate."""
+def _refuse_unusable(given: QueryDict) -> None:
+    """Repeated names are ambiguous; PostgreSQL cannot store a NUL, nor UTF-8 a lone surrogate."""
     for key, values in given.lists():
         if len(values) > 1:
-            raise Invalid.at(key, "is given more than once")
+            raise Invalid.at(key, "is given more than once; give it once")
         if any("\0" in text or "\ufffd" in text for text in (key, *values)):
-            raise Invalid.at(key.replace("\0", "�"), "holds a character that cannot be stored")
+            raise Invalid.at(key.replace("\0", "�"), "contains a character that cannot be stored")
 
 
 def _refuse_unknown(given: Iterable[str], known: Iterable[str]) -> None:
@@ -66,7 +66,7 @@ def _refuse_unknown(given: Iterable[str], known: Iterable[str]) -> None:
 def _hint(key: str, names: list[str]) -> str:
     if hint := did_you_mean(key, names) or did_you_mean(key.partition("__")[0], names):
         return hint
-    return f"; known here: {', '.join(sorted(names))}" if names else "; none is known here"
+    return f"; known: {', '.join(sorted(names))}" if names else "; this call takes none"
 
 
 def split(value: Any) -> Any:
@@ -74,15 +74,15 @@ def split(value: Any) -> Any:
 
 
 def _utc(value: datetime) -> datetime:
-    """Without a zone it is UTC; years at the edge of the calendar cannot be converted."""
+    """A time without a zone is UTC; years at the edge of the calendar cannot be converted."""
     try:
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
     except OverflowError:
-        raise ValueError("is outside the calendar") from None
+        raise ValueError("is outside the supported calendar") from None
 
 
 def finite(text: str) -> float | None:
-    """The number a text spells, or None where it spells none or one that is not finite."""
+    """The finite number that the text spells, or None."""
     try:
         number = float(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Bytes in, bytes out: JSON through orjson, Arrow streams as they are, and a body that has a limit."""
+"""Renderers and the parser: JSON by orjson, Arrow streams unchanged, and request bodies of limited size."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ ARROW = "application/vnd.apache.arrow.stream"
 CSV = "text/csv"
 PARQUET = "application/vnd.apache.parquet"
 MAX_DEPTH = 32
-MAX_TWICE = 20  # names told that stand twice
+MAX_DUPLICATES = 20  # duplicate names that one answer lists
 
 
 def to_json(data: Any) -> bytes:
-    """JSON bytes; numpy arrays go straight through and non-finite numbers become null."""
+    """JSON bytes; numpy arrays are accepted, and non-finite numbers become null."""
     return orjson.dumps(data, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
 
 
@@ -39,7 +39,7 @@ class Json(BaseRenderer):
 
 
 class Arrow(Json):
-    """Views hand over finished bytes; a problem still goes out as JSON, with its own content type."""
+    """Views return finished bytes; a problem is still sent as JSON, with its own content type."""
 
     media_type = ARROW
     format = "arrow"
@@ -62,8 +62,8 @@ class Parquet(Arrow):
 
 
 class BoundedJson(JSONParser):
-    """Reads at most DATA_UPLOAD_MAX_MEMORY_SIZE. REST framework's own parser reads the stream past that
-    setting; orjson also refuses NaN and lone surrogates, which would surface as server errors later."""
+    """Reads at most DATA_UPLOAD_MAX_MEMORY_SIZE, which REST framework's own parser ignores. orjson also refuses NaN and
+    lone surrogates, which would cause server errors later."""
 
     def parse(
         self, stream: IO[Any], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
@@ -74,22 +74,22 @@ class BoundedJson(JSONParser):
         except orjson.JSONDecodeError as error:
             raise ParseError(f"not valid JSON: {error}") from None
         _refuse_unstorable(data)
-        if places := list(islice(duplicate_names(body), MAX_TWICE)):
-            raise NamedTwice([FieldError(place, _twice(place)) for place in places])
+        if places := list(islice(duplicate_names(body), MAX_DUPLICATES)):
+            raise DuplicateNames([FieldError(place, _duplicate(place)) for place in places])
         return data
 
 
 def _read(stream: IO[Any] | HttpRequest) -> bytes:
-    """`HttpRequest.body` keeps the limit; where REST framework hands over a copy of it, it was kept before."""
+    """`HttpRequest.body` checks the limit; a copy of it from REST framework was checked before."""
     return stream.body if isinstance(stream, HttpRequest) else bytes(stream.read())
 
 
-def _twice(place: Place) -> str:
-    return f"'{place[-1]}' stands twice in the same object; keep one of them"
+def _duplicate(place: Place) -> str:
+    return f"duplicate name '{place[-1]}' in the same object; keep one of them"
 
 
-class NamedTwice(ParseError):
-    """A name stands twice in one object of the body; `errors` points at each."""
+class DuplicateNames(ParseError):
+    """The body has duplicate names in one object; `errors` points at each."""
 
     def __init__(self, errors: list[FieldError]) -> None:
         self.errors = errors
@@ -97,15 +97,15 @@ class NamedTwice(ParseError):
 
 
 def _refuse_unstorable(data: Any) -> None:
-    """PostgreSQL cannot take a NUL, and no spec is nested as deeply as Python's stack is high."""
-    waiting = [(data, 0)]
-    while waiting:
-        item, depth = waiting.pop()
+    """Refuse NULs, which PostgreSQL cannot store, and nesting that could exhaust Python's stack."""
+    parts = [(data, 0)]
+    while parts:
+        part, depth = parts.pop()
         if depth > MAX_DEPTH:
-            raise ParseError(f"nested deeper than {MAX_DEPTH} levels")
-        if isinstance(item, str) and "\0" in item:
-            raise ParseError("the character U+0000 cannot be stored")
-        if isinstance(item, dict):
-            waiting += [(part, depth + 1) for pair in item.items() for part in pair]
-        elif isinstance(item, list):
-            waiting += [(part, depth + 1) for part in item]
+            raise ParseError(f"the body is nested deeper than {MAX_DEPTH} levels")
+        if isinstance(part, str) and "\0" in part:
+            raise ParseError("the body contains the character U+0000, which cannot be stored")
+        if isinstance(part, dict):
+            parts += [(value, depth + 1) for pair in part.items() for value in pair]
+        elif isinstance(part, list):
+            parts += [(value, depth + 1) for value in part]

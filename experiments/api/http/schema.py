@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document, made from the same class attributes that the views run by, and its page."""
+"""The OpenAPI 3.1 document, made from the class attributes of the views, and its page."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Schema(AutoSchema):
 
 
 _IDEMPOTENCY = OpenApiParameter(
-    "Idempotency-Key", str, OpenApiParameter.HEADER, description="repeat a call safely: one key, one experiment"
+    "Idempotency-Key", str, OpenApiParameter.HEADER, description="makes a call safe to repeat: one experiment per key"
 )
 
 
@@ -82,7 +82,7 @@ def _documented(model: Any) -> Any:
 
 
 def _failures(schema: Schema) -> list[int]:
-    """400 for odd parameters and bodies, 401 without a login; what is missing, forbidden or impossible."""
+    """400 for invalid parameters and bodies, 401 without a login; then not found, forbidden and impossible."""
     codes = [400, 401, 406]
     codes += [404] if "{" in schema.path or schema.method == "GET" else []
     own = getattr(schema.view, "failures", ())
@@ -100,7 +100,7 @@ def _parameters(query: type[Query]) -> list[OpenApiParameter]:
 
 
 def _plain(part: dict[str, Any], whole: dict[str, Any]) -> dict[str, Any]:
-    """A parameter is given or absent, never null; references are written out."""
+    """A parameter is given or absent, never null; references are resolved."""
     choices = [option for option in part.get("anyOf", [part]) if option.get("type") != "null"]
     chosen = choices[0]
     if "$ref" in chosen:
@@ -127,7 +127,7 @@ class Document(View[Query]):
 
 
 class Docs(LoginRequiredMixin, DjangoView):
-    """A page of the endpoints, made from the document: no script, nothing from elsewhere."""
+    """The page of the endpoints, made from the document, without scripts or external files."""
 
     def get(self, request: HttpRequest) -> HttpResponse:
         try:
@@ -138,10 +138,10 @@ class Docs(LoginRequiredMixin, DjangoView):
 
 
 def document(request: Request | None) -> dict[str, Any]:
-    """Every endpoint, whoever asks: what one may see is decided by the endpoints themselves."""
+    """Every endpoint, for every caller: the endpoints themselves check permissions."""
     generator = SchemaGenerator(urlconf=None)  # type: ignore[no-untyped-call]
-    found: dict[str, Any] = generator.get_schema(request=request, public=True)  # type: ignore[no-untyped-call]
-    return found
+    whole: dict[str, Any] = generator.get_schema(request=request, public=True)  # type: ignore[no-untyped-call]
+    return whole
 
 
 def _groups(whole: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:

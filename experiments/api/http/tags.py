@@ -1,4 +1,4 @@
-"""Filtering by a tag: JSON lists have no lookup that SQLite and PostgreSQL share."""
+"""Filtering by tag: SQLite and PostgreSQL have no common lookup for JSON lists."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from django.db.models.sql.compiler import SQLCompiler
 
 
 class HasTag(Func):
-    """True where the JSON list of strings holds exactly this one."""
+    """True where the JSON list of strings contains exactly this one."""
 
     function = "jsonb_exists"
     output_field = BooleanField()

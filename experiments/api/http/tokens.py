@@ -1,4 +1,4 @@
-"""How a call proves who makes it. Apart from the log-in views: REST framework loads this before its own views."""
+"""Token authentication. Apart from the login views, since REST framework loads it before its own views."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rest_framework.exceptions import AuthenticationFailed
 
 
 class Token(TokenAuthentication):  # type: ignore[misc]  # knox is untyped
-    """Knox's tokens; bytes that are not UTF-8 are a wrong token, not a server error."""
+    """Knox's tokens; bytes that are not UTF-8 are an invalid token, not a server error."""
 
     def authenticate_credentials(self, token: bytes) -> Any:
         try:
@@ -19,7 +19,7 @@ class Token(TokenAuthentication):  # type: ignore[misc]  # knox is untyped
             raise AuthenticationFailed("Invalid token.") from None
 
     def _cleanup_token(self, auth_token: Any) -> bool:
-        """Is it expired? Knox would look through all of the user's tokens on every call; log-in does that here."""
+        """Whether it has expired. Knox would check all tokens of the user on every call; here login does that."""
         if auth_token.expiry is None or auth_token.expiry >= timezone.now():
             return False
         return bool(super()._cleanup_token(auth_token))

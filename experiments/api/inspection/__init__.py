@@ -1,1 +1,1 @@
-"""What stands inside a trained model, over REST: questions, maps, gradient chain, probes."""
+"""Inspection of models over REST: questions, attention maps, gradient chain, linear probes."""

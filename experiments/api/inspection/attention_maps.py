@@ -17,13 +17,14 @@ from experiments.inspection.attention_maps import NoMap, NoPlace, steps_with_map
 
 
 class MapQuery(Query):
-    site: str | None = Field(None, max_length=100, description="the last site if absent")
-    step: Step | None = Field(None, description="the newest map up to this step; the newest of all if absent")
-    sample: int = Field(0, ge=0, le=1000, description="which of the stored validation samples")
+    site: str | None = Field(None, max_length=100, description="without it, the last site")
+    step: Step | None = Field(None, description="the newest map up to this step; without it, the newest of all")
+    sample: int = Field(0, ge=0, le=1000, description="index of a stored validation sample")
 
 
 class SiteRow(BaseModel):
-    """What asks and what answers at a site: token, text, patch or query."""
+    """A site: `asks` is the kind of its query positions, `answers` that of its key positions (token, text, patch or
+    query)."""
 
     name: str
     heads: int
@@ -32,9 +33,9 @@ class SiteRow(BaseModel):
 
 
 class AttentionMap(BaseModel):
-    """`weights` are [heads][askers][answerers], each axis pooled to at most `side` places: the mean of pooled askers,
-    the sum of pooled answerers. `about` tells what the sample is: its tokens, its image as base64 PNG. Without maps
-    `weights` is empty and `missing` says why."""
+    """`weights` are [heads][query positions][key positions], each axis pooled to at most `side` positions: by the mean
+    over queries, by the sum over keys. `about` describes the sample: its tokens, or its image as base64 PNG. Without
+    maps `weights` is empty and `missing` says why."""
 
     run: int
     step: int | None
@@ -47,6 +48,9 @@ class AttentionMap(BaseModel):
     weights: list[list[list[float | None]]]
     about: dict[str, Any]
     missing: str
+
+
+NO_MAPS = "this run has no attention maps (yet); record.maps_every says when they are stored"
 
 
 class RunAttention(View[MapQuery]):
@@ -67,11 +71,11 @@ class RunAttention(View[MapQuery]):
             "weights": [],
             "about": {},
         }
-        told = {"run": run.pk, "steps": steps, "sample": self.params.sample, "missing": ""}
+        head = {"run": run.pk, "steps": steps, "sample": self.params.sample, "missing": ""}
         if not steps:
-            return Response(told | empty | {"missing": "this run has stored no maps (yet): see record.maps_every"})
+            return Response(head | empty | {"missing": NO_MAPS})
         try:
-            return Response(told | stored_map(run, self.params.site, self.params.step, self.params.sample))
+            return Response(head | stored_map(run, self.params.site, self.params.step, self.params.sample))
         except NoPlace as error:
             raise Invalid.at(error.field, str(error)) from None
         except NoMap as error:

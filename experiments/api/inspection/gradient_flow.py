@@ -13,11 +13,11 @@ from experiments.inspection.gradient_flow import Ladder, flow
 
 
 class FlowQuery(Query):
-    columns: int = Field(200, ge=1, le=2000, description="columns that the probe steps are brought to at most")
+    columns: int = Field(200, ge=1, le=2000, description="most columns, into which the probe steps are reduced")
 
 
 class LadderRow(BaseModel):
-    """`values` are gradient norms, a row a station; `error` is ‖analytic − autograd‖ ÷ ‖autograd‖ at the end."""
+    """`values` are gradient norms, one row per station; `error` is ‖analytic − autograd‖ ÷ ‖autograd‖ at W_q."""
 
     site: str
     stations: list[str]
@@ -26,7 +26,8 @@ class LadderRow(BaseModel):
 
 
 class FlowAnswer(BaseModel):
-    """`steps` are each column's first; `errors` the run's largest by kind, `missing` says why there is nothing."""
+    """`steps` are the first step of each column, `errors` the largest of the run by kind; `missing` says why there is
+    nothing."""
 
     run: int
     steps: list[int]
@@ -35,11 +36,11 @@ class FlowAnswer(BaseModel):
     missing: str
 
 
-MISSING = "this run has followed no gradient (yet): the chain is recorded at probe steps, by tasks that have one"
+MISSING = "this run has no gradient chain (yet); tasks that have one record it at probe steps"
 
 
 class RunFlow(View[FlowQuery]):
-    """The norm of the gradient at every station from the loss to W_q, at every site, over training."""
+    """The gradient norm at every station from the loss to W_q, for every site, over training."""
 
     query = FlowQuery
     answers = {"GET": (200, FlowAnswer)}
@@ -48,8 +49,8 @@ class RunFlow(View[FlowQuery]):
         run = visible_run(request, run_id, defer=["spec"])
         steps, ladders, errors = flow(run.pk, self.params.columns)
         rows = [_row(ladder) for ladder in ladders]
-        told = {"run": run.pk, "steps": steps, "sites": rows, "errors": errors}
-        return Response({**told, "missing": "" if rows else MISSING})
+        head = {"run": run.pk, "steps": steps, "sites": rows, "errors": errors}
+        return Response({**head, "missing": "" if rows else MISSING})
 
 
 def _row(ladder: Ladder) -> dict[str, object]:

@@ -15,7 +15,7 @@ from experiments.inspection.linear_probes import MISSING, probes
 
 
 class ProbeRow(BaseModel):
-    """Balanced accuracy of a linear probe: on the trained net, on an untrained one, and on shuffled labels."""
+    """Balanced accuracy of a linear probe: on the trained net, on an untrained net, and with shuffled labels."""
 
     vector: str
     property: str
@@ -25,7 +25,7 @@ class ProbeRow(BaseModel):
 
 
 class ProbeAnswer(BaseModel):
-    """`missing` says why there is nothing."""
+    """`missing` says why there are no probes."""
 
     run: int
     probes: list[ProbeRow]
@@ -33,7 +33,7 @@ class ProbeAnswer(BaseModel):
 
 
 class RunProbes(View[Query]):
-    """What a linear probe reads from Q, K, V and the bare input X, beside its baselines."""
+    """Accuracy of linear probes of Q, K, V and the input X, with baselines."""
 
     answers = {"GET": (200, ProbeAnswer)}
 

@@ -1,4 +1,4 @@
-"""Questions to a run's checkpoint: POST one, then GET it until it is answered."""
+"""Questions to a checkpoint: POST one, then GET it until it is answered."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from experiments.spec import QuestionSpec
 
 
 class QuestionRow(BaseModel):
-    """`answer` is there once `state` is `answered`; `problem` says why a question is `refused`."""
+    """`answer` is set once `state` is `answered`; `problem` says why a question is `refused`."""
 
     id: int
     run: int
@@ -45,9 +45,9 @@ class Throttled(APIException):
 
 
 class RunQuestions(View[Query]):
-    """Ask a checkpoint of the run: what it says to a sentence, or to a prompt about an image, who looks at whom
-    inside, and what changes when queries, keys, values or heads are swapped, ablated or patched. Whoever may see
-    the run may ask. 503 when nobody answers questions, 409 when the run has no such checkpoint."""
+    """Send a question to a checkpoint of the run: its output for a sentence, or for a prompt about an image, its
+    attention maps, and what changes when queries, keys, values or heads are swapped, ablated or patched. Everyone who
+    may see the run may send one. 503 when no inspection worker is running, 409 when the run has no such checkpoint."""
 
     body = QuestionSpec
     answers = {"POST": (201, QuestionRow)}
@@ -56,11 +56,11 @@ class RunQuestions(View[Query]):
     def post(self, request: Request, run_id: int) -> Response:
         run = visible_run(request, run_id, defer=["spec"])
         try:
-            asked = QuestionSpec.model_validate(self.sent)
+            request_spec = QuestionSpec.model_validate(self.sent)
         except ValidationError as error:
             raise Invalid.from_pydantic(error) from None
         try:
-            question = questions.ask(run, person(request), asked)
+            question = questions.ask(run, person(request), request_spec)
         except questions.NobodyAnswers as error:
             raise Unavailable(str(error)) from None
         except questions.TooMany as error:
@@ -71,15 +71,15 @@ class RunQuestions(View[Query]):
 
 
 class QuestionDetail(View[Query]):
-    """A question and, once it is there, its answer. Kept for a day."""
+    """A question with its answer, once there is one. Stored for a day."""
 
     answers = {"GET": (200, QuestionRow)}
 
     def get(self, request: Request, question_id: int) -> Response:
-        found = questions.look(min(question_id, MAX_ID), Question.objects.visible_to(request.user))
-        if found is None:
+        question = questions.look(min(question_id, MAX_ID), Question.objects.visible_to(request.user))
+        if question is None:
             raise Http404(f"there is no question {question_id}, or you may not see it")
-        return Response(question_row(found))
+        return Response(question_row(question))
 
 
 def question_row(question: Question) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Drain a worker: it saves and hands back what it runs, and takes nothing new until it is taken back."""
+"""Drain a worker: it saves its runs, returns them to the queue and takes no new ones until it is undrained."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from experiments.models import Worker
 
 
 class Drained(BaseModel):
-    """A worker and what it was told; its next beat reads it."""
+    """A worker and its new setting, which it reads at its next heartbeat."""
 
     id: int
     name: str
@@ -26,7 +26,7 @@ class Drained(BaseModel):
 
 
 class WorkerDrain(View[Query]):
-    """Take nothing new, and hand back what runs. Needs the permission to change workers."""
+    """Let a worker return its runs to the queue and take no new ones. Needs the permission to change workers."""
 
     answers = {"POST": (200, Drained)}
     draining: ClassVar[bool] = True
@@ -38,11 +38,11 @@ class WorkerDrain(View[Query]):
         worker = Worker.objects.filter(pk=min(worker_id, MAX_ID)).first()
         if worker is None:
             raise Http404(f"there is no worker {worker_id}")
-        told = lifecycle.drain_worker(worker.name, self.draining, user)
-        return answer(Drained(id=told.pk, name=told.name, draining=told.draining))
+        drained = lifecycle.drain_worker(worker.name, self.draining, user)
+        return answer(Drained(id=drained.pk, name=drained.name, draining=drained.draining))
 
 
 class WorkerUndrain(WorkerDrain):
-    """Take work again."""
+    """Let a drained worker take runs again."""
 
     draining = False

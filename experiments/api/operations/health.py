@@ -1,4 +1,4 @@
-"""Liveness, readiness and Prometheus; the only answers that need no log-in are the first two."""
+"""Liveness, readiness and Prometheus metrics; only the first two need no login."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ log = logging.getLogger(__name__)
 @never_cache
 @require_safe
 def healthz(request: HttpRequest) -> JsonResponse:
-    """The process answers."""
+    """Liveness: the process answers."""
     return JsonResponse({"status": "ok"})
 
 
 @never_cache
 @require_safe
 def readyz(request: HttpRequest) -> JsonResponse:
-    """Database, broker and migrations are in order; 503 names what is not."""
+    """Readiness: database, broker and migrations are in order; 503 names what is not."""
     checks = {name: _passes(name, check) for name, check in CHECKS.items()}
     ready = all(checks.values())
     words = {name: "ok" if passed else "failed" for name, passed in checks.items()}
@@ -40,7 +40,7 @@ def readyz(request: HttpRequest) -> JsonResponse:
 @never_cache
 @require_safe
 def metrics(request: HttpRequest) -> HttpResponse:
-    """Prometheus figures for staff, or for a scraper that sends `Authorization: Bearer <ATTN_METRICS_TOKEN>`."""
+    """Prometheus metrics for staff, or for a scraper that sends `Authorization: Bearer <ATTN_METRICS_TOKEN>`."""
     if not _may_scrape(request):
         return HttpResponse("log in as staff, or send the bearer token of ATTN_METRICS_TOKEN\n", status=401)
     process: HttpResponse = ExportToDjangoView(request)

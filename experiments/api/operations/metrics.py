@@ -1,4 +1,4 @@
-"""The service's own Prometheus gauges, counted in the database when they are asked for."""
+"""The service's own Prometheus metrics, counted in the database on request."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .workers import pool_counts
 
 
 def exposition() -> bytes:
-    """Our gauges in Prometheus' text form; true for the whole service, whichever process answers."""
+    """Our metrics in Prometheus' text format; the same for the whole service, whichever process answers."""
     registry = CollectorRegistry()
     registry.register(_Service())
     return generate_latest(registry)
@@ -33,7 +33,7 @@ class _Service(Collector):
 
 
 def _by_pool() -> GaugeMetricFamily:
-    gauge = GaugeMetricFamily("attn_queue_length", "Runs that wait, by pool", labels=["pool"])
+    gauge = GaugeMetricFamily("attn_queue_length", "Queued runs, by pool", labels=["pool"])
     lengths = {pool: n for (pool, state), n in pool_counts().items() if state == State.QUEUED}
     served = {pool: 0 for worker in Worker.objects.alive() for pool in worker.pools}
     for pool, length in sorted((served | lengths).items()):
@@ -51,17 +51,17 @@ def _by_state() -> GaugeMetricFamily:
 
 def _workers() -> GaugeMetricFamily:
     return GaugeMetricFamily(
-        "attn_workers_alive", "Workers heard from within the lease", Worker.objects.alive().count()
+        "attn_workers_alive", "Workers with a heartbeat within the lease", Worker.objects.alive().count()
     )
 
 
 def _alarms() -> Iterator[Metric]:
-    ready = GaugeMetricFamily("attn_ready_seconds", "How long the head of each line waits for a claim", labels=["pool"])
-    for line in alarms.unclaimed():
-        ready.add_metric([line.pool], line.seconds)
+    ready = GaugeMetricFamily("attn_ready_seconds", "How long the first run of each queue has waited", labels=["pool"])
+    for queue in alarms.unclaimed():
+        ready.add_metric([queue.pool], queue.seconds)
     yield ready
-    held = GaugeMetricFamily("attn_worker_backlog_bytes", "Bytes that a worker holds back", labels=["worker"])
+    held = GaugeMetricFamily("attn_worker_backlog_bytes", "Bytes that a worker has not yet written", labels=["worker"])
     for name, size in sorted(alarms.backlogs().items()):
         held.add_metric([name], size)
     yield held
-    yield CounterMetricFamily("attn_leases_expired", "Attempts whose worker fell silent", alarms.leases_expired())
+    yield CounterMetricFamily("attn_leases_expired", "Attempts whose lease expired", alarms.leases_expired())

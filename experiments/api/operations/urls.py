@@ -1,4 +1,4 @@
-"""What stands outside /api/v1/: health, metrics and the files of runs."""
+"""Addresses outside /api/v1/: health, metrics and the files of runs."""
 
 from django.urls import path
 

@@ -1,4 +1,4 @@
-"""Who is alive and on what, and how long the queue is."""
+"""The workers, and the queue of each pool."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from experiments.models import Run, Worker
 from experiments.queue.order import queue_order, waits
 from experiments.states import HELD, State
 
-SHOWN_IN_LINE = 20
+SHOWN_IN_QUEUE = 20
 _HELD_COLUMNS = ("worker", "experiment__name", "state", "committed_step", "steps")
-_LINE_COLUMNS = ("pool", "project", "state", "experiment__name", "priority", "created", "next_at", "crash_count")
+_QUEUE_COLUMNS = ("pool", "project", "state", "experiment__name", "priority", "created", "next_at", "crash_count")
 
 
 class HeldRun(BaseModel):
-    """A run in a worker's hands, of those the caller may see."""
+    """A run that a worker holds and the caller may see."""
 
     id: int
     name: str
@@ -35,7 +35,7 @@ class HeldRun(BaseModel):
 
 
 class WorkerRow(BaseModel):
-    """A worker process; `held` counts all its runs, `runs` shows those one may see."""
+    """A worker process; `held` counts all its runs, `runs` lists those that the caller may see."""
 
     id: int
     name: str
@@ -57,8 +57,8 @@ class WorkerPage(Page):
 
 
 class QueuedRun(BaseModel):
-    """A queued run that one may see, with its place in the queue and why it waits; `place` is null in a back-off,
-    at a project's limit and far behind; `next_at` is the end of a back-off."""
+    """A queued run that the caller may see, with its place in the pool's queue and the reason why it waits. `place` is
+    null in a back-off, at a project's limit and far behind; `next_at` is the end of a back-off."""
 
     id: int
     name: str
@@ -70,7 +70,7 @@ class QueuedRun(BaseModel):
 
 
 class PoolRow(BaseModel):
-    """One pool: how many runs wait and how many are held, and what living workers could take."""
+    """One pool: its queued runs, its held runs, and the workers and slots that are alive."""
 
     pool: str
     queued: int
@@ -112,7 +112,7 @@ class QueueList(View[Query]):
 
 
 def pool_counts() -> dict[tuple[str, str], int]:
-    """Runs that wait or are held, by (pool, state); metrics read it too."""
+    """Queued and held runs, by (pool, state); metrics read it too."""
     rows = Run.objects.filter(state__in=[State.QUEUED, *HELD]).order_by()
     return {(pool, state): n for pool, state, n in rows.values_list("pool", "state").annotate(n=Count("pk"))}
 
@@ -123,12 +123,12 @@ def _held_counts(workers: list[Worker]) -> dict[int, int]:
 
 
 def _held_runs(workers: list[Worker], request: Request) -> dict[int, list[dict[str, Any]]]:
-    found: dict[int, list[dict[str, Any]]] = {}
+    by_worker: dict[int, list[dict[str, Any]]] = {}
     runs = Run.objects.visible_to(request.user).held().filter(worker__in=workers).order_by("pk")
     for run in runs.select_related("experiment").only(*_HELD_COLUMNS):
         row = {"id": run.pk, "name": run.experiment.name, "state": run.state, "step": run.committed_step}
-        found.setdefault(run.worker_id or 0, []).append(row | {"steps": run.steps})
-    return found
+        by_worker.setdefault(run.worker_id or 0, []).append(row | {"steps": run.steps})
+    return by_worker
 
 
 def _worker(worker: Worker, alive: bool, held: int, runs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -137,23 +137,23 @@ def _worker(worker: Worker, alive: bool, held: int, runs: list[dict[str, Any]]) 
 
 
 def _waiting(request: Request) -> dict[str, list[dict[str, Any]]]:
-    """The next runs of the pools that the user may see, in claim order."""
-    found: dict[str, list[dict[str, Any]]] = {}
+    """The first runs of each queue that the caller may see, in the order in which they will be claimed."""
+    by_pool: dict[str, list[dict[str, Any]]] = {}
     runs = Run.objects.visible_to(request.user).filter(state=State.QUEUED)
     by_priority = Window(RowNumber(), partition_by=F("pool"), order_by=["-priority", "pk"])
     pools = runs.order_by().values_list("pool", flat=True).distinct()
-    near = [run for pool in pools for run in queue_order(pool, SHOWN_IN_LINE)]
-    heads = runs.annotate(row=by_priority).filter(Q(row__lte=SHOWN_IN_LINE) | Q(pk__in=near))
-    rows = list(heads.select_related("experiment").only(*_LINE_COLUMNS))
+    near = [run for pool in pools for run in queue_order(pool, SHOWN_IN_QUEUE)]
+    heads = runs.annotate(row=by_priority).filter(Q(row__lte=SHOWN_IN_QUEUE) | Q(pk__in=near))
+    rows = list(heads.select_related("experiment").only(*_QUEUE_COLUMNS))
     why = waits(rows)
     for run in sorted(rows, key=lambda run: (why[run.pk].place or 10**9, -run.priority, run.pk)):
         row = {"id": run.pk, "name": run.experiment.name, "priority": run.priority, **asdict(why[run.pk])}
-        found.setdefault(run.pool, []).append(row | {"created": run.created, "next_at": run.next_at})
-    return {pool: waiting[:SHOWN_IN_LINE] for pool, waiting in found.items()}
+        by_pool.setdefault(run.pool, []).append(row | {"created": run.created, "next_at": run.next_at})
+    return {pool: waiting[:SHOWN_IN_QUEUE] for pool, waiting in by_pool.items()}
 
 
 def _pool(
-    name: str, counts: dict[tuple[str, str], int], workers: list[Worker], queue: list[dict[str, Any]]
+    name: str, counts: dict[tuple[str, str], int], workers: list[Worker], queued: list[dict[str, Any]]
 ) -> dict[str, Any]:
     mine = [worker for worker in workers if name in worker.pools]
     return {
@@ -162,5 +162,5 @@ def _pool(
         "held": sum(counts.get((name, state), 0) for state in HELD),
         "workers": len(mine),
         "slots": sum(worker.slots for worker in mine),
-        "next": queue,
+        "next": queued,
     }

@@ -1,4 +1,4 @@
-"""Files of runs, for those who may see the run; nothing in them can act on our pages."""
+"""Files of runs, for everyone who may see the run; their content cannot act on our pages."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from experiments.api.http.base import View
 from experiments.api.http.query import MAX_ID, Query
 from experiments.models import Artifact, Run
 
-# Pictures a browser may show in place. SVG is not among them: it can carry script.
+# Pictures that a browser may show. SVG is not among them, since it can contain scripts.
 SHOWN = {"image/png", "image/jpeg", "image/webp", "image/gif"}
 
 
-@extend_schema(exclude=True)  # outside of /api/v1/; artifacts carry its address
+@extend_schema(exclude=True)  # outside of /api/v1/; artifacts have its address
 class ArtifactFile(View[Query]):
-    """The bytes of an artifact: pictures in place, anything else as a download."""
+    """The bytes of an artifact: pictures are shown, anything else is a download."""
 
     answers = {"GET": (200, "application/octet-stream")}
 

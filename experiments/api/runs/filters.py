@@ -1,6 +1,6 @@
-"""The runs table's questions: fixed filters, and the families `param.<path>` and `metric.<series>`.
+"""The filters of the runs table: fixed ones, and the families `param.<path>` and `metric.<series>`.
 
-Everything becomes conditions and an order of `experiments.run_search`, each answered by an index of its own.
+They become conditions and an order of `experiments.run_search`, each answered by its own index.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .families import OPERATORS, metric_condition, metric_order, param_condition
 
 __all__ = ["OPERATORS", "SORTABLE", "RunFilters", "RunQuery", "conditions", "order"]
 
-# What `ordering` may name besides metrics and parameters → the column, and whether it can be empty.
+# What `ordering` may name besides metrics and parameters → the column, and whether it can be null.
 SORTABLE = {
     "id": ("pk", False),
     "created": ("created", False),
@@ -36,6 +36,9 @@ SORTABLE = {
     "seed": ("seed", False),
     "priority": ("priority", False),
 }
+
+
+_CREATED = {"created__gte", "created__gt", "created__lte", "created__lt"}
 
 
 class RunFilters(Query):
@@ -51,7 +54,7 @@ class RunFilters(Query):
     created__lte: Moment | None = None
     created__lt: Moment | None = None
     ordering: str = Field(
-        "-id", max_length=300, description=f"{', '.join(SORTABLE)}, param.<path> or metric.<series>; - turns it round"
+        "-id", max_length=300, description=f"{', '.join(SORTABLE)}, param.<path> or metric.<series>; - reverses it"
     )
 
     @classmethod
@@ -62,10 +65,10 @@ class RunFilters(Query):
 class RunQuery(RunFilters, Paged):
     """Filters, order and columns of the runs table, page by page."""
 
-    fields: Names | None = Field(None, description="fields to answer, separated by commas")
+    fields: Names | None = Field(None, description="fields of each row, separated by commas")
 
     def columns(self) -> list[run_rows.Field]:
-        """What each row shows. Raises Invalid on a field that does not exist."""
+        """The fields of each row. Raises Invalid on an unknown field."""
         for name in self.fields or []:
             if name not in run_rows.FIELDS:
                 hint = did_you_mean(name, run_rows.FIELDS) or f"; known: {', '.join(run_rows.FIELDS)}"
@@ -75,14 +78,14 @@ class RunQuery(RunFilters, Paged):
 
 
 def conditions(query: RunQuery, given: Mapping[str, str], user: AbstractBaseUser) -> list[Condition]:
-    """Every filter, those first that leave few runs as a rule, and what the user may see. Raises Invalid."""
+    """Every filter, those that usually leave few runs first, and what the user may see. Raises Invalid."""
     check_project(query.project, user)
     check_experiments(query.experiment or [], user)
     return [*_fixed(query), *_families(given), *visible(user)]
 
 
 def order(ordering: str) -> Order:
-    """Raises Invalid on what nothing can be ordered by."""
+    """The order that `ordering` names. Raises Invalid on an unknown one."""
     descending, name = ordering.startswith("-"), ordering.removeprefix("-")
     if name.startswith("metric."):
         return metric_order(name, descending)
@@ -101,27 +104,26 @@ def order(ordering: str) -> Order:
 
 
 def _fixed(query: RunQuery) -> list[Condition]:
-    found = []
+    conditions = []
     if query.experiment:
-        found.append(_runs(len(query.experiment) == 1, experiment_id__in=query.experiment))
+        conditions.append(_runs(len(query.experiment) == 1, experiment_id__in=query.experiment))
     if query.tag:
         tagged = Experiment.objects.filter(HasTag("tags", query.tag)).order_by()
-        found.append(_runs(experiment_id__in=tagged.values("pk")))
+        conditions.append(_runs(experiment_id__in=tagged.values("pk")))
     if query.project:
         named = list(Project.objects.filter(name=query.project).values_list("pk", flat=True))
-        found.append(_runs(True, project_id__in=named))
+        conditions.append(_runs(True, project_id__in=named))
     if query.state:
-        found.append(_runs(len(query.state) == 1, state__in=[_state(name) for name in query.state]))
+        conditions.append(_runs(len(query.state) == 1, state__in=list(map(_state, query.state))))
     if query.pool:
-        found.append(Condition(Param.objects.filter(key="resources.pool", text=query.pool), in_order=True))
-    moments = {name: getattr(query, name) for name in RunQuery.model_fields if name.startswith("created__")}
-    if wanted := {name: moment for name, moment in moments.items() if moment is not None}:
-        found.append(_runs(**wanted))
-    return found
+        conditions.append(Condition(Param.objects.filter(key="resources.pool", text=query.pool), in_order=True))
+    if moments := query.model_dump(include=_CREATED, exclude_none=True):
+        conditions.append(_runs(**moments))
+    return conditions
 
 
 def _families(given: Mapping[str, str]) -> list[Condition]:
-    """`param.…` and `metric.…`; everything else is no family and not ours."""
+    """The conditions of `param.…` and `metric.…`; other parameters are not read here."""
     known = {"param": param_condition, "metric": metric_condition}
     return [known[family](key, value) for key, value in given.items() if (family := _family(key)) in known]
 

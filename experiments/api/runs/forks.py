@@ -21,20 +21,20 @@ from .rows import RunRow
 
 
 class Fork(BaseModel):
-    """What the fork does otherwise. `step` names one of the run's checkpoints; without it the newest is taken."""
+    """The changes of a fork. `step` names a checkpoint of the run; without it, the newest is used."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     step: int | None = Field(None, strict=True, ge=0)
     overrides: dict[str, Any] = Field(
-        {}, max_length=200, description="dotted path → value; the model's shape must stay"
+        {}, max_length=200, description="dotted path → value; the shapes of the model must stay"
     )
-    name: str = Field("", max_length=200, description="of the fork's experiment")
+    name: str = Field("", max_length=200, description="name of the fork's experiment")
     priority: int | None = Field(None, strict=True, ge=-100, le=100)
 
 
 class RunFork(View[Query]):
-    """Start a run from a checkpoint of this one. Series begin at the checkpoint's step; `parent` links back."""
+    """Start a run from a checkpoint of this one. Its series start at the checkpoint's step; `parent` names this run."""
 
     body = Fork
     answers = {"POST": (201, RunRow)}
@@ -43,13 +43,13 @@ class RunFork(View[Query]):
         editable_run(request, run_id)
         parent = Run.objects.select_related("experiment", "project").get(pk=run_id)
         try:
-            asked = Fork.model_validate(self.sent)
+            changes = Fork.model_validate(self.sent)
         except ValidationError as error:
             raise Invalid.from_pydantic(error) from None
-        step = step_of(parent, asked.step)
-        planned = fork_plan(parent, step, asked.overrides, asked.name, asked.priority)
+        step = step_of(parent, changes.step)
+        planned = fork_plan(parent, step, changes.overrides, changes.name, changes.priority)
         run = lifecycle.fork(parent, step, planned, person(request))
-        found = Run.objects.select_related("project", "experiment", "worker").get(pk=run.pk)
+        stored = Run.objects.select_related("project", "experiment", "worker").get(pk=run.pk)
         return Response(
-            run_rows.row(found), status=201, headers={"Location": request.build_absolute_uri(f"../../{run.pk}/")}
+            run_rows.row(stored), status=201, headers={"Location": request.build_absolute_uri(f"../../{run.pk}/")}
         )

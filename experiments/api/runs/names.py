@@ -1,6 +1,6 @@
-"""What a filter or an order of the runs table may name: every field of a spec, and what some visible run has besides.
+"""The names that a filter or an order of the runs table may use: fields of a spec, and what some visible run has.
 
-A name that nothing has would match no run, or leave the order as it was, and look like an answer.
+An unknown name would match no run or change no order, which looks like an answer.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from experiments.spec.errors import did_you_mean
 
 from .families import parse_key, parse_ordering_key
 
-# Metrics that a table may ask for before the first run has recorded them.
+# Metrics that a table may show before any run has recorded them.
 USUAL = frozenset({"loss/total", "eval/mask_iou", "eval/box_iou", "eval/presence", "eval/accuracy"})
-_RECENT = 50  # runs whose names are offered where one is misspelt
+_RECENT = 50  # runs whose names are suggested
 
 
 def check_names(ordering: str, given: Mapping[str, str], user: AbstractBaseUser) -> None:
-    """Raises Invalid at each filter, and at the ordering, that names a parameter or metric nobody has. Costs a query
-    for each name that is no field of a spec and no usual metric."""
-    asked = [(key, key, False) for key in given if key.startswith(("param.", "metric."))]
+    """Raises Invalid at each filter, and at the ordering, that names an unknown parameter or metric. Costs a query for
+    each name that is no field of a spec and no usual metric."""
+    keys = [(key, key, False) for key in given if key.startswith(("param.", "metric."))]
     bare = ordering.removeprefix("-")
     if bare.startswith(("param.", "metric.")):
-        asked.append(("ordering", bare, True))
-    errors = [error for at, key, ordered in asked if (error := _unknown(at, key, ordered, user))]
-    if errors:
-        raise Invalid(item for error in errors for item in error.errors)
+        keys.append(("ordering", bare, True))
+    problems = [problem for field, key, ordered in keys if (problem := _unknown(field, key, ordered, user))]
+    if problems:
+        raise Invalid(error for problem in problems for error in problem.errors)
 
 
 def check_columns(keys: Sequence[str], user: AbstractBaseUser) -> None:
-    """Raises Invalid at each of `cols` that is no column, or the parameter or metric of nobody."""
+    """Raises Invalid at each of `cols` that is no column, or an unknown parameter or metric."""
     errors = [error for key in keys for error in _no_column(key, user)]
     if errors:
         raise Invalid(FieldError(("cols",), error.message) for error in errors)
@@ -46,19 +46,19 @@ def check_columns(keys: Sequence[str], user: AbstractBaseUser) -> None:
 
 def _no_column(key: str, user: AbstractBaseUser) -> list[FieldError]:
     if not key.startswith(("param.", "metric.")):
-        text = f"'{key}' is no column; a column is param.<path> or metric.<series>{_hint(key, user)}"
+        text = f"'{key}' is not a column; write param.<path> or metric.<series>{_hint(key, user)}"
         return [FieldError(("cols",), text)]
     try:
         operator = parse_key(key, f"{key.partition('.')[0]}.").operator
     except Invalid as error:
         return error.errors
     if operator:
-        return [FieldError(("cols",), f"'__{operator}' compares; it is no part of a column")]
+        return [FieldError(("cols",), f"remove '__{operator}': a column has no comparison")]
     unknown = _unknown("cols", key, False, user)
     return unknown.errors if unknown else []
 
 
-def _unknown(at: str, key: str, ordered: bool, user: AbstractBaseUser) -> Invalid | None:
+def _unknown(field: str, key: str, ordered: bool, user: AbstractBaseUser) -> Invalid | None:
     family = key.partition(".")[0]
     name = (parse_ordering_key(key) if ordered else parse_key(key, f"{family}.")).name
     if family == "param":
@@ -67,7 +67,7 @@ def _unknown(at: str, key: str, ordered: bool, user: AbstractBaseUser) -> Invali
     else:
         known = name in USUAL or _exists(Headline.objects.filter(key=name).order_by("last", "run_id"), user)
         what = "no run that you may see has the metric"
-    return None if known else Invalid.at(at, f"{what} '{name}'{_hint(f'{family}.{name}', user)}")
+    return None if known else Invalid.at(field, f"{what} '{name}'{_hint(f'{family}.{name}', user)}")
 
 
 def _exists(rows: QuerySet[Any], user: AbstractBaseUser) -> bool:
@@ -81,7 +81,7 @@ def _hint(name: str, user: AbstractBaseUser) -> str:
 
 
 def _names(user: AbstractBaseUser) -> list[str]:
-    """Everything worth offering: fixed filters, fields of specs, and names of the newest runs."""
+    """All names to suggest: fields of specs, and names of the newest runs."""
     runs = list(Run.objects.visible_to(user).order_by("-id").values_list("pk", flat=True)[:_RECENT])
     params = Param.objects.filter(run__in=runs).order_by().values_list("key", flat=True).distinct()
     metrics = Headline.objects.filter(run__in=runs).order_by().values_list("key", flat=True).distinct()

@@ -1,4 +1,4 @@
-"""What a run leaves behind besides series: log lines, events, artifacts and predictions."""
+"""The outputs of a run besides series: log, events, artifacts and predictions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NEWEST_STEP_FIRST = [Key("step", descending=True, nullable=True), Key("pk")]
 
 
 class LogRow(BaseModel):
-    """Some lines; ask for what follows with `after=` the last id."""
+    """Some lines of the log; `after=` the last id gives those that follow."""
 
     id: int
     at: datetime
@@ -35,7 +35,7 @@ class LogPage(Page):
 
 
 class EventRow(BaseModel):
-    """One thing that happened."""
+    """An event of the run."""
 
     id: int
     at: datetime
@@ -54,7 +54,7 @@ class EventPage(Page):
 
 
 class ArtifactRow(BaseModel):
-    """A file of a run; `url` serves it to those who may see the run."""
+    """A file of a run; `url` serves it to everyone who may see the run."""
 
     id: int
     kind: str
@@ -99,7 +99,7 @@ class RunLogs(View[After]):
 
 
 class RunEvents(View[After]):
-    """What happened to the run and who did it, oldest first."""
+    """The events of the run and who caused them, oldest first."""
 
     query = After
     answers = {"GET": (200, EventPage)}
@@ -124,7 +124,7 @@ class RunArtifacts(View[ArtifactQuery]):
 
 
 class RunPredictions(View[PredictionQuery]):
-    """The pictures of predictions that evaluation drew, newest step first; `meta` tells what is on them."""
+    """Pictures of predictions, drawn by evaluations, newest step first; `meta` describes them."""
 
     query = PredictionQuery
     answers = {"GET": (200, ArtifactPage)}

@@ -1,4 +1,4 @@
-"""Pages of the runs table: a cursor holds where the last run stood in the order, not how many went before."""
+"""Pages of the runs table: a cursor holds the last run's place in the order, not the number of runs before it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from django.contrib.auth.models import AbstractBaseUser
 from django.core import signing
 
 from experiments import run_search
+from experiments.api.http.paging import INVALID_CURSOR, OTHER_ORDERING
 from experiments.api.http.problems import Invalid
 from experiments.run_search import Order, Place
 
@@ -19,7 +20,7 @@ from .names import check_names
 
 @dataclass(frozen=True)
 class RunIds:
-    """The runs of one page in order, and the cursors of its neighbours; None where there is no such page."""
+    """The runs of one page in order, and the cursors of the pages beside it; None where there is no such page."""
 
     ids: list[int]
     next: str | None
@@ -27,20 +28,20 @@ class RunIds:
 
 
 def page(query: RunQuery, given: Mapping[str, str], user: AbstractBaseUser) -> RunIds:
-    """What `query` and the families in `given` ask for, as far as the user may see it. Raises Invalid."""
+    """The runs that match `query` and the families in `given`, and that the user may see. Raises Invalid."""
     ordering = order(query.ordering)
     check_names(query.ordering, given, user)
     backward, after = _decode(query.cursor, ordering) if query.cursor else (False, None)
     wanted = conditions(query, given, user)
-    found = run_search.find(wanted, ordering, query.limit + 1, after, backward=backward)
-    more, found = len(found) > query.limit, found[: query.limit]
+    places = run_search.find(wanted, ordering, query.limit + 1, after, backward=backward)
+    more, places = len(places) > query.limit, places[: query.limit]
     if backward:
-        found.reverse()
+        places.reverse()
     has_next, has_previous = (True, more) if backward else (more, after is not None)
     return RunIds(
-        [place.run for place in found],
-        _encode(ordering, found[-1], backward=False) if has_next and found else None,
-        _encode(ordering, found[0], backward=True) if has_previous and found else None,
+        [place.run for place in places],
+        _encode(ordering, places[-1], backward=False) if has_next and places else None,
+        _encode(ordering, places[0], backward=True) if has_previous and places else None,
     )
 
 
@@ -50,17 +51,17 @@ def _encode(ordering: Order, place: Place, *, backward: bool) -> str:
 
 
 def _decode(cursor: str, ordering: Order) -> tuple[bool, Place]:
-    """Signed, so that its values can be trusted to be of the right types."""
+    """The cursor is signed, so its values have the right types."""
     try:
         scope, *rest = signing.loads(cursor, salt="cursor")
     except signing.BadSignature:
-        raise Invalid.at("cursor", "is not one of ours; take it from `next` or `previous`") from None
+        raise Invalid.at("cursor", INVALID_CURSOR) from None
     if scope != _scope(ordering):
-        raise Invalid.at("cursor", "belongs to another ordering")
+        raise Invalid.at("cursor", OTHER_ORDERING)
     backward, section, value, run = rest
     return backward, Place(section, datetime.fromisoformat(value["at"]) if isinstance(value, dict) else value, run)
 
 
 def _scope(ordering: Order) -> str:
-    """A parameter that has got its first text has one section more: its old cursors no longer fit."""
+    """A parameter that gets its first text value has one more section, so that its old cursors no longer match."""
     return f"{'-' if ordering.descending else ''}{ordering.name}/{len(ordering.sections)}"

@@ -1,4 +1,4 @@
-"""What a run looks like from outside."""
+"""A run as REST and pages show it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HEAVY: frozenset[Field] = frozenset({"spec", "summary", "detail", "waiting", "no
 
 
 class Head(BaseModel):
-    """Headline values of one series; finite or null."""
+    """Headline values of one series, which are finite or null."""
 
     last: float | None
     min: float | None
@@ -39,14 +39,14 @@ class Head(BaseModel):
 
 
 class Waiting(BaseModel):
-    """Why a queued run waits; `place` counts from 1 and is null in a back-off and at a limit."""
+    """Why a queued run waits. `place` counts from 1 and is null in a back-off and at a limit."""
 
     place: int | None
     reason: str
 
 
 class Notice(BaseModel):
-    """Something that the run's numbers do not cover: `text` is a sentence with its counts, `items` names the first."""
+    """Something that the run's numbers do not cover: `text` is a sentence with counts, `items` names the first."""
 
     kind: str
     text: str
@@ -54,23 +54,23 @@ class Notice(BaseModel):
 
 
 class TrainedWith(BaseModel):
-    """Besides the spec, by the newest attempt that began to train. The first four and `spec_hash` are the key by which
-    reports and verdicts pool runs; of a run that went on elsewhere they name both, as "cpu+cuda"."""
+    """What the newest attempt that trained used besides the spec. The first four and `spec_hash` are the evidence key,
+    by which reports and verdicts pool runs; a run that continued elsewhere has both values, such as "cpu+cuda"."""
 
-    data_digest: str = PField("", description='of all files that were read; empty: none, "unknown": nobody kept it')
-    revision: int | None = PField(None, description="of the training code")
+    data_digest: str = PField("", description='of all files that were read; empty: none; "unknown": not stored')
+    revision: int | None = PField(None, description="revision of the training code")
     torch: str = PField("", description="major.minor")
     device_kind: str = ""
     device: str = ""
     inputs: dict[str, str] = PField({}, description="each file that was read, and its SHA-256")
     commit: str = ""
-    dirty: bool | None = PField(None, description="files differed from the commit; null where nobody can tell")
+    dirty: bool | None = PField(None, description="files differed from the commit; null: unknown")
     lock: str = PField("", description="SHA-256 of requirements.lock")
 
 
 class RunRow(BaseModel):
     """A run. Lists leave out `spec`, `summary`, `detail`, `waiting`, `notices` and `trained_with` unless `fields=`
-    asks."""
+    names them."""
 
     id: int
     experiment: int = 0
@@ -98,7 +98,7 @@ class RunRow(BaseModel):
     started: datetime | None = None
     finished: datetime | None = None
     parent: int | None = PField(None, description="the run that this one was forked from")
-    parent_step: int | None = PField(None, description="completed steps it began with")
+    parent_step: int | None = PField(None, description="completed steps at which it started")
 
 
 _DIRECT = {"step": "committed_step", "attempt": "fence", "experiment": "experiment_id", "parent": "parent_id"}
@@ -110,27 +110,27 @@ _READ: dict[Field, Callable[[Run], Any]] = {
 
 
 def rows(runs: Iterable[Run], fields: Iterable[Field]) -> list[dict[str, Any]]:
-    """The runs as plain objects; one more query, for all of them, where summaries are asked for."""
+    """The runs as plain objects; costs one more query for each of summary, waiting, notices and trained_with."""
     wanted = dict.fromkeys(["id", *fields])
-    found = list(runs)
-    summaries = _summaries(found) if "summary" in wanted else {}
-    waiting = waits(found) if "waiting" in wanted else {}
-    notices = notices_of([run.pk for run in found]) if "notices" in wanted else {}
-    told = trained_with(found) if "trained_with" in wanted else {}
+    listed = list(runs)
+    summaries = _summaries(listed) if "summary" in wanted else {}
+    waiting = waits(listed) if "waiting" in wanted else {}
+    notices = notices_of([run.pk for run in listed]) if "notices" in wanted else {}
+    identities = trained_with(listed) if "trained_with" in wanted else {}
     elsewhere: dict[Any, Callable[[Run], Any]] = {
         "summary": lambda run: summaries.get(run.pk, {}),
-        "trained_with": lambda run: told.get(run.pk),
+        "trained_with": lambda run: identities.get(run.pk),
         "notices": lambda run: notices.get(run.pk, []),
         "waiting": lambda run: asdict(waiting[run.pk]) if run.pk in waiting else None,
     }
     return [
         {field: elsewhere[field](run) if field in elsewhere else _value(run, field) for field in wanted}
-        for run in found
+        for run in listed
     ]
 
 
 def row(run: Run) -> dict[str, Any]:
-    """One run with everything."""
+    """One run with all fields."""
     return rows([run], FIELDS)[0]
 
 
@@ -140,8 +140,8 @@ def _value(run: Run, field: Any) -> Any:
 
 
 def _summaries(runs: list[Run]) -> dict[int, dict[str, dict[str, Any]]]:
-    found: dict[int, dict[str, dict[str, Any]]] = {}
+    by_run: dict[int, dict[str, dict[str, Any]]] = {}
     heads = Headline.objects.filter(run_id__in=[run.pk for run in runs]).order_by("run_id", "id")
     for head in heads.values("run_id", "key", *Head.model_fields):
-        found.setdefault(head.pop("run_id"), {})[head.pop("key")] = head
-    return found
+        by_run.setdefault(head.pop("run_id"), {})[head.pop("key")] = head
+    return by_run

@@ -27,28 +27,28 @@ class RunPage(Page):
 
 
 class RunList(View[RunQuery]):
-    """The runs one may see, filtered and in order. `param.<path>` compares parameters, `metric.<series>` the last
-    value of a series, `metric.<series>:min`, `:max` and `:best` the others; both take `__ne`, `__lt`, `__lte`,
-    `__gt` and `__gte`."""
+    """The runs that you may see, filtered and ordered. `param.<path>` compares parameters, `metric.<series>` the last
+    value of a series, `metric.<series>:min`, `:max` and `:best` its other headline values; both take `__ne`, `__lt`,
+    `__lte`, `__gt` and `__gte`."""
 
     query = RunQuery
     answers = {"GET": (200, RunPage)}
 
     def get(self, request: Request) -> Response:
         fields = self.params.columns()
-        found = page(self.params, request.query_params, person(request))
+        run_ids = page(self.params, request.query_params, person(request))
         stored = {field.name for field in Run._meta.concrete_fields}
         light = (stored - (HEAVY - set(fields))) - {"project", "experiment", "worker"}
         runs = Run.objects.select_related("project", "experiment", "worker").only(*light, *_COLUMNS)
-        rows = runs.in_bulk(found.ids)
-        results = run_rows.rows((rows[pk] for pk in found.ids if pk in rows), fields)
-        links = {"next": link(request, found.next), "previous": link(request, found.previous)}
+        rows = runs.in_bulk(run_ids.ids)
+        results = run_rows.rows((rows[pk] for pk in run_ids.ids if pk in rows), fields)
+        links = {"next": link(request, run_ids.next), "previous": link(request, run_ids.previous)}
         return Response({"results": results, **links})
 
 
 class RunDetail(View[Query]):
-    """One run with its spec and headline values. DELETE deletes an ended run for good: it is gone at once, its series,
-    checkpoints and artifacts are cleared away soon after. 409 while it has not ended."""
+    """One run with its spec and headline values. DELETE deletes an ended run for good: it is gone at once, and its
+    series, checkpoints and artifacts soon after. 409 while it has not ended."""
 
     answers = {"GET": (200, RunRow), "DELETE": (204, None)}
 
@@ -61,7 +61,7 @@ class RunDetail(View[Query]):
 
 
 class RunCancel(View[Query]):
-    """Ask a run to stop: at once when nobody executes it, else at its next step. 409 when it has ended."""
+    """Cancel a run: at once where no worker executes it, else at its next step. 409 when it has ended."""
 
     answers = {"POST": (200, RunRow)}
 
@@ -71,15 +71,15 @@ class RunCancel(View[Query]):
 
 
 class Retry(BaseModel):
-    """How to go on; without fields, from the newest checkpoint."""
+    """Where to continue; without fields, from the newest checkpoint."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
     from_start: bool = False
 
 
 class RunRetry(View[Query]):
-    """Queue a failed or cancelled run again, from its newest checkpoint. `from_start` trains it anew: its checkpoints
-    and series go. 409 in any other state."""
+    """Queue a failed or cancelled run again, from its newest checkpoint. `from_start` deletes its checkpoints and
+    series and trains it from step 0. 409 in any other state."""
 
     body = Retry
     answers = {"POST": (200, RunRow)}
@@ -87,7 +87,7 @@ class RunRetry(View[Query]):
     def post(self, request: Request, run_id: int) -> Response:
         run = editable_run(request, run_id)
         try:
-            asked = Retry.model_validate(self.sent)
+            options = Retry.model_validate(self.sent)
         except ValidationError as error:
             raise Invalid.from_pydantic(error) from None
-        return Response(run_rows.row(lifecycle.retry(run.pk, person(request), from_start=asked.from_start)))
+        return Response(run_rows.row(lifecycle.retry(run.pk, person(request), from_start=options.from_start)))

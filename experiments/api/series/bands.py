@@ -1,4 +1,4 @@
-"""Bands over seeds: mean and spread of series over runs that share a parameter's value."""
+"""Bands over seeds: mean and spread of series over runs with the same value of a parameter."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rest_framework.response import Response
 from experiments.api.http.access import visible_runs
 from experiments.api.http.base import View
 from experiments.api.http.caching import Cached
-from experiments.api.http.names import check_parameter, check_series, told_unmatched
+from experiments.api.http.names import check_parameter, check_series, unmatched_part
 from experiments.api.http.problems import Invalid
 from experiments.api.http.query import Names, Query, RowIds
 from experiments.models import Param
@@ -24,7 +24,7 @@ _ARRAYS = {"step": "steps", "mean": "mean", "std": "std", "min": "low", "max": "
 
 
 class BandPoints(BaseModel):
-    """At each step: mean, sample standard deviation (null for fewer than two runs), extremes, and of how many runs."""
+    """At each step: mean, sample standard deviation (null for fewer than two runs), extremes, and number of runs."""
 
     step: list[int]
     mean: list[float | None]
@@ -41,7 +41,7 @@ class BandSeries(BaseModel):
 
 
 class BandGroup(BaseModel):
-    """The runs whose parameter has this value; null for those that lack it."""
+    """The runs whose parameter has this value; null: the runs without that parameter."""
 
     value: str | None
     runs: list[int]
@@ -49,7 +49,7 @@ class BandGroup(BaseModel):
 
 
 class BandAnswer(BaseModel):
-    """`unmatched`, as series have it."""
+    """`unmatched` is as in `SeriesAnswer`."""
 
     by: str | None
     groups: list[BandGroup]
@@ -59,53 +59,51 @@ class BandAnswer(BaseModel):
 class BandQuery(Query):
     runs: RowIds = Field(description="run ids, separated by commas")
     names: Names = Field(["loss/*"], description="names or globs; `*` stops at a slash, `**` crosses it")
-    by: str | None = Field(None, max_length=100, description="a parameter's dotted path; without it all runs are one")
-    max_points: int = Field(1000, ge=4, description="steps of one series in the answer, at most")
+    by: str | None = Field(None, max_length=100, description="a parameter's dotted path; without it, all are one group")
+    max_points: int = Field(1000, ge=4, description="most steps of one series in the answer")
 
 
 class SeriesBands(Cached, View[BandQuery]):
-    """Bands over seeds: of the runs with an equal value of the parameter `by`, the mean, spread and range of each
-    series at common steps. Every value is a recorded one at exactly that step; nothing is interpolated. A step is
-    taken where every run that spans it has recorded it, so a run that ended earlier counts up to its end (`n` tells),
-    and all groups have the same steps. Of long series evenly spaced steps remain, the first and the last among
-    them; values that are not finite are left out."""
+    """Bands over seeds: mean, spread and range of each series over the runs with the same value of the parameter `by`.
+    Values are those recorded at exactly that step; nothing is interpolated. A step is used where every run that spans
+    it has recorded it, so a run that ended earlier counts up to its end (see `n`), and all groups have the same steps.
+    Long series are reduced to evenly spaced steps that include the first and the last. Values that are not finite are
+    left out."""
 
     query = BandQuery
     answers = {"GET": (200, BandAnswer)}
 
     def get(self, request: Request) -> HttpResponseBase:
-        asked = self.params
-        runs = list(dict.fromkeys(asked.runs))
-        check_limits(runs, asked.max_points)
+        query = self.params
+        runs = list(dict.fromkeys(query.runs))
+        check_limits(runs, query.max_points)
         visible_runs(request, runs)
-        check_parameter(asked.by, runs)
-        check_series(asked.names, runs)
-        return self.answer(request, runs, lambda: _answer(runs, asked))
+        check_parameter(query.by, runs)
+        check_series(query.names, runs)
+        return self.answer(request, runs, lambda: _answer(runs, query))
 
 
 def check_limits(runs: list[int], max_points: int) -> None:
-    """Raises Invalid where an answer would be too large."""
+    """Raises Invalid where the answer would be too large."""
     if len(runs) > settings.ATTN_MAX_SERIES_RUNS:
-        raise Invalid.at(
-            "runs", f"at most {settings.ATTN_MAX_SERIES_RUNS} runs in one request; you asked for {len(runs)}"
-        )
+        raise Invalid.at("runs", f"must name at most {settings.ATTN_MAX_SERIES_RUNS} runs; you gave {len(runs)}")
     if max_points > settings.ATTN_MAX_POINTS:
         raise Invalid.at("max_points", f"must be at most {settings.ATTN_MAX_POINTS}; you gave {max_points}")
 
 
-def _answer(runs: list[int], asked: BandQuery) -> Response:
-    values = dict(Param.objects.filter(run_id__in=runs, key=asked.by).values_list("run_id", "text")) if asked.by else {}
+def _answer(runs: list[int], query: BandQuery) -> Response:
+    values = dict(Param.objects.filter(run_id__in=runs, key=query.by).values_list("run_id", "text")) if query.by else {}
     labels = {run: values.get(run) for run in runs}
-    found = bands(labels, asked.names, max_points=asked.max_points)
+    series = bands(labels, query.names, max_points=query.max_points)
     groups = [
         {
             "value": label,
             "runs": [run for run in runs if labels[run] == label],
-            "series": [_plain(band) for band in found if band.label == label],
+            "series": [_plain(band) for band in series if band.label == label],
         }
         for label in dict.fromkeys(labels.values())
     ]
-    return Response({"by": asked.by, "groups": groups, **told_unmatched(asked, [one.name for one in found])})
+    return Response({"by": query.by, "groups": groups, **unmatched_part(query, [band.name for band in series])})
 
 
 def _plain(band: Band) -> dict[str, Any]:

@@ -1,5 +1,5 @@
-"""The exact history of a run as a file: CSV and Arrow as streams, Parquet by way of a temporary file. None is ever
-whole in memory."""
+"""The exact history of a run as a file: CSV and Arrow as streams, Parquet through a temporary file. No file is ever
+completely in memory."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ _WORDS = pa.dictionary(pa.int32(), pa.string())
 
 class ExportQuery(Query):
     format: Literal["csv", "parquet", "arrow"] | None = Field(
-        None, description="the file's kind; else by Accept, else csv"
+        None, description="format of the file; without it, that of the header Accept, else csv"
     )
     names: Names = Field(["**"], description="names or globs; `*` stops at a slash, `**` crosses it")
     group: str | None = Field(None, max_length=16, description="only the series of this group: train, eval, probe, …")
 
 
 class RunExport(View[ExportQuery]):
-    """Every recorded point of a run, as a download. Where the series asked for are of one group, which shares its
-    steps, the columns are `step, time, <series>, …`, one row a step; where they are of several groups, the columns are
-    `group, name, step, time, value`, one row a point, in order of group and step. `time` is seconds since the run
-    started. In CSV a value that is not finite reads `nan`, `inf` or `-inf`, and an empty field means that the series
-    has no point there. A run that is still training gives what it had when the call began; one that goes
-    back to a checkpoint meanwhile breaks the download off (409, or a reply without its end). Of series that a
-    retention rule has thinned there are the points that were kept; then the file's name ends in `-thinned`, the reply
-    has a header `Thinned: series=48; level=1; points=16` (of every 16 points the first, the minimum, the maximum and
-    the last), and a Parquet file's metadata has each series' level under `thinned`."""
+    """Every recorded point of a run, as a download. Series of one group share their steps: the columns are
+    `step, time, <series>, …`, with one row per step. For series of several groups the columns are
+    `group, name, step, time, value`, with one row per point, ordered by group and step. `time` is seconds since the run
+    started. In CSV a value that is not finite is `nan`, `inf` or `-inf`, and an empty field means that the series has
+    no point there. A run that is still training gives the points that it had when the call began; if it goes back to a
+    checkpoint meanwhile, the download is aborted (409, or an incomplete reply). Thinned series have the points that the
+    retention rule kept: then the file's name ends in `-thinned`, the reply has a header
+    `Thinned: series=48; level=1; points=16` (of every 16 points the first, the minimum, the maximum and the last), and
+    a Parquet file's metadata has each series' level under `thinned`."""
 
     query = ExportQuery
     renderer_classes = (Json, Csv, Parquet, Arrow)
@@ -58,13 +58,13 @@ class RunExport(View[ExportQuery]):
 
     def get(self, request: Request, run_id: int) -> HttpResponseBase:
         run = visible_run(request, run_id, defer=["spec"])
-        asked = self.params
-        check_export(run, asked.names if "names" in asked.model_fields_set else [], asked.group)
-        past = history(run.pk, asked.names, asked.group)
+        query = self.params
+        check_export(run, query.names if "names" in query.model_fields_set else [], query.group)
+        past = history(run.pk, query.names, query.group)
         thinned = past.thinned
-        words = ["run", str(run.pk), *([asked.group] if asked.group else []), *(["thinned"] if thinned else [])]
+        words = ["run", str(run.pk), *([query.group] if query.group else []), *(["thinned"] if thinned else [])]
         by_accept = {PARQUET: "parquet", ARROW: "arrow"}.get(request.accepted_renderer.media_type, "csv")
-        reply = _SEND[asked.format or by_accept](_table(past), "-".join(words))
+        reply = _SEND[query.format or by_accept](_table(past), "-".join(words))
         if thinned:
             points = 16 ** max(thinned.values())
             reply["Thinned"] = f"series={len(thinned)}; level={max(thinned.values())}; points={points}"
@@ -73,7 +73,7 @@ class RunExport(View[ExportQuery]):
 
 @dataclass(frozen=True)
 class Table:
-    """Batches of one schema, made while they are taken."""
+    """Batches of one schema, made on demand."""
 
     schema: pa.Schema
     batches: Iterator[pa.RecordBatch]
@@ -84,20 +84,20 @@ def _table(past: History) -> Table:
     if len(groups) == 1:
         ((_, names),) = groups.items()
         columns = [("step", pa.int64()), ("time", pa.float64()), *((name, pa.float32()) for name in names)]
-        schema = _told(pa.schema(columns), past)
+        schema = _with_metadata(pa.schema(columns), past)
         return Table(schema, (_wide(rows, names, schema) for rows in past.rows()))
     words = list(dict.fromkeys(name for names in groups.values() for name in names))
     kinds = (_WORDS, _WORDS, pa.int64(), pa.float64(), pa.float32())
-    schema = _told(pa.schema(list(zip(_LONG_COLUMNS, kinds, strict=True))), past)
+    schema = _with_metadata(pa.schema(list(zip(_LONG_COLUMNS, kinds, strict=True))), past)
     return Table(schema, (batch for rows in past.rows() for batch in _long(rows, list(groups), words, schema)))
 
 
-def _told(schema: pa.Schema, past: History) -> pa.Schema:
+def _with_metadata(schema: pa.Schema, past: History) -> pa.Schema:
     return schema.with_metadata({"thinned": to_json(past.thinned)}) if past.thinned else schema
 
 
 def _wide(rows: Rows, names: list[str], schema: pa.Schema) -> pa.RecordBatch:
-    """One row a step; a series that another attempt had is empty here."""
+    """One row per step; series of other attempts are empty here."""
     have = dict(zip(rows.names, rows.values, strict=True))
     missing = pa.nulls(len(rows.steps), pa.float32())
     gone = dict(zip(rows.names, ~rows.present, strict=True)) if rows.present is not None else {}
@@ -106,7 +106,7 @@ def _wide(rows: Rows, names: list[str], schema: pa.Schema) -> pa.RecordBatch:
 
 
 def _long(rows: Rows, groups: list[str], words: list[str], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    """One row a point, in order of steps."""
+    """One row per point, in order of steps."""
     series, each = len(rows.names), max(_LONG // len(rows.names), 1)
     codes = np.array([words.index(name) for name in rows.names], np.int32)
     for low in range(0, len(rows.steps), each):
@@ -154,7 +154,7 @@ def _send_arrow(table: Table, name: str) -> HttpResponseBase:
 
 
 def _arrow(table: Table) -> Iterator[bytes]:
-    """The stream format; what a batch became is taken out of the sink before the next is made."""
+    """The stream format; the bytes of a batch are taken out of the sink before the next one is written."""
     sink = io.BytesIO()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         for batch in table.batches:
@@ -186,9 +186,9 @@ def _write(table: Table, file: IO[bytes]) -> None:
     width = len(table.schema) if table.schema.names[0] == "step" else 1
     with pyarrow.parquet.ParquetWriter(file, table.schema, compression="zstd") as writer:
         waiting: list[pa.RecordBatch] = []
-        for batch in table.batches:
-            waiting.append(batch)
-            if sum(one.num_rows for one in waiting) * width >= PIECE:
+        for next_batch in table.batches:
+            waiting.append(next_batch)
+            if sum(batch.num_rows for batch in waiting) * width >= PIECE:
                 writer.write_table(pa.Table.from_batches(waiting))
                 waiting.clear()
         if waiting:

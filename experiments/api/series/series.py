@@ -1,4 +1,4 @@
-"""Series: names and headline values of a run, points of one or many runs, and the heat-map."""
+"""Series: names and headline values of a run, points of one or more runs, and the heat map."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from experiments import store
 from experiments.api.http.access import visible_run, visible_runs
 from experiments.api.http.base import View
 from experiments.api.http.caching import Cached
-from experiments.api.http.names import check_series, told_unmatched
+from experiments.api.http.names import check_series, unmatched_part
 from experiments.api.http.paging import Page
 from experiments.api.http.problems import Invalid
 from experiments.api.http.query import Names, Query, RowId, RowIds, Step
@@ -30,7 +30,7 @@ MAX_COLUMNS = 4000
 
 
 class SeriesHead(BaseModel):
-    """A series' place and headline values; finite or null."""
+    """A series with its group and headline values, which are finite or null."""
 
     name: str
     group: str
@@ -49,7 +49,7 @@ class SeriesHeadPage(Page):
 
 
 class Points(BaseModel):
-    """Real points in order of step; a value that is not finite is null."""
+    """Recorded points in order of step; a value that is not finite is null."""
 
     step: list[int]
     time: list[float]
@@ -57,8 +57,8 @@ class Points(BaseModel):
 
 
 class ThinnedTo(BaseModel):
-    """What a retention rule has left for good: of every `points` points (16^level) the first, the minimum, the maximum
-    and the last; `steps` is that in training steps, null where these are not evenly spaced."""
+    """What a retention rule has kept: of every `points` points (16^level) the first, the minimum, the maximum and the
+    last. `steps` is `points` in training steps, or null where the points are not evenly spaced."""
 
     level: int
     points: int
@@ -66,8 +66,7 @@ class ThinnedTo(BaseModel):
 
 
 class OneSeries(BaseModel):
-    """A series of one run; `exact` says that no point was left out. `thinned` is there where some were
-    dropped for good."""
+    """A series of one run. `exact`: no point was left out. `thinned` is there where a retention rule deleted points."""
 
     run: int
     name: str
@@ -80,15 +79,15 @@ class OneSeries(BaseModel):
 
 
 class SeriesAnswer(BaseModel):
-    """`unmatched`, where it is there, lists the names and globs of the question that no series matches (yet)."""
+    """`unmatched`, where present, lists the requested names and globs that no series matches (yet)."""
 
     series: list[OneSeries]
     unmatched: list[str] = []
 
 
 class GridAnswer(BaseModel):
-    """A heat-map: one row of `values` a name, one column a span of steps that begins at `steps`. `unmatched` lists the
-    names and globs of which nothing is here: no series (yet), or none in the group of the others."""
+    """A heat map: `values` has one row per name and one column per span of steps, which starts at `steps`. `unmatched`
+    lists the names and globs that match no series (yet), or none in the group of the others."""
 
     run: int
     names: list[str]
@@ -100,10 +99,10 @@ class GridAnswer(BaseModel):
 class SeriesQuery(Query):
     runs: RowIds = Field(description="run ids, separated by commas")
     names: Names = Field(["**"], description="names or globs; `*` stops at a slash, `**` crosses it")
-    max_points: int = Field(1000, ge=4, description="points of one series in the answer, at most")
+    max_points: int = Field(1000, ge=4, description="most points of one series in the answer")
     from_step: Step | None = Field(None, description="first step, inclusive")
     to_step: Step | None = Field(None, description="last step, inclusive")
-    since_step: int | None = Field(None, ge=-1, le=2**63 - 2, description="only what came after this step")
+    since_step: int | None = Field(None, ge=-1, le=2**63 - 2, description="only points after this step")
 
 
 class GridQuery(Query):
@@ -114,7 +113,7 @@ class GridQuery(Query):
 
 
 class RunSeries(View[Query]):
-    """The names, groups and headline values of a run's series; reads no history."""
+    """The names, groups and headline values of a run's series. Reads no history."""
 
     answers = {"GET": (200, SeriesHeadPage)}
 
@@ -124,8 +123,8 @@ class RunSeries(View[Query]):
 
 
 class SeriesPoints(Cached, View[SeriesQuery]):
-    """Points of one or many runs. Of each bucket the first, the minimum, the maximum and the last real point. Where
-    all runs have ended the answer has an ETag."""
+    """Points of one or more runs. Of each bucket the first, the minimum, the maximum and the last recorded point are
+    returned. The answer has an ETag once all runs have ended."""
 
     query = SeriesQuery
     renderer_classes = (Json, Arrow)
@@ -133,62 +132,61 @@ class SeriesPoints(Cached, View[SeriesQuery]):
     answers = {"GET": (200, SeriesAnswer)}
 
     def get(self, request: Request) -> HttpResponseBase:
-        asked = self.params
-        runs = list(dict.fromkeys(asked.runs))
-        check_limits(runs, asked.max_points)
+        query = self.params
+        runs = list(dict.fromkeys(query.runs))
+        check_limits(runs, query.max_points)
         visible_runs(request, runs)
-        check_series(asked.names, runs)
-        chosen = store.choose(runs, asked.names)
-        _check_total(chosen, asked)
-        make = partial(_points, request, runs, asked, chosen)
-        return self.answer(request, runs, make, [one.group for one in chosen])
+        check_series(query.names, runs)
+        chosen = store.choose(runs, query.names)
+        _check_total(chosen, query)
+        make = partial(_points, request, runs, query, chosen)
+        return self.answer(request, runs, make, [group_choice.group for group_choice in chosen])
 
 
 class SeriesGrid(Cached, View[GridQuery]):
-    """Series × columns of steps, reduced on the server to what a screen can show. When the run has ended the answer
-    has an ETag."""
+    """Series by columns of steps, reduced to the size of a screen. The answer has an ETag once the run has ended."""
 
     query = GridQuery
     answers = {"GET": (200, GridAnswer)}
 
     def get(self, request: Request) -> HttpResponseBase:
-        asked = self.params
-        visible_runs(request, [asked.run])
-        check_series(asked.names, [asked.run])
-        return self.answer(request, [asked.run], lambda: _grid(asked))
+        query = self.params
+        visible_runs(request, [query.run])
+        check_series(query.names, [query.run])
+        return self.answer(request, [query.run], lambda: _grid(query))
 
 
-def _check_total(chosen: list[store.Chosen], asked: SeriesQuery) -> None:
-    """Refuse what would not fit into one reply before anything is read."""
-    series = sum(len(one.columns) for one in chosen)
-    if series * asked.max_points > settings.ATTN_MAX_REPLY_POINTS:
-        most = settings.ATTN_MAX_REPLY_POINTS
-        text = f"{series} series of up to {asked.max_points} points are more than the {most:,} points of one reply"
-        raise Invalid.at("names", f"{text}; ask for fewer series or points")
+def _check_total(chosen: list[store.Chosen], query: SeriesQuery) -> None:
+    """Refuse what would not fit into one reply, before reading anything."""
+    series, most = sum(len(group_choice.columns) for group_choice in chosen), settings.ATTN_MAX_REPLY_POINTS
+    if series * query.max_points > most:
+        text = f"{series} series of up to {query.max_points} points are more than the {most:,} points of one reply"
+        raise Invalid.at("names", f"{text}; request fewer series or points")
 
 
-def _points(request: Request, runs: list[int], asked: SeriesQuery, chosen: list[store.Chosen]) -> Response:
-    window = {name: getattr(asked, name) for name in ("from_step", "to_step", "since_step")}
-    found = store.read(runs, asked.names, max_points=asked.max_points, **window, chosen=chosen)
-    told = told_unmatched(asked, {one.group.names[at] for one in chosen for at in one.columns})
+def _points(request: Request, runs: list[int], query: SeriesQuery, chosen: list[store.Chosen]) -> Response:
+    window = {name: getattr(query, name) for name in ("from_step", "to_step", "since_step")}
+    every = store.read(runs, query.names, max_points=query.max_points, **window, chosen=chosen)
+    names = {choice.group.names[column] for choice in chosen for column in choice.columns}
+    unmatched = unmatched_part(query, names)
     if request.accepted_renderer.media_type == ARROW:
-        return Response(_arrow(found, told), content_type=ARROW)
-    return Response({"series": [_plain(series) for series in found], **told})
+        return Response(_arrow(every, unmatched), content_type=ARROW)
+    return Response({"series": [_plain(series) for series in every], **unmatched})
 
 
-def _grid(asked: GridQuery) -> Response:
+def _grid(query: GridQuery) -> Response:
     try:
-        grid = store.grid(asked.run, asked.names, columns=asked.columns, reduce=asked.reduce)
+        grid = store.grid(query.run, query.names, columns=query.columns, reduce=query.reduce)
     except store.Thinned as error:
         raise Invalid.at("reduce", str(error)) from None
     rows = [np.ascontiguousarray(row) for row in grid.values]
     steps = np.ascontiguousarray(grid.steps)
-    told = {"run": asked.run, "names": grid.names, "steps": steps, "values": rows}
-    return Response(told | told_unmatched(asked, grid.names))
+    answer = {"run": query.run, "names": grid.names, "steps": steps, "values": rows}
+    return Response(answer | unmatched_part(query, grid.names))
 
 
 def _plain(series: store.Series) -> dict[str, Any]:
-    """orjson takes contiguous arrays as they are, without a Python object a point."""
+    """orjson accepts contiguous arrays, without a Python object for each point."""
     arrays = {"step": series.steps, "time": series.times, "value": series.values}
     head = {name: getattr(series, name) for name in ("run", "name", "group", "count", "nonfinite", "exact")}
     if series.thinned:
@@ -207,27 +205,30 @@ _SCHEMA = pa.schema(
 )
 
 
-def _arrow(found: list[store.Series], told: dict[str, list[str]]) -> bytes:
-    """One Arrow stream of one table; non-finite values stay what they are. The schema's metadata has `thinned` and
+def _arrow(every: list[store.Series], unmatched: dict[str, list[str]]) -> bytes:
+    """One Arrow stream of one table; values that are not finite are kept. The schema's metadata has `thinned` and
     `unmatched`, where there are any."""
-    lengths = [len(series.steps) for series in found]
-    names = list(dict.fromkeys(series.name for series in found))
-    at = {name: index for index, name in enumerate(names)}
-    index = np.repeat(np.array([at[series.name] for series in found], np.int32), lengths)
-    columns = [
-        pa.array(np.repeat(np.array([series.run for series in found], np.int64), lengths)),
-        pa.DictionaryArray.from_arrays(pa.array(index, pa.int32()), pa.array(names, pa.string())),
-        pa.array(_joined([series.steps for series in found], np.int64)),
-        pa.array(_joined([series.times for series in found], np.float64)),
-        pa.array(_joined([series.values for series in found], np.float32)),
-    ]
+    thinned = {f"{series.run}/{series.name}": series.thinned for series in every if series.thinned}
+    metadata = {name: to_json(value) for name, value in ({"thinned": thinned} | unmatched).items() if value}
+    schema = _SCHEMA.with_metadata(metadata) if metadata else _SCHEMA
     sink = pa.BufferOutputStream()
-    thinned = {f"{series.run}/{series.name}": series.thinned for series in found if series.thinned}
-    marks = {name: to_json(what) for name, what in ({"thinned": thinned} | told).items() if what}
-    schema = _SCHEMA.with_metadata(marks) if marks else _SCHEMA
     with pa.ipc.new_stream(sink, schema) as writer:
-        writer.write_batch(pa.record_batch(columns, schema=schema))
+        writer.write_batch(pa.record_batch(_columns(every), schema=schema))
     return bytes(sink.getvalue().to_pybytes())
+
+
+def _columns(every: list[store.Series]) -> list[pa.Array]:
+    lengths = [len(series.steps) for series in every]
+    names = list(dict.fromkeys(series.name for series in every))
+    codes = {name: code for code, name in enumerate(names)}
+    name_column = np.repeat(np.array([codes[series.name] for series in every], np.int32), lengths)
+    return [
+        pa.array(np.repeat(np.array([series.run for series in every], np.int64), lengths)),
+        pa.DictionaryArray.from_arrays(pa.array(name_column, pa.int32()), pa.array(names, pa.string())),
+        pa.array(_joined([series.steps for series in every], np.int64)),
+        pa.array(_joined([series.times for series in every], np.float64)),
+        pa.array(_joined([series.values for series in every], np.float32)),
+    ]
 
 
 def _joined(parts: list[Any], kind: type[np.generic]) -> Any:

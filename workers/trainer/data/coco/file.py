@@ -100,7 +100,7 @@ def _named_once(problems: Problems, text: str) -> None:
     try:
         for place in duplicate_names(text):
             at = ".".join(map(str, place))
-            problems.add(f"{problems.about}: {at}: stands twice in the same object; keep one of them")
+            problems.add(f"{problems.about}: {at}: duplicate name in the same object; keep one of them")
     except (ValueError, RecursionError):
         return  # not JSON, or nested too deeply: the parser says so
 
