@@ -19,6 +19,7 @@ PARENT_PID = "ATTN_PARENT_PID"
 MAX_HEADER = 16 * 2**20
 MAX_PAYLOAD = 256 * 2**20
 MAX_ITEMS = 200  # named in one notice; its sentence has the whole count
+StopReason = Literal["cancel", "preempt"]
 _PREFIX = struct.Struct("<II")
 
 
@@ -47,7 +48,7 @@ class Stop(Message):
     """Stop after the current step: save a checkpoint, flush, answer `Stopped`."""
 
     type: Literal["stop"] = "stop"
-    why: Literal["cancel", "preempt"]
+    why: StopReason
 
 
 class Ready(Message):
@@ -166,7 +167,7 @@ class Stopped(Message):
     """The answer to `Stop`; the checkpoint, if one could be written, came before this."""
 
     type: Literal["stopped"] = "stopped"
-    why: Literal["cancel", "preempt"]
+    why: StopReason
     step: int
 
 

@@ -16,7 +16,7 @@ from experiments.lifecycle import Claim
 from workers.supervisor import node
 from workers.supervisor.attempt.supervision import supervise
 from workers.supervisor.machine import drain
-from workers.supervisor.machine.identity import me
+from workers.supervisor.machine.identity import this_worker
 
 __all__ = ["doorbell", "node"]  # importing `node` connects the worker's life to Celery's signals
 
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 def doorbell(run_id: int) -> None:
     """Claim the best run of this worker's pools, execute it, claim again. The id is only for the log."""
     log.debug("the doorbell rang for run %s", run_id)
-    while not drain.asked():
+    while not drain.requested():
         claim = claim_next()
         if claim is None:
             return
@@ -38,7 +38,7 @@ def doorbell(run_id: int) -> None:
 def claim_next() -> Claim | None:
     """The best queued run, if any. While the database is away there is none; the reconciler rings again."""
     close_old_connections()
-    identity = me()
+    identity = this_worker()
     try:
         return lifecycle.claim(identity.pools, identity.row())
     except Error as error:

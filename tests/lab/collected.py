@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from experiments.spec import Spec, parse_spec
 from workers.frames import decode
-from workers.protocol import Flush, Message, Schema
+from workers.protocol import Flush, Message, Schema, StopReason
 from workers.trainer.recording.recorder import Recorder
-from workers.trainer.training.loop import Fork, Outcome, Why, train
+from workers.trainer.training.loop import Fork, Outcome, train
 
 Points = dict[str, tuple[NDArray[np.int64], NDArray[np.float32]]]
 
@@ -108,7 +108,7 @@ def train_collected(
     sink = Collected()
     recorder = Recorder(sink, lambda: 0.0, fail_on_nan=spec.train.on_nan == "fail")
 
-    def should_stop() -> Why | None:
+    def should_stop() -> StopReason | None:
         return "preempt" if stop_after is not None and recorder.hi >= stop_after else None
 
     return sink, train(spec, recorder, should_stop, scratch=scratch, checkpoint=checkpoint, fork=fork)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from experiments.spec import QuestionSpec, Spec
 from tests.lab.collected import tiny, train_collected
-from workers.inspection.protocol import Put
+from workers.inspection.protocol import QuestionMessage
 from workers.protocol import Checkpoint
 from workers.trainer.entry.inspection_server import reply
 from workers.trainer.entry.loaded_models import KEPT, Models
@@ -32,7 +32,7 @@ class Asked:
         self.models = Models()
         checkpoint = train_collected(spec, folder)[0].of(Checkpoint)[-1]
         facts = {"checkpoint": checkpoint.path, "sha256": checkpoint.sha256}
-        self.put = Put(question=1, spec=spec.model_dump(mode="json"), ask={}, most_bytes=2**22, **facts)
+        self.put = QuestionMessage(question=1, spec=spec.model_dump(mode="json"), ask={}, most_bytes=2**22, **facts)
 
     def __call__(self, **ask: Any) -> dict[str, Any]:
         told = reply(self.models, self.put.model_copy(update={"ask": ask}))

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 from experiments.spec import Spec, SpecError, parse_spec
 from tests.lab import foreign
 from tests.lab.collected import train_collected
-from workers.inspection.protocol import Put
+from workers.inspection.protocol import QuestionMessage
 from workers.protocol import Artifact, Checkpoint, Log, Started
 from workers.trainer.adapt.attachment import attachment
 from workers.trainer.adapt.probing import inputs
@@ -186,7 +186,9 @@ def test_a_checkpoint_is_read_as_it_was_trained(tmp_path: Path) -> None:
     last = Path(first.of(Checkpoint)[-1].path)
     second, _ = train_collected(old, tmp_path / "second", checkpoint=last)
     assert second.series("train")
-    put = Put(question=1, spec=old.model_dump(mode="json"), checkpoint=str(last), sha256="x", ask={}, most_bytes=10**6)
+    put = QuestionMessage(
+        question=1, spec=old.model_dump(mode="json"), checkpoint=str(last), sha256="x", ask={}, most_bytes=10**6
+    )
     assert Models().get(put).model is not None
 
 

@@ -19,7 +19,7 @@ from experiments.spec import Spec, parse_spec
 from experiments.spec.revision import REVISION
 from tests.lab import coco_folder
 from tests.lab.collected import Collected, tiny, train_collected
-from workers.inspection.protocol import Put
+from workers.inspection.protocol import QuestionMessage
 from workers.protocol import Checkpoint, Failure, Log, Notice, Orders, Started
 from workers.trainer.data.digest import Inputs, digest_of, read_package, reading
 from workers.trainer.data.errors import DataError
@@ -232,7 +232,7 @@ def test_an_explorer_does_not_read_a_checkpoint_with_other_letters(root: Path, t
     checkpoint = stopped(of_text(), tmp_path / "first")
     (root / "t.txt").write_text(GREEK)
     spec = of_text().model_dump(mode="json")
-    put = Put(question=1, spec=spec, checkpoint=str(checkpoint), sha256="x", ask={}, most_bytes=2**20)
+    put = QuestionMessage(question=1, spec=spec, checkpoint=str(checkpoint), sha256="x", ask={}, most_bytes=2**20)
     with pytest.raises(CheckpointError, match=r"t\.txt is not the file that this run began with"):
         Models().get(put)
 

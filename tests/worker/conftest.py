@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.redis_server import RedisServer
-from tests.worker import fleet
+from tests.worker import processes
 
 _TOGETHER = {  # modules whose tests share processes, and so a process of xdist
     "test_protocol": "worker",
@@ -35,23 +35,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def reconciler(django_db_setup: None, redis_server: RedisServer) -> Iterator[fleet.Process]:
-    process = fleet.start_reconciler()
+def reconciler(django_db_setup: None, redis_server: RedisServer) -> Iterator[processes.Process]:
+    process = processes.start_reconciler()
     yield process
     process.stop()
 
 
 @pytest.fixture(scope="session")
 def shared_worker(
-    django_db_setup: None, redis_server: RedisServer, reconciler: fleet.Process
-) -> Iterator[fleet.Worker]:
-    worker = fleet.Worker("cpu", script={}).ready()
+    django_db_setup: None, redis_server: RedisServer, reconciler: processes.Process
+) -> Iterator[processes.Worker]:
+    worker = processes.Worker("cpu", script={}).ready()
     yield worker
     worker.stop()
 
 
 @pytest.fixture
-def worker(shared_worker: fleet.Worker, transactional_db: None, redis: RedisServer) -> fleet.Worker:
+def worker(shared_worker: processes.Worker, transactional_db: None, redis: RedisServer) -> processes.Worker:
     """The shared scripted worker, told nothing."""
     shared_worker.play({})
     return shared_worker
@@ -59,27 +59,29 @@ def worker(shared_worker: fleet.Worker, transactional_db: None, redis: RedisServ
 
 @pytest.fixture(scope="session")
 def shared_laboratory(
-    django_db_setup: None, redis_server: RedisServer, reconciler: fleet.Process
-) -> Iterator[list[fleet.Worker]]:
-    workers = [fleet.Worker("lab", ATTN_SPARE="0") for _ in range(3)]  # importing torch costs these tests most
+    django_db_setup: None, redis_server: RedisServer, reconciler: processes.Process
+) -> Iterator[list[processes.Worker]]:
+    workers = [processes.Worker("lab", ATTN_SPARE="0") for _ in range(3)]  # importing torch costs these tests most
     yield [worker.ready() for worker in workers]
     for worker in workers:
         worker.stop(signal.SIGKILL)
 
 
 @pytest.fixture
-def laboratory(shared_laboratory: list[fleet.Worker], transactional_db: None, redis: RedisServer) -> list[fleet.Worker]:
+def laboratory(
+    shared_laboratory: list[processes.Worker], transactional_db: None, redis: RedisServer
+) -> list[processes.Worker]:
     """Three workers with the real trainer on the pool `lab`; at least one of them lives."""
     return shared_laboratory
 
 
 @pytest.fixture
-def hire(transactional_db: None, redis: RedisServer, reconciler: fleet.Process) -> Iterator[type[fleet.Worker]]:
+def hire(transactional_db: None, redis: RedisServer, reconciler: processes.Process) -> Iterator[type[processes.Worker]]:
     """Start a worker of one's own: `hire("pool", script={...})`; it is killed at the end of the test."""
-    hired: list[fleet.Worker] = []
+    hired: list[processes.Worker] = []
 
-    def start(pool: str, **options: object) -> fleet.Worker:
-        hired.append(fleet.Worker(pool, **options))  # type: ignore[arg-type]
+    def start(pool: str, **options: object) -> processes.Worker:
+        hired.append(processes.Worker(pool, **options))  # type: ignore[arg-type]
         return hired[-1]
 
     yield start  # type: ignore[misc]

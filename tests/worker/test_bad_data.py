@@ -14,10 +14,10 @@ from experiments.spec.revision import REVISION
 from experiments.states import Reason, State
 from tests.lab import coco_folder
 from tests.service.factories import make_run
-from tests.worker import fleet
-from tests.worker.looking import ended, reaches, recorded
+from tests.worker import processes
+from tests.worker.runs import ended, reaches, recorded
 
-Hire = Callable[..., fleet.Worker]
+Hire = Callable[..., processes.Worker]
 
 
 def _queue(path: str) -> Run:

@@ -11,11 +11,11 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from tests.worker import fleet
-from tests.worker.looking import assert_whole, ended, queue, reaches
+from tests.worker import processes
+from tests.worker.runs import assert_whole, ended, queue, reaches
 
 BUCKET = "attn"
-Hire = Callable[..., fleet.Worker]
+Hire = Callable[..., processes.Worker]
 
 
 @pytest.fixture

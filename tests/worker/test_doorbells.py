@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from experiments.queue.doorbell import ring
-from tests.worker import fleet
-from tests.worker.looking import assert_whole, ended, fresh, queue, reaches
+from tests.worker import processes
+from tests.worker.runs import assert_whole, ended, fresh, queue, reaches
 
 pytestmark = pytest.mark.db
 
 
-def test_one_doorbell_delivered_a_hundred_times_makes_one_attempt(worker: fleet.Worker) -> None:
+def test_one_doorbell_delivered_a_hundred_times_makes_one_attempt(worker: processes.Worker) -> None:
     worker.play({"hold_at": 15})
     run = queue(pool="cpu")
     assert all(ring("cpu", run.pk) for _ in range(99))  # the submission rang once

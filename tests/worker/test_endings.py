@@ -11,24 +11,24 @@ import pytest
 from experiments import lifecycle
 from experiments.states import Actor, State
 from tests.service.factories import make_user
-from tests.worker import fleet
-from tests.worker.looking import ended, fresh, queue, reaches, story
+from tests.worker import processes
+from tests.worker.runs import ended, fresh, queue, reaches, story
 
-Hire = Callable[..., fleet.Worker]
+Hire = Callable[..., processes.Worker]
 
 
 @pytest.mark.parametrize(("script", "killed"), [({"hold_at": 15}, False), ({"stuck_at": 15, "mute": True}, True)])
 def test_a_cancelled_trainer_is_gone_before_its_run_is_and_the_history_says_who_and_why(
-    worker: fleet.Worker, script: dict[str, object], killed: bool
+    worker: processes.Worker, script: dict[str, object], killed: bool
 ) -> None:
     """One that hears saves its last step; one that is deaf is killed when its time to save is over."""
     worker.play(script)
     run = reaches(queue(), 15)
-    pid = fleet.wait_for(lambda: fresh(run).attempts.get().pid)
+    pid = processes.wait_for(lambda: fresh(run).attempts.get().pid)
     user = make_user("canceller")
     lifecycle.request_cancel(run.pk, user)
     run = ended(run)
-    assert not fleet.is_alive(pid)
+    assert not processes.is_alive(pid)
     told = f"run {run.pk}: killing the trainer: it did not stop in time after a cancel"
     assert (told in worker.log(), run.committed_step) == (killed, 15 if killed else 16)
     assert run.state == State.CANCELLED
@@ -45,8 +45,8 @@ def test_sigterm_to_a_worker_whose_slot_hangs_ends_it_with_its_trainer_when_the_
     worker.slots()[0].suspend()  # deaf as a slot whose database call never returns
     assert worker.stop() == 1, "it would wait for its slot for ever"
     assert "the grace of this worker is over" in worker.log()
-    fleet.wait_for(lambda: not any(map(fleet.is_alive, pids)), what="nothing of it is left")
-    fleet.wait_for(lambda: fresh(run).state == State.QUEUED, what="the lease expires and the run waits again")
+    processes.wait_for(lambda: not any(map(processes.is_alive, pids)), what="nothing of it is left")
+    processes.wait_for(lambda: fresh(run).state == State.QUEUED, what="the lease expires and the run waits again")
 
 
 @pytest.mark.parametrize("parent", ["main", "slot"])
@@ -56,4 +56,4 @@ def test_kill_9_of_a_parent_leaves_no_trainer_ten_seconds_later(hire: Hire, pare
     trainers = worker.trainers()
     assert trainers
     os.kill(worker.pid if parent == "main" else worker.slots()[0].pid, signal.SIGKILL)
-    fleet.wait_for(lambda: not any(map(fleet.is_alive, trainers)), 10, f"none of {trainers} is left")
+    processes.wait_for(lambda: not any(map(processes.is_alive, trainers)), 10, f"none of {trainers} is left")

@@ -9,12 +9,12 @@ from typing import Any
 
 from experiments.models import Run
 from experiments.states import Actor, State
-from tests.worker import fleet
+from tests.worker import processes
 from tests.worker.disks import small_disk
-from tests.worker.looking import assert_whole, ended, queue, reaches, recorded
+from tests.worker.runs import assert_whole, ended, queue, reaches, recorded
 from tests.worker.scripted import NAMES
 
-Hire = Callable[..., fleet.Worker]
+Hire = Callable[..., processes.Worker]
 
 
 def test_a_flood_of_log_series_and_files_is_capped_with_one_warning_each(hire: Hire) -> None:
@@ -49,7 +49,7 @@ def test_a_full_storage_is_told_each_time_while_the_run_waits_and_it_goes_on_whe
             with ballast.open("wb", buffering=0) as file:
                 fill(file.fileno())
             worker.play(then)
-            fleet.wait_for(lambda outage=outage: refusals(run).count() == outage, 20)  # type: ignore[misc]
+            processes.wait_for(lambda outage=outage: refusals(run).count() == outage, 20)  # type: ignore[misc]
             ballast.unlink()
         assert_whole(ended(run))
         assert all("No space left" in told.message for told in refusals(run))

@@ -11,11 +11,11 @@ from experiments.models import Event, Run
 from experiments.states import State
 from tests.redis_server import RedisServer
 from tests.service.factories import make_experiment
-from tests.worker import fleet
-from tests.worker.looking import ended, queue, recorded
+from tests.worker import processes
+from tests.worker.runs import ended, queue, recorded
 from tests.worker.scripted import value
 
-Hire = Callable[..., fleet.Worker]
+Hire = Callable[..., processes.Worker]
 STEPS = 2
 
 
@@ -40,7 +40,7 @@ def flush_until_all_end(server: RedisServer, runs: list[int], within: float) -> 
     """Flush whenever another tenth has succeeded."""
     done = Run.objects.filter(pk__in=runs, state=State.SUCCEEDED)
     for tenth in range(1, 11):
-        fleet.wait_for(lambda: done.count() >= tenth * len(runs) // 10, within, f"tenth {tenth} of {len(runs)}")  # noqa: B023
+        processes.wait_for(lambda: done.count() >= tenth * len(runs) // 10, within, f"tenth {tenth} of {len(runs)}")  # noqa: B023
         flush(server)
 
 

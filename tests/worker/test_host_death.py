@@ -14,16 +14,16 @@ import pytest
 
 from experiments.models import Run
 from experiments.states import Actor, Reason, State
-from tests.worker import fleet
-from tests.worker.looking import ended, fresh, queue, reaches, recorded
+from tests.worker import processes
+from tests.worker.runs import ended, fresh, queue, reaches, recorded
 from tests.worker.test_training import assert_same, history, holder
 
 STEPS, EVERY, DIES_AFTER = 120, 30, 40
-LEASE_S = float(fleet.SHORT["ATTN_LEASE_S"])
-Hire = Callable[..., fleet.Worker]
+LEASE_S = float(processes.SHORT["ATTN_LEASE_S"])
+Hire = Callable[..., processes.Worker]
 
 
-def cut_the_power(worker: fleet.Worker) -> list[int]:
+def cut_the_power(worker: processes.Worker) -> list[int]:
     """Kill the worker, its slots and its trainers as one. Each is frozen first, parents before children: a supervisor
     that outlived its trainer by a millisecond would report a crash, which no dead machine does."""
     family = [psutil.Process(worker.pid), *worker.family()]
@@ -33,7 +33,7 @@ def cut_the_power(worker: fleet.Worker) -> list[int]:
                 act(process)
     worker.popen.wait()
     pids = [process.pid for process in family]
-    fleet.wait_for(lambda: not any(map(fleet.is_alive, pids)), 2, f"none of {pids} is left")
+    processes.wait_for(lambda: not any(map(processes.is_alive, pids)), 2, f"none of {pids} is left")
     return pids
 
 
@@ -83,7 +83,9 @@ def test_when_a_machine_dies_another_goes_on_in_time_and_repeats_only_what_the_c
         assert EVERY <= saved <= left.committed_step < STEPS
         assert left.state == State.RUNNING, "nobody has noticed yet"
 
-        fleet.wait_for(lambda: run.attempts.count() == 2, LEASE_S + 10 - (time.monotonic() - died), "another claims it")
+        processes.wait_for(
+            lambda: run.attempts.count() == 2, LEASE_S + 10 - (time.monotonic() - died), "another claims it"
+        )
         ended(run)
 
         first, second = run.attempts.order_by("fence")

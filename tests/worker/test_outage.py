@@ -15,18 +15,18 @@ import pytest
 
 from tests.postgres import Postgres
 from tests.redis_server import RedisServer
-from tests.worker import fleet
+from tests.worker import processes
 
 NAME = "outage"
 SUBMIT = """
 import sys, django; django.setup()
-from tests.worker.looking import queue
+from tests.worker.runs import queue
 print(*[queue(int(sys.argv[2]), pool='outage').pk for _ in range(int(sys.argv[1]))])
 """
 CHECK = """
 import sys, django; django.setup()
 from experiments.models import Run
-from tests.worker.looking import assert_whole
+from tests.worker.runs import assert_whole
 assert_whole(Run.objects.get(pk=int(sys.argv[1])))
 """
 
@@ -44,10 +44,10 @@ class Elsewhere:
             return cursor.fetchone() if cursor.description else None
 
     def python(self, *arguments: str) -> str:
-        environment = {**os.environ, **self.environment, "PYTHONPATH": str(fleet.REPOSITORY)}
+        environment = {**os.environ, **self.environment, "PYTHONPATH": str(processes.REPOSITORY)}
         command = [sys.executable, *arguments]
         done = subprocess.run(
-            command, env=environment, cwd=fleet.REPOSITORY, capture_output=True, text=True, check=False
+            command, env=environment, cwd=processes.REPOSITORY, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
@@ -76,19 +76,19 @@ def outlive(database: Elsewhere, *, runs: int, steps: int, away: float, pace: fl
     anew, what had no room in memory waited on disk, and nothing of it is left."""
     quick = {"pace": pace}
     settings = {**database.environment, "ATTN_INBOX_BYTES": "4096"}
-    worker = fleet.Worker("outage", slots=runs, script={"hold_at": 15, **quick}, **settings).ready()
-    reconciler = fleet.start_reconciler(**database.environment)
+    worker = processes.Worker("outage", slots=runs, script={"hold_at": 15, **quick}, **settings).ready()
+    reconciler = processes.start_reconciler(**database.environment)
     try:
         ids = database.submit(runs, steps)
-        fleet.wait_for(lambda: all(database.progress(run)[0] == 15 for run in ids))
+        processes.wait_for(lambda: all(database.progress(run)[0] == 15 for run in ids))
         database.server.kill()
         worker.play(quick)
         try:
-            fleet.wait_for(lambda: worker.log().count("spooling to disk") == runs, what=f"{runs} runs spool")
+            processes.wait_for(lambda: worker.log().count("spooling to disk") == runs, what=f"{runs} runs spool")
             time.sleep(away)
         finally:
             database.server.start()
-        fleet.wait_for(lambda: all(database.progress(run)[1] == "succeeded" for run in ids), 60 + 2 * away)
+        processes.wait_for(lambda: all(database.progress(run)[1] == "succeeded" for run in ids), 60 + 2 * away)
         assert [database.progress(run) for run in ids] == [(steps, "succeeded", 1)] * runs
         for run in ids:
             database.python("-c", CHECK, str(run))

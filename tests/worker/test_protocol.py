@@ -16,8 +16,8 @@ from experiments.models import LeaderLease, Run
 from experiments.models import Worker as WorkerRow
 from experiments.states import Reason, State
 from experiments.submissions.forks import fork_plan
-from tests.worker import fleet
-from tests.worker.looking import assert_whole, ended, fresh, queue, reaches, recorded, story
+from tests.worker import processes
+from tests.worker.runs import assert_whole, ended, fresh, queue, reaches, recorded, story
 
 
 def rounds() -> int:
@@ -26,7 +26,7 @@ def rounds() -> int:
 
 
 @pytest.mark.db
-def test_a_run_succeeds_with_one_value_per_series_and_step(worker: fleet.Worker) -> None:
+def test_a_run_succeeds_with_one_value_per_series_and_step(worker: processes.Worker) -> None:
     run = ended(queue(steps=23))
     assert_whole(run)
     assert story(run) == ["queued", "claimed", "running", "succeeded"]
@@ -37,7 +37,7 @@ def test_a_run_succeeds_with_one_value_per_series_and_step(worker: fleet.Worker)
     assert run.checkpoint_step == 23
 
 
-def test_only_the_last_two_checkpoints_keep_their_files(worker: fleet.Worker) -> None:
+def test_only_the_last_two_checkpoints_keep_their_files(worker: processes.Worker) -> None:
     run = ended(queue(steps=40, every=10))
     checkpoints = list(run.checkpoints.all())
     assert [each.step for each in checkpoints] == [40, 30]
@@ -46,7 +46,7 @@ def test_only_the_last_two_checkpoints_keep_their_files(worker: fleet.Worker) ->
     assert sorted(files) == sorted(each.path.rsplit("/", 1)[1] for each in checkpoints)
 
 
-def test_artifacts_and_logs_arrive(worker: fleet.Worker) -> None:
+def test_artifacts_and_logs_arrive(worker: processes.Worker) -> None:
     worker.play({"log_lines": 2})
     run = ended(queue(steps=10, every=5))
     assert [(each.step, each.meta) for each in run.artifacts.all()] == [(4, {"n": 1}), (9, {"n": 1})]
@@ -59,7 +59,7 @@ def test_artifacts_and_logs_arrive(worker: fleet.Worker) -> None:
     assert "saved step 10" in text
 
 
-def test_a_trainer_that_dies_is_replaced_and_resumes_at_its_checkpoint(worker: fleet.Worker) -> None:
+def test_a_trainer_that_dies_is_replaced_and_resumes_at_its_checkpoint(worker: processes.Worker) -> None:
     worker.play({"crash_at": 17})
     run = ended(queue(steps=30, every=10))
     assert_whole(run)
@@ -70,7 +70,7 @@ def test_a_trainer_that_dies_is_replaced_and_resumes_at_its_checkpoint(worker: f
     assert run.crash_count == 0
 
 
-def test_a_run_that_always_crashes_at_the_same_step_is_poisoned(worker: fleet.Worker) -> None:
+def test_a_run_that_always_crashes_at_the_same_step_is_poisoned(worker: processes.Worker) -> None:
     worker.play({"crash_always": 3})
     run = ended(queue(steps=20))
     assert (run.state, run.reason, run.fence) == (State.FAILED, Reason.POISONED, 3)
@@ -78,7 +78,7 @@ def test_a_run_that_always_crashes_at_the_same_step_is_poisoned(worker: fleet.Wo
     assert "about to die" in run.detail  # the last lines of its output
 
 
-def test_a_failure_that_would_come_again_ends_the_run_with_its_traceback(worker: fleet.Worker) -> None:
+def test_a_failure_that_would_come_again_ends_the_run_with_its_traceback(worker: processes.Worker) -> None:
     worker.play({"fail_at": 7})
     run = ended(queue(steps=20))
     assert (run.state, run.reason, run.fence, run.committed_step) == (State.FAILED, Reason.NAN, 1, 7)
@@ -86,7 +86,7 @@ def test_a_failure_that_would_come_again_ends_the_run_with_its_traceback(worker:
 
 
 @pytest.mark.db
-def test_kill_9_of_the_trainer_in_mid_run_costs_no_value(worker: fleet.Worker) -> None:
+def test_kill_9_of_the_trainer_in_mid_run_costs_no_value(worker: processes.Worker) -> None:
     worker.play({"hold_at": 15})
     run = reaches(queue(steps=30, every=10), 15)
     os.kill(run.attempts.get().pid, signal.SIGKILL)
@@ -95,40 +95,40 @@ def test_kill_9_of_the_trainer_in_mid_run_costs_no_value(worker: fleet.Worker) -
     assert run.attempts.count() >= 2
 
 
-def test_a_cancelled_trainer_is_gone_within_five_seconds(worker: fleet.Worker) -> None:
+def test_a_cancelled_trainer_is_gone_within_five_seconds(worker: processes.Worker) -> None:
     worker.play({"hold_at": 5})
     run = reaches(queue(), 5)
     pid = run.attempts.get().pid
     lifecycle.request_cancel(run.pk, None)
-    fleet.wait_for(lambda: not fleet.is_alive(pid), 5)
+    processes.wait_for(lambda: not processes.is_alive(pid), 5)
     assert ended(run, 5).state == State.CANCELLED
     assert fresh(run).committed_step == fresh(run).checkpoint_step
 
 
-def test_a_trainer_deaf_to_a_cancel_is_killed_with_its_children_within_five_seconds(worker: fleet.Worker) -> None:
+def test_a_trainer_deaf_to_a_cancel_is_killed_with_its_children_within_five_seconds(worker: processes.Worker) -> None:
     worker.play({"hold_at": 5, "mute": True, "spawn": True})
     run = reaches(queue(), 5)
     pid = run.attempts.get().pid
     children = psutil.Process(pid).children()
     assert children
     lifecycle.request_cancel(run.pk, None)
-    fleet.wait_for(lambda: not any(map(fleet.is_alive, [pid, *(child.pid for child in children)])), 5)
+    processes.wait_for(lambda: not any(map(processes.is_alive, [pid, *(child.pid for child in children)])), 5)
     assert ended(run, 5).state == State.CANCELLED
 
 
-def test_a_cancelled_run_goes_on_from_its_checkpoint_when_it_is_retried(worker: fleet.Worker) -> None:
+def test_a_cancelled_run_goes_on_from_its_checkpoint_when_it_is_retried(worker: processes.Worker) -> None:
     worker.play({"hold_at": 15})
     run = reaches(queue(steps=30, every=10), 15)
     lifecycle.request_cancel(run.pk, None)
     ended(run)
     worker.play({})
     lifecycle.retry(run.pk, None)
-    fleet.wait_for(lambda: fresh(run).state == State.SUCCEEDED)
+    processes.wait_for(lambda: fresh(run).state == State.SUCCEEDED)
     assert_whole(run)
     assert run.attempts.order_by("fence").last().start_step == 16
 
 
-def test_a_fork_is_trained_from_its_parents_file(worker: fleet.Worker) -> None:
+def test_a_fork_is_trained_from_its_parents_file(worker: processes.Worker) -> None:
     parent = queue(steps=20, every=10)
     ended(parent)
     changed = fork_plan(fresh(parent), 10, {"optimizer.lr": 0.5, "train.steps": 30})
@@ -139,7 +139,7 @@ def test_a_fork_is_trained_from_its_parents_file(worker: fleet.Worker) -> None:
     assert default_storage.exists(parent.checkpoints.get(step=10).path)
 
 
-def test_of_a_damaged_and_a_missing_checkpoint_the_one_before_is_used(worker: fleet.Worker) -> None:
+def test_of_a_damaged_and_a_missing_checkpoint_the_one_before_is_used(worker: processes.Worker) -> None:
     worker.play({"hold_at": 25})
     run = reaches(queue(steps=40, every=10), 25)
     lifecycle.request_cancel(run.pk, None)
@@ -148,7 +148,7 @@ def test_of_a_damaged_and_a_missing_checkpoint_the_one_before_is_used(worker: fl
     with Path(default_storage.path(newest.path)).open("ab") as kept:
         kept.write(b"bit rot")
     lifecycle.retry(run.pk, None)
-    fleet.wait_for(lambda: fresh(run).committed_step == 25 and fresh(run).fence == 2)  # it trains 20 to 25 anew
+    processes.wait_for(lambda: fresh(run).committed_step == 25 and fresh(run).fence == 2)  # it trains 20 to 25 anew
     lifecycle.request_cancel(run.pk, None)
     ended(run)
     (told,) = run.events.filter(kind="fell back")
@@ -165,24 +165,24 @@ def test_of_a_damaged_and_a_missing_checkpoint_the_one_before_is_used(worker: fl
 
 
 @pytest.mark.db
-def test_a_holder_whose_fence_is_outdated_kills_its_trainer_and_writes_nothing_more(worker: fleet.Worker) -> None:
+def test_a_holder_whose_fence_is_outdated_kills_its_trainer_and_writes_nothing_more(worker: processes.Worker) -> None:
     worker.play({"hold_at": 15})
     run = reaches(queue(steps=100_000, every=100_000), 15)
     pid = run.attempts.get().pid
     Run.objects.filter(pk=run.pk).update(fence=99)  # as if somebody else held it
     worker.play({"pace": 0.001})  # it has much to say until its holder learns of that
-    fleet.wait_for(lambda: not fleet.is_alive(pid), 5)
+    processes.wait_for(lambda: not processes.is_alive(pid), 5)
     assert (fresh(run).state, fresh(run).committed_step, run.attempts.count()) == (State.RUNNING, 15, 1)
     Run.objects.filter(pk=run.pk).update(state=State.FAILED)
 
 
-def test_a_worker_that_is_drained_in_the_database_hands_its_run_back_and_takes_none(worker: fleet.Worker) -> None:
+def test_a_worker_that_is_drained_in_the_database_hands_its_run_back_and_takes_none(worker: processes.Worker) -> None:
     worker.play({"hold_at": 15})
     run = reaches(queue(steps=30, every=10), 15)
     WorkerRow.objects.update(draining=True)
-    fleet.wait_for(lambda: fresh(run).state == State.QUEUED, 10)
+    processes.wait_for(lambda: fresh(run).state == State.QUEUED, 10)
     before = rounds()
-    fleet.wait_for(lambda: rounds() >= before + 2, what="the reconciler has had a whole round")
+    processes.wait_for(lambda: rounds() >= before + 2, what="the reconciler has had a whole round")
     assert fresh(run).state == State.QUEUED
     assert (fresh(run).crash_count, fresh(run).reason) == (0, Reason.PREEMPTED), fresh(run).detail
     worker.play({})

@@ -112,9 +112,9 @@ TO_TRAINER: list[tuple[dict[str, Any], str]] = [
     ),
     ({"type": "stop", "why": "preempt"}, '{"type":"stop","why":"preempt"}'),
 ]
-INSPECTION: list[tuple[type[inspection.Line], dict[str, Any], str]] = [
+INSPECTION: list[tuple[type[inspection.InspectionMessage], dict[str, Any], str]] = [
     (
-        inspection.Put,
+        inspection.QuestionMessage,
         {
             "question": 1,
             "spec": {"seed": 1},
@@ -126,8 +126,8 @@ INSPECTION: list[tuple[type[inspection.Line], dict[str, Any], str]] = [
         '{"question":1,"spec":{"seed":1},"checkpoint":"/c","sha256":"ab","ask":{"sample":0},"most_bytes":10}',
     ),
     (inspection.Warm, {}, '{"warm":true}'),
-    (inspection.Reply, {"question": 1, "answer": "{}"}, '{"question":1,"answer":"{}","problem":""}'),
-    (inspection.Reply, {"question": 1, "problem": "no"}, '{"question":1,"answer":"","problem":"no"}'),
+    (inspection.AnswerMessage, {"question": 1, "answer": "{}"}, '{"question":1,"answer":"{}","problem":""}'),
+    (inspection.AnswerMessage, {"question": 1, "problem": "no"}, '{"question":1,"answer":"","problem":"no"}'),
 ]
 
 
@@ -158,7 +158,7 @@ def test_a_supervisors_message_is_the_recorded_bytes(given: dict[str, Any], text
 
 @pytest.mark.parametrize(("kind", "given", "text"), INSPECTION)
 def test_a_message_about_a_question_is_the_recorded_bytes(
-    kind: type[inspection.Line], given: dict[str, Any], text: str
+    kind: type[inspection.InspectionMessage], given: dict[str, Any], text: str
 ) -> None:
     assert kind(**given).bytes() == text.encode() + b"\n"
     assert kind.model_validate_json(text) == kind(**given)
@@ -168,7 +168,7 @@ def test_every_message_is_recorded() -> None:
     for union, recorded in ((protocol.FromTrainer, FROM_TRAINER), (protocol.ToTrainer, TO_TRAINER)):
         kinds = {each.model_fields["type"].default for each in get_args(get_args(union)[0])}
         assert kinds == {given["type"] for given, _ in recorded}
-    assert {kind for kind, _, _ in INSPECTION} == set(inspection.Line.__subclasses__())
+    assert {kind for kind, _, _ in INSPECTION} == set(inspection.InspectionMessage.__subclasses__())
     assert all(json.loads(text) for _, text in [*FROM_TRAINER, *TO_TRAINER])
 
 

@@ -9,15 +9,15 @@ from collections.abc import Callable
 from experiments.models import Worker as WorkerRow
 from experiments.states import Actor, Reason, State
 from tests.redis_server import RedisServer
-from tests.worker import fleet
-from tests.worker.looking import assert_whole, ended, fresh, queue, reaches, story
+from tests.worker import processes
+from tests.worker.runs import assert_whole, ended, fresh, queue, reaches, story
 
 HOLD = {"hold_at": 15}
-Hire = Callable[..., fleet.Worker]
+Hire = Callable[..., processes.Worker]
 
 
 def gone(pids: list[int], within: float = 5.0) -> None:
-    fleet.wait_for(lambda: not any(map(fleet.is_alive, pids)), within, f"none of {pids} is left")
+    processes.wait_for(lambda: not any(map(processes.is_alive, pids)), within, f"none of {pids} is left")
 
 
 def test_kill_9_of_the_whole_worker_is_survived_and_leaves_no_trainer(hire: Hire) -> None:
@@ -62,7 +62,7 @@ def test_sigterm_saves_the_run_hands_it_back_and_another_worker_finishes_it(hire
 
 
 def test_a_run_submitted_while_the_broker_is_down_is_accepted_and_run_later(
-    worker: fleet.Worker, redis_server: RedisServer
+    worker: processes.Worker, redis_server: RedisServer
 ) -> None:
     redis_server.signal(signal.SIGKILL)
     try:
@@ -73,7 +73,9 @@ def test_a_run_submitted_while_the_broker_is_down_is_accepted_and_run_later(
     assert_whole(ended(run))
 
 
-def test_losing_the_broker_in_mid_run_does_not_touch_the_run(worker: fleet.Worker, redis_server: RedisServer) -> None:
+def test_losing_the_broker_in_mid_run_does_not_touch_the_run(
+    worker: processes.Worker, redis_server: RedisServer
+) -> None:
     worker.play(HOLD)
     run = reaches(queue(), 15)
     redis_server.signal(signal.SIGKILL)
@@ -87,18 +89,18 @@ def test_losing_the_broker_in_mid_run_does_not_touch_the_run(worker: fleet.Worke
     assert fresh(run).fence == 1
 
 
-def test_the_worker_says_what_it_is(worker: fleet.Worker) -> None:
-    row = fleet.wait_for(lambda: WorkerRow.objects.filter(name=worker.node).first())
+def test_the_worker_says_what_it_is(worker: processes.Worker) -> None:
+    row = processes.wait_for(lambda: WorkerRow.objects.filter(name=worker.node).first())
     assert (row.pools, row.slots, row.pid) == (["cpu"], 1, worker.pid)
     assert row.info["cores"] >= 1
     seen = row.last_seen
-    fleet.wait_for(lambda: WorkerRow.objects.get(pk=row.pk).last_seen > seen, 5)
+    processes.wait_for(lambda: WorkerRow.objects.get(pk=row.pk).last_seen > seen, 5)
 
 
 def test_two_slots_work_side_by_side_and_leave_nothing(hire: Hire) -> None:
     worker = hire("pair", slots=2, script=HOLD).ready()
     runs = [queue(pool="pair", seed=seed) for seed in (1, 2)]
-    fleet.wait_for(lambda: [fresh(run).state for run in runs] == [State.RUNNING] * 2)
+    processes.wait_for(lambda: [fresh(run).state for run in runs] == [State.RUNNING] * 2)
     worker.play({})
     for seed, run in enumerate(runs, 1):
         assert_whole(ended(run), seed)

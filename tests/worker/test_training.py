@@ -12,8 +12,8 @@ from django.core.files.storage import default_storage
 
 from experiments.models import Attempt, Run
 from experiments.states import Reason, State
-from tests.worker import fleet
-from tests.worker.looking import ended, fresh, queue, reaches, recorded
+from tests.worker import processes
+from tests.worker.runs import ended, fresh, queue, reaches, recorded
 
 STEPS = 100
 
@@ -52,10 +52,10 @@ def assert_complete(run: Run) -> None:
 
 def held(run: Run, step: int) -> Attempt:
     """The attempt that brings the run past a step."""
-    return fleet.wait_for(lambda: reaches(run, step, 60).attempts.filter(ended=None, pid__isnull=False).first(), 30)
+    return processes.wait_for(lambda: reaches(run, step, 60).attempts.filter(ended=None, pid__isnull=False).first(), 30)
 
 
-def holder(workers: list[fleet.Worker], attempt: Attempt) -> fleet.Worker:
+def holder(workers: list[processes.Worker], attempt: Attempt) -> processes.Worker:
     assert attempt.worker is not None
     return next(worker for worker in workers if worker.node == attempt.worker.name)
 
@@ -63,7 +63,7 @@ def holder(workers: list[fleet.Worker], attempt: Attempt) -> fleet.Worker:
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_whatever_is_killed_the_history_has_the_same_bits_as_that_of_an_unharmed_run(
-    laboratory: list[fleet.Worker],
+    laboratory: list[processes.Worker],
 ) -> None:
     unharmed, run = queue(STEPS, pool="lab"), queue(STEPS, pool="lab")
 
@@ -76,7 +76,7 @@ def test_whatever_is_killed_the_history_has_the_same_bits_as_that_of_an_unharmed
     dies = holder(laboratory, held(run, 60))
     pids = [dies.pid, *(process.pid for process in dies.family())]
     os.kill(dies.pid, signal.SIGKILL)  # the main process, and with it the slot and the trainer
-    fleet.wait_for(lambda: not any(map(fleet.is_alive, pids)), 5)
+    processes.wait_for(lambda: not any(map(processes.is_alive, pids)), 5)
 
     assert_same(ended(run, 120), history(ended(unharmed, 120)))
     assert_complete(unharmed)

@@ -9,14 +9,14 @@ import subprocess
 import sys
 import time
 
-from workers.inspection.protocol import Put, Reply, Warm
+from workers.inspection.protocol import AnswerMessage, QuestionMessage, Warm
 from workers.supervisor.process.trainer_process import ROOT, describe_exit, environment
 
 START_S = 120.0  # to import torch on a busy machine
 _BLOCK = 2**16
 
 
-class NoReply(Exception):
+class NoAnswer(Exception):
     """The child died or took too long; it has been ended, and the next question starts another."""
 
 
@@ -43,27 +43,27 @@ class Child:
         return self.process.poll() is None
 
     def wait_until_warm(self, within_s: float = START_S) -> None:
-        """Raises NoReply."""
+        """Raises NoAnswer."""
         if not self._warm:
             Warm.model_validate_json(self._line(time.monotonic() + within_s))
             self._warm = True
 
-    def ask(self, put: Put, within_s: float) -> Reply:
-        """Raises NoReply."""
+    def ask(self, question: QuestionMessage, within_s: float) -> AnswerMessage:
+        """Raises NoAnswer."""
         deadline = time.monotonic() + within_s
         self.wait_until_warm(within_s)
         assert self.process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # a dead child is noticed by its silence
-            self.process.stdin.write(put.bytes())
+            self.process.stdin.write(question.bytes())
             self.process.stdin.flush()
-        return Reply.model_validate_json(self._line(deadline))
+        return AnswerMessage.model_validate_json(self._line(deadline))
 
     def _line(self, deadline: float) -> bytes:
         while (end := self._unread.find(b"\n")) < 0:
             ready, _, _ = select.select([self._pipe], [], [], max(0.0, deadline - time.monotonic()))
             block = os.read(self._pipe, _BLOCK) if ready else b""
             if not block:
-                raise NoReply(self._why(bool(ready)))
+                raise NoAnswer(self._why(bool(ready)))
             self._unread += block
         line = bytes(self._unread[:end])
         del self._unread[: end + 1]

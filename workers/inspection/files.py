@@ -13,7 +13,7 @@ from workers import files
 KEPT = 8
 
 
-def local(checkpoint: Checkpoint) -> Path:
+def local_copy(checkpoint: Checkpoint) -> Path:
     """A verified local copy, named by its content. Raises files.Damaged and FileNotFoundError."""
     folder = _folder()
     path = folder / f"{checkpoint.sha256}.safetensors"
@@ -26,7 +26,7 @@ def local(checkpoint: Checkpoint) -> Path:
     return path
 
 
-def forget() -> None:
+def clear_cache() -> None:
     """Drop what an earlier explorer left."""
     shutil.rmtree(_folder(), ignore_errors=True)
 

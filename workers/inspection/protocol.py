@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 
-class Line(BaseModel):
+class InspectionMessage(BaseModel):
     """Base of everything that is said."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -16,7 +16,7 @@ class Line(BaseModel):
         return self.model_dump_json().encode() + b"\n"
 
 
-class Put(Line):
+class QuestionMessage(InspectionMessage):
     """Explorer → child, on its standard input: answer this."""
 
     question: int
@@ -27,13 +27,13 @@ class Put(Line):
     most_bytes: int  # that the answer may have as JSON
 
 
-class Warm(Line):
+class Warm(InspectionMessage):
     """Child → explorer, once: everything is imported."""
 
     warm: Literal[True] = True
 
 
-class Reply(Line):
+class AnswerMessage(InspectionMessage):
     """Child → explorer: the answer as JSON text, or in words why there is none."""
 
     question: int

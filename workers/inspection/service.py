@@ -18,11 +18,11 @@ from experiments.inspection import questions
 from experiments.models import Question
 from experiments.spec.sections.question import EXPLORE
 from workers.files import Damaged
-from workers.inspection import files as explore_files
-from workers.inspection.child import Child, NoReply
-from workers.inspection.protocol import Put
+from workers.inspection.child import Child, NoAnswer
+from workers.inspection.files import clear_cache, local_copy
+from workers.inspection.protocol import QuestionMessage
 from workers.supervisor.machine import heartbeat
-from workers.supervisor.machine.identity import introduce, me
+from workers.supervisor.machine.identity import set_identity, this_worker
 
 log = logging.getLogger(__name__)
 _child: Child | None = None
@@ -45,7 +45,7 @@ def explore(question_id: int) -> None:
 def _settle(question: Question) -> None:
     try:
         found = _answer(question)
-    except (NoReply, Refused) as error:
+    except (NoAnswer, Refused) as error:
         questions.refuse(question.pk, str(error))
     except Error:
         raise
@@ -65,10 +65,10 @@ def _answer(question: Question) -> dict[str, Any]:
     if checkpoint is None:
         raise Refused("the checkpoint has been replaced by a newer one meanwhile; ask again")
     try:
-        path = explore_files.local(checkpoint)
+        path = local_copy(checkpoint)
     except (Damaged, OSError) as error:
         raise Refused(f"the checkpoint of step {checkpoint.step} cannot be read: {error}") from error
-    put = Put(
+    message = QuestionMessage(
         question=question.pk,
         spec=question.run.spec,
         checkpoint=str(path),
@@ -76,7 +76,7 @@ def _answer(question: Question) -> dict[str, Any]:
         ask=question.request,
         most_bytes=settings.ATTN_MAX_ANSWER_BYTES,
     )
-    reply = _warm_child().ask(put, settings.ATTN_QUESTION_S)
+    reply = _warm_child().ask(message, settings.ATTN_QUESTION_S)
     if reply.problem:
         raise Refused(reply.problem)
     found: dict[str, Any] = orjson.loads(reply.answer)
@@ -98,15 +98,15 @@ def _warm_child() -> Child:
 
 @signals.celeryd_after_setup.connect
 def _introduce(sender: str, instance: Any, **_: Any) -> None:
-    explore_files.forget()
-    heartbeat.enter(introduce(sender, [EXPLORE], 1))
+    clear_cache()
+    heartbeat.register(set_identity(sender, [EXPLORE], 1))
 
 
 @signals.worker_ready.connect
 def _begin(**_: Any) -> None:
     global _heartbeat
     _warm_child()
-    _heartbeat = heartbeat.Heartbeat(me())
+    _heartbeat = heartbeat.Heartbeat(this_worker())
     _heartbeat.start()
 
 
@@ -116,4 +116,4 @@ def _end(**_: Any) -> None:
         _child.end()
     if _heartbeat is not None:
         _heartbeat.stop()
-        heartbeat.leave(me())
+        heartbeat.retire(this_worker())

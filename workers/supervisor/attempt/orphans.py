@@ -27,7 +27,7 @@ def birth(pid: int) -> float | None:
         return None
 
 
-def kill_leftovers(held: Held) -> None:
+def kill_orphans(held: Held) -> None:
     """Kill what earlier attempts of this run left on this host."""
     earlier = Attempt.objects.filter(run_id=held.run_id, fence__lt=held.fence, host=machine.host(), pid__isnull=False)
     for pid, info in earlier.order_by("-fence").values_list("pid", "info")[:10]:

@@ -15,7 +15,7 @@ from workers.protocol import Artifact
 Warn = Callable[[str, str], None]  # a kind of event, and words
 
 
-class Caps:
+class Quotas:
     """What one run has used up so far, earlier attempts included, so that a resumed run is cut at the same place."""
 
     def __init__(self, warn: Warn) -> None:

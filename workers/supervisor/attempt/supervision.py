@@ -23,8 +23,8 @@ from workers import files, frames
 from workers.protocol import Artifact, Checkpoint, Failure, Flush, Log, Orders, Ready, Result, Schema, Started, Stopped
 from workers.supervisor import limits
 from workers.supervisor.attempt.database import DatabaseGone
-from workers.supervisor.attempt.lease_keeper import Duties
-from workers.supervisor.attempt.orphans import BIRTH, birth, kill_leftovers
+from workers.supervisor.attempt.lease_keeper import LeaseKeeper
+from workers.supervisor.attempt.orphans import BIRTH, birth, kill_orphans
 from workers.supervisor.attempt.quotas import cut
 from workers.supervisor.attempt.uploads import StorageFailed, Uploads
 from workers.supervisor.attempt.watchdog import STACKS
@@ -61,10 +61,10 @@ class Supervision:
         self.held = claim.held
         self.trainer = trainer
         self.journal = trainer.journal
-        self.duties = Duties(claim.held, trainer)
+        self.keeper = LeaseKeeper(claim.held, trainer)
         self._claimed = time.monotonic()
         self._scratch: Path | None = None
-        self._uploads = Uploads(self.duties)
+        self._uploads = Uploads(self.keeper)
         self._names: dict[str, list[str]] = {}
         self._kept: dict[str, list[int]] = {}  # columns within the limits
         self._ready: Ready | None = None
@@ -74,13 +74,13 @@ class Supervision:
         """Prepare, follow, end the trainer, settle."""
         settle = self._guarded(self._work)
         self.trainer.end()
-        self.duties.database.persist(partial(self.duties.write_log, all_of_it=True))
-        self.duties.database.persist(self.duties.write_warnings)
+        self.keeper.database.persist(partial(self.keeper.write_log, all_of_it=True))
+        self.keeper.database.persist(self.keeper.write_warnings)
         try:
-            self.duties.database.persist(settle)
+            self.keeper.database.persist(settle)
         except ValueError as error:  # such as success announced before the last step
-            self.duties.database.persist(partial(lifecycle.crash, self.held, clean(str(error))))
-        self.duties.database.persist(partial(lifecycle.seal_finished, self.held.run_id))
+            self.keeper.database.persist(partial(lifecycle.crash, self.held, clean(str(error))))
+        self.keeper.database.persist(partial(lifecycle.seal_finished, self.held.run_id))
 
     def _work(self) -> Settle:
         self._prepare()
@@ -90,7 +90,7 @@ class Supervision:
         try:
             return work()
         except (StorageFailed, NotAllowed) as error:
-            if self.duties.why:
+            if self.keeper.stop_reason:
                 return self._stopped()
             self.journal.add(f"error: {error}")
             return partial(lifecycle.fail, self.held, Reason.STORAGE, str(error))
@@ -112,7 +112,7 @@ class Supervision:
 
     def _prepare(self) -> None:
         """Make room, bring the checkpoint, give orders."""
-        self.duties.database.persist(partial(kill_leftovers, self.held))
+        self.keeper.database.persist(partial(kill_orphans, self.held))
         self._scratch = files.open_scratch(self.held)
         checkpoint = self._resume(self._scratch)
         claim = self.claim
@@ -130,8 +130,8 @@ class Supervision:
         )
         self._ordered = time.time()
         self.trainer.send(orders)
-        self.duties.database.persist(partial(self.duties.caps.load, self.held.run_id))
-        self.duties.watch(claim.spec, claim.spent, self._scratch)
+        self.keeper.database.persist(partial(self.keeper.quotas.load, self.held.run_id))
+        self.keeper.start_watchdog(claim.spec, claim.spent, self._scratch)
         files.discard(claim.surplus)
 
     def _resume(self, scratch: Path) -> str | None:
@@ -141,7 +141,7 @@ class Supervision:
                 local = self._uploads.run(partial(files.fetch, wanted.path, wanted.sha256, scratch))
             except files.Damaged as damaged:
                 self.journal.add(f"warning: {damaged}")
-                self.claim = self.duties.database.persist(partial(lifecycle.fall_back, self.claim, str(damaged)))
+                self.claim = self.keeper.database.persist(partial(lifecycle.fall_back, self.claim, str(damaged)))
                 continue
             self.journal.add(f"resuming at step {self.claim.start_step}")
             return str(local)
@@ -150,21 +150,21 @@ class Supervision:
     def _follow(self) -> Settle:
         """Read what the trainer says until it says how it ended, or falls silent."""
         while True:
-            self.duties.tend()
+            self.keeper.tick()
             item = self.trainer.inbox.get(limits.TICK_S)
             if item is None:
                 if not self.trainer.alive:
                     self.trainer.kill()  # its children may hold the pipe open
                 continue
             if isinstance(item, End):
-                return self._silenced(item)
-            settle = self._hear(*item)
+                return self._ended_silently(item)
+            settle = self._handle(*item)
             if settle is not None:
                 return settle
 
     # --- What a trainer says ---
 
-    def _hear(self, message: Any, payload: bytes) -> Settle | None:
+    def _handle(self, message: Any, payload: bytes) -> Settle | None:
         match message:
             case Ready():
                 self._ready = message
@@ -172,7 +172,7 @@ class Supervision:
                 self._start(message)
             case Schema():
                 self._names[message.group] = message.names
-                self._kept[message.group] = self.duties.caps.names(message.group, message.names)
+                self._kept[message.group] = self.keeper.quotas.names(message.group, message.names)
             case Flush():
                 self._commit(message, payload)
             case Log():
@@ -182,10 +182,10 @@ class Supervision:
             case Checkpoint():
                 self._publish(message)
             case _:
-                return self._ending(message)
+                return self._settle_of(message)
         return None
 
-    def _ending(self, message: Any) -> Settle:
+    def _settle_of(self, message: Any) -> Settle:
         match message:
             case Result():
                 return partial(lifecycle.succeed, self.held)
@@ -198,7 +198,7 @@ class Supervision:
         raise ValueError(f"a trainer does not say {message!r}")
 
     def _start(self, message: Started) -> None:
-        if self.duties.recorded:
+        if self.keeper.recorded:
             return  # a stop came first: the run is stopping and stays so
         ready = self._ready.model_dump(exclude={"type"}) if self._ready else {}
         info = {
@@ -209,7 +209,7 @@ class Supervision:
             "source": self.trainer.source,
         }
         call = partial(lifecycle.start, self.held, pid=self.trainer.pid, device=message.device, info=info)
-        self.duties.database.persist(call)
+        self.keeper.database.persist(call)
 
     def _commit(self, message: Flush, payload: bytes) -> None:
         incoming: list[Incoming] = []
@@ -219,8 +219,8 @@ class Supervision:
             at += part.size
             if kept := self._kept[part.group]:
                 incoming.append(cut(part.group, self._names[part.group], kept, frame))
-        self.duties.database.persist(partial(lifecycle.commit, self.held, message.lo, message.hi, incoming))
-        if not drain.asked():
+        self.keeper.database.persist(partial(lifecycle.commit, self.held, message.lo, message.hi, incoming))
+        if not drain.requested():
             spare.prepare()  # the next run's trainer imports torch while this one trains
 
     def _publish(self, message: Checkpoint) -> None:
@@ -233,13 +233,13 @@ class Supervision:
             sha256=message.sha256,
             size=size,
         )
-        files.discard(self.duties.database.persist(call))
-        self.duties.database.persist(partial(lifecycle.seal, self.held))
+        files.discard(self.keeper.database.persist(call))
+        self.keeper.database.persist(partial(lifecycle.seal, self.held))
 
     def _keep_artifact(self, message: Artifact) -> None:
         assert self._scratch is not None
         local = files.inside(self._scratch, message.path)
-        if not self.duties.caps.admits(message, local.stat().st_size):
+        if not self.keeper.quotas.admits(message, local.stat().st_size):
             local.unlink()
             return
         step = "end" if message.step is None else str(message.step)
@@ -255,7 +255,7 @@ class Supervision:
             size=size,
             meta=message.meta,
         )
-        self.duties.database.persist(call)
+        self.keeper.database.persist(call)
 
     # --- Storage ---
 
@@ -267,21 +267,21 @@ class Supervision:
 
     # --- The way out ---
 
-    def _silenced(self, end: End) -> Settle:
+    def _ended_silently(self, end: End) -> Settle:
         """The trainer is gone without a last word."""
         self.trainer.wait(limits.TERM_GRACE_S)
         status = self.trainer.end(grace=0)
-        if self.duties.why:
+        if self.keeper.stop_reason:
             return self._stopped()
-        words = f"the trainer was killed: {self.duties.overdue}" if self.duties.overdue else describe_exit(status)
+        words = f"the trainer was killed: {self.keeper.kill_cause}" if self.keeper.kill_cause else describe_exit(status)
         detail = "\n".join(filter(None, [words, end.error, *self.journal.tail]))
         self.journal.add(f"error: {words}")
-        verdict = self.duties.verdict
-        if verdict is not None and verdict.reason == Reason.LIMIT:
-            return partial(lifecycle.fail, self.held, Reason.LIMIT, f"stopped: {verdict.words}")
-        if verdict is not None:
+        breach = self.keeper.breach
+        if breach is not None and breach.reason == Reason.LIMIT:
+            return partial(lifecycle.fail, self.held, Reason.LIMIT, f"stopped: {breach.text}")
+        if breach is not None:
             self._keep_stacks()
-            return partial(lifecycle.crash, self.held, detail, verdict.reason, f"stuck: {verdict.words}")
+            return partial(lifecycle.crash, self.held, detail, breach.reason, f"stuck: {breach.text}")
         return partial(lifecycle.crash, self.held, detail)
 
     def _keep_stacks(self) -> None:
@@ -293,5 +293,5 @@ class Supervision:
             self._keep_artifact(Artifact(kind="file", name=name, path=str(path), media_type="text/plain"))
 
     def _stopped(self) -> Settle:
-        move = lifecycle.cancelled if self.duties.why == "cancel" else lifecycle.release
+        move = lifecycle.cancelled if self.keeper.stop_reason == "cancel" else lifecycle.release
         return partial(move, self.held)

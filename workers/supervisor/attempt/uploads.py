@@ -1,4 +1,4 @@
-"""Slow traffic with the artifact storage, in a thread, while the supervisor goes on with its duties."""
+"""Slow traffic with the artifact storage, in a thread, while the supervisor keeps the lease."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from django.conf import settings
 
 from workers.files import Damaged
 from workers.supervisor import limits
-from workers.supervisor.attempt.lease_keeper import Duties
+from workers.supervisor.attempt.lease_keeper import LeaseKeeper
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -28,8 +28,8 @@ class Uploads:
     ATTN_DB_OUTAGE_S seconds, or until a stop has used up its grace. The calls must not touch the database.
     """
 
-    def __init__(self, duties: Duties) -> None:
-        self._duties = duties
+    def __init__(self, keeper: LeaseKeeper) -> None:
+        self._keeper = keeper
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="upload")
 
     def run(self, call: Callable[[], T]) -> T:
@@ -43,13 +43,13 @@ class Uploads:
             except FileNotFoundError as error:
                 raise StorageFailed(str(error)) from error
             except Exception as error:  # OSError of a disk, or whatever an object store's client raises
-                if time.monotonic() > until or self._duties.out_of_time:
+                if time.monotonic() > until or self._keeper.out_of_time:
                     raise StorageFailed(f"the storage refuses: {error!r}") from error
                 log.warning("the storage refuses (%r); trying again", error)
                 words = f"the storage refuses: {error}; trying again for {settings.ATTN_DB_OUTAGE_S} s"
-                self._duties.warn(REFUSES, words, over=ANSWERS)
+                self._keeper.warn(REFUSES, words, over=ANSWERS)
             else:
-                self._duties.ease(REFUSES, ANSWERS, "the storage takes and gives files again")
+                self._keeper.resolve(REFUSES, ANSWERS, "the storage takes and gives files again")
                 return answer
             self._pause(pause)
             pause = min(pause * 2, 10.0)
@@ -57,15 +57,15 @@ class Uploads:
     def _once(self, call: Callable[[], T]) -> T:
         future = self._thread.submit(call)
         while not wait([future], limits.TICK_S).done:
-            self._duties.tend()
-            if self._duties.out_of_time:
+            self._keeper.tick()
+            if self._keeper.out_of_time:
                 raise StorageFailed("the transfer did not end within the grace of a stop")
         return future.result()
 
     def _pause(self, seconds: float) -> None:
         until = time.monotonic() + seconds
         while time.monotonic() < until:
-            self._duties.tend()
+            self._keeper.tick()
             time.sleep(limits.TICK_S)
 
     def close(self) -> None:

@@ -17,19 +17,19 @@ from workers.supervisor import limits
 from workers.supervisor.process.trainer_process import Trainer
 
 STACKS = "stacks.txt"  # in scratch: where a trainer writes its stacks on SIGUSR1
-_LOOK_S = 1.0
+_CHECK_S = 1.0
 _DUMP_S = 2.0
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Breach:
     """Why the trainer has to go, for programs and in words."""
 
     reason: Reason
-    words: str
+    text: str
 
 
-class Watch:
+class Watchdog:
     """Looks about once a second. `spent` are seconds that earlier attempts used of the run's time."""
 
     def __init__(self, spec: Mapping[str, Any], spent: float, trainer: Trainer) -> None:
@@ -38,34 +38,34 @@ class Watch:
         self._trainer, self._spent = trainer, spent
         self._began = self._next = time.monotonic()
 
-    def look(self) -> Verdict | None:
+    def check(self) -> Breach | None:
         """What is wrong now, if it is time to look and something is."""
         now = time.monotonic()
         if now < self._next:
             return None
-        self._next = now + _LOOK_S
+        self._next = now + _CHECK_S
         return self._too_long(now) or self._too_large() or self._stuck(now)
 
-    def _too_long(self, now: float) -> Verdict | None:
+    def _too_long(self, now: float) -> Breach | None:
         if self._minutes is None or self._spent + now - self._began <= 60 * self._minutes:
             return None
-        return Verdict(Reason.LIMIT, f"it has run for longer than resources.max_minutes = {self._minutes:g} allows")
+        return Breach(Reason.LIMIT, f"it has run for longer than resources.max_minutes = {self._minutes:g} allows")
 
-    def _too_large(self) -> Verdict | None:
+    def _too_large(self) -> Breach | None:
         if self._megabytes is None:
             return None
         used = resident(self._trainer.pid) / 2**20
         if used <= self._megabytes:
             return None
         words = f"its processes hold {used:,.0f} MB; resources.max_memory_mb = {self._megabytes} allows no more"
-        return Verdict(Reason.LIMIT, words)
+        return Breach(Reason.LIMIT, words)
 
-    def _stuck(self, now: float) -> Verdict | None:
+    def _stuck(self, now: float) -> Breach | None:
         inbox = self._trainer.inbox
         silent = now - max(inbox.stepped, self._began)
         if silent <= limits.STUCK_S or inbox.waits or inbox.backlog:
             return None
-        return Verdict(Reason.STUCK, f"it made no step for {silent:.0f} s")
+        return Breach(Reason.STUCK, f"it made no step for {silent:.0f} s")
 
 
 def resident(pid: int) -> int:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import mmap
 
 _flags = mmap.mmap(-1, mmap.PAGESIZE)  # anonymous and shared: made at import, before the slots are forked
-_LEAVING, _DRAINED = 0, 1
+_SHUTTING_DOWN, _DRAINED = 0, 1
 
 
-def leave() -> None:
+def begin_shutdown() -> None:
     """The worker was told to go."""
-    _flags[_LEAVING] = 1
+    _flags[_SHUTTING_DOWN] = 1
 
 
 def set_drained(drained: bool) -> None:
@@ -22,11 +22,11 @@ def set_drained(drained: bool) -> None:
     _flags[_DRAINED] = int(drained)
 
 
-def asked() -> bool:
+def requested() -> bool:
     """Whether runs are to be saved and handed back, and none taken."""
-    return bool(_flags[_LEAVING] or _flags[_DRAINED])
+    return bool(_flags[_SHUTTING_DOWN] or _flags[_DRAINED])
 
 
-def leaving() -> bool:
+def shutting_down() -> bool:
     """Whether the worker is about to end."""
-    return bool(_flags[_LEAVING])
+    return bool(_flags[_SHUTTING_DOWN])

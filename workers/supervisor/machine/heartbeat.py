@@ -40,22 +40,22 @@ class Heartbeat:
             beat(self._identity)
 
 
-def enter(identity: Identity) -> None:
+def register(identity: Identity) -> None:
     """Write the worker's row anew: pid, pools and device are those of this process."""
-    _tell(identity.register)
+    _call_database(identity.register)
 
 
 def beat(identity: Identity) -> None:
     """One beat; a database that is away is tried again at the next."""
-    _tell(lambda: drain.set_drained(identity.beat(backlog.total()).draining))
+    _call_database(lambda: drain.set_drained(identity.beat(backlog.total()).draining))
 
 
-def leave(identity: Identity) -> None:
+def retire(identity: Identity) -> None:
     """Say goodbye, so that nobody counts on the worker's slots for another lease."""
-    _tell(identity.retire)
+    _call_database(identity.retire)
 
 
-def _tell(call: Callable[[], object]) -> None:
+def _call_database(call: Callable[[], object]) -> None:
     with _calls:
         try:
             call()

@@ -43,14 +43,14 @@ class Identity:
 _identity: Identity | None = None
 
 
-def introduce(name: str, pools: list[str], slots: int) -> Identity:
+def set_identity(name: str, pools: list[str], slots: int) -> Identity:
     """Called once, in the main process."""
     global _identity
     _identity = Identity(name, pools, slots, os.getpid())
     return _identity
 
 
-def me() -> Identity:
-    """This worker. Asserts that `introduce` came first."""
+def this_worker() -> Identity:
+    """This worker. Asserts that `set_identity` came first."""
     assert _identity is not None, "the worker has not been introduced"
     return _identity

@@ -13,9 +13,9 @@ import psutil
 log = logging.getLogger(__name__)
 
 
-def insist(seconds: float) -> None:
+def enforce(seconds: float) -> None:
     """End this process and all its descendants in so many seconds, unless it has ended by then. Never blocks."""
-    threading.Thread(target=_end, args=(time.monotonic() + seconds,), daemon=True, name="departure").start()
+    threading.Thread(target=_end, args=(time.monotonic() + seconds,), daemon=True, name="shutdown-deadline").start()
 
 
 def _end(at: float) -> None:

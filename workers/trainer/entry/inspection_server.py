@@ -10,7 +10,7 @@ import traceback
 import torch
 
 from experiments.spec import QuestionSpec, parse_spec
-from workers.inspection.protocol import Put, Reply, Warm
+from workers.inspection.protocol import AnswerMessage, QuestionMessage, Warm
 from workers.protocol import PIPE_FD
 from workers.trainer.entry.loaded_models import Models
 from workers.trainer.inspection.answer import answer
@@ -20,7 +20,7 @@ THREADS = 2
 
 
 def serve() -> int:
-    """Say `Warm`, then a `Reply` to every `Put`, until the input ends."""
+    """Send `Warm`, then an `AnswerMessage` to every `QuestionMessage`, until the input ends."""
     descriptor = int(os.environ[PIPE_FD])
     os.set_inheritable(descriptor, False)
     torch.set_num_threads(THREADS)
@@ -30,7 +30,7 @@ def serve() -> int:
         pipe.write(Warm().bytes())
         pipe.flush()
         for text in told:
-            pipe.write(reply(models, Put.model_validate_json(text)).bytes())
+            pipe.write(reply(models, QuestionMessage.model_validate_json(text)).bytes())
             pipe.flush()
     return 0
 
@@ -43,17 +43,18 @@ def warm_up() -> None:
         answer(build_task(spec, torch.device("cpu")), name, QuestionSpec(sample=0))
 
 
-def reply(models: Models, put: Put) -> Reply:
+def reply(models: Models, question: QuestionMessage) -> AnswerMessage:
     """The answer, or why there is none; a bug here refuses one question and not the next."""
     try:
-        reply_content = answer(models.get(put), put.spec["task"], QuestionSpec.model_validate(put.ask))
+        reply_content = answer(models.get(question), question.spec["task"], QuestionSpec.model_validate(question.ask))
         text = json.dumps(reply_content, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     except ValueError as error:  # the asker's mistake, or a checkpoint of another spec
-        return Reply(question=put.question, problem=str(error))
+        return AnswerMessage(question=question.question, problem=str(error))
     except Exception as error:
         traceback.print_exc()
-        return Reply(question=put.question, problem=f"the model could not be asked: {error!r}")
+        return AnswerMessage(question=question.question, problem=f"the model could not be asked: {error!r}")
     size = len(text.encode())
-    if size > put.most_bytes:
-        return Reply(question=put.question, problem=f"the answer has {size:,} bytes, {put.most_bytes:,} are allowed")
-    return Reply(question=put.question, answer=text)
+    if size > question.most_bytes:
+        problem = f"the answer has {size:,} bytes; at most {question.most_bytes:,} are allowed"
+        return AnswerMessage(question=question.question, problem=problem)
+    return AnswerMessage(question=question.question, answer=text)

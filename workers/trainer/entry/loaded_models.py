@@ -9,7 +9,7 @@ import torch
 from safetensors import safe_open
 
 from experiments.spec import Spec, content_hash, parse_spec
-from workers.inspection.protocol import Put
+from workers.inspection.protocol import QuestionMessage
 from workers.trainer.data.digest import reading
 from workers.trainer.task import Task
 from workers.trainer.tasks.hf.config import trained_before
@@ -26,11 +26,11 @@ class Models:
     def __init__(self) -> None:
         self._loaded: OrderedDict[tuple[str, str], tuple[Task, int]] = OrderedDict()
 
-    def get(self, put: Put) -> Task:
-        spec = parse_spec(put.spec, stored=True)
-        key = content_hash(spec), put.sha256
+    def get(self, question: QuestionMessage) -> Task:
+        spec = parse_spec(question.spec, stored=True)
+        key = content_hash(spec), question.sha256
         if key not in self._loaded:
-            self._loaded[key] = _load(spec, Path(put.checkpoint))
+            self._loaded[key] = _load(spec, Path(question.checkpoint))
         self._loaded.move_to_end(key)
         while len(self._loaded) > 1 and (len(self._loaded) > KEPT or self._bytes > KEPT_BYTES):
             self._loaded.popitem(last=False)

@@ -12,18 +12,18 @@ from typing import Literal
 import torch
 
 from experiments.spec import SpecError, parse_spec
-from workers.protocol import Failure, Orders, Result, Stopped
+from workers.protocol import Failure, Orders, Result, Stopped, StopReason
 from workers.trainer.data.errors import DataError
 from workers.trainer.recording.recorder import NonFinite, Recorder
 from workers.trainer.recording.sink import Send
 from workers.trainer.training.checkpoint import CheckpointError
-from workers.trainer.training.loop import Fork, Why, train
+from workers.trainer.training.loop import Fork, train
 
 LONGEST = 8000  # characters of a refusal
 _FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 
-def carry_out(orders: Orders, send: Send, should_stop: Callable[[], Why | None]) -> bool:
+def carry_out(orders: Orders, send: Send, should_stop: Callable[[], StopReason | None]) -> bool:
     """True when the order ended as it should: finished, or stopped on request."""
     arrived = time.monotonic()
 

@@ -13,11 +13,11 @@ from pathlib import Path
 import torch
 
 from experiments.spec import parse_spec
-from workers.protocol import PIPE_FD, Orders, Ready, Stop, receive
+from workers.protocol import PIPE_FD, Orders, Ready, Stop, StopReason, receive
 from workers.trainer.entry.orders import carry_out
 from workers.trainer.recording.recorder import Recorder
 from workers.trainer.recording.sink import PipeSink
-from workers.trainer.training.loop import Session, Why
+from workers.trainer.training.loop import Session
 
 _TINY = {"d_model": 8, "heads": 1, "ffn": 8}
 
@@ -26,7 +26,7 @@ class StopListener:
     """Listens for `Stop` on a thread of its own while the main thread trains."""
 
     def __init__(self, stream: FileIO) -> None:
-        self.why: Why | None = None
+        self.why: StopReason | None = None
         self._stream = stream
         threading.Thread(target=self._listen, name="stop-listener", daemon=True).start()
 

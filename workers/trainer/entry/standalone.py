@@ -9,18 +9,17 @@ from pathlib import Path
 
 from experiments.spec import SpecError, resolved
 from experiments.spec.yaml_text import dump
-from workers.protocol import Log, Orders
+from workers.protocol import Log, Orders, StopReason
 from workers.trainer.entry.orders import carry_out
 from workers.trainer.entry.spec_file import read
 from workers.trainer.recording.folder import FolderSink
-from workers.trainer.training.loop import Why
 
 
 class Interrupt:
     """Ctrl-C asks for an orderly end: a checkpoint first. A second one ends at once."""
 
     def __init__(self) -> None:
-        self.why: Why | None = None
+        self.why: StopReason | None = None
         signal.signal(signal.SIGINT, self._asked)
 
     def _asked(self, _signal: int, _frame: object) -> None:

@@ -6,14 +6,13 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from experiments.spec import Spec
 from experiments.spec.revision import REVISION
-from workers.protocol import Log, Notice, Started
+from workers.protocol import Log, Notice, Started, StopReason
 from workers.trainer.adapt import attention_notices
 from workers.trainer.adapt.evaluating import evaluating
 from workers.trainer.attention.gradient_chain.max_error import MaxChainError
@@ -40,7 +39,6 @@ from workers.trainer.training.precision import Precision
 from workers.trainer.training.stopwatch import Stopwatch
 from workers.trainer.training.unreached import unreached, unreached_notices
 
-Why = Literal["cancel", "preempt"]
 WAITING_CHECKPOINTS = 8  # the supervisor removes a file when it has stored it
 SCALARS = ("lr", "grad_norm/total", "grad_norm/clip_scale", TOOK)
 
@@ -57,13 +55,13 @@ class Outcome:
     """How far the training came, and why it stopped before the end (None: it did not)."""
 
     step: int
-    stopped: Why | None
+    stopped: StopReason | None
 
 
 def train(
     spec: Spec,
     recorder: Recorder,
-    should_stop: Callable[[], Why | None],
+    should_stop: Callable[[], StopReason | None],
     *,
     scratch: Path,
     checkpoint: Path | None = None,

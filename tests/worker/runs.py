@@ -10,7 +10,7 @@ from experiments import store
 from experiments.models import Run
 from experiments.states import State
 from tests.service.factories import make_run
-from tests.worker import fleet
+from tests.worker import processes
 from tests.worker.scripted import NAMES, value
 
 
@@ -43,7 +43,7 @@ def fresh(run: Run) -> Run:
 
 def ended(run: Run, within: float = 90.0) -> Run:
     """The run once it has ended and its worker has sealed what it recorded."""
-    fleet.wait_for(lambda: _settled(fresh(run)), within, f"run {run.pk} ends")
+    processes.wait_for(lambda: _settled(fresh(run)), within, f"run {run.pk} ends")
     return fresh(run)
 
 
@@ -55,7 +55,7 @@ def _settled(run: Run) -> bool:
 
 def reaches(run: Run, step: int, within: float = 90.0) -> Run:
     """The run once so many steps are committed."""
-    fleet.wait_for(lambda: fresh(run).committed_step >= step, within, f"run {run.pk} reaches step {step}")
+    processes.wait_for(lambda: fresh(run).committed_step >= step, within, f"run {run.pk} reaches step {step}")
     return fresh(run)
 
 

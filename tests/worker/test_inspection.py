@@ -18,24 +18,24 @@ from experiments.models import Question, QuestionState, Run, Worker
 from experiments.spec import QuestionSpec, resolved
 from tests.redis_server import RedisServer
 from tests.service.factories import claim, make_run, make_user, train
-from tests.worker import fleet
+from tests.worker import processes
 
 pytestmark = [pytest.mark.redis, pytest.mark.db, pytest.mark.timeout(120)]
 ASK = QuestionSpec(text="我 爱 吃 苹果")
 
 
 @pytest.fixture(scope="module")
-def explorer(django_db_setup: None, redis_server: RedisServer) -> Iterator[fleet.Process]:
+def explorer(django_db_setup: None, redis_server: RedisServer) -> Iterator[processes.Process]:
     options = ["-P", "solo", "-Q", "explore", "-n", "explore@test", "-l", "INFO"]
     quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
     command = ["celery", "-A", "attnservice.explorer", "worker", *options, *quiet]
-    process = fleet.Process("explorer", command, {"ATTN_QUESTION_S": "60"})
+    process = processes.Process("explorer", command, {"ATTN_QUESTION_S": "60"})
     yield process
     process.stop(signal.SIGKILL)
 
 
 @pytest.fixture
-def run(explorer: fleet.Process, transactional_db: None, redis: RedisServer, tmp_path: Path, settings: Any) -> Run:
+def run(explorer: processes.Process, transactional_db: None, redis: RedisServer, tmp_path: Path, settings: Any) -> Run:
     """A run whose checkpoint lies in the storage; the explorer has said that it lives."""
     from tests.lab.collected import tiny, train_collected
     from workers.protocol import Checkpoint
@@ -48,7 +48,7 @@ def run(explorer: fleet.Process, transactional_db: None, redis: RedisServer, tmp
     train(held, 0, 3)
     name = default_storage.save(f"runs/{run.pk}/c", ContentFile(Path(saved.path).read_bytes()))
     lifecycle.publish_checkpoint(held, step=3, path=name, sha256=saved.sha256, size=saved.size)
-    fleet.wait_for(lambda: Worker.objects.alive().filter(name="explore@test").exists(), 30, explorer.log())
+    processes.wait_for(lambda: Worker.objects.alive().filter(name="explore@test").exists(), 30, explorer.log())
     run.refresh_from_db()
     return run
 
@@ -56,12 +56,12 @@ def run(explorer: fleet.Process, transactional_db: None, redis: RedisServer, tmp
 def answered(run: Run) -> Question:
     asked = questions.ask(run, make_user(), ASK)
     open_states = (QuestionState.WAITING, QuestionState.ANSWERING)
-    fleet.wait_for(lambda: questions.look(asked.pk, Question.objects.all()).state not in open_states, 60)  # type: ignore[union-attr]
+    processes.wait_for(lambda: questions.look(asked.pk, Question.objects.all()).state not in open_states, 60)  # type: ignore[union-attr]
     return Question.objects.get(pk=asked.pk)
 
 
 def test_an_explorer_answers_outlives_its_child_and_says_what_is_wrong_with_a_checkpoint(
-    run: Run, explorer: fleet.Process
+    run: Run, explorer: processes.Process
 ) -> None:
     first = answered(run)
     assert first.state == QuestionState.ANSWERED, first.problem
@@ -79,5 +79,5 @@ def test_an_explorer_answers_outlives_its_child_and_says_what_is_wrong_with_a_ch
 
     child = next(each for each in explorer.family() if "answer" in each.cmdline())
     assert explorer.stop() == 0
-    assert not fleet.is_alive(child.pid)
+    assert not processes.is_alive(child.pid)
     assert not Worker.objects.alive().filter(name="explore@test").exists()
