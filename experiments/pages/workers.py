@@ -60,8 +60,8 @@ def workers_and_queue(request: HttpRequest) -> dict[str, Any]:
         "workers": [(worker, held.get(worker.pk, []), counts.get(worker.pk, 0)) for worker in alive],
         "gone": Worker.objects.exclude(pk__in=[worker.pk for worker in alive]).order_by("-last_seen")[:RECENT_GONE],
         "pools": _pools(alive),
-        "line": _queue(queued),
-        "line_length": queued.count(),
+        "queue": _queue(queued),
+        "queue_length": queued.count(),
     }
 
 

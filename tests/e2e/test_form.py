@@ -73,7 +73,7 @@ def test_a_matrix_of_a_million_runs_is_refused_at_once(form: Any, rest: Rest) ->
 
 def test_a_misspelt_field_in_yaml_is_told_with_its_line(form: Any) -> None:
     form.get_by_text("YAML", exact=True).click()
-    text = form.get_by_label("The spec as YAML")
+    text = form.get_by_label("Spec as YAML")
     text.wait_for()
     lines = text.input_value().replace("d_model", "d_modle").splitlines()
     text.fill("\n".join(lines))
@@ -86,7 +86,7 @@ def test_a_misspelt_field_in_yaml_is_told_with_its_line(form: Any) -> None:
 def test_both_editors_hold_the_same_spec(form: Any) -> None:
     form.locator("[name='spec.train.steps']").fill("123")
     form.get_by_text("YAML", exact=True).click()
-    text = form.get_by_label("The spec as YAML")
+    text = form.get_by_label("Spec as YAML")
     text.wait_for()
     assert "steps: 123" in text.input_value()
     text.fill(text.input_value().replace("steps: 123", "steps: 456"))

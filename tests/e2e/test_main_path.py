@@ -57,7 +57,7 @@ def test_someone_submits_a_preset_watches_it_and_compares(
     full, no_q = runs[0], runs[2]
     page.goto(f"/runs/?experiment={experiment}")
     for run in (full, no_q):
-        page.get_by_label(f"Pick run {run}", exact=True).check()
+        page.get_by_label(f"Select run {run}", exact=True).check()
     page.get_by_role("link", name="Compare", exact=True).last.click()
     page.wait_for_url(f"**/compare/?runs={full},{no_q}")
     page.locator("[data-panel='loss/total'][data-lines='2'] canvas").first.wait_for()

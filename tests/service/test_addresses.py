@@ -288,7 +288,7 @@ def test_nothing_else_is_lost_where_one_parameter_is_wrong(browser: Client, run:
     both = ",".join(map(str, run.experiment.runs.values_list("pk", flat=True)))
     html = shown(browser.get("/compare/", {"runs": both, "colr": "seed", "diff": "all"}))
     assert "did you mean 'color'" in html
-    assert "only what differs" in html
+    assert "Show differences" in html
 
 
 class _Sent(HTMLParser):

@@ -1,4 +1,4 @@
-"""The tab that asks checkpoints: when it can be used, and what it says when it cannot."""
+"""The Inspect tab: when it can be used, and what it says when it cannot."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def with_checkpoint(run: Run) -> Run:
     return run
 
 
-def test_before_the_first_checkpoint_the_tab_says_when_there_is_something_to_ask(browser: Client) -> None:
+def test_before_the_first_checkpoint_the_tab_says_when_there_is_something_to_inspect(browser: Client) -> None:
     page = tab(browser, run_of(browser))
-    assert "the first comes after step 10" in flowing(page)
-    assert "data-explore" not in page
+    assert "The first checkpoint is saved after step 10" in flowing(page)
+    assert "data-inspect" not in page
 
 
 def test_with_a_checkpoint_a_sentence_can_be_typed(browser: Client) -> None:
@@ -54,16 +54,16 @@ def test_with_a_checkpoint_a_sentence_can_be_typed(browser: Client) -> None:
     assert "no explorer is alive" in tab(browser, run)
     make_worker("explore@host", pools=("explore",))
     page = tab(browser, run)
-    assert "data-explore" in page
+    assert "data-inspect" in page
     assert 'data-text="我 爱 吃 苹果"' in page
     assert "step 10" in page
     assert "no explorer is alive" not in page
 
 
-def test_without_an_explorer_the_tab_says_how_to_start_one(browser: Client) -> None:
+def test_without_an_inspection_worker_the_tab_says_how_to_start_one(browser: Client) -> None:
     assert "celery -A attnservice.explorer" in tab(browser, with_checkpoint(run_of(browser)))
 
 
-def test_models_that_cannot_be_asked_are_named_as_such(browser: Client) -> None:
+def test_tasks_without_inspection_are_named_as_such(browser: Client) -> None:
     run = run_of(browser, {"task": "classify", "data": {"dataset": "digits"}})
-    assert "cannot be asked yet" in tab(browser, run)
+    assert "This task has no inspection" in tab(browser, run)

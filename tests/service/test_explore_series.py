@@ -13,6 +13,7 @@ from experiments.models import Run
 
 from .api_client import API, client_of, get, needs_database, problem
 from .factories import claim, frame, make_project, make_run, make_user
+from .html_form import flowing
 
 pytestmark = needs_database
 FLOW = ("flow/encoder.0.self/Q", "flow/encoder.0.self/W_q", "flow/encoder.0.self/pred", "chain_error/encoder.0.self")
@@ -82,7 +83,7 @@ def test_the_tabs_show_both_and_say_so_where_there_is_nothing(user: Any, run: Ru
         for each in (run, bare)
         for tab in ("flow", "probes")
     }
-    assert "<option selected>encoder.0.self</option>" in pages[run.pk, "flow"]
+    assert "<option selected> encoder.0.self </option>" in flowing(pages[run.pk, "flow"])
     assert ("data-flow" in pages[run.pk, "flow"], "data-flow" in pages[bare.pk, "flow"]) == (True, False)
     assert '<rect class="probe-q"' in pages[run.pk, "probes"]
     assert "This run has no probes" in pages[bare.pk, "probes"]

@@ -39,7 +39,7 @@ def _page(run: Run, **asked: str) -> str:
 
 
 def test_a_run_without_probes_says_so(run: Run) -> None:
-    assert "They appear with the first probe" in _page(run)
+    assert "Histograms appear after the first probe" in _page(run)
 
 
 def test_each_bin_that_holds_something_is_drawn_once_a_probe(run: Run) -> None:

@@ -189,7 +189,7 @@ def test_a_check_offers_what_is_trained_already() -> None:
     runs = list(experiment.runs.order_by("index").values_list("pk", flat=True))
     assert [(row["index"], row["run"]) for row in answer["trained"]] == list(enumerate(runs))
     form = {"source": "yaml", "yaml": yaml.safe_dump(SPEC), "seeds": "0-2", "name": "again", "project": project.name}
-    assert "2 of these runs are trained already" in page.post("/experiments/new/check/", form).content.decode()
+    assert "2 of these runs have already been trained" in page.post("/experiments/new/check/", form).content.decode()
 
 
 OLD_TORCH = pytest.param(

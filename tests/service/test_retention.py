@@ -99,7 +99,7 @@ def test_the_page_keeps_rules_and_tells_a_mistake_beside_its_field(owner: Any, p
     assert answer.status_code == 400
     assert b"valid integer" in answer.content
     assert b'value="soon"' in answer.content
-    assert "one bucket of 256 points after 30 days" in flowing(client.get("/projects/").content.decode())
+    assert "thinned to 256 points per bucket after 30 days" in flowing(client.get("/projects/").content.decode())
     client.force_login(make_user())
     assert client.get("/projects/lab/").status_code == 404
 

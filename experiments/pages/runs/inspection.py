@@ -49,11 +49,11 @@ _FORMS = {
 
 
 def attention(request: HttpRequest, run: Run) -> dict[str, Any]:
-    """Context of the tab; `asking` is None for tasks that have no inspection."""
+    """Context of the tab; `question_form` is None for tasks that have no inspection."""
     return {
-        "asking": _FORMS.get(str(run.spec.get("task"))),
+        "question_form": _FORMS.get(str(run.spec.get("task"))),
         "checkpoints": list(run.checkpoints.filter(step__lte=run.checkpoint_step).values_list("step", flat=True)),
-        "explorers": len(questions.explorers()),
-        "no_explorer": questions.NOBODY,
+        "inspection_workers": len(questions.explorers()),
+        "no_inspection_worker": questions.NOBODY,
         "map_steps": steps_with_maps(run),
     }

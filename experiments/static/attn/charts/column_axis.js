@@ -1,4 +1,4 @@
-// Labels below the columns of a heat-map: each stands under the middle of the column whose step it names.
+// Step labels below the columns of a heat-map, each centred under its column.
 
 export function columnAxis(box, steps, most = 5) {
   const marks = Math.min(most, steps.length);

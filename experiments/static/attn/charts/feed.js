@@ -1,10 +1,10 @@
-// Points of series from REST: each panel's history once, then only what came since.
+// Points of series from REST: each panel's history once, then only new points.
 import { pause } from "../frame/live.js";
 import { thin } from "./points.js";
 
 const MAX_POINTS = 1000;
 const KEPT = 4000;
-const LIVE_POINTS = 100; // of a chart a visit: finer than a screen soon, and a fast run does not flood the line
+const LIVE_POINTS = 100; // per chart and poll: fine enough for a screen, and a fast run does not flood the network
 
 export async function getJson(path, params) {
   const answer = await fetch(`/api/v1/${path}?${new URLSearchParams(params)}`, {
@@ -20,14 +20,14 @@ class Share {
     this.names = names;
     this.changed = changed;
     this.series = new Map();
-    this.horizon = -1; // everything up to this step has been asked for
+    this.horizon = -1; // everything up to this step has been requested
     this.loaded = false;
     this.active = true;
   }
 
-  take(found) {
+  take(received) {
     let fresh = 0;
-    for (const item of found) {
+    for (const item of received) {
       const key = `${item.run} ${item.name}`;
       const known = this.series.get(key);
       if (known) fresh += append(known, item);
@@ -68,7 +68,7 @@ export class Feed {
       share.horizon = lastStep(series, -1);
       share.loaded = true;
     } catch {
-      share.loaded = false; // tried again by the next poll
+      share.loaded = false; // the next poll tries again
     }
     share.changed(share);
   }
@@ -84,7 +84,7 @@ export class Feed {
     this.plan();
   }
 
-  // Once more for what was committed last, of charts out of sight too; then silence.
+  // Polls once more for the last commit, charts out of sight included.
   async stop() {
     if (!this.live) return;
     this.live = false;
@@ -104,22 +104,22 @@ export class Feed {
     this.timer = setTimeout(() => this.visit().finally(() => this.plan()), pause(this.every * slow));
   }
 
-  // Whether the server has answered for all of them.
+  // Resolves to whether the server has answered for all shares.
   async visit(shares = this.shares.filter((share) => share.active)) {
     await Promise.all(shares.filter((share) => !share.loaded).map((share) => this.load(share)));
     const ready = shares.filter((share) => share.loaded);
     try {
-      if (ready.length) await this.ask(ready);
+      if (ready.length) await this.poll(ready);
     } catch {
-      this.quiet += 1; // the server is away; the same question stands next time
+      this.quiet += 1; // the server is away: the next poll repeats the request
       return false;
     }
     return ready.length === shares.length;
   }
 
-  // All panels in one request. A commit holds the points of all groups up to one step, so after an
-  // answer everything up to its last step is known, for slow groups too.
-  async ask(shares) {
+  // All panels in one request. A commit holds the points of all groups up to one step, so everything up to the last
+  // step of an answer is known, for slow groups too.
+  async poll(shares) {
     const names = [...new Set(shares.flatMap((share) => share.names.split(",")))].join(",");
     const since = Math.min(...shares.map((share) => share.horizon));
     const lines = shares.reduce((sum, share) => sum + Math.max(1, share.series.size), 0);
@@ -163,7 +163,7 @@ function lastStep(series, otherwise) {
   return series.reduce((last, item) => Math.max(last, item.points.step.at(-1) ?? -1), otherwise);
 }
 
-// With many runs, the one that lags decides what to ask for.
+// With many runs, the slowest decides the first step to request.
 function slowest(share) {
   const last = new Map();
   for (const item of share.series.values())

@@ -1,9 +1,9 @@
-// Crosshair and tooltip over a panel; all panels of a page move their crosshairs together.
+// Crosshair and tooltip of a panel; the crosshairs of all panels move together.
 import { figure, span } from "./numbers.js";
 import { paintSwatch } from "./palette.js";
 import { nearest } from "./points.js";
 
-const MOST_ROWS = 14;
+const MAX_ROWS = 14;
 const all = new Set();
 
 export class Hover {
@@ -50,8 +50,8 @@ export class Hover {
         return { line, value: line.y[at], elsewhere: line.x[at] === x ? null : this.named(line.x[at]) };
       });
     rows.sort((a, b) => (b.value ?? Infinity) - (a.value ?? Infinity));
-    this.tip.replaceChildren(text("p", this.named(x), "quiet"), ...rows.slice(0, MOST_ROWS).map(row));
-    if (rows.length > MOST_ROWS) this.tip.append(text("p", `and ${rows.length - MOST_ROWS} more`, "quiet"));
+    this.tip.replaceChildren(text("p", this.named(x), "quiet"), ...rows.slice(0, MAX_ROWS).map(row));
+    if (rows.length > MAX_ROWS) this.tip.append(text("p", `and ${rows.length - MAX_ROWS} more`, "quiet"));
   }
 
   named(x) {
@@ -68,7 +68,7 @@ export class Hover {
   }
 }
 
-// A line with no point where the crosshair stands shows its nearest, and says where that is.
+// A line without a point at the crosshair shows its nearest point and that point's place.
 function row({ line, value, elsewhere }) {
   const element = text("p", "", "chart-tip-row");
   const swatch = text("span", "", "swatch");

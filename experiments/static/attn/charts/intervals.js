@@ -1,4 +1,4 @@
-// A plot of intervals: one row each, with the mean, its interval, the single seeds and the margins it is held against.
+// A plot of intervals: one row each, with mean, interval, single seeds and the margins of the test.
 import * as echarts from "../../vendor/echarts.esm.min.mjs";
 import { figure, tick } from "./numbers.js";
 import { colour } from "./palette.js";
@@ -58,7 +58,7 @@ export class IntervalPlot {
         backgroundColor: colour("raised"),
         borderColor: colour("line-strong"),
         textStyle: { color: colour("ink"), fontSize: 12 },
-        formatter: ({ dataIndex }) => this.told(dataIndex),
+        formatter: ({ dataIndex }) => this.tooltip(dataIndex),
       },
       series: [this.custom(), this.dots("seeds", 5, 0.35), this.means()],
     };
@@ -80,11 +80,11 @@ export class IntervalPlot {
         const margins = (row.margins ?? []).map((at) =>
           line(at, at, { stroke: colour("warn"), lineWidth: 1.5, lineDash: [3, 2] }, 11),
         );
-        const whole =
+        const interval =
           row.low === null
             ? []
             : [line(row.low, row.high, { stroke: colour(row.tone), lineWidth: 3, lineCap: "round" }, 0)];
-        return { type: "group", children: [...margins, ...whole] };
+        return { type: "group", children: [...margins, ...interval] };
       },
     };
   }
@@ -105,7 +105,7 @@ export class IntervalPlot {
     };
   }
 
-  told(at) {
+  tooltip(at) {
     const row = this.rows[at];
     const span = row.low === null ? "" : ` [${figure(row.low)}, ${figure(row.high)}]`;
     return `${echarts.format.encodeHTML(row.label)}<br><b>${figure(row.mean)}</b>${span}`;

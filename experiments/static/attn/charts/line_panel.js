@@ -1,4 +1,4 @@
-// A panel of curves: ECharts draws lines and axes; legend, crosshair and tooltip are ours.
+// A panel of curves: ECharts draws lines and axes, this code the legend, the crosshair and the tooltip.
 import * as echarts from "../../vendor/echarts.esm.min.mjs";
 import { Hover } from "./hover.js";
 import { figure, span, tick } from "./numbers.js";
@@ -10,7 +10,7 @@ const DASH = 7; // pixels of each colour where lines coincide
 const panels = new Set();
 
 export class LinePanel {
-  // `figure` holds [data-plot] and perhaps [data-legend]; `look(series, at)` gives {label, colour, dash, hidden}.
+  // `element` holds [data-plot] and optionally [data-legend]; `look(series, at)` gives {label, colour, dash, hidden}.
   constructor(element, { look = null, log = false, small = false, zoomed = null } = {}) {
     this.element = element;
     this.plot = element.querySelector("[data-plot]");
@@ -44,7 +44,7 @@ export class LinePanel {
     return wanted && this.lines.some((line) => line.y.some((value) => value > 0));
   }
 
-  // A handful of evaluations is shown as it is.
+  // Few points, such as evaluations, are not smoothed.
   smooths(series) {
     return this.view.smooth > 0 && series.value.length > FEW;
   }
@@ -62,7 +62,7 @@ export class LinePanel {
     this.writeLegend();
   }
 
-  // Where lines coincide the upper would hide the lower: each shows its colour in turn.
+  // Coincident lines would hide each other: they show their colours in alternating dashes.
   interleave() {
     for (const group of coincident(this.shown)) {
       const lowest = this.shown[group[0]];
@@ -145,7 +145,7 @@ export class LinePanel {
     return drawn;
   }
 
-  // Steps whose value is NaN or infinite stand as red marks across the plot: the event one looks for.
+  // Steps with a NaN or infinite value are marked in red across the plot.
   holes() {
     const at = new Set();
     for (const line of this.shown)
@@ -187,7 +187,7 @@ export class LinePanel {
     this.unfold();
   }
 
-  // What the line alone does not show.
+  // What the line does not show.
   notes(line, labels, log) {
     const { value, nonfinite } = line.series;
     const below = log ? value.filter((each) => each !== null && each <= 0).length : 0;
@@ -198,13 +198,13 @@ export class LinePanel {
     ];
   }
 
-  // The recorded place next to `x`, of all lines that are shown.
+  // The recorded place nearest to `x` of all shown lines.
   nearestX(x) {
     const candidates = this.shown.filter((line) => line.x.length).map((line) => line.x[nearest(line.x, x)]);
     return candidates.reduce((best, at) => (best === null || Math.abs(at - x) < Math.abs(best - x) ? at : best), null);
   }
 
-  // A legend that does not fit gets a button that shows all of it.
+  // A legend that does not fit gets a button that unfolds it.
   unfold() {
     const folded = this.legend.scrollHeight > this.legend.clientHeight + 2;
     if (!folded && !this.more) return;
@@ -212,7 +212,7 @@ export class LinePanel {
     const open = this.legend.classList.contains("unfolded");
     this.more.hidden = !folded && !open;
     this.more.ariaExpanded = String(open);
-    this.more.textContent = open ? "fewer" : `all ${this.lines.length}`;
+    this.more.textContent = open ? "show fewer" : `show all ${this.lines.length}`;
   }
 
   addMore() {
@@ -245,7 +245,7 @@ export class LinePanel {
     return key;
   }
 
-  // Drag across the plot to zoom in; double-click to come back.
+  // Drag across the plot to zoom in; double-click to reset.
   armZoom() {
     if (this.armed) return;
     this.armed = true;
@@ -273,7 +273,7 @@ export class LinePanel {
   }
 }
 
-// Names without the words that all of them begin with.
+// Names without their common first parts.
 function shortened(labels) {
   if (labels.length < 2) return labels;
   const parts = labels.map((label) => label.split("/"));

@@ -1,4 +1,4 @@
-// How numbers are written on charts; the server's `figure` filter writes the same way.
+// Number formats of charts; the server's `figure` filter formats the same way.
 
 export function figure(value) {
   if (value === null || value === undefined) return "–";

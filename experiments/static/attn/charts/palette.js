@@ -1,4 +1,4 @@
-// Colours for canvases, read from the CSS variables and read again when the theme changes.
+// Colours for canvases, from the CSS variables; read again when the theme changes.
 
 const probe = document.createElement("span");
 probe.hidden = true;
@@ -13,7 +13,7 @@ export function colour(name) {
   return cache.get(name);
 }
 
-// Ten colours, then the same ten dashed, dotted and so on: fifty lines that can be told apart.
+// Ten colours, then the same ten in four dash patterns: fifty distinct lines.
 const SERIES = 10;
 const DASHES = [null, [7, 3], [2, 3], [10, 3, 2, 3], [14, 5]];
 
@@ -21,7 +21,7 @@ export function seriesLook(at) {
   return { colour: colour(`series-${(at % SERIES) + 1}`), dash: DASHES[Math.floor(at / SERIES) % DASHES.length] };
 }
 
-// A line's key: its colour, in its dashes.
+// The swatch of a line: its colour and dashes.
 export function paintSwatch(swatch, { colour: ink, dash }) {
   let end = 0;
   const stops = [];
@@ -33,8 +33,8 @@ export function paintSwatch(swatch, { colour: ink, dash }) {
 }
 
 export function matrixColour(name) {
-  const found = /(?:^|\/)W_([qkvo])(?:\/|$)/.exec(name);
-  return found ? colour(found[1]) : null;
+  const match = /(?:^|\/)W_([qkvo])(?:\/|$)/.exec(name);
+  return match ? colour(match[1]) : null;
 }
 
 // 256 colours of the heat-map's scale as [r, g, b].

@@ -1,6 +1,6 @@
 // Arithmetic on the points of a series.
 
-// Exponential moving average, unbiased at the start; holes stay holes.
+// Exponential moving average with bias correction; holes stay holes.
 export function smoothed(values, weight) {
   let [last, steps] = [0, 0];
   return values.map((value) => {
@@ -21,13 +21,13 @@ export function nearest(xs, x) {
   return Math.abs(xs[low] - x) <= Math.abs(xs[high] - x) ? low : high;
 }
 
-// Where a value stands alone: a line of one point has no length, so it has to be drawn as a dot.
+// Values without neighbours: a line of one point has no length, so it is drawn as a dot.
 export function isolated(values) {
   const absent = (at) => values[at] === null || values[at] === undefined;
   return values.flatMap((_, at) => (!absent(at) && absent(at - 1) && absent(at + 1) ? [at] : []));
 }
 
-// Lines of equal points, in groups of two and more: [[place, place, …], …].
+// Lines with equal points, in groups of two or more: [[place, place, …], …].
 export function coincident(lines) {
   const groups = [];
   lines.forEach((line, place) => {
@@ -44,7 +44,7 @@ function equal(one, other) {
   return one.y.every((value, at) => value === other.y[at] && one.x[at] === other.x[at]);
 }
 
-// First, minimum, maximum, one hole and last of the places from `from` to before `to`.
+// Places of the first, minimum, maximum, one hole and last value from `from` to before `to`.
 function pointsKept(value, from, to) {
   let [low, high, hole] = [-1, -1, -1];
   for (let at = from; at < to; at++) {
@@ -57,10 +57,10 @@ function pointsKept(value, from, to) {
   return [from, low, high, hole, to - 1].filter((at) => at >= from && at < to);
 }
 
-// Fewer points, none invented: first, minimum, maximum, last and one hole of each bucket, as the server does.
-export function thin(series, most) {
+// Thins as the server does: keeps the first, minimum, maximum, last and one hole of each bucket.
+export function thin(series, limit) {
   const { step, value } = series;
-  const buckets = Math.max(1, Math.floor(most / 5));
+  const buckets = Math.max(1, Math.floor(limit / 5));
   const keep = new Set();
   for (let bucket = 0; bucket < buckets; bucket++) {
     const from = Math.floor((bucket * step.length) / buckets);

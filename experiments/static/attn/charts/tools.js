@@ -1,4 +1,4 @@
-// The bar of smoothing and axes above charts: tells listeners, and keeps the address up to date.
+// The smoothing and axis controls above charts; they notify listeners and update the address.
 import { remember } from "../frame/address.js";
 
 export function chartTools(changed) {
@@ -21,7 +21,7 @@ export function chartTools(changed) {
   return read();
 }
 
-// Calls `enter` when an element first comes near the view, and tells whenever it comes and goes.
+// Calls `enter` when an element first comes near the view, and `seen` whenever it enters or leaves.
 export function whenNear(element, enter, seen = () => {}) {
   let entered = false;
   new IntersectionObserver(

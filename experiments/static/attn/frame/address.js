@@ -1,4 +1,4 @@
-// The address holds the state of the view: controls write it, the server reads it on the next load.
+// The address holds the state of the view: controls write it, the server reads it on load.
 
 export function remember(changes) {
   const url = new URL(location.href);

@@ -1,4 +1,4 @@
-// What every page has: htmx, live regions, the theme, small habits of forms and menus.
+// Behaviour of every page: htmx, live regions, the theme, forms and menus.
 import htmx from "../../vendor/htmx.esm.js";
 import { startLive } from "./live.js";
 
@@ -8,22 +8,22 @@ function isDark() {
   return root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
 }
 
-function tellTheme() {
+function announceTheme() {
   document.dispatchEvent(new CustomEvent("themechange"));
 }
 
 document.querySelector("[data-theme-toggle]")?.addEventListener("click", () => {
   root.dataset.theme = isDark() ? "light" : "dark";
-  // A cookie, so that the server writes the attribute and no page flashes in the other theme.
+  // A cookie, so that the server sets the attribute and no page flashes in the wrong theme.
   // biome-ignore lint/suspicious/noDocumentCookie: not every browser has the Cookie Store API
   document.cookie = `theme=${root.dataset.theme}; path=/; max-age=31536000; samesite=lax`;
-  tellTheme();
+  announceTheme();
 });
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", tellTheme);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", announceTheme);
 
 document.addEventListener("submit", (event) => {
-  const question = event.target.dataset.confirm;
-  if (question && !confirm(question)) event.preventDefault();
+  const message = event.target.dataset.confirm;
+  if (message && !confirm(message)) event.preventDefault();
 });
 
 document.addEventListener("change", (event) => {

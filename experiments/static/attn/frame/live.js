@@ -1,9 +1,9 @@
-// Live regions: `data-live` is an address of HTML, `data-every` seconds between visits. The answer's
-// X-Next-Poll header sets the next pause, 0 ends it. Hidden tabs are visited ten times less often.
+// Live regions: `data-live` is a URL of HTML, `data-every` the seconds between polls. The X-Next-Poll header of the
+// answer sets the next pause; 0 stops. Hidden tabs poll ten times less often.
 import { morph } from "./morph.js";
 
 const HIDDEN_FACTOR = 10;
-const LONGEST_S = 30;
+const MAX_PAUSE_S = 30;
 
 export function pause(seconds) {
   return 1000 * seconds * (document.hidden ? HIDDEN_FACTOR : 1);
@@ -20,7 +20,7 @@ class Region {
   plan() {
     clearTimeout(this.timer);
     if (!this.every || !this.element.isConnected) return;
-    const seconds = Math.min(this.every * 2 ** this.failures, Math.max(LONGEST_S, this.every));
+    const seconds = Math.min(this.every * 2 ** this.failures, Math.max(MAX_PAUSE_S, this.every));
     this.timer = setTimeout(() => this.visit(), pause(seconds));
   }
 
@@ -34,7 +34,7 @@ class Region {
       this.every = Number(answer.headers.get("X-Next-Poll") ?? this.every);
       this.failures = 0;
     } catch {
-      this.failures += 1; // the server is away: what is shown stays, and the pause doubles
+      this.failures += 1; // the server is away: the region stays, and the pause doubles
     }
     document.documentElement.toggleAttribute("data-away", this.failures > 2);
     this.plan();
@@ -57,7 +57,7 @@ export function startLive(htmx) {
   pollTriggers(htmx);
 }
 
-// htmx elements with `hx-trigger="poll"`: they come and go, so the clock looks for them.
+// htmx elements with `hx-trigger="poll"`; found anew at every tick, since they come and go.
 function pollTriggers(htmx) {
   const tick = () => {
     for (const element of document.querySelectorAll("[data-poll]")) htmx.trigger(element, "poll");

@@ -1,5 +1,5 @@
-// Make one element's children like another's while keeping nodes: focus, hover, selection and scroll stay.
-// Children with `data-key` or an id are matched by it, others by place. `data-keep` is never touched.
+// Makes one element's children like another's and keeps nodes, so that focus, hover, selection and scroll stay.
+// Children match by `data-key` or id, others by place. Elements with `data-keep` are never changed.
 // Ours and not idiomorph: that one writes the server's value into every field but the one that has the focus.
 
 const keyOf = (node) => (node.nodeType === Node.ELEMENT_NODE ? node.dataset.key || node.id || "" : "");
@@ -13,14 +13,14 @@ export function morph(have, want) {
   let cursor = have.firstChild;
   for (const wanted of [...want.childNodes]) {
     const key = keyOf(wanted);
-    const found = key ? keyed.get(key) : cursor && !keyOf(cursor) && alike(cursor, wanted) ? cursor : null;
-    if (!found || !alike(found, wanted)) {
+    const match = key ? keyed.get(key) : cursor && !keyOf(cursor) && alike(cursor, wanted) ? cursor : null;
+    if (!match || !alike(match, wanted)) {
       have.insertBefore(wanted, cursor);
       continue;
     }
-    if (found === cursor) cursor = cursor.nextSibling;
-    else move(have, found, cursor);
-    update(found, wanted);
+    if (match === cursor) cursor = cursor.nextSibling;
+    else move(have, match, cursor);
+    update(match, wanted);
   }
   while (cursor) {
     const next = cursor.nextSibling;

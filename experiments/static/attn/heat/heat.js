@@ -1,4 +1,4 @@
-// The panel of W_q, W_k and W_v: one strip of colour a matrix and site, one column a span of steps.
+// The heat-map of W_q, W_k and W_v: one strip per matrix and site, one column per span of steps.
 
 import { columnAxis } from "../charts/column_axis.js";
 import { getJson } from "../charts/feed.js";
@@ -9,7 +9,7 @@ import { HeatHover } from "./hover.js";
 import { ABOUT, hint, nearlyZero, reason, sitesOfOneKey } from "./zero.js";
 
 const COLUMNS = 400;
-const WIDEST = 1e4; // the scale spans at most four decades: below, differences say little and cost contrast
+const MAX_RANGE = 1e4; // of the scale: smaller values would cost contrast and say little
 
 export class Heat {
   constructor(element, { run, picked }) {
@@ -19,7 +19,7 @@ export class Heat {
     this.oneKey = new Set();
     this.open = new Set((element.dataset.open || "").split(",").filter(Boolean));
     this.row = element.dataset.row || "";
-    this.took = 0; // milliseconds of the last answer
+    this.took = 0; // milliseconds of the last request
     this.form = document.querySelector("[data-heat-tools]");
     this.form.addEventListener("submit", (event) => event.preventDefault());
     this.form.addEventListener("input", () => this.changed());
@@ -47,9 +47,9 @@ export class Heat {
     return this.load();
   }
 
-  // Rows of the chosen matrices, and of the heads of the rows that are open. Whether the server answered.
+  // Loads the rows of the chosen matrices and the heads of the open rows. Resolves to whether the server answered.
   async load() {
-    if (!this.matrices.length) return !this.tell("Choose at least one matrix above.");
+    if (!this.matrices.length) return !this.message("Select at least one matrix above.");
     const names = this.matrices.map((matrix) => `${this.what}/*/${matrix}`);
     for (const row of this.open) names.push(`${this.what}/${row}/head.*`);
     const begun = performance.now();
@@ -66,13 +66,13 @@ export class Heat {
       this.show(grid);
       return true;
     } catch {
-      this.took = 3000; // the server is away: what is shown stays
+      this.took = 3000; // the server is away: the view stays
       return false;
     }
   }
 
   show(grid) {
-    if (!grid.names.length) return this.steps ? null : this.tell("This quantity was not recorded (yet).");
+    if (!grid.names.length) return this.steps ? null : this.message("This quantity has not been recorded.");
     this.steps = grid.steps;
     this.values = new Map(grid.names.map((name, at) => [name, grid.values[at]]));
     const layout = this.layout(grid.names);
@@ -82,7 +82,7 @@ export class Heat {
     this.paint();
   }
 
-  // [[heading, [{name, label, heads}]]], by site or by matrix, in the order of the model.
+  // [[heading, [{name, site, matrix, key, heads}]]], by site or by matrix, in the order of the model.
   layout(names) {
     const rows = names
       .filter((name) => !name.includes("/head."))
@@ -207,7 +207,7 @@ export class Heat {
     strip.setAttribute("aria-label", `${name}, latest ${last.textContent}`);
   }
 
-  // [low, high] in decades, of what is positive and finite.
+  // [low, high] in decades, of the positive finite values.
   span(values) {
     let [low, high] = [Infinity, 0];
     for (const value of values) {
@@ -217,7 +217,7 @@ export class Heat {
       }
     }
     if (!high) return null;
-    return [Math.log10(Math.max(low, high / WIDEST)), Math.log10(high)];
+    return [Math.log10(Math.max(low, high / MAX_RANGE)), Math.log10(high)];
   }
 
   writeAxis() {
@@ -235,7 +235,7 @@ export class Heat {
     );
     const [low, high] =
       this.scale === "row" || !span
-        ? ["row's least", "row's most"]
+        ? ["row minimum", "row maximum"]
         : [`≤ ${figure(10 ** span[0])}`, figure(10 ** span[1])];
     const swatch = (name) => make("i", `heat-swatch heat-swatch-${name}`);
     const zero = make("span", "", "zero");
@@ -246,7 +246,7 @@ export class Heat {
       make("span", "mono", low),
       bar,
       make("span", "mono", high),
-      make("span", "", "log scale, largest of each column"),
+      make("span", "", "log scale, maximum of each column"),
       zero,
       odd,
     );
@@ -257,7 +257,7 @@ export class Heat {
     this.legend.append(nearly, ...(why ? [make("p", "heat-why", why)] : []));
   }
 
-  tell(words) {
+  message(words) {
     this.shape = null;
     this.strips = null;
     this.element.replaceChildren(make("p", "heat-wait quiet small", words));
@@ -269,7 +269,7 @@ function paintStrip(canvas, values, span, colours, bad) {
   const context = canvas.getContext("2d");
   const image = context.createImageData(canvas.width, 1);
   values.forEach((value, at) => {
-    if (value === 0) return; // transparent: the strip's own background says zero
+    if (value === 0) return; // transparent: the background of the strip means zero
     const place = value === null || !span ? null : (Math.log10(Math.abs(value)) - span[0]) / (span[1] - span[0] || 1);
     const shade = place === null ? bad : colours[Math.max(0, Math.min(255, Math.round(255 * place)))];
     image.data.set([...shade, 255], at * 4);

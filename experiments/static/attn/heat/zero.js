@@ -1,14 +1,14 @@
-// Rows of the heat-map that are zero but for rounding, and why.
+// Rows of the heat-map that are zero up to rounding, and the reason.
 import { getJson } from "../charts/feed.js";
 
-const NOTHING = 1e-6; // of the panel's largest value
+const NEGLIGIBLE = 1e-6; // relative to the largest value of the heat-map
 
-export const ABOUT = "below a millionth of the largest value here: zero but for rounding";
+export const ABOUT = "below a millionth of the largest value here: zero up to rounding";
 const ONE_KEY =
-  "every query attends to one key alone (the entropy of its attention is exactly 0). " +
-  "A softmax with one key has nothing to choose, so W_q and W_k get no gradient.";
+  "every query attends to a single key (attention entropy is exactly 0). " +
+  "A softmax over one key is constant, so W_q and W_k get no gradient.";
 
-// Names whose values are all known, next to nothing beside the largest of any, and not plainly 0.
+// Names whose values are all finite and negligible relative to the largest of any, but not exactly 0.
 export function nearlyZero(values) {
   const sizes = new Map(
     [...values].map(([name, row]) => [
@@ -17,10 +17,10 @@ export function nearlyZero(values) {
     ]),
   );
   const largest = Math.max(...[...sizes.values()].filter(Number.isFinite), 0);
-  return new Set([...sizes].filter(([, size]) => size > 0 && size < NOTHING * largest).map(([name]) => name));
+  return new Set([...sizes].filter(([, size]) => size > 0 && size < NEGLIGIBLE * largest).map(([name]) => name));
 }
 
-// Sites where attention fell on one key in every probe so far. Asked for only when a row needs the reason.
+// Sites whose attention fell on one key in every probe. Requested only when a row needs the reason.
 export async function sitesOfOneKey(run) {
   const grid = await getJson("series/grid/", { run, names: "attn/entropy/*", columns: 1, reduce: "max" });
   return new Set(
@@ -32,7 +32,7 @@ export function explained(names, oneKey) {
   return names.filter((name) => /^grad_norm\/[^/]+\/W_[qk](\/|$)/.test(name) && oneKey.has(name.split("/")[1]));
 }
 
-// One line for all rows of one key; null where there is none.
+// One line for all rows with one key; null where there is none.
 export function reason(names, oneKey) {
   const sites = [...new Set(explained(names, oneKey).map((name) => name.split("/")[1]))];
   return sites.length ? `${sites.join(", ")}: ${ONE_KEY}` : null;

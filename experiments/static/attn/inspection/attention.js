@@ -1,16 +1,16 @@
-// The attention tab: ask a checkpoint, choose a site, a head, an asker and an answerer; the address keeps it all.
+// The Inspect tab: inspect a checkpoint, choose a site, a head, a query and a key; the address keeps the state.
 import { recall, remember } from "../frame/address.js";
 import { Edits, parsed, written } from "./edits.js";
 import { ImageView } from "./image.js";
-import { ask, Refused } from "./request.js";
+import { inspect, Refused } from "./request.js";
 import { TokensView } from "./tokens.js";
 
-const root = document.querySelector("[data-explore]");
+const root = document.querySelector("[data-inspect]");
 const number = (text) => (text === "" ? null : Number(text));
 
-class Explorer {
+class Inspector {
   constructor() {
-    this.form = root.querySelector("[data-ask]");
+    this.form = root.querySelector("[data-question]");
     this.tools = root.querySelector("[data-tools]");
     this.problem = root.querySelector("[data-problem]");
     this.state = {
@@ -19,8 +19,8 @@ class Explorer {
       step: recall("step"),
       site: recall("site"),
       head: recall("head", "0"),
-      asker: number(recall("asker")),
-      answerer: number(recall("answerer")),
+      query: number(recall("asker")),
+      key: number(recall("answerer")),
       view: recall("view", "map"),
       shown: recall("shown", "plain"),
       edits: parsed(recall("edits")),
@@ -33,7 +33,7 @@ class Explorer {
       this.change({ edits, other, shown: edits.length ? "edited" : "plain" }),
     );
     this.listen();
-    this.ask();
+    this.inspect();
   }
 
   listen() {
@@ -41,13 +41,13 @@ class Explorer {
     this.form.addEventListener("submit", (event) => {
       event.preventDefault();
       const data = new FormData(this.form);
-      const places = this.image ? {} : { sample: null, asker: null, answerer: null };
+      const places = this.image ? {} : { sample: null, query: null, key: null };
       this.change({ text: data.get("text").trim(), step: data.get("step"), ...places });
     });
     this.form.elements.step.addEventListener("change", () => this.form.requestSubmit());
     for (const example of root.querySelectorAll("[data-example]")) {
       example.addEventListener("click", () =>
-        this.change({ text: example.dataset.example, sample: null, asker: null, answerer: null }),
+        this.change({ text: example.dataset.example, sample: null, query: null, key: null }),
       );
     }
     for (const mover of root.querySelectorAll("[data-sample]")) {
@@ -55,8 +55,8 @@ class Explorer {
         this.change({
           text: "",
           sample: Math.max(0, (this.state.sample ?? (this.image ? 0 : -1)) + Number(mover.dataset.sample)),
-          asker: null,
-          answerer: null,
+          query: null,
+          key: null,
         }),
       );
     }
@@ -70,19 +70,19 @@ class Explorer {
     this.form.elements.step.value = this.state.step;
   }
 
-  // What has to be asked again.
+  // Changes of the question: a new answer is needed.
   change(changes) {
     Object.assign(this.state, changes);
     this.fill();
-    return this.ask();
+    return this.inspect();
   }
 
-  // What only shows otherwise.
+  // Changes of the view: the answer stays, unless the chosen site's map was too large for it.
   choose(changes) {
     Object.assign(this.state, changes);
     const site = this.site();
     if (site && Number(this.state.head) >= site.heads) this.state.head = "0";
-    if (site && !site.weights) return this.ask();
+    if (site && !site.weights) return this.inspect();
     this.draw();
     return null;
   }
@@ -99,18 +99,18 @@ class Explorer {
   }
 
   focusOf(site) {
-    const { asker, answerer } = this.state;
-    return { site, ...(asker !== null && { asker }), ...(answerer !== null && { answerer }) };
+    const { query, key } = this.state;
+    return { site, ...(query !== null && { asker: query }), ...(key !== null && { answerer: key }) };
   }
 
-  async ask() {
+  async inspect() {
     this.waiting?.abort();
     const waiting = new AbortController();
     this.waiting = waiting;
     const began = performance.now();
     root.setAttribute("aria-busy", "true");
     try {
-      const question = await ask(Number(root.dataset.run), this.body(), waiting.signal);
+      const question = await inspect(Number(root.dataset.run), this.body(), waiting.signal);
       if (waiting.signal.aborted) return;
       this.answer = question.answer;
       this.step = question.step;
@@ -118,12 +118,12 @@ class Explorer {
       this.draw();
       root.dataset.answered = question.id;
       root.dataset.took = Math.round(performance.now() - began);
-      root.querySelector("[data-took]").textContent = `answered from step ${question.step} in ${root.dataset.took} ms`;
+      root.querySelector("[data-took]").textContent = `Step ${question.step}, answered in ${root.dataset.took} ms`;
     } catch (error) {
       if (error.name === "AbortError") return;
       this.problem.hidden = false;
       this.problem.textContent =
-        error instanceof Refused ? error.message : "The server cannot be reached; try again in a moment.";
+        error instanceof Refused ? error.message : "The server cannot be reached. Try again in a moment.";
     } finally {
       if (waiting === this.waiting) root.removeAttribute("aria-busy");
     }
@@ -139,8 +139,8 @@ class Explorer {
     if (!this.site()) this.openAt(answer);
     if (!answer.edited) state.shown = "plain";
     const { askers, answerers } = this.site();
-    if (this.image && state.asker >= askers) state.asker = null;
-    if (this.image && state.answerer >= answerers) state.answerer = null;
+    if (this.image && state.query >= askers) state.query = null;
+    if (this.image && state.key >= answerers) state.key = null;
     const shown = state.shown === "edited" ? answer.edited : answer;
     root.querySelector("[data-view]").hidden = false;
     this.drawTools();
@@ -154,18 +154,18 @@ class Explorer {
     this.edits.show(state.edits, state.other);
     const effect = root.querySelector("[data-effect]");
     effect.replaceChildren(...(answer.edited ? [this.view.output(answer)] : []));
-    if (this.image) this.form.elements.text.placeholder = `${answer.own_prompt} (the sample's own)`;
-    const unknown = answer.unknown?.length ? `The model has never seen: ${answer.unknown.join(", ")}` : "";
+    if (this.image) this.form.elements.text.placeholder = `${answer.own_prompt} (the sample's prompt)`;
+    const unknown = answer.unknown?.length ? `Not in the model's vocabulary: ${answer.unknown.join(", ")}` : "";
     root.querySelector("[data-unknown]").textContent = unknown;
     this.remember();
   }
 
-  // The last site; of a model that finds things, where its best query looks.
+  // The last site; for a model of images, the attention of its best query.
   openAt(answer) {
     const { scores } = answer.output;
     this.state.site = answer.sites.at(-1).name;
-    if (this.image && this.state.asker === null && this.state.answerer === null)
-      this.state.asker = 1 + scores.indexOf(Math.max(...scores));
+    if (this.image && this.state.query === null && this.state.key === null)
+      this.state.query = 1 + scores.indexOf(Math.max(...scores));
   }
 
   drawTools() {
@@ -189,15 +189,15 @@ class Explorer {
   }
 
   remember() {
-    const { text, sample, step, site, head, asker, answerer, view, shown, edits, other } = this.state;
+    const { text, sample, step, site, head, query, key, view, shown, edits, other } = this.state;
     const kept = {
       text: (this.image || sample === null) && text !== root.dataset.text ? text : null,
       sample,
       step,
       site,
       head: head === "0" ? null : head,
-      asker,
-      answerer,
+      asker: query,
+      answerer: key,
     };
     remember({
       ...kept,
@@ -209,4 +209,4 @@ class Explorer {
   }
 }
 
-if (root) new Explorer();
+if (root) new Inspector();

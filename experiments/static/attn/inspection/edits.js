@@ -1,4 +1,4 @@
-// Changes inside attention: put together from a form, kept in the address, listed with a way to take each back.
+// Interventions in attention: built from a form, kept in the address, listed with a button that removes each.
 import { button, make } from "./parts.js";
 
 const WHAT = { q: "Q", k: "K", v: "V", head: "the head's output" };
@@ -15,7 +15,7 @@ export class Edits {
     this.form.addEventListener("change", ({ target }) => this.fit(target.name !== "place"));
   }
 
-  // `places(what, site)` gives [{at, name}]: whose Q, K, V or output there is, at the shown site if none is named.
+  // `places(what, site)` gives [{at, name}]: the positions of Q, K, V or the output; of the shown site if none is named.
   offer(places, sites, heads) {
     this.places = places;
     refill(this.form.elements.site, [["", "every site"], ...sites.map((name) => [name, name])]);
@@ -55,9 +55,9 @@ export class Edits {
     const other = this.form.elements.other.value.trim();
     words.textContent =
       edit.kind === "swap" && edit.places.length !== 2
-        ? "A swap needs two places: choose them."
+        ? "Select the two positions to swap."
         : edit.kind === "patch" && !other
-          ? "Give the other input that the vectors come from."
+          ? "Enter the other input that the vectors come from."
           : "";
     if (words.textContent) return;
     this.changed([...this.edits, edit], other || this.other);
@@ -67,14 +67,14 @@ export class Edits {
     [this.edits, this.other] = [edits, other];
     if (other && !this.form.elements.other.value) this.form.elements.other.value = other;
     const items = edits.map((edit, at) => {
-      const item = make("li", "tag ask-edit", this.words(edit));
+      const item = make("li", "tag inspect-edit", this.words(edit));
       const drop = button("link-button", "×", () =>
         this.changed(
           edits.filter((_, index) => index !== at),
           other,
         ),
       );
-      drop.ariaLabel = `take back: ${this.words(edit)}`;
+      drop.ariaLabel = `Remove ${this.words(edit)}`;
       item.append(drop);
       return item;
     });
@@ -110,7 +110,7 @@ export function parsed(text) {
 }
 
 function choice(name, at, checked) {
-  const label = make("label", "ask-place");
+  const label = make("label", "inspect-place");
   const input = Object.assign(document.createElement("input"), {
     type: "checkbox",
     name: "place",

@@ -1,4 +1,4 @@
-// The ladder of the gradient: stations × steps as colours on a log scale, and as lines.
+// The gradient at each station over steps, as colours on a log scale and as lines.
 
 import { columnAxis } from "../charts/column_axis.js";
 import { getJson } from "../charts/feed.js";
@@ -14,8 +14,8 @@ const form = root.querySelector("[data-flow-tools]");
 const ladder = root.querySelector("[data-ladder]");
 const lines = new LinePanel(root.querySelector("[data-flow-lines]"), { log: true });
 const errors = new LinePanel(root.querySelector("[data-flow-error]"), { log: true });
-const COLUMNS = 2000; // a column a probe, so that a value stands at its own step
-const WIDEST = 6; // decades that the scale spans at most
+const COLUMNS = 2000; // one column per probe, so that each value stands at its own step
+const MAX_DECADES = 6; // of the scale
 let answer = null;
 
 function series(name, values) {
@@ -35,7 +35,7 @@ function draw() {
   if (!chosen) return;
   const all = chosen.values.flat().filter((value) => value > 0);
   const high = Math.log10(Math.max(...all));
-  const low = Math.max(Math.log10(Math.min(...all)), high - WIDEST);
+  const low = Math.max(Math.log10(Math.min(...all)), high - MAX_DECADES);
   ladder.replaceChildren(
     ...chosen.stations.flatMap((station, at) => row(station, chosen.values[at], [low, high])),
     make("span"),
@@ -85,7 +85,7 @@ function legend(low, high) {
       make("span", "mono", `≤ ${figure(10 ** low)}`),
       bar,
       make("span", "mono", figure(10 ** high)),
-      make("span", "", "gradient norm, the last of each column"),
+      make("span", "", "gradient norm, last of each column"),
     );
 }
 
@@ -95,7 +95,7 @@ async function load() {
     draw();
     root.dataset.answered = answer.steps.length;
   } catch {
-    // the server is away: what is shown stays
+    // the server is away: the view stays
   }
   if (Number(root.dataset.every)) setTimeout(load, pause(Number(root.dataset.every)));
 }

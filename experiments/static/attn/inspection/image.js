@@ -1,4 +1,4 @@
-// Models of images: click a patch, a word or a query, and see where it looks, or who looks at it, on the image.
+// Models of images: click a patch, a word or a query to see what it attends to, or what attends to it, on the image.
 import { channels, colour, ramp } from "../charts/palette.js";
 import { mapOf } from "./map.js";
 import { bars, button, figure, make, mean, paintBars } from "./parts.js";
@@ -12,14 +12,14 @@ export class ImageView {
     [this.map, this.detail] = ["map", "detail"].map((name) => root.querySelector(`[data-${name}]`));
   }
 
-  // Whose Q, K, V or output a change can name; of patches those that are chosen, there are too many.
+  // The positions whose Q, K, V or output a change can name; of patches only the chosen ones, as there are many.
   places(answer, site, what, state) {
-    const asks = what === "q" || what === "head";
-    const kind = asks ? site.asks : site.answers;
-    const count = kind === "text" ? answer.tokens.length : asks ? site.askers : site.answerers;
+    const ofQueries = what === "q" || what === "head";
+    const kind = ofQueries ? site.asks : site.answers;
+    const count = kind === "text" ? answer.tokens.length : ofQueries ? site.askers : site.answerers;
     const all =
       kind === "patch"
-        ? [state.asker, state.answerer].filter((at) => at !== null)
+        ? [state.query, state.key].filter((at) => at !== null)
         : Array.from({ length: count }, (_, at) => at);
     return [...new Set(all)].map((at) => ({ at, name: this.label(answer, kind, at) }));
   }
@@ -33,13 +33,13 @@ export class ImageView {
   async draw(answer, shown, state) {
     const site = shown.sites.find((each) => each.name === state.site);
     const head = state.head === "mean" ? null : Number(state.head);
-    const row = this.line(shown, site, state, head, "looks");
-    const column = this.line(shown, site, state, head, "looked_at");
+    const row = this.weights(shown, site, state, head, "row");
+    const column = this.weights(shown, site, state, head, "column");
     const heat = site.answers === "patch" && row ? row : site.asks === "patch" ? column : null;
-    const stage = make("canvas", "ask-stage");
+    const stage = make("canvas", "inspect-stage");
     stage.width = stage.height = SIDE;
     stage.setAttribute("role", "img");
-    stage.setAttribute("aria-label", `the image of sample ${answer.sample}`);
+    stage.setAttribute("aria-label", `Image of sample ${answer.sample}`);
     stage.addEventListener("click", (event) => {
       const box = stage.getBoundingClientRect();
       const place = (at, size) => Math.max(0, Math.min(answer.grid - 1, Math.floor((at / size) * answer.grid)));
@@ -63,41 +63,34 @@ export class ImageView {
   }
 
   // One row or column of a head, or of all heads together; null where nothing is chosen.
-  line(shown, site, state, head, which) {
-    const at = which === "looks" ? state.asker : state.answerer;
+  weights(shown, site, state, head, which) {
+    const isRow = which === "row";
+    const at = isRow ? state.query : state.key;
     if (at === null) return null;
-    const focus =
-      shown.focus?.site === site.name && shown.focus[which === "looks" ? "asker" : "answerer"] === at
-        ? shown.focus[which]
-        : null;
-    const of = (map) => (which === "looks" ? map[at] : map.map((each) => each[at]));
-    const lines = site.weights ? site.weights.map(of) : focus;
-    if (!lines?.[0]) return null;
-    return head === null ? mean(lines.map((each) => [each]))[0] : lines[head];
+    const focus = shown.focus?.site === site.name ? shown.focus : {};
+    const focused = (isRow ? focus.asker : focus.answerer) === at ? focus[isRow ? "looks" : "looked_at"] : null;
+    const cut = (map) => (isRow ? map[at] : map.map((each) => each[at]));
+    const byHead = site.weights ? site.weights.map(cut) : focused;
+    if (!byHead?.[0]) return null;
+    return head === null ? mean(byHead.map((each) => [each]))[0] : byHead[head];
   }
 
-  caption(answer, site, state, looks) {
-    const name = looks
-      ? this.label(answer, site.asks, state.asker)
-      : state.answerer === null
-        ? ""
-        : this.label(answer, site.answers, state.answerer);
-    const words = name
-      ? looks
-        ? `where ${name} looks at ${site.name}`
-        : `who looks at ${name} at ${site.name}`
-      : "Click a patch, a word or a query.";
-    return make("p", "small quiet", words);
+  caption(answer, site, state, isRow) {
+    const text = () => {
+      if (isRow) return `Attention of ${this.label(answer, site.asks, state.query)} at ${site.name}`;
+      if (state.key === null) return "Click a patch, a word or a query.";
+      return `Attention to ${this.label(answer, site.answers, state.key)} at ${site.name}`;
+    };
+    return make("p", "small quiet", text());
   }
 
   chips(answer, shown, site, state) {
     const row = (title, items) => {
-      const line = make("div", "row ask-chips");
+      const line = make("div", "row inspect-chips");
       line.append(make("span", "tiny quiet", title), ...items);
       return line;
     };
-    const on = (kind, at) =>
-      (site.asks === kind && state.asker === at) || (site.answers === kind && state.answerer === at);
+    const on = (kind, at) => (site.asks === kind && state.query === at) || (site.answers === kind && state.key === at);
     const words = answer.tokens.map((word, at) =>
       button("chip", word, () => this.pick(answer, "text", at, site), on("text", at)),
     );
@@ -113,43 +106,43 @@ export class ImageView {
         on("query", at),
       ),
     );
-    return [row("words", words), row("queries by score", queries)];
+    return [row("Words", words), row("Queries by score", queries)];
   }
 
-  // Where the chosen thing cannot ask or answer at the shown site, a site where it can is shown.
+  // Where the chosen element is neither query nor key at the shown site, another site is shown.
   pick(answer, kind, at, site) {
-    if (site.asks === kind) return this.choose({ asker: at, answerer: site.answers === kind ? at : null });
-    if (site.answers === kind) return this.choose({ asker: null, answerer: at });
+    if (site.asks === kind) return this.choose({ query: at, key: site.answers === kind ? at : null });
+    if (site.answers === kind) return this.choose({ query: null, key: at });
     const other =
       answer.sites.findLast((each) => each.asks === kind && each.answers === "patch") ??
       answer.sites.findLast((each) => each.asks === "patch" && each.answers === kind);
     return other
       ? this.choose({
           site: other.name,
-          asker: other.asks === kind ? at : null,
-          answerer: other.asks === kind ? null : at,
+          query: other.asks === kind ? at : null,
+          key: other.asks === kind ? null : at,
         })
       : null;
   }
 
   details(answer, shown, site, state, head, row, column) {
-    const found = [];
+    const blocks = [];
     if (site.asks !== "patch" && site.answers !== "patch" && site.weights)
-      found.push(this.square(answer, site, state, head));
+      blocks.push(this.square(answer, site, state, head));
     if (row && site.answers === "text")
-      found.push(this.words(answer, row, `${this.label(answer, site.asks, state.asker)} asks the text`));
-    if (site.q && head !== null && state.asker !== null && state.answerer !== null)
-      found.push(this.product(answer, site, state, head));
+      blocks.push(this.words(answer, row, `Attention of ${this.label(answer, site.asks, state.query)} to the text`));
+    if (site.q && head !== null && state.query !== null && state.key !== null)
+      blocks.push(this.product(answer, site, state, head));
     if (row && column && site.asks === "patch" && site.answers === "patch")
-      found.push(
+      blocks.push(
         block(
-          "Both ways",
-          `it gives itself ${figure(row[state.asker])}; the most it gives anybody is ${figure(Math.max(...row))}, ` +
-            `the most anybody gives it is ${figure(Math.max(...column))}`,
+          "Row and column",
+          `weight on itself ${figure(row[state.query])}; maximum of its row ${figure(Math.max(...row))}, ` +
+            `of its column ${figure(Math.max(...column))}`,
           make("span"),
         ),
       );
-    return [...found, this.verdict(answer, shown)];
+    return [...blocks, this.found(answer, shown)];
   }
 
   square(answer, site, state, head) {
@@ -157,63 +150,62 @@ export class ImageView {
     const whole = cut(head === null ? mean(site.weights) : site.weights[head]);
     const weights = site.asks === "text" ? whole.slice(0, answer.tokens.length) : whole;
     const names = {
-      askers: weights.map((_, at) => this.label(answer, site.asks, at)),
-      answerers: weights[0].map((_, at) => this.label(answer, site.answers, at)),
+      queries: weights.map((_, at) => this.label(answer, site.asks, at)),
+      keys: weights[0].map((_, at) => this.label(answer, site.answers, at)),
     };
-    return mapOf(weights, names, state, null, (asker, answerer) =>
-      this.choose({ asker: asker ?? state.asker, answerer: answerer ?? state.answerer }),
+    return mapOf(weights, names, state, null, (query, key) =>
+      this.choose({ query: query ?? state.query, key: key ?? state.key }),
     );
   }
 
   words(answer, row, title) {
     return block(
       title,
-      "softmax over the prompt's words",
+      "softmax over the words of the prompt",
       bars(answer.tokens.map((label, at) => ({ label, value: row[at] }))),
     );
   }
 
-  product(answer, site, { asker, answerer }, head) {
-    const product = site.q[head][asker].map((value, at) => value * site.k[head][answerer][at] * site.scale);
-    const plot = make("canvas", "ask-product");
+  product(answer, site, { query, key }, head) {
+    const product = site.q[head][query].map((value, at) => value * site.k[head][key][at] * site.scale);
+    const plot = make("canvas", "inspect-product");
     paintBars(plot, product);
     const sum = figure(product.reduce((all, value) => all + value, 0));
     return block(
-      `q(${this.label(answer, site.asks, asker)}) · k(${this.label(answer, site.answers, answerer)}), ` +
-        "dimension by dimension",
-      `they sum to ${sum}`,
+      `q(${this.label(answer, site.asks, query)}) · k(${this.label(answer, site.answers, key)}) by dimension`,
+      `sum ${sum}`,
       plot,
     );
   }
 
-  verdict(answer, shown) {
+  found(answer, shown) {
     const { presence, area, iou, scores } = shown.output;
     const rows = [
-      { label: "is it there?", value: presence },
+      { label: "presence", value: presence },
       { label: "best score", value: Math.max(...scores) },
       { label: "image share", value: area },
     ];
-    if (iou !== undefined) rows.push({ label: "IoU with the truth", value: iou, kind: "ask-bar-good" });
+    if (iou !== undefined) rows.push({ label: "IoU with the label", value: iou, kind: "inspect-bar-good" });
     const truth =
       answer.present === undefined
-        ? "a prompt of your own: nobody knows the truth"
+        ? "your own prompt has no label"
         : answer.present
-          ? "the image holds what the prompt names"
-          : "nothing in the image is meant";
-    return block(`What the model finds for “${answer.prompt}”`, truth, bars(rows));
+          ? "label: present in the image"
+          : "label: not in the image";
+    return block(`Result for “${answer.prompt}”`, truth, bars(rows));
   }
 
-  // What the edits changed.
+  // What the changes did.
   output(answer) {
-    const table = make("table", "ask-output");
+    const table = make("table", "inspect-output");
     const head = table.createTHead().insertRow();
-    for (const title of ["", "As it is", "After the changes"]) head.append(make("th", "", title));
+    for (const title of ["", "Original", "After the changes"]) head.append(make("th", "", title));
     const body = table.createTBody();
     const [before, after] = [answer.output, answer.edited.output];
     const rows = [
       ["presence", "presence"],
-      ["area", "share of the image found"],
-      ["iou", "IoU with the truth"],
+      ["area", "image share"],
+      ["iou", "IoU with the label"],
     ].map(([key, title]) => [title, before[key], after[key]]);
     rows.push(["best score", Math.max(...before.scores), Math.max(...after.scores)]);
     for (const [title, was, is] of rows.filter((each) => each[1] !== undefined)) {
@@ -225,8 +217,8 @@ export class ImageView {
   }
 }
 
-function patchOf(site, { asker, answerer }) {
-  return site.asks === "patch" && asker !== null ? asker : site.answers === "patch" ? answerer : null;
+function patchOf(site, { query, key }) {
+  return site.asks === "patch" && query !== null ? query : site.answers === "patch" ? key : null;
 }
 
 async function picture(data) {
@@ -236,7 +228,7 @@ async function picture(data) {
   return image;
 }
 
-// The image, the outline of what was found, the weights over it relative to their largest, the chosen patch.
+// The image, the outline of the predicted mask, the weights relative to their largest, the chosen patch.
 function paintStage(stage, [image, mask], heat, grid, patch) {
   const context = stage.getContext("2d");
   context.imageSmoothingEnabled = false;
@@ -269,7 +261,7 @@ function outline(context, mask) {
     for (let x = 0; x < mask.width; x++) if (is(x, y)) edges(context, is, x, y, size);
 }
 
-// The sides on which a pixel of the mask borders on none.
+// The sides of a mask pixel without a neighbour in the mask.
 function edges(context, is, x, y, size) {
   if (!is(x - 1, y)) context.fillRect(x * size, y * size, 2, size);
   if (!is(x + 1, y)) context.fillRect((x + 1) * size - 2, y * size, 2, size);
@@ -278,7 +270,7 @@ function edges(context, is, x, y, size) {
 }
 
 function block(title, help, body) {
-  const element = make("section", "ask-block");
+  const element = make("section", "inspect-block");
   element.append(make("h3", "", title), make("p", "tiny quiet", help), body);
   return element;
 }

@@ -1,42 +1,39 @@
-// Who asks whom: a map with a row for each asker and a column for each answerer, or lines from one to the other.
+// Attention as a map with a row per query and a column per key, or as lines between them.
 import { button, make, paintMap } from "./parts.js";
 
-const FEW = 16; // so many askers still have room for numbers
+const FEW = 16; // up to this size the cells have room for numbers
 const SVG = "http://www.w3.org/2000/svg";
 
-// `names` are {askers, answerers}; `chosen` is {asker, answerer}; `pick(asker, answerer)` takes null for "as it is".
+// `names` are {queries, keys}; `chosen` is {query, key}; `pick(query, key)` takes null for "unchanged".
 export function mapOf(weights, names, chosen, truth, pick) {
   const few = weights.length <= FEW && weights[0].length <= FEW;
-  const grid = make("div", few ? "ask-map" : "ask-map ask-map-dense");
+  const grid = make("div", few ? "inspect-map" : "inspect-map inspect-map-dense");
   grid.style.setProperty("--columns", weights[0].length);
   grid.style.setProperty("--rows", weights.length);
-  grid.append(make("span", "ask-map-corner tiny quiet", "asks ↓  answers →"));
-  names.answerers.forEach((name, at) => {
-    const label = button("ask-map-top", name, () => pick(null, at), at === chosen.answerer);
-    label.setAttribute("aria-label", `${name} answers`);
+  grid.append(make("span", "inspect-map-corner tiny quiet", "queries ↓  keys →"));
+  names.keys.forEach((name, at) => {
+    const label = button("inspect-map-top", name, () => pick(null, at), at === chosen.key);
+    label.setAttribute("aria-label", `Key ${name}`);
     grid.append(label);
   });
-  names.askers.forEach((name, at) => {
-    const label = button("ask-map-side", name, () => pick(at, null), at === chosen.asker);
-    label.setAttribute("aria-label", `${name} asks`);
+  names.queries.forEach((name, at) => {
+    const label = button("inspect-map-side", name, () => pick(at, null), at === chosen.query);
+    label.setAttribute("aria-label", `Query ${name}`);
     label.style.gridRow = at + 2;
     grid.append(label);
   });
   grid.append(canvasOf(weights, few, chosen, truth, pick));
-  if (!few)
-    grid.append(
-      make("p", "ask-map-foot tiny quiet", `the strongest colour is ${Math.max(...weights.flat()).toFixed(3)}`),
-    );
+  if (!few) grid.append(make("p", "inspect-map-foot tiny quiet", `maximum ${Math.max(...weights.flat()).toFixed(3)}`));
   return grid;
 }
 
 function canvasOf(weights, few, chosen, truth, pick) {
-  const canvas = make("canvas", "ask-map-cells");
+  const canvas = make("canvas", "inspect-map-cells");
   canvas.setAttribute("role", "img");
-  canvas.setAttribute("aria-label", "attention weights, one row an asker; the names beside it choose");
+  canvas.setAttribute("aria-label", "Attention weights, one row per query; select with the names beside it");
   const marks = (row, column) =>
-    row === chosen.asker && column === chosen.answerer ? "accent" : truth?.[row] === column ? "good" : "";
-  const most = few ? 1 : Math.max(1e-9, ...weights.flat()); // of many answerers each has little
+    row === chosen.query && column === chosen.key ? "accent" : truth?.[row] === column ? "good" : "";
+  const most = few ? 1 : Math.max(1e-9, ...weights.flat()); // with many keys each weight is small
   const paint = () => paintMap(canvas, weights, { cell: few ? 120 : 12, numbers: few, marks, most });
   paint();
   canvas.paint = paint;
@@ -51,21 +48,21 @@ function canvasOf(weights, few, chosen, truth, pick) {
   return canvas;
 }
 
-// Askers left, answerers right; the thicker the line the more weight. The chosen asker's lines stand out.
+// Queries left, keys right; the thicker the line, the larger the weight. Lines of the chosen query and key stand out.
 export function arcsOf(weights, names, chosen, pick) {
   const line = 30;
   const tall = line * Math.max(weights.length, weights[0].length) + 10;
   const svg = shape("svg", {
     viewBox: `0 0 420 ${tall}`,
-    class: "ask-arcs",
+    class: "inspect-arcs",
     role: "group",
-    "aria-label": "lines from askers to answerers",
+    "aria-label": "Lines from queries to keys",
   });
   for (const [y, row] of weights.entries())
     for (const [x, value] of row.entries()) {
       if (value < 0.02) continue;
       const [from, to] = [line * (y + 0.5) + 5, line * (x + 0.5) + 5];
-      const on = y === chosen.asker || x === chosen.answerer;
+      const on = y === chosen.query || x === chosen.key;
       svg.append(
         shape("path", {
           d: `M120 ${from} C 190 ${from}, 230 ${to}, 300 ${to}`,
@@ -89,10 +86,9 @@ export function arcsOf(weights, names, chosen, pick) {
     text.addEventListener("keydown", (event) => event.key === "Enter" && clicked());
     svg.append(text);
   };
-  for (const [at, name] of names.askers.entries())
-    label(name, at, 112, "end", at === chosen.asker, () => pick(at, null));
-  for (const [at, name] of names.answerers.entries())
-    label(name, at, 308, "start", at === chosen.answerer, () => pick(null, at));
+  for (const [at, name] of names.queries.entries())
+    label(name, at, 112, "end", at === chosen.query, () => pick(at, null));
+  for (const [at, name] of names.keys.entries()) label(name, at, 308, "start", at === chosen.key, () => pick(null, at));
   return svg;
 }
 

@@ -1,4 +1,4 @@
-// Small pieces that the explorer's views are made of.
+// Elements that the views of the Inspect tab share.
 
 import { figure } from "../charts/numbers.js";
 import { channels, colour, ramp } from "../charts/palette.js";
@@ -17,17 +17,17 @@ export function button(name, words, clicked, pressed = null) {
 
 // Rows of label, bar and number; `rows` are {label, value, note, on, clicked}. Values lie in [0, 1].
 export function bars(rows) {
-  const list = make("ul", "ask-bars");
+  const list = make("ul", "inspect-bars");
   for (const { label, value, note = "", on = false, clicked = null, kind = "" } of rows) {
-    const row = make("li", `ask-bar ${kind}`);
+    const row = make("li", `inspect-bar ${kind}`);
     row.toggleAttribute("data-on", on);
-    const name = clicked ? button("ask-bar-name", label, clicked, on) : make("span", "ask-bar-name", label);
+    const name = clicked ? button("inspect-bar-name", label, clicked, on) : make("span", "inspect-bar-name", label);
     if (note) name.append(make("small", "quiet", ` ${note}`));
-    const track = make("span", "ask-bar-track");
+    const track = make("span", "inspect-bar-track");
     const fill = make("i");
     fill.style.width = `${100 * Math.max(0, Math.min(1, value ?? 0))}%`;
     track.append(fill);
-    row.append(name, track, make("span", "ask-bar-value mono", share(value)));
+    row.append(name, track, make("span", "inspect-bar-value mono", share(value)));
     list.append(row);
   }
   return list;
@@ -37,7 +37,7 @@ export function share(value) {
   return value === null || value === undefined ? "–" : value.toFixed(3);
 }
 
-// One colour for each number: positive and negative tell themselves apart, by the largest size.
+// One cell per number: the hue gives the sign, the opacity the magnitude relative to the largest.
 export function paintSigned(canvas, rows) {
   const most = Math.max(1e-9, ...rows.flat().map((value) => Math.abs(value ?? 0)));
   const [up, down] = [channels(colour("series-1")), channels(colour("series-2"))];
@@ -51,7 +51,7 @@ export function paintSigned(canvas, rows) {
   return most;
 }
 
-// Bars up and down from a middle line, one a dimension.
+// Bars up and down from a middle line, one per dimension.
 export function paintBars(canvas, values) {
   const [width, height] = [Math.max(240, values.length * 6), 96];
   canvas.width = width;
@@ -73,7 +73,7 @@ export function paintBars(canvas, values) {
   context.fillRect(0, height / 2, width, 1);
 }
 
-// A square of weights, one cell of `cell` pixels each; numbers where they fit. `marks(row, column)` names a frame.
+// Weights as cells of `cell` pixels, with numbers where they fit. `marks(row, column)` names the colour of a frame.
 export function paintMap(canvas, weights, { cell, numbers, marks, most = 1 }) {
   canvas.width = weights[0].length * cell;
   canvas.height = weights.length * cell;

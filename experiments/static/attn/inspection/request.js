@@ -1,12 +1,12 @@
-// Questions over REST: one POST, then short looks until the answer is there.
+// Questions over REST: one POST, then short polls until the answer is there.
 
 export class Refused extends Error {}
 
 const FIRST_MS = 40;
 const SLOWEST_MS = 500;
 
-// The answered question; throws Refused with words for people. `signal` gives up waiting.
-export async function ask(run, body, signal) {
+// The answered question; throws Refused with a message for the user. `signal` aborts the wait.
+export async function inspect(run, body, signal) {
   const token = document.querySelector("[name=csrfmiddlewaretoken]")?.value ?? "";
   let question = await send(`/api/v1/runs/${run}/questions/`, {
     method: "POST",
@@ -30,6 +30,6 @@ async function send(address, options) {
   const answer = await fetch(address, { ...options, headers: { Accept: "application/json", ...options.headers } });
   if (answer.ok) return answer.json();
   const problem = await answer.json().catch(() => ({}));
-  const words = (problem.errors ?? []).map((error) => `${error.pointer.slice(1)}: ${error.message}`);
-  throw new Refused(words.join("; ") || problem.detail || `the server answered ${answer.status}`);
+  const messages = (problem.errors ?? []).map((error) => `${error.pointer.slice(1)}: ${error.message}`);
+  throw new Refused(messages.join("; ") || problem.detail || `the server answered ${answer.status}`);
 }

@@ -1,4 +1,4 @@
-// Stored maps over training: a slider over steps, the same sample at the same site.
+// Maps stored during training: a slider over steps, for one sample at one site.
 
 import { getJson } from "../charts/feed.js";
 import { recall, remember } from "../frame/address.js";
@@ -14,33 +14,33 @@ const state = {
   sample: Number(recall("msample", "0")),
   step: recall("mstep"),
 };
-let [told, turn, chosen] = [null, 0, { asker: null, answerer: null }];
+let [answer, turn, chosen] = [null, 0, { query: null, key: null }];
 
 function label(kind, at, of) {
   const grid = Math.round(Math.sqrt(of));
   if (kind === "patch") return `${Math.floor(at / grid)},${at % grid}`;
   if (kind === "query") return at ? `q${at - 1}` : "presence";
-  return told.about.tokens?.[at] ?? "–";
+  return answer.about.tokens?.[at] ?? "–";
 }
 
 function draw() {
-  const site = told.sites.find((each) => each.name === told.site);
+  const site = answer.sites.find((each) => each.name === answer.site);
   const weights =
-    state.head === "mean" ? mean(told.weights) : told.weights[Math.min(Number(state.head), site.heads - 1)];
-  const words = told.about.tokens?.length ?? Infinity;
+    state.head === "mean" ? mean(answer.weights) : answer.weights[Math.min(Number(state.head), site.heads - 1)];
+  const words = answer.about.tokens?.length ?? Infinity;
   const rows = site.asks === "text" ? weights.slice(0, words) : weights;
   const cut = site.answers === "text" ? rows.map((row) => row.slice(0, words)) : rows;
   const names = {
-    askers: cut.map((_, at) => label(site.asks, at, weights.length)),
-    answerers: cut[0].map((_, at) => label(site.answers, at, weights[0].length)),
+    queries: cut.map((_, at) => label(site.asks, at, weights.length)),
+    keys: cut[0].map((_, at) => label(site.answers, at, weights[0].length)),
   };
-  const pick = (asker, answerer) => {
-    chosen = { asker: asker ?? chosen.asker, answerer: answerer ?? chosen.answerer };
+  const pick = (query, key) => {
+    chosen = { query: query ?? chosen.query, key: key ?? chosen.key };
     draw();
   };
   box.replaceChildren(mapOf(cut, names, chosen, null, pick));
   form.elements.site.replaceChildren(
-    ...told.sites.map(({ name }) => new Option(name, name, false, name === told.site)),
+    ...answer.sites.map(({ name }) => new Option(name, name, false, name === answer.site)),
   );
   const heads = Array.from(
     { length: site.heads },
@@ -49,22 +49,22 @@ function draw() {
   form.elements.head.replaceChildren(new Option("mean of heads", "mean", false, state.head === "mean"), ...heads);
   form.elements.sample.replaceChildren(
     ...Array.from(
-      { length: told.samples },
+      { length: answer.samples },
       (_, at) => new Option(`sample ${at}`, String(at), false, at === state.sample),
     ),
   );
-  form.elements.at.max = told.steps.length - 1;
-  form.elements.at.value = told.steps.indexOf(told.step);
-  form.querySelector("output").textContent = `step ${told.step}`;
-  const value = chosen.asker !== null && chosen.answerer !== null ? cut[chosen.asker]?.[chosen.answerer] : undefined;
+  form.elements.at.max = answer.steps.length - 1;
+  form.elements.at.value = answer.steps.indexOf(answer.step);
+  form.querySelector("output").textContent = `step ${answer.step}`;
+  const value = chosen.query !== null && chosen.key !== null ? cut[chosen.query]?.[chosen.key] : undefined;
   const cell =
     value === undefined
       ? ""
-      : `: ${names.askers[chosen.asker]} gives ${names.answerers[chosen.answerer]} ${value.toFixed(3)}`;
+      : `: ${names.queries[chosen.query]} attends to ${names.keys[chosen.key]} with ${value.toFixed(3)}`;
   root.querySelector("[data-map-words]").textContent =
-    `${told.about.prompt ? `“${told.about.prompt}”` : (told.about.tokens ?? []).join(" ")}${cell}`;
-  const picture = told.about.image
-    ? Object.assign(make("img", "ask-thumb"), { src: `data:image/png;base64,${told.about.image}`, alt: "the sample" })
+    `${answer.about.prompt ? `“${answer.about.prompt}”` : (answer.about.tokens ?? []).join(" ")}${cell}`;
+  const picture = answer.about.image
+    ? Object.assign(make("img", "inspect-thumb"), { src: `data:image/png;base64,${answer.about.image}`, alt: "Sample" })
     : "";
   root.querySelector("[data-map-image]").replaceChildren(picture);
 }
@@ -77,13 +77,13 @@ async function load() {
     ...(state.step ? { step: state.step } : {}),
   };
   try {
-    const answer = await getJson(`runs/${root.dataset.run}/attention/`, query);
-    if (mine !== turn || !answer.weights.length) return;
-    told = answer;
+    const fresh = await getJson(`runs/${root.dataset.run}/attention/`, query);
+    if (mine !== turn || !fresh.weights.length) return;
+    answer = fresh;
     draw();
-    root.dataset.shown = told.step;
+    root.dataset.shown = answer.step;
   } catch {
-    // the server is away, or the run has begun anew: what is shown stays
+    // the server is away, or the run was retried from the start: the view stays
   }
 }
 
@@ -94,7 +94,7 @@ form.addEventListener("input", ({ target }) => {
     site: site.value,
     head: head.value,
     sample: Number(sample.value),
-    step: target === at ? String(told.steps[at.value]) : state.step,
+    step: target === at ? String(answer.steps[at.value]) : state.step,
   });
   remember({
     msite: state.site,
@@ -105,5 +105,5 @@ form.addEventListener("input", ({ target }) => {
   if (target === head) draw();
   else load();
 });
-document.addEventListener("themechange", () => told && draw());
+document.addEventListener("themechange", () => answer && draw());
 load();

@@ -1,8 +1,8 @@
-// Models of tokens: the map of a sentence, and everything about one asker and one answerer.
+// Models of tokens: the attention map of a sentence, and the details of one query and one key.
 import { arcsOf, mapOf } from "./map.js";
 import { bars, figure, make, mean, paintBars, paintSigned } from "./parts.js";
 
-const ARCS_MOST = 24;
+const ARCS_MAX = 24;
 
 export class TokensView {
   // `choose(changes)` changes the state of the page, which draws again.
@@ -12,7 +12,7 @@ export class TokensView {
   }
 
   names(answer) {
-    return { askers: answer.tokens, answerers: answer.tokens };
+    return { queries: answer.tokens, keys: answer.tokens };
   }
 
   places(answer) {
@@ -25,21 +25,15 @@ export class TokensView {
     const head = state.head === "mean" ? null : Number(state.head);
     if (!site.weights)
       return this.map.replaceChildren(
-        make("p", "quiet small", "This map is too large to send whole: choose it above to have it sent alone."),
+        make("p", "quiet small", "This map is too large to send with the others. Choose its site above to load it."),
       );
     const weights = head === null ? mean(site.weights) : site.weights[head];
-    const chosen = {
-      asker: Math.min(state.asker ?? (answer.task === "language" ? Infinity : 0), weights.length - 1),
-      answerer: null,
-    };
-    chosen.answerer =
-      state.answerer === null ? best(weights[chosen.asker]) : Math.min(state.answerer, weights[0].length - 1);
-    const pick = (asker, answerer) =>
-      this.choose({
-        asker: asker ?? chosen.asker,
-        answerer: answerer ?? (asker === null ? null : best(weights[asker])),
-      });
-    const arcs = state.view === "arcs" && weights.length <= ARCS_MOST;
+    const first = answer.task === "language" ? Infinity : 0;
+    const chosen = { query: Math.min(state.query ?? first, weights.length - 1) };
+    chosen.key = Math.min(state.key ?? best(weights[chosen.query]), weights[0].length - 1);
+    const pick = (query, key) =>
+      this.choose({ query: query ?? chosen.query, key: key ?? (query === null ? null : best(weights[query])) });
+    const arcs = state.view === "arcs" && weights.length <= ARCS_MAX;
     this.map.replaceChildren(
       arcs ? arcsOf(weights, names, chosen, pick) : mapOf(weights, names, chosen, answer.asked, pick),
     );
@@ -47,57 +41,52 @@ export class TokensView {
   }
 
   details(answer, shown, site, head, weights, chosen, pick) {
-    const [asker, answerer] = [answer.tokens[chosen.asker], answer.tokens[chosen.answerer]];
-    const looks = weights[chosen.asker].map((value, at) => ({
+    const [query, key] = [answer.tokens[chosen.query], answer.tokens[chosen.key]];
+    const entry = (at, value, on, clicked) => ({
       label: answer.tokens[at],
       note: answer.marks?.[at],
       value,
-      on: at === chosen.answerer,
-      clicked: () => pick(chosen.asker, at),
-    }));
-    const looked = weights.map((row, at) => ({
-      label: answer.tokens[at],
-      note: answer.marks?.[at],
-      value: row[chosen.answerer],
-      on: at === chosen.asker,
-      clicked: () => pick(at, chosen.answerer),
-    }));
+      on,
+      clicked,
+    });
+    const row = weights[chosen.query].map((value, at) =>
+      entry(at, value, at === chosen.key, () => pick(chosen.query, at)),
+    );
+    const column = weights.map((values, at) =>
+      entry(at, values[chosen.key], at === chosen.query, () => pick(at, chosen.key)),
+    );
     return [
-      block(`${asker} asks: whom does it look at?`, "softmax of q·k over all answerers", bars(looks)),
-      block(`${answerer} answers: who looks at it?`, "one column of the map", bars(looked)),
-      ...this.products(site, head, chosen, asker, answerer),
+      block(`Attention of query ${query}`, "one row of the map: softmax of q·k over all keys", bars(row)),
+      block(`Attention to key ${key}`, "one column of the map", bars(column)),
+      ...this.products(site, head, chosen, query, key),
       block(
-        `What the model says at ${asker}`,
-        answer.truth ? `the truth is ${answer.truth[chosen.asker]}` : "",
-        this.guesses(answer, shown, chosen.asker),
+        `Prediction at ${query}`,
+        answer.truth ? `label: ${answer.truth[chosen.query]}` : "",
+        this.guesses(answer, shown, chosen.query),
       ),
     ];
   }
 
-  products(site, head, { asker, answerer }, ask, told) {
+  products(site, head, chosen, query, key) {
     if (!site.q) return [make("p", "quiet small", "The vectors of this site are too large to send.")];
     if (head === null)
-      return [make("p", "quiet small", "Choose one head to see q·k dimension by dimension, and what is mixed.")];
-    const [q, k] = [site.q[head][asker], site.k[head][answerer]];
+      return [make("p", "quiet small", "Choose one head to see q·k by dimension and the mixed values.")];
+    const [q, k] = [site.q[head][chosen.query], site.k[head][chosen.key]];
     const product = q.map((value, at) => value * k[at] * site.scale);
-    const plot = make("canvas", "ask-product");
+    const plot = make("canvas", "inspect-product");
     paintBars(plot, product);
     const logit = product.reduce((sum, value) => sum + value, 0);
-    const weights = site.weights[head][asker];
+    const weights = site.weights[head][chosen.query];
     const rows = site.v[head].map((vector, at) => vector.map((value) => value * weights[at]));
-    const mixed = make("canvas", "ask-mixed");
+    const mixed = make("canvas", "inspect-mixed");
     mixed.style.setProperty("--rows", rows.length + 1);
-    paintSigned(mixed, [...rows, site.mixed[head][asker]]);
-    const weight = figure(weights[answerer]);
+    paintSigned(mixed, [...rows, site.mixed[head][chosen.query]]);
+    const weight = figure(weights[chosen.key]);
     return [
+      block(`q(${query}) · k(${key}) by dimension`, `sum ${figure(logit)}; weight after softmax ${weight}`, plot),
       block(
-        `q(${ask}) · k(${told}), dimension by dimension`,
-        `they sum to ${figure(logit)}; softmax makes it a weight of ${weight}`,
-        plot,
-      ),
-      block(
-        `What ${ask} takes along`,
-        "a row an answerer: its value times its weight; the last row is their sum, which the head hands on",
+        `Values mixed at ${query}`,
+        "one row per key: its value times its weight; the last row is their sum, the head's output",
         mixed,
       ),
     ];
@@ -109,16 +98,16 @@ export class TokensView {
       shown.output.guesses[place].map(([word, value]) => ({
         label: visible(word),
         value,
-        kind: word === truth ? "ask-bar-good" : "",
+        kind: word === truth ? "inspect-bar-good" : "",
       })),
     );
   }
 
-  // What the edits changed, place by place.
+  // What the changes did, position by position.
   output(answer) {
-    const table = make("table", "ask-output");
+    const table = make("table", "inspect-output");
     const head = table.createTHead().insertRow();
-    for (const title of ["Place", "Says", "After the changes"]) head.append(make("th", "", title));
+    for (const title of ["Position", "Prediction", "After the changes"]) head.append(make("th", "", title));
     const body = table.createTBody();
     answer.tokens.forEach((token, at) => {
       const [[before, sure]] = answer.output.guesses[at];
@@ -136,7 +125,7 @@ export class TokensView {
 }
 
 function block(title, help, body) {
-  const element = make("section", "ask-block");
+  const element = make("section", "inspect-block");
   element.append(make("h3", "", title), make("p", "tiny quiet", help), body);
   return element;
 }

@@ -1,4 +1,4 @@
-// Compare: one panel a series, one line a run; colours by run or by a parameter.
+// Compare: one panel per series, one line per run; colours by run or by a parameter.
 import { Feed } from "../charts/feed.js";
 import { LinePanel } from "../charts/line_panel.js";
 import { paintSwatch, seriesLook } from "../charts/palette.js";
@@ -45,7 +45,7 @@ function panel(element, zoomed) {
   return chart;
 }
 
-// The panels of a group share one request: a panel alone, or the matrices of a site.
+// The panels of a group share one request: a single panel, or the matrices of a site.
 for (const group of root.querySelectorAll("[data-group]")) {
   let share = null;
   const elements = group.matches("[data-panel]") ? [group] : [...group.querySelectorAll("[data-panel]")];

@@ -1,10 +1,10 @@
-// The new-experiment form: what the server's check found is shown at each field; variants come and go.
+// The new-experiment form: shows the errors of the server's check at the fields; adds and removes variants.
 
 const form = document.getElementById("new");
 const check = document.getElementById("check");
 const variants = document.getElementById("variants");
 
-// Every answer of the live check carries the errors by input name, and the bad lines of the YAML.
+// Every answer of the live check has the errors by input name, and the wrong lines of the YAML.
 function placeErrors() {
   const data = check.firstElementChild?.dataset ?? {};
   const errors = JSON.parse(data.errors || "{}");
@@ -63,6 +63,6 @@ form.addEventListener("click", (event) => {
   }
 });
 
-// A check that comes after an edit was sent; the editor's fragment brings its own errors.
+// A new answer of the check; the editor's fragment has its own errors.
 new MutationObserver(placeErrors).observe(check, { childList: true });
 placeErrors();

@@ -1,4 +1,4 @@
-// The report of an experiment: interval plots of its variants and of its preset's comparisons.
+// The report of an experiment: interval plots of variants and of the preset's comparisons.
 import { getJson } from "../charts/feed.js";
 import { IntervalPlot } from "../charts/intervals.js";
 
@@ -9,7 +9,7 @@ const plots = Object.fromEntries(
 );
 
 function variant(row) {
-  return { ...row, seeds: row.seeds.map((one) => one.value), tone: "accent" };
+  return { ...row, seeds: row.seeds.map(({ value }) => value), tone: "accent" };
 }
 
 function comparison({ id, estimate, low, high, margin, kind, refutable, result }) {
@@ -21,7 +21,7 @@ async function draw() {
   const report = await getJson(`experiments/${root.dataset.experiment}/report/`, { metric: root.dataset.metric });
   plots.variants.setRows(report.variants.map(variant));
   const tested = (report.verdict?.comparisons ?? []).filter(({ kind }) => kind !== "bound" && kind !== "floor");
-  // Ratios and steps have scales of their own, on which the others would be points.
+  // Ratios and steps have other scales; on them these intervals would be points.
   const alike = tested.filter(({ kind, value }) => kind !== "ratio" && value.below === null);
   plots.comparisons.setRows(alike.map(comparison));
   plots.ratios.setRows(tested.filter(({ kind }) => kind === "ratio").map(comparison));

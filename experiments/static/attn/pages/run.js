@@ -1,4 +1,4 @@
-// A run's page: live curves, the heat-map, and the curve of the row one picks in it.
+// A run's page: live curves, the heat-map, and the curve of its selected row.
 import htmx from "../../vendor/htmx.esm.js";
 import { Feed, matches } from "../charts/feed.js";
 import { LinePanel } from "../charts/line_panel.js";
@@ -30,7 +30,7 @@ function training() {
   if (!state().ended) feed.start();
 }
 
-// A chart for every panel that has none yet; panels turn up as their series do.
+// A chart for every panel that has none yet; panels appear with their series.
 function adoptPanels() {
   for (const element of document.querySelectorAll("[data-panels] [data-panel]:not([data-adopted])")) {
     element.dataset.adopted = "";
@@ -55,7 +55,7 @@ function adoptPanels() {
   }
 }
 
-// A new attempt has truncated what lay past its checkpoint: read again from the start.
+// A new attempt has truncated the series after its checkpoint: reload them.
 function followState() {
   const now = state();
   if (now.attempt !== attempt) {
@@ -71,7 +71,7 @@ function startHeat() {
   const curve = new Curve(element, () => heat.pick(heat.row));
   const heat = new Heat(element, { run, picked: (name) => curve.show(name) });
   let [near, visiting, final, timer, row] = [false, false, false, 0, heat.row];
-  // While it is in sight, and until it has shown what an ended run committed last.
+  // Polls while in sight, until the last commit of an ended run is shown.
   const visit = async () => {
     clearTimeout(timer);
     if (visiting || final || !near) return;
@@ -99,7 +99,7 @@ function startHeat() {
   );
 }
 
-// The newest pictures come by themselves until one slides to older ones: those stay.
+// Shows the newest predictions until the slider selects older ones.
 function followPictures() {
   const region = document.getElementById("predictions");
   const newest = region.dataset.live;
@@ -109,7 +109,7 @@ function followPictures() {
   region.addEventListener("live", () => htmx.process(region));
 }
 
-// The curve of one matrix, with its heads as thinner company.
+// The curve of one matrix, with its heads as thinner lines.
 class Curve {
   constructor(heat, dismissed) {
     this.heat = heat;
@@ -126,7 +126,7 @@ class Curve {
     const close = Object.assign(document.createElement("button"), {
       type: "button",
       className: "link-button",
-      textContent: "close",
+      textContent: "Close",
     });
     close.addEventListener("click", () => this.dismissed());
     title.append(
@@ -167,7 +167,7 @@ function inOrder(share, name) {
   return series.sort((a, b) => Number(matches(b.name, name)) - Number(matches(a.name, name)));
 }
 
-// The log stays at its end until one scrolls up.
+// The log stays at its end until the user scrolls up.
 function followLog() {
   const log = document.querySelector("[data-log]");
   if (!log) return;

@@ -1,4 +1,4 @@
-// The runs table: what is picked outlives pages, sorting and live updates, in this tab.
+// The runs table: the selection outlives pages, sorting and live updates in this tab.
 
 const KEY = "picked-runs";
 const picked = new Set(JSON.parse(sessionStorage.getItem(KEY) ?? "[]"));
