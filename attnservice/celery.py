@@ -1,13 +1,13 @@
-"""The Celery app: doorbells out of the service, doorbells into the workers.
+"""The Celery app: the service sends doorbells, workers receive them.
 
-A message says "there is work for this pool" and nothing else; the database is the truth. So a message
-is acknowledged before it is obeyed, nothing is prefetched, no result is kept, and losing every message
-loses no run. Start a worker with
+A message says "there is work for this pool" and nothing else; the database says which. So a message is acknowledged
+before it is carried out, nothing is prefetched, no result is kept, and losing every message loses no run. Start a
+worker with
 
     celery -A attnservice.celery worker -Q <pool>[,<pool>] -c <slots> -n <pool>@%h \\
         --without-gossip --without-mingle --without-heartbeat
 
-The service itself never imports `workers`: the task's module is named here and loaded by a worker alone.
+The service never imports `workers`: the task's module is named here, and only a worker loads it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "attnservice.settings")
 
 from django.conf import settings
 
-# A request that rings must never wait: no second try, and a frozen broker costs a second at most.
+# A request that rings must never wait: no retry, and a frozen broker costs a second at most.
 PUBLISHING = {"max_retries": 0, "socket_timeout": 1.0, "socket_connect_timeout": 1.0}
 # A worker may wait for a busy broker; a dead connection is noticed by the health check.
 CONSUMING = {"max_retries": 0, "socket_timeout": 15.0, "socket_connect_timeout": 5.0, "health_check_interval": 25}
@@ -36,15 +36,14 @@ def broker_url(url: str) -> str:
 
 
 CONF: dict[str, Any] = {
-    # redis-py says unix://, kombu says redis+socket://
-    "broker_url": broker_url(settings.REDIS_URL).replace("unix://", "redis+socket://", 1),
+    "broker_url": broker_url(settings.REDIS_URL),
     "broker_transport_options": PUBLISHING,
     "broker_connection_retry_on_startup": True,
     "broker_connection_max_retries": None,  # a worker waits for its broker for ever
     "imports": ("workers.tasks",),
     "task_default_queue": "cpu",
-    "task_create_missing_queues": True,  # a pool is any name the operator likes
-    "task_acks_late": False,  # an unacknowledged message is delivered again and again past visibility_timeout
+    "task_create_missing_queues": True,  # a pool may have any name
+    "task_acks_late": False,  # an unacknowledged message would be delivered again after visibility_timeout
     "task_reject_on_worker_lost": False,
     "task_ignore_result": True,
     "result_backend": None,
@@ -55,7 +54,7 @@ CONF: dict[str, Any] = {
     "enable_utc": True,
     "timezone": "UTC",
     "worker_prefetch_multiplier": 1,
-    "worker_disable_prefetch": True,  # a doorbell behind a long run would be deaf while another slot idles
+    "worker_disable_prefetch": True,  # a doorbell must not wait behind a long run while another slot is idle
     "worker_cancel_long_running_tasks_on_connection_loss": False,
     "worker_enable_remote_control": False,  # cancel and drain are rows in the database
     "worker_send_task_events": False,

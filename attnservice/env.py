@@ -1,4 +1,4 @@
-"""Three typed readers of the environment; a value that makes no sense stops the process with its name."""
+"""Three typed readers of environment variables; an invalid value stops the process with its name."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off", ""}
 
 
 class BadSetting(SystemExit):
-    """An environment variable holds something that cannot be used."""
+    """An environment variable has an invalid value."""
 
 
 def flag(name: str, default: bool) -> bool:

@@ -1,6 +1,6 @@
-"""The Celery app of those who answer questions to checkpoints; the service itself never loads it.
+"""The Celery app of inspection workers, which answer questions to checkpoints; the service never loads it.
 
-An app of its own: its workers take no runs, keep no spare trainer, and know one task. Start one with
+A separate app: its workers take no runs, keep no spare trainer, and know one task. Start one with
 
     celery -A attnservice.explorer worker -P solo -Q explore -n explore@%h \\
         --without-gossip --without-mingle --without-heartbeat

@@ -1,4 +1,4 @@
-"""Log lines as JSON, one object a line, with the run and the attempt that they are about."""
+"""Log lines as JSON, one object per line, with their run and attempt."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _about: ContextVar[dict[str, int] | None] = ContextVar("about", default=None)
 
 @contextmanager
 def about(run: int, attempt: int) -> Iterator[None]:
-    """Every line of this thread is about this attempt."""
+    """Inside, log lines of this thread name this attempt."""
     token = _about.set({"run": run, "attempt": attempt})
     try:
         yield
@@ -24,7 +24,7 @@ def about(run: int, attempt: int) -> Iterator[None]:
 
 
 class Json(logging.Formatter):
-    """time, level, logger, message; run and attempt where they are known; error with a traceback."""
+    """time, level, logger, message; run and attempt if known; error with a traceback."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {

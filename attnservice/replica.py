@@ -1,8 +1,7 @@
-"""Points of series from a read replica, where one is set; runs, permissions and everything else from the primary.
+"""Reads points of series from a read replica, if one is set; runs, permissions and all else from the primary.
 
-Only the tables of points are read there, and only while a GET is answered: a replica that lags shows a chart that lags,
-never a run that is missing or a right that was taken away. The store checks revisions after every read, so an answer is
-consistent in itself.
+Only tables of points are read there, and only during GET requests: a replica that lags shows a chart that lags, never a
+missing run or a revoked permission. The store checks revisions after every read, so each reply is consistent.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ _reading: ContextVar[bool] = ContextVar("reading", default=False)
 
 
 class Reading:
-    """Middleware: what is asked with GET or HEAD may be read from the replica."""
+    """Middleware: GET and HEAD requests may read from the replica."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response

@@ -105,8 +105,8 @@ TEMPLATES = [
 ]
 
 # --- Database -------------------------------------------------------------------------------------
-# SQLite: WAL lets readers read beside the writer, IMMEDIATE makes a writer wait instead of failing
-# in mid-transaction. NORMAL may drop the last commits on power loss, never on a killed process.
+# SQLite: WAL lets readers read during a write, IMMEDIATE makes a writer wait instead of failing in mid-transaction.
+# NORMAL may lose the last commits on power failure, never on a killed process.
 SQLITE_SYNCHRONOUS = text("ATTN_SQLITE_SYNCHRONOUS", "NORMAL")
 
 
@@ -127,23 +127,23 @@ def _database(url: str) -> dict[str, Any]:
 
 
 DATABASES = {"default": _database(text("DATABASE_URL") or f"sqlite:///{ATTN_DATA / 'attnservice.sqlite3'}")}
-if text("DATABASE_REPLICA_URL"):  # points of series are read there; see attnservice.replica
+if text("DATABASE_REPLICA_URL"):  # for points of series; see attnservice.replica
     DATABASES["replica"] = _database(text("DATABASE_REPLICA_URL"))
     DATABASE_ROUTERS = ["attnservice.replica.Router"]
     MIDDLEWARE.insert(0, "attnservice.replica.Reading")
 
 # --- Queue ----------------------------------------------------------------------------------------
 REDIS_URL = text("REDIS_URL", "redis://127.0.0.1:6379/0")
-ATTN_LEASE_S = whole("ATTN_LEASE_S", 60, least=1)  # how long a silent worker keeps its run
+ATTN_LEASE_S = whole("ATTN_LEASE_S", 60, least=1)  # how long a worker keeps its run without a heartbeat
 ATTN_BEAT_S = whole("ATTN_BEAT_S", 15, least=1)  # how often it renews
 ATTN_RECONCILE_S = whole("ATTN_RECONCILE_S", 5, least=1)
 ATTN_DB_OUTAGE_S = whole("ATTN_DB_OUTAGE_S", 600)
 ATTN_CRASH_LIMIT = whole("ATTN_CRASH_LIMIT", 3, least=1)
 ATTN_BACKOFF_S = whole("ATTN_BACKOFF_S", 5)  # doubled by every further crash in a row
 ATTN_PROJECT_RUNNING = whole("ATTN_PROJECT_RUNNING", 0)  # runs of one project at once; 0: no limit
-ATTN_SHARE_HALF_LIFE_S = whole("ATTN_SHARE_HALF_LIFE_S", 6 * 3600, least=1)  # of what a project has used lately
+ATTN_SHARE_HALF_LIFE_S = whole("ATTN_SHARE_HALF_LIFE_S", 6 * 3600, least=1)  # of a project's recent usage
 ATTN_QUEUE_PATIENCE_S = whole("ATTN_QUEUE_PATIENCE_S", 24 * 3600)  # after which any run counts as urgent
-ATTN_GRACE_S = whole("ATTN_GRACE_S", 45, least=3)  # from a worker's SIGTERM to its end, whatever hangs
+ATTN_GRACE_S = whole("ATTN_GRACE_S", 45, least=3)  # from a worker's SIGTERM to its end at the latest
 ATTN_STOP_GRACE_S = whole("ATTN_STOP_GRACE_S", ATTN_GRACE_S * 2 // 3)  # a trainer that was told to stop, before SIGKILL
 if ATTN_STOP_GRACE_S >= ATTN_GRACE_S:
     raise BadSetting(f"ATTN_STOP_GRACE_S={ATTN_STOP_GRACE_S}: must be less than ATTN_GRACE_S={ATTN_GRACE_S}")
@@ -152,7 +152,7 @@ for _name, _seconds in (("ATTN_BEAT_S", ATTN_BEAT_S), ("ATTN_RECONCILE_S", ATTN_
         raise BadSetting(f"{_name}={_seconds}: must be at most half of ATTN_LEASE_S={ATTN_LEASE_S}")
 
 # --- Limits ---------------------------------------------------------------------------------------
-ATTN_WRITERS_AT_ONCE = whole("ATTN_WRITERS_AT_ONCE", 1, least=1)  # of many points, to PostgreSQL
+ATTN_WRITERS_AT_ONCE = whole("ATTN_WRITERS_AT_ONCE", 1, least=1)  # large writes to PostgreSQL
 ATTN_MAX_RUNS = whole("ATTN_MAX_RUNS", 1000, least=1)  # runs that one experiment may expand to
 ATTN_MAX_SERIES_RUNS = whole("ATTN_MAX_SERIES_RUNS", 100, least=1)  # runs in one /series/ request
 ATTN_MAX_POINTS = whole("ATTN_MAX_POINTS", 100_000, least=4)  # points a series in one reply
@@ -187,7 +187,7 @@ STORAGES = {
     "default": _bucket_files if text("ATTN_S3_BUCKET") else _local_files,
     "staticfiles": {"BACKEND": "attnservice.static.ModuleManifestStorage"},
 }
-# Exact values of runs that have ended may leave the database: s3://bucket/prefix or file:///folder; empty: they stay.
+# Where exact values of ended runs are archived: s3://bucket/prefix or file:///folder; empty: they stay in the database.
 ATTN_BLOCKS_STORAGE = text("ATTN_BLOCKS_STORAGE")
 ATTN_BLOCKS_MIN_KB = whole("ATTN_BLOCKS_MIN_KB", 64, least=0)  # smaller blocks stay
 ATTN_BLOCKS_AFTER_S = whole("ATTN_BLOCKS_AFTER_S", 3600, least=0)  # since the run ended
@@ -226,7 +226,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PARSER_CLASSES": ["experiments.api.http.renderers.BoundedJson"],
     "DEFAULT_SCHEMA_CLASS": "experiments.api.http.schema.Schema",
     "EXCEPTION_HANDLER": "experiments.api.http.problems.handle",
-    "URL_FORMAT_OVERRIDE": None,  # `?format=` means what a call says it means
+    "URL_FORMAT_OVERRIDE": None,  # calls define `?format=` themselves
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
 }
 SPECTACULAR_SETTINGS = {

@@ -5,5 +5,5 @@ from whitenoise.storage import CompressedManifestStaticFilesStorage
 
 class ModuleManifestStorage(CompressedManifestStaticFilesStorage):  # type: ignore[misc]  # whitenoise is untyped
     support_js_module_import_aggregation = True
-    # A page whose asset is missing should say so in tests, not fail for a user.
+    # A missing asset fails tests, not a user's page.
     manifest_strict = False

@@ -1,4 +1,4 @@
-"""Files on a local or shared disk, each of them whole: beside, fsynced, renamed."""
+"""Files on a local or shared disk, written atomically: to a temporary file, fsynced, renamed."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from django.core.files.storage import FileSystemStorage
 
 
 class DurableFiles(FileSystemStorage):
-    """A file has its name only when all of it is on the disk; a full disk leaves no part of one behind."""
+    """A file gets its name only once it is on disk completely; a full disk leaves no partial file."""
 
     def _save(self, name: str, content: Any) -> str:
-        beside = f"{name}.{uuid.uuid4().hex[:8]}.part"
+        temporary = f"{name}.{uuid.uuid4().hex[:8]}.part"
         try:
-            written = Path(self.path(super()._save(beside, content)))  # type: ignore[misc]  # the stubs leave it out
+            written = Path(self.path(super()._save(temporary, content)))  # type: ignore[misc]  # the stubs leave it out
             sync(written)
             kept = Path(self.path(name))
             written.replace(kept)
             sync(kept.parent)
         except BaseException:
             with contextlib.suppress(OSError):
-                Path(self.path(beside)).unlink()
+                Path(self.path(temporary)).unlink()
             raise
         return name
 
 
 def sync(path: Path) -> None:
-    """Make a file, or a rename within a folder, survive a power cut."""
+    """Make a file, or a rename within a folder, survive a power failure."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -7,11 +7,11 @@ from urllib.parse import urlsplit
 
 from attnservice.env import BadSetting
 
-CONNECT_S, READ_S = 3, 20  # a storage that hangs must not hold up the reconciler or a reader for longer
+CONNECT_S, READ_S = 3, 20  # a storage that hangs blocks the reconciler or a reader no longer than this
 
 
 def blocks_storage(url: str, bucket_options: dict[str, Any]) -> dict[str, Any]:
-    """The entry of STORAGES for `s3://bucket/prefix` (keys and endpoint are those of ATTN_S3_*) or `file:///folder`.
+    """The entry of STORAGES for `s3://bucket/prefix` (keys and endpoint from ATTN_S3_*) or `file:///folder`.
 
     Raises BadSetting on any other address.
     """

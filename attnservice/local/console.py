@@ -1,4 +1,4 @@
-"""The launcher's terminal: what the children log goes to files; here comes what a person wants to see of it."""
+"""The launcher's terminal. The children log to files; of that, this shows what a person wants to see."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def say(line: str, who: str = "") -> None:
 
 
 def worth_showing(line: str) -> str | None:
-    """Our own messages, everybody's warnings. The rest is in the log."""
+    """Messages of our own code, and warnings of all. The rest is in the log."""
     match = _LINE.match(line)
     if not match:
         return None
@@ -28,7 +28,7 @@ def worth_showing(line: str) -> str | None:
 
 
 class Tail:
-    """Follows a log file from its present end. Reading a file, not a pipe: a stopped launcher blocks nobody."""
+    """Follows a log file from its current end. A file, not a pipe: a stopped launcher blocks no child."""
 
     def __init__(self, name: str, path: Path) -> None:
         self._name, self._path = name, path

@@ -1,4 +1,4 @@
-"""What every process of a local service finds in its environment: data folder, secret key, broker."""
+"""The environment of all processes of a local service: data folder, secret key, broker."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class AlreadyRunning(RuntimeError):
 
 
 def enter(data: Path) -> None:
-    """Point this process and its children at `data`. What the user set, DATABASE_URL above all, stays."""
+    """Point this process and its children at `data`. Variables that the user set, such as DATABASE_URL, are kept."""
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
     (data / "datasets").mkdir(exist_ok=True)  # where users put the files that specs name, see ATTN_DATA_ROOT
     (data / "models").mkdir(exist_ok=True)  # and weights, see ATTN_MODELS_ROOT
@@ -30,7 +30,7 @@ def enter(data: Path) -> None:
 
 
 def keep_secret_key(path: Path) -> None:
-    """Sessions survive a restart because the key does. Only we may read it."""
+    """Store the secret key, readable by this user alone, so that sessions survive a restart."""
     if path.exists():
         return
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
@@ -38,7 +38,7 @@ def keep_secret_key(path: Path) -> None:
 
 
 def hold(data: Path, url: str) -> IO[str]:
-    """The right to run on `data`, until the returned file is closed or we die."""
+    """Lock `data` for this launcher until the returned file is closed or the process ends."""
     file = (data / "lock").open("a+")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,5 +1,5 @@
-"""What the tables and the static files of a data folder were made from. No Django: this decides in a few
-milliseconds whether the web server may start at once."""
+"""A digest of what tables and static files were made from. No Django: it decides in a few milliseconds whether the web
+server may start at once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from attnservice.local.environment import ROOT
 
 
 def fingerprint() -> str:
-    """A digest of our own files and of the versions of everybody else's."""
+    """A digest of our own files and of the locked versions of packages."""
     digest = hashlib.sha256(os.environ.get("DATABASE_URL", "").encode())
     for path in sorted(_inputs()):
         digest.update(str(path.relative_to(ROOT)).encode())

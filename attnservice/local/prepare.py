@@ -1,4 +1,4 @@
-"""What has to stand before the web server starts: tables, the first admin, a project, static files, a demo."""
+"""What the web server needs before it starts: tables, the first admin, a project, static files, demo runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from django.db.migrations.executor import MigrationExecutor
 
 from attnservice.env import text
 
-# What an empty database begins with: a minute of small runs to look at, then the longer loop.
+# Submitted to an empty database: a minute of small runs, then a longer one.
 DEMOS = (
     {
         "preset": "why-q",
@@ -27,20 +27,20 @@ DEMOS = (
 
 
 def people() -> list[str]:
-    """The first admin and a project, where there are none; what the user should be told once."""
-    told = _admin_lines(*admin) if (admin := first_admin()) else []
+    """Make the first admin and a project, if there are none. Returns messages that the user sees once."""
+    messages = _admin_lines(*admin) if (admin := first_admin()) else []
     default_project()
-    return told
+    return messages
 
 
 def _admin_lines(name: str, password: str | None) -> list[str]:
     if password is None:
         return [f"Log in as {name}, with the password that you set"]
-    return [f"Log in as {name} with the password  {password}", "(It is shown this once; only its hash is kept.)"]
+    return [f"Log in as {name} with the password  {password}", "(Shown only now; only its hash is stored.)"]
 
 
 def migrate() -> bool:
-    """True when there was something to do. Asking costs a tenth of a second, `migrate` itself a whole one."""
+    """True if migrations were applied. The check costs 0.1 s, `migrate` itself 1 s."""
     executor = MigrationExecutor(connection)
     if not executor.migration_plan(executor.loader.graph.leaf_nodes()):
         return False
@@ -49,13 +49,13 @@ def migrate() -> bool:
 
 
 def collect_static(into: Path) -> None:
-    """Gather, hash and compress the static files anew."""
+    """Collect, hash and compress the static files again."""
     shutil.rmtree(into, ignore_errors=True)
     call_command("collectstatic", verbosity=0, interactive=False, stdout=StringIO())
 
 
 def first_admin() -> tuple[str, str | None] | None:
-    """(name, password) of an admin made now, None where one exists. A password that the user gave is not told."""
+    """(name, password) of the admin made now, None if one exists. A password from the environment is not returned."""
     users = get_user_model().objects
     if users.filter(is_superuser=True).exists():
         return None
@@ -66,7 +66,7 @@ def first_admin() -> tuple[str, str | None] | None:
 
 
 def default_project() -> None:
-    """Somewhere to submit to, owned by the first admin. Left alone once there is any project."""
+    """A first project, owned by the first admin. Does nothing if there is any project."""
     from experiments.models import Membership, Project, Role
 
     if Project.objects.exists():
@@ -78,7 +78,7 @@ def default_project() -> None:
 
 
 def submit_demos() -> list[str]:
-    """The first experiments of an empty database, the quick one first; their names, none where there are any."""
+    """Submit the first experiments to an empty database, the quick one first. Returns their names."""
     from experiments.lifecycle import submit
     from experiments.models import Experiment, Project
     from experiments.submissions.presets import presets

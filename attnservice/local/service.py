@@ -1,4 +1,4 @@
-"""The launcher behind `make run`: Redis, web, worker, reconciler and explorer as children of one process."""
+"""The launcher behind `make run`: Redis, web, worker, reconciler and inspection worker as children of one process."""
 
 from __future__ import annotations
 
@@ -19,12 +19,11 @@ from attnservice.local.console import Tail, say
 from attnservice.local.fingerprint import fingerprint
 
 LOOK_EVERY_S = 0.2
-HINTS = {"worker": " (it saves a checkpoint and gives its run back; Ctrl-C again kills)"}
-Ready = Callable[[], None]
+STOP_ORDER = ("worker", "inspection", "reconciler", "web", "redis")
 
 
 class Stop(Exception):
-    """Ctrl-C or SIGTERM while the service was still coming up."""
+    """Ctrl-C or SIGTERM while the service was starting."""
 
 
 class Service:
@@ -33,10 +32,10 @@ class Service:
         self.url = f"http://127.0.0.1:{port}"
         self.children: list[Child] = []  # in the order of their start
         self._asked = 0
-        self._told: list[str] = []  # what the user has to learn, a password above all, whatever else happens
+        self._told: list[str] = []  # shown to the user whatever happens, a password above all
 
     def run(self) -> None:
-        """Come up, watch, and go down when asked. Everything that can be refused is refused first."""
+        """Start, watch, and stop when asked. Everything that can be refused is refused first."""
         environment.enter(self.data)
         lock = environment.hold(self.data, self.url)
         refuse_busy(self.port)
@@ -55,13 +54,13 @@ class Service:
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._asked += 1
         if self._asked > 1:
-            say("\nKilled. Runs that were under way go on from their last checkpoint at the next start.")
-            os._exit(130)  # the children are on a leash: the kernel kills them with us
+            say("\nKilled. Runs in progress resume from their last checkpoint at the next start.")
+            os._exit(130)  # the kernel kills the children with this process: attnservice/local/parent_death.py
 
     # --- Coming up --------------------------------------------------------------------------------
 
     def _come_up(self) -> None:
-        """Where nothing has changed since the last time, the web server starts while we look at the database."""
+        """If nothing has changed since the last start, the web server starts while the database is checked."""
         (self.data / "logs").mkdir(exist_ok=True)
         stamp, now, web = self.data / "prepared", fingerprint(), self._web()
         fresh = not stamp.exists() or stamp.read_text() != now
@@ -76,10 +75,10 @@ class Service:
         self._wait_for_first_page(web)
         self._start(self._worker())
         self._start(self._reconciler())
-        self._start(self._explorer())
+        self._start(self._inspection())
         say(f"\n  attnservice is on {self.url}")
         self._tell()
-        say("  Ctrl-C stops it; what it knows stays.\n")
+        say("  Ctrl-C stops it and keeps all data.\n")
 
     def _tell(self) -> None:
         for line in self._told:
@@ -109,7 +108,7 @@ class Service:
             prepare.collect_static(settings.STATIC_ROOT)
             say("Static files: collected")
         if self.demo and (names := prepare.submit_demos()):
-            self._told.append(f"First experiments are under way: {', then '.join(names)}")
+            self._told.append(f"First experiments submitted: {', then '.join(names)}")
         connections.close_all()
 
     def _wait_for_first_page(self, web: Child, within_s: float = 60.0) -> None:
@@ -118,7 +117,7 @@ class Service:
             if self._asked:
                 raise Stop
             if not web.alive() or time.monotonic() > deadline:
-                sys.exit(f"The web server does not come up. Its log: {web.log}\n{last_lines(web.log)}")
+                sys.exit(f"The web server did not start. Its log: {web.log}\n{last_lines(web.log)}")
             time.sleep(0.05)
 
     # --- The children -----------------------------------------------------------------------------
@@ -141,18 +140,18 @@ class Service:
         )
 
     def _worker(self) -> Child:
-        """One slot, or more for small runs. Its patience is the trainer's own, and time to give the run back."""
+        """One slot, or more for small runs. It may take as long to stop as its trainer, and then requeues the run."""
         pools = "cpu,gpu" if has_gpu() else "cpu"
         options = f"-c {self.slots} -Q {pools} -n local@%h --loglevel INFO"
         options += " --without-gossip --without-mingle --without-heartbeat"
         command = [sys.executable, "-m", "celery", "-A", "attnservice.celery", "worker", *options.split()]
         return self._child("worker", *command, patience_s=60)
 
-    def _explorer(self) -> Child:
-        """Answers what people ask of checkpoints; see attnservice.explorer."""
+    def _inspection(self) -> Child:
+        """The inspection worker, which answers questions to checkpoints; see attnservice.explorer."""
         options = "-P solo -Q explore -n explore@%h --loglevel INFO --without-gossip --without-mingle"
         app = ["-A", "attnservice.explorer", "worker", *options.split(), "--without-heartbeat"]
-        return self._child("explorer", sys.executable, "-m", "celery", *app)
+        return self._child("inspection", sys.executable, "-m", "celery", *app)
 
     def _reconciler(self) -> Child:
         return self._child("reconciler", sys.executable, str(environment.ROOT / "manage.py"), "reconciler")
@@ -162,35 +161,35 @@ class Service:
     def _watch(self) -> None:
         tails = [Tail(child.name, child.log) for child in self.children]
         while not self._asked:
-            for child in self.children:
-                if news := child.revive():
-                    say(news, child.name)
+            self._revive()
             for tail in tails:
                 tail.show()
             time.sleep(LOOK_EVERY_S)
 
+    def _revive(self) -> None:
+        for child in self.children:
+            if news := child.revive():
+                say(news, child.name)
+
     def _go_down(self) -> None:
-        """The worker first, while database and broker still stand: it checkpoints and gives its run back."""
-        order = {"worker": 0, "explorer": 1, "reconciler": 2, "web": 3, "redis": 4}
-        for child in sorted(self.children, key=lambda child: order[child.name]):
+        """The worker first, while database and broker still run: it saves a checkpoint and requeues its run."""
+        for child in sorted(self.children, key=lambda child: STOP_ORDER.index(child.name)):
             if not child.alive():
                 continue
             began = time.monotonic()
-            hint = (
-                " (it saves a checkpoint and gives its run back; Ctrl-C again kills)" if child.name == "worker" else ""
-            )
-            say(f"Stopping the {child.name}{hint}")
+            hint = " (it saves a checkpoint and requeues its run; Ctrl-C again kills)" if child.name == "worker" else ""
+            say(f"Stopping {child.name}{hint}")
             child.ask_to_stop()
             if not child.wait():
-                say(f"The {child.name} did not stop within {child.patience_s:.0f} s and was killed")
+                say(f"{child.name} did not stop within {child.patience_s:.0f} s and was killed")
             elif time.monotonic() - began > 1:
-                say(f"The {child.name} has stopped after {time.monotonic() - began:.1f} s")
+                say(f"{child.name} stopped after {time.monotonic() - began:.1f} s")
         if self.children:
-            say("Stopped. `make run` goes on where this left off.")
+            say("Stopped. `make run` continues from here.")
 
 
 def refuse_busy(port: int, patience_s: float = 2.0) -> None:
-    """A web server that was just killed may hold its port for a moment."""
+    """Exit if the port is in use. A web server that was just killed may hold it for a moment."""
     deadline = time.monotonic() + patience_s
     while True:
         with socket.socket() as probe:

@@ -1,5 +1,5 @@
-"""`make verdicts`: the whole service on a data folder of its own, every preset trained as far as its verdict needs,
-docs/verdicts.md written from the result. Stopped and started again, it goes on where it was."""
+"""`make verdicts`: runs the service on a data folder of its own, trains every preset as far as its verdict needs, and
+writes docs/verdicts.md from the results. Stopped and started again, it continues."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ REPORT_EVERY_S = 15.0
 
 
 class Verdicts(Service):
-    """The service of `make run` with a slot for each core, which ends when there is nothing left to train."""
+    """The service of `make run` with a slot for each core; it ends when nothing is left to train."""
 
     def __init__(self, data: Path, port: int, *, quick: bool, into: Path = ROOT / "docs") -> None:
         super().__init__(data, port, demo=False)
@@ -33,29 +33,27 @@ class Verdicts(Service):
         began, wanted = time.monotonic(), campaign(self.quick)
         owner = get_user_model().objects.filter(is_superuser=True).earliest("pk")
         new = wanted.submit_missing(Project.objects.earliest("pk"), owner)
-        say(f"  {len(wanted.hashes)} distinct specs, {new} of them still to be trained on {self.slots} slots")
-        told = 0.0
+        say(f"  {len(wanted.hashes)} distinct specs, {new} of them to train on {self.slots} slots")
+        reported = 0.0
         while not (now := wanted.progress()).done:
-            if time.monotonic() - told > REPORT_EVERY_S:
-                told = time.monotonic()
-                say(f"  {now.succeeded} of {now.wanted} succeeded, {now.failed} failed, after {told - began:.0f} s")
-            if not self._look():
+            if time.monotonic() - reported > REPORT_EVERY_S:
+                reported = time.monotonic()
+                say(f"  {now.succeeded} of {now.wanted} succeeded, {now.failed} failed, after {reported - began:.0f} s")
+            if not self._wait():
                 return
         say(f"  {now.succeeded} of {now.wanted} succeeded, {now.failed} failed, after {time.monotonic() - began:.0f} s")
         say(f"  Written: {write(self.into, owner, quick=self.quick)}")
 
-    def _look(self) -> bool:
-        """Mend what died, and wait a moment; False when we were asked to stop."""
+    def _wait(self) -> bool:
+        """Wait two seconds, restarting children that died. False if asked to stop."""
         for _ in range(10):
             if self._asked:
                 return False
-            for child in self.children:
-                if news := child.revive():
-                    say(news, child.name)
+            self._revive()
             time.sleep(LOOK_EVERY_S)
         return True
 
     def _start(self, child: Child) -> None:
-        """Nobody asks checkpoints questions here."""
-        if child.name != "explorer":
+        """All but the inspection worker: no checkpoint is asked here."""
+        if child.name != "inspection":
             super()._start(child)

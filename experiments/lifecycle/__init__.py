@@ -1,12 +1,13 @@
-"""The only writer of a run's state: verbs for users, for workers and for the reconciler."""
+"""The only writer of a run's state: actions of users, of workers and of the reconciler."""
 
 from .add_seeds import TooMany, append_seeds
-from .checkpoints import fall_back, publish_checkpoint, seal
+from .checkpoints import fall_back, publish_checkpoint
 from .claims import Claim, Held
 from .deletion import clear_files, clear_series, delete_run
-from .expiry import expire, keep_digest, seal_finished
+from .expiry import expire
 from .forks import fork
 from .moves import LeaseLost, NotAllowed
+from .sealing import keep_digest, seal, seal_finished
 from .thinning import thin_group
 from .user_actions import param_text, request_cancel, retry, submit
 from .worker_actions import (

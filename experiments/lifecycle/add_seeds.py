@@ -1,4 +1,4 @@
-"""Seeds added to an experiment: its definition stays, its list of seeds and its runs grow."""
+"""Add seeds to an experiment: its definition is unchanged, its seeds and runs grow."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class TooMany(ValueError):
 def append_seeds(
     experiment_id: int, seeds: Sequence[int], user: AbstractBaseUser | None, *, max_runs: int
 ) -> list[Run]:
-    """One run of every variant for each seed that is not there yet, and ring; returns the new runs, none where all
-    were there. Raises TooMany, and NotAllowed where a spec is too old."""
+    """Submit one run of every variant for each new seed. Returns the new runs. Raises TooMany, and NotAllowed if this
+    version does not accept a stored spec."""
     with transaction.atomic():
         experiment = Experiment.objects.select_for_update().get(pk=experiment_id)
         new = [seed for seed in dict.fromkeys(seeds) if seed not in experiment.seeds]
@@ -35,24 +35,24 @@ def append_seeds(
         experiment.save(update_fields=["seeds"])
         last = experiment.runs.aggregate(last=Max("index"))["last"]
         cells = [_with_seed(variant, seed) for variant in variants for seed in new]
-        for at, run in enumerate(cells, start=last + 1):
-            run.index = at
+        for index, run in enumerate(cells, start=last + 1):
+            run.index = index
         return add_runs(cells, user, message="a seed was added to the experiment")
 
 
 def _variants(experiment: Experiment) -> list[Run]:
     """The first run of each variant, in order."""
-    found: dict[str, Run] = {}
+    variants: dict[str, Run] = {}
     for run in experiment.runs.order_by("index").only("params", "spec", "steps", "pool", "priority", "project_id"):
-        found.setdefault(repr({**run.spec, "seed": None}), run)
-    return list(found.values())
+        variants.setdefault(repr({**run.spec, "seed": None}), run)
+    return list(variants.values())
 
 
 def _with_seed(variant: Run, seed: int) -> Run:
     try:
         spec = parse_spec(variant.spec, stored=True).model_copy(update={"seed": seed})
     except SpecError as error:
-        raise NotAllowed(f"this version no longer takes the spec of run {variant.pk}: {error}") from None
+        raise NotAllowed(f"this version does not accept the spec of run {variant.pk}: {error}") from None
     return Run(
         experiment_id=variant.experiment_id,
         project_id=variant.project_id,

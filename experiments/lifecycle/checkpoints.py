@@ -1,7 +1,7 @@
-"""Checkpoints: named when they are durable, the last two and the best kept, the one before used where one is damaged.
+"""Checkpoints: recorded once they are durable; the newest two and the best are kept; a damaged one is skipped.
 
-A file may have several names, since a fork begins with a row that names its parent's file: it is surplus only when
-its last row has gone.
+A fork begins with a row that names its parent's file, so a file may have several rows. It is surplus only when its last
+row is deleted.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ KEPT_NEWEST = 2
 
 
 def publish_checkpoint(held: Held, *, step: int, path: str, sha256: str, size: int) -> list[str]:
-    """Name a durable checkpoint; crashes start to count anew. Returns storage names that became surplus."""
+    """Record a durable checkpoint and reset the crash count. Returns names of files that became surplus."""
     with transaction.atomic():
         run = row_of(held, State.RUNNING, State.STOPPING)
         named = Run.objects.filter(pk=run.pk, fence=held.fence, committed_step=step)
@@ -37,11 +37,11 @@ def publish_checkpoint(held: Held, *, step: int, path: str, sha256: str, size: i
 
 
 def _score(run: Run, step: int) -> float | None:
-    """The first metric of the evaluation at this very step, higher is better; None where there was none."""
-    names = Group.objects.filter(run=run, name="eval").order_by("-version").values_list("names", flat=True).first()
-    if not names:
+    """The first metric of the evaluation at this step, higher is better; None if there was none."""
+    series = Group.objects.filter(run=run, name="eval").order_by("-version").values_list("names", flat=True).first()
+    if not series:
         return None
-    key = names[0]
+    key = series[0]
     value = Headline.objects.filter(run=run, key=key, last_step=step - 1).values_list("last", flat=True).first()
     if value is None or not math.isfinite(value):
         return None
@@ -50,24 +50,24 @@ def _score(run: Run, step: int) -> float | None:
 
 def _surplus(run: Run) -> list[Checkpoint]:
     """All but the newest two and the best."""
-    known = list(Checkpoint.objects.filter(run=run).defer("stats").order_by("-step", "-id"))
-    scored = [old for old in known if old.score is not None]
-    best = max(scored, key=lambda old: (old.score or 0.0, old.step), default=None)
-    return [old for old in known[KEPT_NEWEST:] if old != best]
+    newest_first = list(Checkpoint.objects.filter(run=run).defer("stats").order_by("-step", "-id"))
+    scored = [checkpoint for checkpoint in newest_first if checkpoint.score is not None]
+    best = max(scored, key=lambda checkpoint: (checkpoint.score or 0.0, checkpoint.step), default=None)
+    return [checkpoint for checkpoint in newest_first[KEPT_NEWEST:] if checkpoint != best]
 
 
 def _forget(checkpoints: Iterable[Checkpoint]) -> list[str]:
-    """Delete the rows. Returns the files that no row names any more."""
+    """Delete the rows. Returns the files that no other row names."""
     paths = []
-    for old in checkpoints:
-        old.delete()
-        if not Checkpoint.objects.filter(path=old.path).exists():
-            paths.append(old.path)
+    for checkpoint in checkpoints:
+        checkpoint.delete()
+        if not Checkpoint.objects.filter(path=checkpoint.path).exists():
+            paths.append(checkpoint.path)
     return paths
 
 
 def truncate(run: Run, start: int, checkpoint: Checkpoint | None) -> tuple[str, ...]:
-    """Forget what lies past the checkpoint; it will be written again. Returns the files of what was forgotten."""
+    """Delete what was recorded after the checkpoint; it is recorded again. Returns the surplus files."""
     store.truncate(run.pk, start)
     store.restore(run.pk, checkpoint.stats if checkpoint else b"")
     pictures = Artifact.objects.filter(run=run, step__gte=start)
@@ -77,12 +77,12 @@ def truncate(run: Run, start: int, checkpoint: Checkpoint | None) -> tuple[str, 
 
 
 def fall_back(claim: Claim, why: str) -> Claim:
-    """The claimed checkpoint cannot be used: begin at the one before it, or at step 0.
+    """The claimed checkpoint is damaged: begin at the one before it, or at step 0.
 
-    Raises NotAllowed where nothing is left of the checkpoint that a fork begins with. Calling it again is safe.
+    Raises NotAllowed if it is the one that a fork begins with. Calling it again is safe.
     """
     damaged = claim.checkpoint
-    assert damaged is not None, "a claim without a checkpoint has nothing to fall back from"
+    assert damaged is not None, "the claim has a checkpoint"
     with transaction.atomic():
         run = row_of(claim.held, State.CLAIMED, State.STOPPING)
         older = run.checkpoints.filter(step__lte=damaged.step).exclude(pk=damaged.pk).first()
@@ -96,17 +96,3 @@ def fall_back(claim: Claim, why: str) -> Claim:
         run.committed_step = start
         event(run, Actor.SUPERVISOR, "fell back", message=f"{why}; resuming at step {start} instead of {damaged.step}")
     return replace(claim, start_step=start, checkpoint=older, surplus=files)
-
-
-def seal(held: Held) -> None:
-    """Turn what the newest checkpoint covers into blocks: one block a transaction, so that nobody waits for long."""
-    for group in Group.objects.filter(run_id=held.run_id).defer("stats"):
-        while _seal_one(held, group.pk):
-            pass
-
-
-def _seal_one(held: Held, group_id: int) -> bool:
-    with transaction.atomic():
-        store.throttle_write()
-        run = row_of(held, State.RUNNING, State.STOPPING)
-        return store.seal_next(Group.objects.defer("stats").get(pk=group_id), run.checkpoint_step)

@@ -1,4 +1,4 @@
-"""Deleting runs: what names them goes at once, their series and files afterwards, a little at a time."""
+"""Deleting runs: their rows at once, their series and files afterwards, a few at a time."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _BULK: tuple[type[Model], ...] = (Frame, Block, StepIndex)
 
 
 def delete_run(run_id: int, user: AbstractBaseUser | None) -> None:
-    """Delete an ended run for good. Raises NotAllowed on one that has not ended. Its forks stay."""
+    """Delete an ended run permanently; its forks stay. Raises NotAllowed on a run that has not ended."""
     with transaction.atomic():
         run = locked(run_id)
         if run.state not in ENDED:
             raise NotAllowed(f"run {run_id} is {run.state}; only ended runs can be deleted, so cancel it first")
-        named = [model.objects.filter(run=run).values_list("path", flat=True) for model in (Checkpoint, Artifact)]
-        paths = {path for paths in named for path in paths}
+        path_rows = [model.objects.filter(run=run).values_list("path", flat=True) for model in (Checkpoint, Artifact)]
+        paths = {path for rows in path_rows for path in rows}
         PendingDeletion.objects.schedule(paths)
         groups = Group.objects.filter(run=run).count()
         run.delete()
@@ -42,17 +42,17 @@ def delete_run(run_id: int, user: AbstractBaseUser | None) -> None:
 
 
 def clear_series(budget: int) -> int:
-    """Remove series of deleted runs. Returns how many rows went."""
-    gone = 0
+    """Delete series of deleted runs. Returns how many rows were deleted."""
+    deleted = 0
     for group_id in Group.objects.filter(run=None).order_by("pk").values_list("pk", flat=True)[:1000]:
-        while gone < budget:
+        while deleted < budget:
             some = _clear_some(group_id)
-            gone += some
+            deleted += some
             if not some:
                 break
-        if gone >= budget:
+        if deleted >= budget:
             break
-    return gone
+    return deleted
 
 
 def _clear_some(group_id: int) -> int:
@@ -68,7 +68,7 @@ def _clear_some(group_id: int) -> int:
 
 
 def clear_files(limit: int) -> int:
-    """Remove files of deleted runs that no other run names. Returns how many names were settled."""
+    """Remove files that are pending deletion and that no row names. Returns how many were settled."""
     settled = 0
     for file in PendingDeletion.objects.order_by("pk")[:limit]:
         try:
@@ -76,7 +76,7 @@ def clear_files(limit: int) -> int:
             if not _named(file):
                 _remove(file)
         except Exception as error:  # whatever the storage's client raises; the next round tries again
-            log.warning("surplus file %s stays for now: %s", file.path, error)
+            log.warning("surplus file %s could not be removed, will retry: %s", file.path, error)
             continue
         file.delete()
         settled += 1

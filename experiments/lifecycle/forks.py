@@ -1,4 +1,4 @@
-"""Forks: a run of its own that begins at another run's checkpoint."""
+"""Forks: runs that begin at another run's checkpoint."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from .user_actions import name_of, submit
 def fork(parent: Run, step: int, plan: Plan, user: AbstractBaseUser | None) -> Run:
     """Submit the plan's one run so that it begins at the parent's checkpoint of `step` completed steps.
 
-    The parent's row is locked, so that retention cannot delete its file meanwhile. Raises NotAllowed where it just has.
+    The checkpoint's row is locked, so that its file cannot be deleted meanwhile. Raises NotAllowed if there is none.
     """
     with transaction.atomic():
-        kept = Checkpoint.objects.select_for_update().filter(run=parent, step=step).first()
-        if kept is None:
+        checkpoint = Checkpoint.objects.select_for_update().filter(run=parent, step=step).first()
+        if checkpoint is None:
             raise NotAllowed(f"run {parent.pk} has no checkpoint at step {step} any more")
         run = submit(plan, project=parent.project, user=user).runs.get()
-        same = {name: getattr(kept, name) for name in ("step", "path", "sha256", "size")}
+        same = {name: getattr(checkpoint, name) for name in ("step", "path", "sha256", "size")}
         Checkpoint.objects.create(run=run, fence=0, **same)
         begun = {"committed_step": step, "checkpoint_step": step}
         Run.objects.filter(pk=run.pk).update(parent=parent, parent_step=step, **begun)

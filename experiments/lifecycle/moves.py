@@ -1,5 +1,5 @@
-"""How a move is made: filter on id, old state and fence; update; require exactly one row; write the event;
-all in the caller's transaction. The legal moves stand in `experiments.states`; nothing else writes a state.
+"""How a move is made: filter on id, old state and fence; update; require exactly one row; write the event; all in the
+caller's transaction. `experiments.states` lists the legal moves; nothing else writes a state.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from .claims import Held
 
 
 class LeaseLost(Exception):
-    """The fence is outdated: somebody else may hold the run. Kill the trainer and write nothing more."""
+    """The fence is outdated: another worker may hold the run. Kill the trainer and write nothing more."""
 
 
 class NotAllowed(Exception):
-    """The run's state does not admit what the user asked for."""
+    """The run's state does not allow the action."""
 
 
 def row_of(held: Held, *states: State) -> Run:
-    """The held run, locked where the database can; LeaseLost when the fence or the state has moved on."""
+    """The held run, locked where the database can. Raises LeaseLost if its fence or state has changed."""
     run = Run.objects.select_for_update().filter(pk=held.run_id, fence=held.fence, state__in=states).first()
     if run is None:
         raise LeaseLost(f"run {held.run_id}: fence {held.fence} is outdated")
@@ -39,7 +39,7 @@ def locked(run_id: int) -> Run:
 
 
 def move(run: Run, to: State, actor: Actor, *, message: str, who: str = "", **fields: Any) -> None:
-    """One legal move, guarded by state and fence, with its event. Raises LeaseLost if the row has moved on."""
+    """One legal move, guarded by state and fence, with its event. Raises LeaseLost if the row has changed."""
     if run.state not in sources(to, actor):
         raise NotAllowed(f"{actor} may not move run {run.pk} from {run.state} to {to}")
     moved = Run.objects.filter(pk=run.pk, state=run.state, fence=run.fence).update(state=to, **fields)
@@ -84,10 +84,10 @@ def finish(run: Run, to: State, actor: Actor, reason: Reason, detail: str, messa
 
 
 def requeue(run: Run, actor: Actor, reason: Reason, message: str, detail: str, *, counts: bool) -> None:
-    """Back to the line, unless the user asked for cancel or the crash budget is spent."""
+    """Back to the queue, unless the user cancelled or the crash limit is reached."""
     crashes = run.crash_count + 1 if counts else run.crash_count
     if run.desired == Desired.CANCEL:
-        finish(run, State.CANCELLED, actor, Reason.CANCELLED, detail, f"{message}; cancel had been asked")
+        finish(run, State.CANCELLED, actor, Reason.CANCELLED, detail, f"{message}; the user had cancelled")
     elif counts and crashes >= settings.ATTN_CRASH_LIMIT:
         text = f"{crashes} crashes in a row with no new checkpoint; the last: {message}\n{detail}".strip()
         finish(run, State.FAILED, actor, Reason.POISONED, text, text.splitlines()[0], crash_count=crashes)

@@ -1,4 +1,4 @@
-"""Thinning the series of a run that has ended: said first, then sealed, then dropped a little at a time."""
+"""Thinning the series of an ended run: recorded first, then sealed, then dropped a few rows at a time."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ _END = 2**62
 
 
 def thin_group(group_id: int, globs: Sequence[str], level: int, rule: str, budget: int) -> int:
-    """Carry out a rule on one group of series, as far as `budget` rows. Returns how many rows were dropped; what is
-    left is done by the next call. Does nothing where the run is not over."""
+    """Apply a rule to one group of series, up to `budget` rows. Returns how many rows were dropped; the next call does
+    the rest. Does nothing unless the run has ended."""
     group = _marked(group_id, globs, level)
     if group is None:
         return 0
     store.take_back(group)
     dropped = 0
     while dropped < budget:
-        more = _turn(group_id, rule)
-        if more is None:
+        rows = _drop_some(group_id, rule)
+        if rows is None:
             break
-        dropped += more
+        dropped += rows
     return dropped
 
 
 def _marked(group_id: int, globs: Sequence[str], level: int) -> Group | None:
-    """Say what is kept from now on; None where the run is not over."""
+    """Record what is kept from now on; None unless the run has ended."""
     with transaction.atomic():
         group = _of_ended_run(group_id)
         if group is not None:
@@ -48,7 +48,7 @@ def _of_ended_run(group_id: int) -> Group | None:
     return group
 
 
-def _turn(group_id: int, rule: str) -> int | None:
+def _drop_some(group_id: int, rule: str) -> int | None:
     """One short transaction. Rows dropped, or None when there is nothing left to do."""
     with transaction.atomic():
         group = _of_ended_run(group_id)
@@ -64,11 +64,11 @@ def _turn(group_id: int, rule: str) -> int | None:
 
 
 def _done(group: Group, rule: str) -> None:
-    """Note that the rule has been carried out, with what it came to."""
+    """Record that the rule was applied, with its result."""
     Group.objects.filter(pk=group.pk).update(thin_done=rule)
     floors = [floor for floor in group.thinned if floor]
     if floors and group.thin_done != rule:
-        points = 16 ** max(floors)
+        points = store.points_per_bucket(max(floors))
         series = f"{len(floors)} of {len(group.names)} {group.name} series, {group.rows:,} points each"
         text = f"{series}: of every {points:,} points the first, the minimum, the maximum and the last are kept"
         assert group.run is not None

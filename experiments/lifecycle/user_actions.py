@@ -1,4 +1,4 @@
-"""What users ask for: submit, cancel, retry. They write `desired` without a fence; the holder of the lease obeys."""
+"""Actions of users: submit, cancel, retry. They write `desired` without a fence; the holder of the lease obeys."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ def submit(
 
 
 def _store(plan: Plan, project: Project, user: AbstractBaseUser | None, key: str | None) -> Experiment:
-    asked = plan.submission
+    submission = plan.submission
     experiment = Experiment.objects.create(
         project=project,
-        name=asked.name,
-        preset=asked.preset or "",
+        name=submission.name,
+        preset=submission.preset or "",
         spec=resolved(plan.spec),
         matrix=plan.matrix,
         seeds=plan.seeds,
-        tags=asked.tags,
-        notes=asked.notes,
-        priority=asked.priority,
+        tags=submission.tags,
+        notes=submission.notes,
+        priority=submission.priority,
         pool=plan.pool,
         spec_hash=plan.spec_hash,
         idempotency_key=key,
@@ -64,7 +64,7 @@ def _store(plan: Plan, project: Project, user: AbstractBaseUser | None, key: str
             spec_hash=planned.spec_hash,
             steps=planned.spec.train.steps,
             pool=planned.spec.resources.pool,
-            priority=asked.priority,
+            priority=submission.priority,
         )
         for planned in plan.runs
     ]
@@ -97,12 +97,12 @@ def param_text(value: Any) -> str:
     if isinstance(value, bool | None):
         return {True: "true", False: "false", None: "null"}[value]
     if isinstance(value, list | tuple):
-        return ",".join(param_text(item) for item in value)
+        return ",".join(param_text(element) for element in value)
     return str(value)[:200]
 
 
 def request_cancel(run_id: int, user: AbstractBaseUser | None) -> Run:
-    """Cancel at once what nobody holds; ask the holder otherwise. Raises NotAllowed on an ended run."""
+    """Cancel a queued run at once; ask the holder to stop a held one. Raises NotAllowed on an ended run."""
     with transaction.atomic():
         run = locked(run_id)
         if run.state in ENDED:
@@ -117,14 +117,16 @@ def request_cancel(run_id: int, user: AbstractBaseUser | None) -> Run:
 
 
 def retry(run_id: int, user: AbstractBaseUser | None, *, from_start: bool = False) -> Run:
-    """Queue an ended run again, from its newest checkpoint, or from where it first began: its checkpoints and, once
-    a worker claims it, its series go. Raises NotAllowed on any other."""
+    """Queue a failed or cancelled run again, from its newest checkpoint. `from_start` deletes its checkpoints and, once
+    a worker claims it, its series. Raises NotAllowed on any other run."""
     with transaction.atomic():
         run = locked(run_id)
         if run.state not in sources(State.QUEUED, Actor.USER):
             raise NotAllowed(f"only failed and cancelled runs can be retried; run {run_id} is {run.state}")
         if is_thinned(run):
-            raise NotAllowed(f"the series of run {run_id} were thinned, so it cannot go on; fork it or submit it again")
+            raise NotAllowed(
+                f"the series of run {run_id} were thinned, so it cannot continue; fork it or submit it again"
+            )
         fresh = {
             "desired": Desired.RUN,
             "crash_count": 0,
@@ -142,11 +144,11 @@ def retry(run_id: int, user: AbstractBaseUser | None, *, from_start: bool = Fals
 
 
 def _begin_again(run: Run) -> dict[str, Any]:
-    """Forget the run's own checkpoints; a fork keeps the one it was made from. Returns fields of the move."""
+    """Delete the run's own checkpoints; a fork keeps its parent's. Returns fields of the move."""
     own = run.checkpoints.exclude(fence=0)
     start = run.parent_step or 0
     if start and not run.checkpoints.filter(fence=0).exists():
-        raise NotAllowed(f"the checkpoint that run {run.pk} began with is gone; fork the parent again")
+        raise NotAllowed(f"the checkpoint that run {run.pk} began with was deleted; fork the parent again")
     PendingDeletion.objects.schedule(own.values_list("path", flat=True))
     own.delete()
     return {"checkpoint_step": start, "started": None}

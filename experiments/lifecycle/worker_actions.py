@@ -1,5 +1,5 @@
-"""What a worker does with a run it holds. It proves itself by its fence, never by its clock: a stale
-holder's write touches no row and raises LeaseLost.
+"""What a worker does with a run that it holds. Every write carries the fence: that of an outdated holder touches no row
+and raises LeaseLost.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .moves import LeaseLost, event, finish, move, requeue, row_of
 
 
 def claim(pools: Sequence[str], worker: Worker) -> Claim | None:
-    """Take the best queued run of the pools, or None. Truncates what lies past its checkpoint."""
+    """Claim the next queued run of the pools, or None. Truncates it to its checkpoint."""
     while True:
         with transaction.atomic():
             run = next_run(pools)
@@ -59,20 +59,20 @@ def _try_claim(run: Run, worker: Worker) -> Claim | None:
     event(run, Actor.WORKER, "claimed", who=worker.name, to=State.CLAIMED, fence=held.fence, message=message)
     elapsed = (db_now() - run.started).total_seconds() if run.started else 0.0
     parent = Run.objects.filter(pk=run.parent_id).values_list("spec", flat=True).first() if run.parent_id else None
-    return Claim(held, run.spec, run.steps, start, checkpoint, elapsed, surplus, parent, _spent(run))
+    return Claim(held, run.spec, start, checkpoint, elapsed, surplus, parent, _spent(run))
 
 
 def _spent(run: Run) -> float:
-    asked = (
+    queued = (
         run.events.filter(actor=Actor.USER, to_state=State.QUEUED).order_by("-id").values_list("at", flat=True).first()
     )
-    done = run.attempts.filter(ended__isnull=False)
-    times = (done.filter(claimed__gte=asked) if asked else done).values_list("claimed", "ended")
+    ended_attempts = run.attempts.filter(ended__isnull=False)
+    times = (ended_attempts.filter(claimed__gte=queued) if queued else ended_attempts).values_list("claimed", "ended")
     return sum((ended - claimed).total_seconds() for claimed, ended in times if ended)
 
 
 def start(held: Held, *, pid: int, device: str, info: dict[str, Any]) -> None:
-    """The trainer stands and begins: claimed → running."""
+    """The trainer is ready and begins: claimed → running."""
     with transaction.atomic():
         run = row_of(held, State.CLAIMED)
         move(run, State.RUNNING, Actor.SUPERVISOR, message=f"training on {device}")
@@ -86,12 +86,12 @@ def start(held: Held, *, pid: int, device: str, info: dict[str, Any]) -> None:
 
 
 def _goes_on(run: Run, start: int) -> bool:
-    """Whether an attempt of this very run has trained what this one goes on from."""
+    """Whether this attempt continues from training of the same run."""
     return start > (run.parent_step or 0)
 
 
 def renew(held: Held) -> Desired:
-    """Extend the lease and learn what the user wants."""
+    """Extend the lease. Returns what the user wants: run or cancel."""
     mine = Run.objects.filter(pk=held.run_id, fence=held.fence, state__in=HELD)
     if not mine.update(lease_until=db_in(settings.ATTN_LEASE_S)):
         raise LeaseLost(f"run {held.run_id}: fence {held.fence} is outdated")
@@ -101,10 +101,10 @@ def renew(held: Held) -> Desired:
 def commit(held: Held, lo: int, hi: int, frames: Sequence[store.Incoming]) -> None:
     """Store the points of steps [lo, hi) and the progress to `hi` together, or nothing.
 
-    Calling it again after a lost answer is safe: where the progress already stands at `hi`, it is done.
+    Calling it again after a lost reply is safe: if the progress is already at `hi`, nothing is stored twice.
     """
     if hi <= lo or any(frame.steps[0] < lo or frame.steps[-1] >= hi for frame in frames):
-        raise ValueError(f"a flush of steps [{lo}, {hi}) carries points outside of them")
+        raise ValueError(f"a flush of steps [{lo}, {hi}) contains points outside of that range")
     with transaction.atomic():
         if sum(frame.values.size for frame in frames) >= store.LARGE_WRITE:
             store.throttle_write()
@@ -113,17 +113,17 @@ def commit(held: Held, lo: int, hi: int, frames: Sequence[store.Incoming]) -> No
         if moved:
             store.append(held.run_id, frames)
             return
-        stands = mine.values_list("committed_step", flat=True).first()
-    if stands is None:
+        committed = mine.values_list("committed_step", flat=True).first()
+    if committed is None:
         raise LeaseLost(f"run {held.run_id}: fence {held.fence} is outdated")
-    if stands != hi:
-        raise ValueError(f"flush [{lo}, {hi}) does not follow the committed step {stands}")
+    if committed != hi:
+        raise ValueError(f"flush [{lo}, {hi}) does not follow the committed step {committed}")
 
 
 def add_artifact(
     held: Held, *, kind: str, name: str, step: int | None, media_type: str, path: str, size: int, meta: dict[str, Any]
 ) -> None:
-    """Name a stored file as the run's; a file of the same kind, name and step is replaced."""
+    """Record a stored file of the run; it replaces one of the same kind, name and step."""
     with transaction.atomic():
         run = row_of(held, *HELD)
         Artifact.objects.update_or_create(
@@ -142,8 +142,8 @@ def add_log(held: Held, text: str) -> None:
 
 
 def warn(held: Held, kind: str, message: str, *, again_after: str = "") -> None:
-    """Say once in a run's history that something is amiss though it goes on; a second call of a kind says nothing,
-    unless an event of kind `again_after` came between."""
+    """Record a warning in a run's history. A second call of the same kind records nothing, unless an event of kind
+    `again_after` came between."""
     with transaction.atomic():
         run = row_of(held, *HELD)
         last = run.events.filter(kind__in=[kind, again_after]).order_by("pk").last()
@@ -152,7 +152,7 @@ def warn(held: Held, kind: str, message: str, *, again_after: str = "") -> None:
 
 
 def usage(run_id: int) -> tuple[set[tuple[str, str]], dict[tuple[str, str, int | None], int]]:
-    """What a run has already: its series as (group, name), and the bytes of its files by (kind, name, step)."""
+    """What a run has stored: its series as (group, name), and the bytes of its files by (kind, name, step)."""
     groups = Group.objects.filter(run_id=run_id, rows__gt=0).values_list("name", "names")
     files = Artifact.objects.filter(run_id=run_id).values_list("kind", "name", "step", "size")
     return {(group, name) for group, names in groups for name in names}, {(k, n, s): size for k, n, s, size in files}
@@ -176,7 +176,7 @@ def succeed(held: Held) -> None:
 
 
 def fail(held: Held, reason: Reason, detail: str) -> None:
-    """A failure that a repetition would meet again: → failed at once."""
+    """A failure that a retry would repeat: → failed at once."""
     with transaction.atomic():
         run = row_of(held, *HELD)
         finish(
@@ -185,7 +185,7 @@ def fail(held: Held, reason: Reason, detail: str) -> None:
 
 
 def cancelled(held: Held) -> None:
-    """The trainer is gone because the user asked: → stopping → cancelled."""
+    """The trainer stopped because the user cancelled: → stopping → cancelled."""
     stopping(held, why="cancel asked")
     with transaction.atomic():
         run = row_of(held, State.STOPPING)
@@ -193,7 +193,7 @@ def cancelled(held: Held) -> None:
 
 
 def release(held: Held) -> None:
-    """Preempted: → queued, at no cost, unless the attempt advanced no step: then it counts as a crash."""
+    """Preempted: → queued. It counts as a crash only if the attempt completed no step."""
     stopping(held, why="the worker is going away")
     with transaction.atomic():
         run = row_of(held, State.STOPPING)
@@ -204,7 +204,7 @@ def release(held: Held) -> None:
 
 
 def crash(held: Held, detail: str, reason: Reason = Reason.CRASHED, why: str = "the trainer died") -> None:
-    """The trainer died: → stopping → queued with back-off, or failed as poisoned, or cancelled if that was asked."""
+    """The trainer died: → stopping → queued with back-off, failed as poisoned, or cancelled if that was asked."""
     stopping(held, why=why)
     with transaction.atomic():
         run = row_of(held, State.STOPPING)

@@ -1,4 +1,4 @@
-"""Who can work: worker rows, their heartbeat, and the slots that stand idle."""
+"""Worker rows: registration, heartbeat, draining, and idle slots."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 def idle_slots(pool: str) -> int:
-    """Slots of living workers that take this pool and hold nothing."""
+    """Free slots of living workers that take this pool."""
     workers = [worker for worker in Worker.objects.alive().filter(draining=False) if pool in worker.pools]
     busy = Run.objects.held().filter(worker__in=workers).count()
     return max(sum(worker.slots for worker in workers) - busy, 0)
@@ -24,7 +24,7 @@ def idle_slots(pool: str) -> int:
 def register_worker(
     name: str, host: str, pid: int, pools: list[str], slots: int, device: str, info: dict[str, Any]
 ) -> Worker:
-    """A worker process has started; a former one of the same name is outdated."""
+    """Record that a worker process started; it replaces an earlier one of the same name."""
     facts = {"host": host, "pid": pid, "pools": pools, "slots": slots, "device": device, "info": info}
     now = db_now()
     worker, _ = Worker.objects.update_or_create(
@@ -34,13 +34,13 @@ def register_worker(
 
 
 def beat_worker(name: str, backlog: int = 0) -> Worker:
-    """The worker is alive; the row tells it whether it should drain. Raises Worker.DoesNotExist."""
+    """Record a heartbeat; the returned row says whether to drain. Raises Worker.DoesNotExist."""
     Worker.objects.filter(name=name).update(last_seen=Now(), backlog=backlog)
     return Worker.objects.get(name=name)
 
 
 def drain_worker(name: str, draining: bool, user: AbstractBaseUser) -> Worker:
-    """Tell a worker to take nothing new, or to go on; its next beat reads it. Raises Worker.DoesNotExist."""
+    """Start or stop draining a worker; its next heartbeat reads it. Raises Worker.DoesNotExist."""
     worker = Worker.objects.get(name=name)
     Worker.objects.filter(pk=worker.pk).update(draining=draining)
     log.info("%s %s worker %s", user.get_username(), "drains" if draining else "ends the draining of", name)
@@ -49,5 +49,5 @@ def drain_worker(name: str, draining: bool, user: AbstractBaseUser) -> Worker:
 
 
 def retire_worker(name: str, pid: int) -> None:
-    """The worker process goes: its slots no longer count. One that has taken its name meanwhile is left alone."""
+    """Record that the worker process stopped; a newer process of the same name is left alone."""
     Worker.objects.filter(name=name, pid=pid).update(stopped=Now())

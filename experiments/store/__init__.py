@@ -4,6 +4,7 @@ from experiments.store.archive.blocks import Unreadable
 from experiments.store.archive.blocks import forget as forget_archived
 from experiments.store.archive.move import archive_next, take_back
 from experiments.store.archive.objects import remove as remove_object
+from experiments.store.blocks.cover import points_per_bucket
 from experiments.store.readers.catalogue import SeriesInfo, catalogue
 from experiments.store.readers.crossing import first_below
 from experiments.store.readers.digest import digest
@@ -36,6 +37,7 @@ __all__ = [
     "forget_archived",
     "grid",
     "last_values",
+    "points_per_bucket",
     "read",
     "remove_object",
     "restore",

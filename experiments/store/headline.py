@@ -1,7 +1,7 @@
-"""Running headline values of every series of a group, one small blob a group.
+"""Running headline values of every series of a group, one small blob per group.
 
-Min and max are over finite values. The state is stored with each checkpoint, so that truncation
-to a checkpoint restores it without reading any history.
+Min and max are over finite values. The state is stored with each checkpoint, so that truncation to a checkpoint
+restores it without reading any history.
 """
 
 from __future__ import annotations
@@ -15,10 +15,24 @@ from numpy.typing import NDArray
 _FIELDS = ("last", "low", "high", "last_step", "low_step", "high_step", "count", "nonfinite")
 
 
+@dataclass(frozen=True)
+class HeadlineValues:
+    """Headline values of one series; finite or None."""
+
+    last: float | None
+    min: float | None
+    max: float | None
+    last_step: int | None
+    min_step: int | None
+    max_step: int | None
+    count: int
+    nonfinite: int
+
+
 @dataclass
 class Stats:
-    """Column-wise state, each array [series]. `last`, `low`, `high` are NaN where nothing finite was seen;
-    `last` is the newest value as recorded, finite or not."""
+    """Column-wise state, each array [series]. `low` and `high` are NaN while no finite value was seen; `last` is the
+    newest value as recorded, finite or not."""
 
     last: NDArray[np.float32]
     low: NDArray[np.float32]
@@ -53,8 +67,15 @@ class Stats:
         np.save(out, table, allow_pickle=False)
         return out.getvalue()
 
+    def headline(self, column: int) -> HeadlineValues:
+        last, low, high = (finite_or_none(values[column]) for values in (self.last, self.low, self.high))
+        steps = [int(steps[column]) for steps in (self.last_step, self.low_step, self.high_step)]
+        last_step, low_step, high_step = (step if step >= 0 else None for step in steps)
+        counts = int(self.count[column]), int(self.nonfinite[column])
+        return HeadlineValues(last, low, high, last_step, low_step, high_step, *counts)
+
     def add(self, steps: NDArray[np.int64], values: NDArray[np.float32]) -> None:
-        """Take in `values` [series, rows] recorded at `steps` [rows]."""
+        """Add `values` [series, rows] recorded at `steps` [rows]."""
         finite = np.isfinite(values)
         low_at = np.where(finite, values, np.inf).argmin(axis=1)
         high_at = np.where(finite, values, -np.inf).argmax(axis=1)

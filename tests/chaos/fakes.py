@@ -110,14 +110,14 @@ class FakeWorker:
             self.day.did["leases lost without a stall"] += 1
             self.claim = None
             return self.hear()
-        lo, hi = self.step, min(self.step + STEPS_A_TURN, claim.steps)
+        lo, hi = self.step, min(self.step + STEPS_A_TURN, claim.spec["train"]["steps"])
         for _ in range(2 if self.day.dice.random() < 0.02 else 1):  # the second time after an answer that was lost
             lifecycle.commit(held, lo, hi, [points(lo, hi)])
         self.step = hi
         self.day.did["flushes"] += 1
         if hi % 10 == 0:
             self._save(claim, hi)
-        if hi == claim.steps:
+        if hi == claim.spec["train"]["steps"]:
             return self._settle(claim, lambda: lifecycle.succeed(held))
         return self._look(claim)
 
@@ -165,7 +165,7 @@ class FakeWorker:
 
     def _late(self, claim: Claim) -> dict[str, Callable[[], object]]:
         held, lo = claim.held, self.step
-        hi = min(lo + STEPS_A_TURN, claim.steps)
+        hi = min(lo + STEPS_A_TURN, claim.spec["train"]["steps"])
         facts = {"path": "late", "sha256": "", "size": 1}
         return {
             "flush": lambda: lifecycle.commit(held, lo, hi, [points(lo, hi)]),

@@ -143,8 +143,8 @@ def test_a_first_start_tells_a_password_that_works_and_keeps_it_nowhere(first: F
 
 def test_ctrl_c_stops_everything_in_order_and_says_so(first: FirstStart) -> None:
     assert first.status == 0
-    assert re.findall(r"Stopping the (\w+)", first.said) == ["worker", "explorer", "reconciler", "web", "redis"]
-    assert len(first.family) >= 6  # redis, gunicorn and its worker, the worker, the reconciler, the explorer; and slots
+    assert re.findall(r"Stopping (\w+)", first.said) == ["worker", "inspection", "reconciler", "web", "redis"]
+    assert len(first.family) >= 6  # redis, gunicorn and its worker, worker, reconciler, inspection worker; and slots
     assert gone(first.family)
 
 

@@ -24,6 +24,7 @@ from experiments.api.http.names import check_export
 from experiments.api.http.query import Names, Query
 from experiments.api.http.renderers import ARROW, CSV, PARQUET, Arrow, Csv, Json, Parquet, to_json
 from experiments.lifecycle import NotAllowed
+from experiments.store import points_per_bucket
 from experiments.store.readers.history import PIECE, Changed, History, Rows, history
 
 IN_MEMORY = 8 * 2**20  # bytes of a Parquet file that stay in memory; a larger one goes to disk
@@ -66,7 +67,7 @@ class RunExport(View[ExportQuery]):
         by_accept = {PARQUET: "parquet", ARROW: "arrow"}.get(request.accepted_renderer.media_type, "csv")
         reply = _SEND[query.format or by_accept](_table(past), "-".join(words))
         if thinned:
-            points = 16 ** max(thinned.values())
+            points = points_per_bucket(max(thinned.values()))
             reply["Thinned"] = f"series={len(thinned)}; level={max(thinned.values())}; points={points}"
         return reply
 

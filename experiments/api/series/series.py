@@ -119,7 +119,8 @@ class RunSeries(View[Query]):
 
     def get(self, request: Request, run_id: int) -> Response:
         run = visible_run(request, run_id, defer=["spec"])
-        return Response({"results": [asdict(info) for info in store.catalogue(run.pk)], "next": None, "previous": None})
+        heads = [{"name": info.name, "group": info.group, **asdict(info.headline)} for info in store.catalogue(run.pk)]
+        return Response({"results": heads, "next": None, "previous": None})
 
 
 class SeriesPoints(Cached, View[SeriesQuery]):
@@ -190,7 +191,11 @@ def _plain(series: store.Series) -> dict[str, Any]:
     arrays = {"step": series.steps, "time": series.times, "value": series.values}
     head = {name: getattr(series, name) for name in ("run", "name", "group", "count", "nonfinite", "exact")}
     if series.thinned:
-        head["thinned"] = {"level": series.thinned, "points": 16**series.thinned, "steps": series.spacing}
+        head["thinned"] = {
+            "level": series.thinned,
+            "points": store.points_per_bucket(series.thinned),
+            "steps": series.spacing,
+        }
     return head | {"points": {name: np.ascontiguousarray(array) for name, array in arrays.items()}}
 
 

@@ -19,6 +19,7 @@ from experiments.pages.http.access import may_edit, require_editor, run_or_404
 from experiments.pages.http.address import takes
 from experiments.queue.order import waits
 from experiments.spec import SpecError, flatten, parse_spec, resolved
+from experiments.store import points_per_bucket
 
 from .address import LogAddress, PanelsAddress, PicturesAddress, RunAddress
 from .inspection import attention
@@ -162,7 +163,7 @@ def _head(request: HttpRequest, run: Run) -> dict[str, Any]:
 def _thinned(run: Run) -> dict[str, int] | None:
     """The number of series that a retention rule has thinned, and the points in their largest buckets."""
     levels = [level for thinned in run.groups.values_list("thinned", flat=True) for level in thinned if level]
-    return {"series": len(levels), "points": 16 ** max(levels)} if levels else None
+    return {"series": len(levels), "points": points_per_bucket(max(levels))} if levels else None
 
 
 def _left(run: Run, attempt: Attempt | None) -> float | None:

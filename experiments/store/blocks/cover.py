@@ -25,6 +25,11 @@ class Piece:
     last: int = BLOCK
 
 
+def points_per_bucket(level: int) -> int:
+    """How many recorded points a bucket of the level stands for."""
+    return int(FAN**level)
+
+
 def level_for(rows: int, buckets: int) -> int:
     """The coarsest level that still gives at least `buckets` buckets of `rows` rows; 0 is exact."""
     level = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 
 import numpy as np
 from django.db.models import F, Sum
@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 
 from experiments.models import Frame, Group, Headline
 from experiments.store.blocks import codec
-from experiments.store.headline import Stats, finite_or_none
+from experiments.store.headline import HeadlineValues, Stats
 
 from .seal import unseal
 
-# Series that the runs table can show, sort and filter by; all others are in the groups' stats only.
+# Series that the runs table can show, sort and filter by; others are in the groups' stats only.
 _HEADLINE_PREFIXES = ("loss/", "eval/", "test/", "attn/", "lr", "grad_norm/total", "grad_norm/clip_scale", "time/")
+_HEADLINE = [field.name for field in fields(HeadlineValues)]
 
 
 @dataclass(frozen=True)
@@ -34,14 +35,14 @@ class Incoming:
 
 
 def append(run_id: int, frames: Sequence[Incoming]) -> None:
-    """Store frames and move the headline values on. Raises ValueError on a malformed frame."""
+    """Store frames and update the headline values. Raises ValueError on a malformed frame."""
     for incoming in frames:
-        _append_one(run_id, incoming)
+        _append_frame(run_id, incoming)
 
 
-def _append_one(run_id: int, incoming: Incoming) -> None:
+def _append_frame(run_id: int, incoming: Incoming) -> None:
     if incoming.values.shape != (len(incoming.steps), len(incoming.names)):
-        raise ValueError(f"group {incoming.group}: the matrix does not fit its steps and names")
+        raise ValueError(f"group {incoming.group}: the matrix does not match its steps and names")
     group = _group(run_id, incoming)
     values = np.ascontiguousarray(incoming.values.T)
     Frame.objects.create(
@@ -59,7 +60,7 @@ def _append_one(run_id: int, incoming: Incoming) -> None:
 
 
 def _group(run_id: int, incoming: Incoming) -> Group:
-    """The newest group row of that name, or its next version where the columns have changed."""
+    """The newest group row of that name, or its next version if the columns have changed."""
     newest = Group.objects.filter(run_id=run_id, name=incoming.group).order_by("-version").first()
     if newest is not None and newest.names == incoming.names:
         return newest
@@ -69,38 +70,22 @@ def _group(run_id: int, incoming: Incoming) -> Group:
 
 def _write_headlines(run_id: int, names: Sequence[str], stats: Stats) -> None:
     rows = [
-        Headline(
-            run_id=run_id,
-            key=name,
-            last=finite_or_none(stats.last[at]),
-            min=finite_or_none(stats.low[at]),
-            max=finite_or_none(stats.high[at]),
-            last_step=_step_or_none(stats.last_step[at]),
-            min_step=_step_or_none(stats.low_step[at]),
-            max_step=_step_or_none(stats.high_step[at]),
-            count=int(stats.count[at]),
-            nonfinite=int(stats.nonfinite[at]),
-        )
-        for at, name in enumerate(names)
+        Headline(run_id=run_id, key=name, **asdict(stats.headline(column)))
+        for column, name in enumerate(names)
         if name.startswith(_HEADLINE_PREFIXES)
     ]
-    kept = ["last", "min", "max", "last_step", "min_step", "max_step", "count", "nonfinite"]
-    Headline.objects.bulk_create(rows, update_conflicts=True, unique_fields=["run", "key"], update_fields=kept)
-
-
-def _step_or_none(step: np.int64) -> int | None:
-    return int(step) if step >= 0 else None
+    Headline.objects.bulk_create(rows, update_conflicts=True, unique_fields=["run", "key"], update_fields=_HEADLINE)
 
 
 def snapshot(run_id: int) -> bytes:
-    """The headline state of all groups as it stands, to be kept with a checkpoint."""
+    """The current headline state of all groups, to be stored with a checkpoint."""
     groups = Group.objects.filter(run_id=run_id).values_list("pk", "stats")
     state = {str(pk): base64.b64encode(bytes(stats)).decode() for pk, stats in groups}
     return json.dumps(state).encode()
 
 
 def restore(run_id: int, state: bytes | memoryview) -> None:
-    """Set the headline state back to a snapshot; empty bytes mean: nothing was recorded yet."""
+    """Restore the headline state from a snapshot; empty bytes mean that nothing was recorded yet."""
     kept = json.loads(bytes(state)) if state else {}
     Headline.objects.filter(run_id=run_id).delete()
     for group in Group.objects.filter(run_id=run_id):
@@ -111,7 +96,7 @@ def restore(run_id: int, state: bytes | memoryview) -> None:
 
 
 def truncate(run_id: int, step: int) -> None:
-    """Remove every point at `step` and later: what a resumed attempt will write again."""
+    """Delete every point at `step` and later: a resumed attempt records them again."""
     for group in Group.objects.filter(run_id=run_id):
         frames = Frame.objects.filter(group=group)
         frames.filter(first_step__gte=step).delete()
