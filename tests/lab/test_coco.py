@@ -119,10 +119,10 @@ def test_a_category_with_a_crowd_or_a_thing_without_a_mask_is_neither_asked_for_
     del listing["annotations"][-2]["segmentation"]
     coco_folder.save(root / "shapes", listing)
     folder = read("shapes")
-    by_image = {each.image: each for each in coco.seen(folder)}
-    assert by_image[0].asked == {}
+    by_image = {each.image: each for each in coco.contents_of(folder)}
+    assert by_image[0].prompted == {}
     assert first["category_id"] not in by_image[0].absent
-    assert last["category_id"] not in [*by_image[11].asked, *by_image[11].absent]
+    assert last["category_id"] not in [*by_image[11].prompted, *by_image[11].absent]
     crowd, maskless = splits(data()).notices
     assert (crowd.kind, crowd.items) == ("left_out", ["000.png: traffic light, 1 annotation"])
     assert crowd.text.startswith("1 of 18 annotations left out, in 1 pair of")
@@ -166,7 +166,7 @@ BROKEN: dict[str, tuple[Break, str]] = {
     ),
     "a mask of another size": (
         _annotation(segmentation={"size": [HEIGHT, WIDTH + 1], "counts": [0, HEIGHT * (WIDTH + 1)]}),
-        "annotation 100: its mask has 49 × 40 pixels, outside 000.png",
+        "annotation 100: its mask has 49 × 40 pixels, not those of 000.png",
     ),
     "runs past the end": (
         _annotation(segmentation={**RUNS, "counts": [5, HEIGHT * WIDTH]}),
@@ -184,14 +184,14 @@ BROKEN: dict[str, tuple[Break, str]] = {
     ),
     "half a point": (_annotation(segmentation=[[1, 2, 3, 4, 5, 6, 7]]), "annotation 100: a polygon of 7 numbers"),
     "a box outside": (_annotation(bbox=[40, 4, 20, 5]), "annotation 100: its box reaches outside 000.png"),
-    "a box inside out": (_annotation(bbox=[9, 4, -3, 5]), "annotation 100: its box has a negative side"),
+    "a box inside out": (_annotation(bbox=[9, 4, -3, 5]), "annotation 100: its box has a negative width or height"),
     "an unknown image": (_annotation(image_id=77), "annotation 100: image_id 77 is not listed"),
     "an unknown category": (_annotation(category_id=7), "annotation 100: category_id 7 is not listed"),
     "a field of another type": (_annotation(category_id="cat"), "shapes/annotations.json: annotations.0.category_id:"),
-    "an id twice": (_annotation(id=101), "shapes/annotations.json: annotations: id 101 stands there 2 times"),
+    "an id twice": (_annotation(id=101), "shapes/annotations.json: annotations: id 101 is used 2 times"),
     "a name twice": (
         _two_cats,
-        "shapes/annotations.json: the categories 20 and 90 (Cat ) are one prompt",
+        "shapes/annotations.json: categories 20 and 90 (Cat ) have the same prompt",
     ),
     "no annotations": (
         lambda folder, listing: listing["annotations"].clear(),

@@ -235,7 +235,7 @@ def test_no_rounding_of_a_tool_contradicts_its_masks() -> None:
         rounded = (np.array, np.floor, np.rint, np.ceil)[number % 4]
         listed = {"bbox": rounded(box).tolist(), "area": float(rounded(area))}
         shape = {"segmentation": [np.rint(points).tolist() if number % 5 == 0 else points]}
-        agreement.look(Listed(id=number, image_id=0, category_id=1, **shape, **listed))
+        agreement.check(Listed(id=number, image_id=0, category_id=1, **shape, **listed))
     problems = Problems("0.json")
     assert agreement.end(problems) == []
     problems.end()

@@ -126,7 +126,7 @@ NAMES = {
     "file:///etc/passwd": "outside the data root",
     "..\\..\\..\\secret.png": "outside the data root",
     "..%2f..%2f..%2fsecret.png": "outside the data root",
-    "\0.png": "not a path",
+    "\0.png": "not a valid path",
 }
 
 
@@ -145,14 +145,14 @@ def test_a_bare_name_that_two_folders_have_is_refused(root: Path) -> None:
     coco_folder.write(root / "shapes")
     shutil.copytree(root / "shapes" / "images", root / "shapes" / "b")
     (root / "shapes" / "images").rename(root / "shapes" / "a")
-    assert "there is a/000.png, b/000.png, and the annotations do not say which" in ordered("shapes", root).message
+    assert "several files have this name (a/000.png, b/000.png)" in ordered("shapes", root).message
 
 
 def test_one_file_under_two_ids_is_refused_for_it_could_be_trained_on_and_held_out(root: Path) -> None:
     listing = coco_folder.write(root / "shapes")
     listing["images"][4]["file_name"] = "images/003.png"
     coco_folder.save(root / "shapes", listing)
-    assert "shapes/images/images/003.png: the images 3 and 4 are this one file" in ordered("shapes", root).message
+    assert "shapes/images/images/003.png: images 3 and 4 are the same file" in ordered("shapes", root).message
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
@@ -341,7 +341,7 @@ def test_annotations_on_the_stored_picture_of_a_turned_photo_are_refused_by_the_
     listing["images"][3].update(width=HEIGHT, height=WIDTH)
     coco_folder.save(root / "shapes", listing)
     message = ordered("shapes", root).message
-    assert "003.png: its EXIF orientation 6 shows it with 48 × 40 pixels, and annotations.json says 40 × 48" in message
+    assert "003.png: its EXIF orientation 6 shows it with 48 × 40 pixels, but annotations.json says 40 × 48" in message
     assert "as it is stored; annotate it as it is shown, or remove the tag" in message
 
 

@@ -74,7 +74,7 @@ def test_a_training_with_few_queries_goes_on_and_says_what_is_left_over(root: Pa
     (notice,) = started.notices
     assert notice.kind == "left_out"
     assert notice.text.startswith("1 prompt with more objects than the model has queries (4)")
-    assert "leaves 121 objects without;" in notice.text
+    assert "leaves 121 objects unmatched;" in notice.text
     assert "model.queries = 125" in notice.text
     assert notice.items == ["005.png: traffic light, 125 annotations"]
     assert notice.text in [log.text for log in sink.of(Log)]

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from experiments.spec import DigitScenesData, ScenesData
-from workers.trainer.data.images import digits
-from workers.trainer.data.images import lexicon as words
+from workers.trainer.data.images import digits, lexicon
 from workers.trainer.data.images.digit_scenes import digit_scene
 from workers.trainer.data.images.samples import Samples, boxes_of, drawn
 from workers.trainer.data.images.scenes import scene
@@ -58,7 +57,7 @@ def test_the_share_of_absent_prompts_and_the_language_are_those_of_the_spec(name
     drawn = [samples[index] for index in range(400)]
     assert 0.42 < np.mean([not sample.hits for sample in drawn]) < 0.58
     assert not any(sample.prompt.isascii() for sample in drawn)
-    assert all(words.UNKNOWN not in words.encode(sample.prompt) for sample in drawn)
+    assert all(lexicon.UNKNOWN not in lexicon.encode(sample.prompt) for sample in drawn)
 
 
 def test_a_colour_prompt_names_only_things_of_that_colour() -> None:
@@ -87,18 +86,18 @@ def test_digit_scenes_evaluate_on_handwriting_that_training_never_sees() -> None
     ("prompt", "same"), [("红色的车", "红色 的 车"), ("Red Car", "red car"), ("七", "七"), ("蓝色房子", "蓝色 房子")]
 )
 def test_prompts_are_split_into_known_words(prompt: str, same: str) -> None:
-    assert words.encode(prompt) == words.encode(same)
-    assert words.UNKNOWN not in words.encode(prompt)
+    assert lexicon.encode(prompt) == lexicon.encode(same)
+    assert lexicon.UNKNOWN not in lexicon.encode(prompt)
 
 
 def test_unknown_words_have_a_token_of_their_own_and_long_prompts_are_cut() -> None:
-    assert words.encode("purple car") == [words.UNKNOWN, words.encode("car")[0]]
-    assert words.encode("") == [words.UNKNOWN]
-    assert len(words.encode("car " * 20)) == words.LENGTH
+    assert lexicon.encode("purple car") == [lexicon.UNKNOWN, lexicon.encode("car")[0]]
+    assert lexicon.encode("") == [lexicon.UNKNOWN]
+    assert len(lexicon.encode("car " * 20)) == lexicon.LENGTH
 
 
 def test_the_vocabulary_has_no_word_twice() -> None:
-    assert len(set(words.VOCABULARY)) == len(words.VOCABULARY)
+    assert len(set(lexicon.VOCABULARY)) == len(lexicon.VOCABULARY)
 
 
 def test_every_epoch_is_a_permutation_and_batches_may_cross_epochs() -> None:

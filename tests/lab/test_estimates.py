@@ -19,10 +19,8 @@ from experiments.submissions.estimates import (
     WORDS,
     parameters,
 )
-from workers.trainer.data.images import digits
-from workers.trainer.data.images import lexicon as words
-from workers.trainer.data.tokens import roles
-from workers.trainer.data.tokens import roles_grammar as roles_words
+from workers.trainer.data.images import digits, lexicon
+from workers.trainer.data.tokens import roles, roles_grammar
 from workers.trainer.nets.classifier import Classifier
 from workers.trainer.nets.segmenter import Segmenter
 from workers.trainer.tasks.registry import build_task
@@ -34,7 +32,7 @@ def built(raw: dict[str, Any]) -> tuple[int, int]:
     model: nn.Module
     if isinstance(spec, SegmentSpec):
         side = spec.data.canvas
-        model = Segmenter(spec.model, side=side, words=len(words.VOCABULARY), prompt_length=words.LENGTH)
+        model = Segmenter(spec.model, side=side, words=len(lexicon.VOCABULARY), prompt_length=lexicon.LENGTH)
     elif isinstance(spec, ClassifySpec):
         model = Classifier(spec.model, side=digits.SIDE, channels=1, classes=digits.CLASSES)
     else:
@@ -105,6 +103,6 @@ def test_other_widths_and_variants_of_a_head_are_counted_exactly(task: str) -> N
 
 
 def test_what_the_data_fixes_is_what_the_data_says() -> None:
-    assert (len(words.VOCABULARY), words.LENGTH) == (WORDS, PROMPT_LENGTH)
-    assert (*roles.SIZES, roles_words.LENGTH) == (ROLE_WORDS, ROLE_CASES, ROLE_TOKENS)
+    assert (len(lexicon.VOCABULARY), lexicon.LENGTH) == (WORDS, PROMPT_LENGTH)
+    assert (*roles.SIZES, roles_grammar.LENGTH) == (ROLE_WORDS, ROLE_CASES, ROLE_TOKENS)
     assert (DIGIT_SIDE, DIGIT_CLASSES) == (digits.SIDE, digits.CLASSES)

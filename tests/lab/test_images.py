@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from workers.trainer.data.images import reader as images
+from workers.trainer.data.images import reader
 
 Pixels = NDArray[np.uint8]
 GREY = np.arange(0, 240, dtype=np.uint8).reshape(12, 20)
@@ -45,10 +45,10 @@ def test_an_image_is_turned_as_its_exif_orientation_says(tmp_path: Path, orienta
     lossless = {"lossless": True} if ending == "webp" else {}
     Image.fromarray(arrow()).save(file, exif=exif, **lossless)
     wanted = SHOWN[orientation](arrow())
-    head = images.head(file)
+    head = reader.head(file)
     assert (head.stored, head.shown) == ((6, 4), wanted.shape[1::-1])
     assert head.orientation == orientation
-    assert (images.rgb(file) == wanted).all()
+    assert (reader.rgb(file) == wanted).all()
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 4711])
@@ -56,32 +56,32 @@ def test_an_orientation_that_means_nothing_turns_nothing(tmp_path: Path, orienta
     exif = Image.Exif()
     exif[274] = orientation
     Image.fromarray(arrow()).save(tmp_path / "x.png", exif=exif)
-    assert (images.rgb(tmp_path / "x.png") == arrow()).all()
+    assert (reader.rgb(tmp_path / "x.png") == arrow()).all()
 
 
 @pytest.mark.parametrize(("ending", "order"), [("png", "<u2"), ("tif", "<u2"), ("tif", ">u2")])
 def test_16_bit_grey_keeps_its_scale(tmp_path: Path, ending: str, order: str) -> None:
     file = tmp_path / f"deep.{ending}"
     Image.fromarray((GREY.astype(np.uint16) * 257).astype(order)).save(file)
-    assert images.head(file).depth == "grey16"
-    assert (images.values(file) == GREY.astype(np.uint16) * 257).all()
-    assert (images.rgb(file) == GREY[..., None]).all()
+    assert reader.head(file).depth == "grey16"
+    assert (reader.values(file) == GREY.astype(np.uint16) * 257).all()
+    assert (reader.rgb(file) == GREY[..., None]).all()
 
 
 def test_floating_point_takes_the_scale_that_it_is_given(tmp_path: Path) -> None:
     for top in (1.0, 255.0):
         file = tmp_path / f"{top}.tif"
         Image.fromarray((GREY / 255 * top).astype(np.float32)).save(file)
-        assert (images.rgb(file, top) == GREY[..., None]).all()
-    with pytest.raises(images.ImageProblem, match="mode F: the range of its values is not known"):
-        images.rgb(file)
+        assert (reader.rgb(file, top) == GREY[..., None]).all()
+    with pytest.raises(reader.ImageProblem, match="mode F: the range of its values is not known"):
+        reader.rgb(file)
 
 
 def test_16_bit_colours_keep_their_high_byte(tmp_path: Path) -> None:
     deep = np.stack([GREY, GREY[::-1], GREY[:, ::-1]], -1).astype(">u2") * 257
     file = tmp_path / "deep.ppm"
     file.write_bytes(b"P6 20 12 65535\n" + deep.astype(">u2").tobytes())
-    assert (images.rgb(file) == deep // 257).all()
+    assert (reader.rgb(file) == deep // 257).all()
 
 
 def test_modes_of_8_bits_are_what_they_show(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_modes_of_8_bits_are_what_they_show(tmp_path: Path) -> None:
     }
     for name, (image, wanted) in made.items():
         image.save(tmp_path / name)
-        assert (images.rgb(tmp_path / name) == wanted).all(), name
+        assert (reader.rgb(tmp_path / name) == wanted).all(), name
 
 
 def test_what_is_transparent_lies_on_white_whatever_colour_it_hides(tmp_path: Path) -> None:
@@ -112,19 +112,19 @@ def test_what_is_transparent_lies_on_white_whatever_colour_it_hides(tmp_path: Pa
     keyed.save(tmp_path / "keyed.gif", transparency=1)
     grey = np.where(np.arange(4)[:, None, None] < 2, [0, 255], [9, 0]).astype(np.uint8).repeat(4, 1)
     Image.fromarray(grey, "LA").save(tmp_path / "grey.png")
-    assert (images.rgb(tmp_path / "alpha.png") == wanted).all()
-    assert (images.rgb(tmp_path / "keyed.gif") == wanted).all()
-    assert (images.rgb(tmp_path / "grey.png")[2:] == 255).all()
-    assert not images.rgb(tmp_path / "grey.png")[:2].any()
-    assert images.head(tmp_path / "alpha.png").transparent
+    assert (reader.rgb(tmp_path / "alpha.png") == wanted).all()
+    assert (reader.rgb(tmp_path / "keyed.gif") == wanted).all()
+    assert (reader.rgb(tmp_path / "grey.png")[2:] == 255).all()
+    assert not reader.rgb(tmp_path / "grey.png")[:2].any()
+    assert reader.head(tmp_path / "alpha.png").transparent
 
 
 @pytest.mark.parametrize("ending", ["gif", "webp", "tif"])
 def test_of_several_frames_the_first_is_read_and_the_head_says_so(tmp_path: Path, ending: str) -> None:
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("white", "black")]
     frames[0].save(tmp_path / f"x.{ending}", save_all=True, append_images=frames[1:])
-    assert images.head(tmp_path / f"x.{ending}").frames
-    assert (images.rgb(tmp_path / f"x.{ending}") == 255).all()
+    assert reader.head(tmp_path / f"x.{ending}").frames
+    assert (reader.rgb(tmp_path / f"x.{ending}") == 255).all()
 
 
 def test_what_cannot_be_read_is_refused_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,17 +136,17 @@ def test_what_cannot_be_read_is_refused_in_words(tmp_path: Path, monkeypatch: py
     Image.fromarray(arrow()).save(tmp_path / "cut.png")
     (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:-30])
     for name, told in {
-        "empty.png": "an empty file",
+        "empty.png": "the file is empty",
         "text.png": "not an image that can be opened",
-        "whole.tif": "mode I: 32-bit whole numbers",
+        "whole.tif": "mode I: 32-bit integers",
         "nan.tif": "not finite",
         "turned.tif": "0 is white",
         "cut.png": "cannot be decoded",
     }.items():
-        read = images.values if name == "nan.tif" else images.rgb
-        with pytest.raises(images.ImageProblem, match=told):
+        read = reader.values if name == "nan.tif" else reader.rgb
+        with pytest.raises(reader.ImageProblem, match=told):
             read(tmp_path / name)
     Image.fromarray(GREY).save(tmp_path / "large.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(images.ImageProblem, match="decompression bomb"):
-        images.head(tmp_path / "large.png")
+    with pytest.raises(reader.ImageProblem, match="decompression bomb"):
+        reader.head(tmp_path / "large.png")

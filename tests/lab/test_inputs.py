@@ -185,7 +185,7 @@ def _written_again(file: Path) -> None:
 def test_images_that_change_while_a_run_trains_end_it_by_name(root: Path, tmp_path: Path) -> None:
     """They are decoded when they are shown, long after their digest was told."""
     coco_folder.write(root / "pictures")
-    with pytest.raises(DataError, match=r"pictures/images/\d+\.png: it is not the file any more"):
+    with pytest.raises(DataError, match=r"pictures/images/\d+\.png: the file has changed since this attempt began"):
         _changed_on_the_way(root, tmp_path, _inverted)
 
 

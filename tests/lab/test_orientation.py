@@ -16,7 +16,7 @@ from tests.lab import coco_folder
 from tests.lab.coco_folder import HEIGHT, WIDTH
 from tests.lab.test_coco import data, ordered
 from tests.lab.test_images import SHOWN, arrow
-from workers.trainer.data.images import reader as images
+from workers.trainer.data.images import reader
 from workers.trainer.tasks.segment.data import splits
 
 END = b"\0\0\0\0IEND"
@@ -69,8 +69,8 @@ def test_the_head_of_a_png_knows_what_stands_behind_its_pixels(
     file = tmp_path / "turned.png"
     file.write_bytes(png(arrow(), CHUNKS[kind](orientation), late=late))
     wanted = SHOWN[orientation](arrow())
-    assert (images.rgb(file) == wanted).all()
-    head = images.head(file)
+    assert (reader.rgb(file) == wanted).all()
+    head = reader.head(file)
     assert head.orientation == orientation
     assert (head.stored, head.shown) == ((6, 4), wanted.shape[1::-1])
 
@@ -85,7 +85,7 @@ def test_an_orientation_that_stands_in_xmp_alone_is_the_same_before_and_after_de
         Image.fromarray(arrow()).save(file, tiffinfo={700: xmp(orientation)})
     else:
         Image.fromarray(arrow()).save(file, xmp=xmp(orientation), quality=95)
-    pixels, head = images.rgb(file), images.head(file)
+    pixels, head = reader.rgb(file), reader.head(file)
     assert head.shown == pixels.shape[1::-1]
     with Image.open(file) as image:
         stored = np.asarray(image.convert("RGB")) if ending != "tif" else arrow()

@@ -92,4 +92,4 @@ def test_photos_are_trained_on_and_what_is_left_out_is_counted(
     )
     assert sorted(item.split(":")[0] for item in crowd.items) == sorted(name for name, _ in pairs)
     assert crowded.items == [f"{MOST_BOATS}: boat, {len(boats)} annotations"]
-    assert f"leaves {len(boats) - 8} objects without" in crowded.text
+    assert f"leaves {len(boats) - 8} objects unmatched" in crowded.text

@@ -58,7 +58,7 @@ def test_rare_characters_are_one(root: Path) -> None:
         ("link.txt", "outside the data root", "spec"),
         ("missing.txt", "no such file", "spec"),
         ("folder", "no such file", "spec"),
-        ("a\0b", "not a path", "spec"),
+        ("a\0b", "not a valid path", "spec"),
         ("latin1.txt", "not UTF-8 .byte 0xe9 at position 3", "error"),
         ("empty.txt", "too short", "error"),
         ("short.txt", "too short", "error"),
@@ -96,11 +96,11 @@ def test_a_worker_without_a_root_says_so(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_the_text_made_by_rule_is_whole_sentences_and_always_the_same() -> None:
-    made = text.made_by_rule()
+    made = text.generated()
     assert made.count("\n") == text.SENTENCES - 1
     assert "<" not in made
-    text.made_by_rule.cache_clear()
-    assert text.made_by_rule() == made
+    text.generated.cache_clear()
+    assert text.generated() == made
 
 
 def test_windows_depend_on_the_index_alone_and_stay_inside() -> None:

@@ -1,8 +1,8 @@
 """What a task read from disk, by name and SHA-256, so that a later attempt can tell whether it reads the same.
 
-A loader calls `read` with each file's bytes, or `read_files` with many files under one name; whoever builds a task
-stands in `reading()` and has them all. Elsewhere the calls only cost the hash. A file that a task of one's own reads
-is told by the same calls. The code of packages that a spec names counts as read, too.
+A loader, of ours or of a plugin, calls `read` with each file's bytes, or `read_files` with many files under one name;
+code that builds a task inside `reading()` collects them. Elsewhere the calls only cost the hash. The code of packages
+that a spec names counts as read, too.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
-PACKAGE = "package "  # begins the name of code that a spec names
+PACKAGE = "package "  # prefix of the names of packages
 Inputs = Mapping[str, str]  # name, as the spec has it → SHA-256, hexadecimal
 _open: ContextVar[dict[str, str] | None] = ContextVar("inputs", default=None)
 
 
 @dataclass(frozen=True)
 class Hashed:
-    """A file whose contents are in a digest, and that is opened again later."""
+    """A file that is in a digest and is opened again later."""
 
     file: Path
     stamp: tuple[int, ...]
@@ -30,12 +30,12 @@ class Hashed:
 
     @classmethod
     def of(cls, file: Path) -> Hashed:
-        """Raises OSError. The stamp is the older of the two, so that a change in between is noticed."""
+        """Raises OSError. The stamp is taken first, so that a change in between is noticed."""
         stamp = _stamp(file)
         return cls(file, stamp, _sha256(file))
 
     def unchanged(self) -> bool:
-        """Whether the same still stands in it. Costs a stat, and the hash where the file was written again."""
+        """Whether its contents are the same. Costs a stat, and the hash if the file was written again."""
         try:
             return _stamp(self.file) == self.stamp or _sha256(self.file) == self.sha256
         except OSError:
@@ -44,7 +44,7 @@ class Hashed:
 
 @contextmanager
 def reading() -> Iterator[dict[str, str]]:
-    """Yields the inputs that loaders name until the end of the block."""
+    """Yields the inputs that loaders read inside."""
     inputs: dict[str, str] = {}
     token = _open.set(inputs)
     try:
@@ -54,14 +54,14 @@ def reading() -> Iterator[dict[str, str]]:
 
 
 def read(name: str, content: bytes) -> None:
-    """The file that the spec names was read, and this stood in it."""
+    """Record that the file that the spec calls `name` was read, with this content."""
     _note(name, hashlib.sha256(content).hexdigest())
 
 
 def read_files(name: str, files: Iterable[tuple[str, Path]]) -> dict[str, Hashed]:
-    """Many files under one name, each with a name of its own; their order does not matter. Reads every one of them
-    once more, a GB in one or two seconds. Returns them by their own names, for a loader that opens them again while
-    a run trains; nothing outside `reading()`. Raises OSError."""
+    """Record many files, each with its own name, under one name; their order does not matter. Reads each once more, at
+    0.5 to 1 GB/s. Returns them by their own names, for a loader that opens them again during training; empty outside
+    `reading()`. Raises OSError."""
     if _open.get() is None:
         return {}
     hashed = {own: Hashed.of(file) for own, file in files}
@@ -82,13 +82,13 @@ def read_package(module: str) -> None:
 
 
 def digest_of(inputs: Inputs) -> str:
-    """One digest of all inputs; empty where nothing was read from disk."""
+    """One digest of all inputs; empty if nothing was read."""
     lines = [f"{sha256}  {name}\n" for name, sha256 in sorted(inputs.items())]
     return hashlib.sha256("".join(lines).encode("utf-8", "surrogatepass")).hexdigest() if lines else ""
 
 
 def differences(then: Inputs, now: Inputs, began: str) -> list[str]:
-    """A sentence for each input that is not what it was. `began` names what read the former ones: "this run"."""
+    """A sentence for each input that differs. `began` names what read the former ones, such as "this run"."""
     names = sorted(name for name in then.keys() | now.keys() if then.get(name) != now.get(name))
     return [_difference(name, then.get(name), now.get(name), began) for name in names]
 

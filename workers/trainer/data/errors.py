@@ -1,4 +1,4 @@
-"""What is wrong with the data that a spec names."""
+"""Errors of the data that a spec names."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ Reason = Literal["error", "spec"]
 class DataError(ValueError):
     """The data cannot be used; the message names the file as the spec does.
 
-    `reason` is the failure that the run reports: "spec" where the spec names what it may not or what is not
-    there, "error" where the file is there and its content is at fault.
+    `reason` is the failure that the run reports: "spec" if the spec names what it may not or what does not exist,
+    "error" if the content of the file is wrong.
     """
 
     def __init__(self, message: str, reason: Reason = "error") -> None:
@@ -22,7 +22,7 @@ class DataError(ValueError):
 
 
 class Problems:
-    """Everything that is wrong with the data, told in one DataError: a line each, the first SHOWN of them."""
+    """Everything that is wrong with the data, in one DataError: a line each, the first SHOWN of them."""
 
     def __init__(self, about: str) -> None:
         self.about, self.count = about, 0
@@ -37,7 +37,7 @@ class Problems:
             self._reason = reason
 
     def end(self) -> None:
-        """Raises DataError where there are problems."""
+        """Raises DataError if there are problems."""
         if self.count == 1:
             raise DataError(self._shown[0], self._reason)
         if self.count:

@@ -1,4 +1,4 @@
-"""What a reader of a run's numbers must know of its data."""
+"""Notices about a run's data."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from workers.protocol import MAX_ITEMS, Notice
 
 
 def notice(kind: str, text: str, items: Sequence[str]) -> list[Notice]:
-    """One notice, or none where there is nothing to name."""
+    """One notice, or none if there are no items."""
     return [Notice(kind=kind, text=text, items=list(items[:MAX_ITEMS]))] if items else []
 
 

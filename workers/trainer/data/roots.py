@@ -1,4 +1,4 @@
-"""The folder below which specs may name files."""
+"""The data root: the folder below which specs may name files."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from pathlib import Path
 
 from workers.trainer.data.errors import DataError
 
-ROOT = "ATTN_DATA_ROOT"  # environment: the folder that specs may name files in
+ROOT = "ATTN_DATA_ROOT"  # environment variable
 
 
 def data_root(path: str) -> Path:
-    """The folder that specs may name files in. Raises DataError that names `path` where the worker has none."""
-    told = os.environ.get(ROOT)
-    if not told:
-        raise DataError(f"{path}: this worker has no data root ({ROOT} is not set)", "spec")
-    return Path(told)
+    """The data root. Raises DataError that names `path` if the worker has none."""
+    root = os.environ.get(ROOT)
+    if not root:
+        raise DataError(f"{path}: this worker has no data root ({ROOT} is not set; its operator sets it)", "spec")
+    return Path(root)
 
 
 def below_root(root: Path, path: str) -> Path:
-    """The file or folder that `path` names, links followed. Raises DataError where it lies outside the root."""
+    """The file or folder that `path` names, links followed. Raises DataError if it is outside the root."""
     try:
-        found = (root / path).resolve()
+        resolved = (root / path).resolve()
     except (OSError, RuntimeError, ValueError):  # a loop of links, a NUL
-        raise DataError(f"{path!r}: not a path", "spec") from None
-    if not found.is_relative_to(root.resolve()) or Path(path).parts[:1] == ("..",):
-        raise DataError(f"{path}: outside the data root", "spec")
-    return found
+        raise DataError(f"{path!r}: not a valid path", "spec") from None
+    if not resolved.is_relative_to(root.resolve()) or Path(path).parts[:1] == ("..",):
+        raise DataError(f"{path}: outside the data root; name a path below it", "spec")
+    return resolved

@@ -1,4 +1,4 @@
-"""What an annotations file in COCO's format says (https://cocodataset.org/#format-data, object detection)."""
+"""The entries of an annotations file in COCO's format (https://cocodataset.org/#format-data, object detection)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ LONGEST = 2**14  # pixels of an image's side
 
 
 class Entry(BaseModel):
-    """What this reader does not use is let be."""
+    """Fields that this reader does not use are ignored."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
 
@@ -23,7 +23,7 @@ class ImageEntry(Entry):
 
 
 class Rle(Entry):
-    """Lengths of runs of 0 and 1 in turn, column by column; as text in COCO's own packing."""
+    """Lengths of alternating runs of 0 and 1, column by column; as text in COCO's packing."""
 
     size: tuple[int, int]  # height, width
     counts: list[int] | str
@@ -40,14 +40,14 @@ Segmentation = Annotated[
 
 
 class Annotation(Entry):
-    """`segmentation` is empty where a tool has exported a box alone."""
+    """`segmentation` is empty if a tool exported only a box."""
 
     id: int
     image_id: int
     category_id: int
     segmentation: Segmentation = []
     bbox: tuple[float, float, float, float] | None = None  # left, top, width, height
-    area: float | None = None  # in pixels; held against the mask, not used
+    area: float | None = None  # in pixels; compared with the mask, otherwise unused
     iscrowd: bool = False
 
     @field_validator("iscrowd", mode="before")
@@ -58,19 +58,17 @@ class Annotation(Entry):
     @field_validator("bbox", mode="before")
     @classmethod
     def _without_empty_box(cls, bbox: Any) -> Any:
-        """[] and [null, null, null, null] are how some tools write that there is none."""
-        return None if isinstance(bbox, list) and all(each is None for each in bbox) else bbox
+        """Some tools write [] or [null, null, null, null] for no box."""
+        return None if isinstance(bbox, list) and all(side is None for side in bbox) else bbox
 
     @field_validator("segmentation", mode="before")
     @classmethod
     def _without_empty_polygons(cls, segmentation: Any) -> Any:
         if segmentation is None:
             return []
-        return (
-            [each for each in segmentation if each not in ([], None)]
-            if isinstance(segmentation, list)
-            else segmentation
-        )
+        if not isinstance(segmentation, list):
+            return segmentation
+        return [polygon for polygon in segmentation if polygon not in ([], None)]
 
     @property
     def masked(self) -> bool:

@@ -1,7 +1,4 @@
-"""Where tools put things: the annotations file of a folder, and the files that its entries name.
-
-All of it stays below the data root.
-"""
+"""Where tools put the annotations file of a folder, and the files that its entries name; all below the data root."""
 
 from __future__ import annotations
 
@@ -16,13 +13,13 @@ from workers.trainer.data.errors import DataError
 from workers.trainer.data.roots import below_root
 
 IMAGES = "images"
-NAMES = ("annotations.json", "_annotations.coco.json")  # the first that is there
+NAMES = ("annotations.json", "_annotations.coco.json")  # the first that exists
 PATTERNS = ("instances_*.json", "annotations/instances_*.json", "*.json", "annotations/*.json")  # the only match
 
 
 def listing_of(root: Path, name: str) -> tuple[str, str]:
     """The folder and the annotations file that `name` means, both as paths below the root: a folder, or the file
-    itself. Raises DataError where there is none, or more than one to choose from."""
+    itself. Raises DataError if there is none, or more than one."""
     given = below_root(root, name)
     if given.is_file() and given.suffix == ".json":
         parent = PurePosixPath(name).parent
@@ -33,53 +30,57 @@ def listing_of(root: Path, name: str) -> tuple[str, str]:
         if (given / file).is_file():
             return name, f"{name}/{file}"
     for pattern in PATTERNS:
-        found = sorted(file.relative_to(given).as_posix() for file in given.glob(pattern))
-        if len(found) == 1:
-            return name, f"{name}/{found[0]}"
-        if found:
-            raise DataError(f"{name}: it has {_some(found)}; name one of them in data.path", "spec")
-    deeper = sorted(file.relative_to(given).as_posix() for file in given.glob("*/*.json"))
-    hint = f"; it has {_some(deeper)}: name one of them in data.path" if deeper else ""
+        matches = _matches(given, pattern)
+        if len(matches) == 1:
+            return name, f"{name}/{matches[0]}"
+        if matches:
+            raise DataError(f"{name}: it has {_first_of(matches)}; name one of them in data.path", "spec")
+    deeper = _matches(given, "*/*.json")
+    hint = f"; it has {_first_of(deeper)}: name one of them in data.path" if deeper else ""
     raise DataError(f"{name}/{NAMES[0]}: there is no such file below the data root{hint}", "spec")
 
 
+def _matches(folder: Path, pattern: str) -> list[str]:
+    return sorted(file.relative_to(folder).as_posix() for file in folder.glob(pattern))
+
+
 class Places:
-    """Finds the file of an entry below a folder: as it is written below `images/`, then below the folder itself, then
-    with leading folders left off; a bare name also in any subfolder, where it is the only one of that name."""
+    """Finds the file of an entry: its path below `images/`, then below the folder itself, then without its leading
+    folders; a bare name also in any subfolder, if only one file has it."""
 
     def __init__(self, root: Path, folder: str) -> None:
         self.root, self.folder = root, folder
         self._base = below_root(root, folder)
 
     def find(self, file_name: str) -> Path:
-        """Raises DataError where it is missing, ambiguous, absolute or outside the root."""
-        told = f"{self.folder}/{IMAGES}/{file_name}"
+        """Raises DataError if it is missing, ambiguous, absolute or outside the root."""
+        path = f"{self.folder}/{IMAGES}/{file_name}"
         for spelled in _spellings(file_name):
             if "://" in spelled or PurePosixPath(spelled).root or PureWindowsPath(spelled).drive:
-                raise DataError(f"{file_name}: outside the data root: a file's name is taken below {IMAGES}/", "spec")
+                raise DataError(f"{file_name}: outside the data root; file_name must be a path below {IMAGES}/", "spec")
             below_root(self.root, f"{self.folder}/{IMAGES}/{spelled}")
         for relative in _candidates(file_name):
             file = below_root(self.root, f"{self.folder}/{relative}")
             if file.is_file():
                 return file
-        return self._deeper(file_name, told)
+        return self._in_subfolders(file_name, path)
 
-    def _deeper(self, file_name: str, told: str) -> Path:
-        found = [] if "/" in file_name or "\\" in file_name else self._by_name.get(_plain(file_name), [])
-        if len(found) > 1:
-            where = _some(sorted(os.path.relpath(file, self._base) for file in found))
-            raise DataError(f"{told}: there is {where}, and the annotations do not say which")
-        if not found:
-            raise DataError(f"{told}: there is no such file, though the annotations list it")
-        return below_root(self.root, f"{self.folder}/{os.path.relpath(found[0], self._base)}")
+    def _in_subfolders(self, file_name: str, path: str) -> Path:
+        bare = "/" not in file_name and "\\" not in file_name
+        paths = sorted(os.path.relpath(file, self._base) for file in self._by_name.get(_plain(file_name), []) if bare)
+        if len(paths) > 1:
+            raise DataError(f"{path}: several files have this name ({_first_of(paths)}); give its folder in file_name")
+        if not paths:
+            raise DataError(f"{path}: there is no such file; add it, or remove its entry from the annotations")
+        return below_root(self.root, f"{self.folder}/{paths[0]}")
 
     @cached_property
     def _by_name(self) -> dict[str, list[Path]]:
-        found: dict[str, list[Path]] = {}
+        by_name: dict[str, list[Path]] = {}
         for folder, _, files in os.walk(self._base):
             for file in files:
-                found.setdefault(_plain(file), []).append(Path(folder, file))
-        return found
+                by_name.setdefault(_plain(file), []).append(Path(folder, file))
+        return by_name
 
 
 def _candidates(file_name: str) -> Iterator[str]:
@@ -96,7 +97,7 @@ def _candidates(file_name: str) -> Iterator[str]:
 
 
 def _spellings(file_name: str) -> list[str]:
-    """As it is written; with slashes for backslashes; with %20 and the like read; accents as one sign or two."""
+    """As written; with slashes for backslashes; with %20 and the like decoded; accents composed and decomposed."""
     slashed = file_name.replace("\\", "/")
     written = [file_name, slashed, unquote(slashed)]
     forms = [unicodedata.normalize(form, each) for form in ("NFC", "NFD") for each in written]
@@ -107,6 +108,6 @@ def _plain(name: str) -> str:
     return unicodedata.normalize("NFC", unquote(name))
 
 
-def _some(names: list[str]) -> str:
+def _first_of(names: list[str]) -> str:
     rest = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ", ".join(names[:3]) + rest

@@ -1,4 +1,4 @@
-"""Masks of COCO: polygons and run lengths, checked against their image, decoded at its size, brought to a canvas."""
+"""Masks of COCO: polygons and run lengths, checked against their image, decoded at its size, resized to a canvas."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from pycocotools import mask as rle
 from workers.trainer.data.coco.entries import Annotation, ImageEntry, Rle
 
 Mask = NDArray[np.bool_]
-SLACK = 1.0  # pixels that a polygon or a box may stand over the edge without a word, as rounding makes them
-FEW, FEW_SHARE = 8.0, 0.02  # pixels, or share of the longer side, over the edge that are cut off; more is a mistake
+SLACK = 1.0  # pixels over the edge that are not reported: rounding makes them
+FEW, FEW_SHARE = 8.0, 0.02  # pixels, or share of the longer side, over the edge that are cut off; more is an error
 
 
 def check(annotation: Annotation, image: ImageEntry) -> float:
-    """How many pixels the mask or the box reaches over the edge of the image, 0 where it does not. Raises ValueError,
-    in words, where it reaches far over it, or is no mask or box at all."""
+    """How many pixels the mask or the box reaches over the edge of the image. Raises ValueError, for users, if it
+    reaches far over it or is not a valid mask or box."""
     reach = 0.0
     if isinstance(annotation.segmentation, Rle):
         _check_runs(annotation.segmentation, image)
     else:
-        reach = max((_check_polygon(each, image) for each in annotation.segmentation), default=0.0)
+        reach = max((_check_polygon(polygon, image) for polygon in annotation.segmentation), default=0.0)
     if annotation.bbox is not None:
         left, top, width, height = annotation.bbox
         if width < 0 or height < 0:
-            raise ValueError("its box has a negative side")
+            raise ValueError("its box has a negative width or height")
         reach = max(reach, _reach("box", np.array([[left, top], [left + width, top + height]]), image))
     return reach
 
@@ -43,20 +43,20 @@ def decode(annotation: Annotation, image: ImageEntry) -> Mask:
 
 
 def measures(annotation: Annotation, image: ImageEntry) -> tuple[list[float], float]:
-    """left, top, width, height of the mask's pixels, and how many they are; zeros where a polygon is too thin."""
+    """left, top, width, height and number of the mask's pixels; zeros if a polygon is too thin."""
     packed = _packed(annotation, image)
     return list(map(float, rle.toBbox(packed))), float(rle.area(packed))
 
 
 def covers(outer: list[float], inner: list[float], image: ImageEntry) -> bool:
-    """Whether all pixels of one polygon, if it has any, are the other one's too."""
+    """Whether the inner polygon has pixels, and all of them belong to the outer one."""
     packed = rle.frPyObjects([outer, inner], image.height, image.width)
     whole, part = map(float, rle.area(packed))
     return part > 0 and float(rle.area(rle.merge(packed))) == whole
 
 
 def _packed(annotation: Annotation, image: ImageEntry) -> Any:
-    """What pycocotools keeps of a mask."""
+    """The mask in the form of pycocotools."""
     shape = annotation.segmentation
     if isinstance(shape, Rle):
         given: Any = {"size": list(shape.size), "counts": runs(shape.counts)}
@@ -65,41 +65,41 @@ def _packed(annotation: Annotation, image: ImageEntry) -> Any:
 
 
 def shrunk(mask: Mask, side: int) -> Mask:
-    """[side, side]: pixels that the mask covers by half. One too small for that keeps those that it covers most."""
+    """[side, side]: pixels that the mask covers at least by half; a tiny mask keeps those that it covers most."""
     whole = Image.fromarray(mask.astype(np.float32))
     cover = np.asarray(whole.resize((side, side), Image.Resampling.BOX))
-    found: Mask = cover >= min(0.5, float(cover.max()))
-    return found
+    resized: Mask = cover >= min(0.5, float(cover.max()))
+    return resized
 
 
 def runs(counts: list[int] | str) -> list[int]:
     """Run lengths. As text each number is written five bits at a time, the lowest first, in characters from '0' on;
-    bit 5 says that more follow, and from the fourth number on it is the difference to the one before last."""
+    bit 5 says that more follow. From the fourth number on, each is a difference to the one before last."""
     if isinstance(counts, list):
         return counts
-    found: list[int] = []
+    lengths: list[int] = []
     value = shift = 0
     for character in counts:
         bits = ord(character) - 48
         if not 0 <= bits < 64:
-            raise ValueError(f"its run lengths have the character {character!r}")
+            raise ValueError(f"its run lengths contain the invalid character {character!r}")
         value |= (bits & 31) << shift
         shift += 5
         if bits & 32:
             continue
         if bits & 16:
             value -= 1 << shift
-        found.append(value + (found[-2] if len(found) > 2 else 0))
+        lengths.append(value + (lengths[-2] if len(lengths) > 2 else 0))
         value = shift = 0
     if shift:
-        raise ValueError("its run lengths break off")
-    return found
+        raise ValueError("its run lengths are cut off")
+    return lengths
 
 
 def _check_runs(shape: Rle, image: ImageEntry) -> None:
     height, width = shape.size
     if (height, width) != (image.height, image.width):
-        raise ValueError(f"its mask has {width} × {height} pixels, outside {_size(image)}")
+        raise ValueError(f"its mask has {width} × {height} pixels, not those of {_size(image)}")
     lengths = runs(shape.counts)
     if min(lengths, default=0) < 0 or sum(lengths) != height * width:
         raise ValueError(f"its run lengths do not add up to the pixels of {_size(image)}")
@@ -109,7 +109,7 @@ def _check_runs(shape: Rle, image: ImageEntry) -> None:
 
 def _check_polygon(polygon: list[float], image: ImageEntry) -> float:
     if len(polygon) < 6 or len(polygon) % 2:
-        raise ValueError(f"a polygon of {len(polygon)} numbers: x, y of three points or more make one")
+        raise ValueError(f"a polygon of {len(polygon)} numbers; it needs x and y of three points or more")
     points = np.array(polygon).reshape(-1, 2)
     reach = _reach("mask", points, image)
     if (points.max(0) < 0).any() or (points.min(0) > np.array([image.width, image.height])).any():
@@ -118,11 +118,12 @@ def _check_polygon(polygon: list[float], image: ImageEntry) -> float:
 
 
 def _reach(what: str, points: NDArray[np.float64], image: ImageEntry) -> float:
-    """Pixels that points x, y [N, 2] lie over the edge at most."""
+    """The most pixels that one of the points x, y [N, 2] lies over the edge."""
     over = np.maximum(-points, points - np.array([image.width, image.height]))
     reach = max(0.0, float(over.max()))
     if reach > max(FEW, FEW_SHARE * max(image.width, image.height)):
-        raise ValueError(f"its {what} reaches outside {_size(image)} by {reach:.4g} pixels")
+        advice = "its coordinates may belong to another size of the image"
+        raise ValueError(f"its {what} reaches outside {_size(image)} by {reach:.4g} pixels; {advice}")
     return reach
 
 

@@ -1,7 +1,7 @@
-"""What is black and white in a folder's images of more than 8 bits.
+"""Black and white in a folder's images of more than 8 bits.
 
-Cameras write 10, 12 or 14 bits into 16, which would train nearly black. Most images of a folder decide, and in each all
-but SPECKS of its pixels: neither a saturated pixel nor one image of another camera may speak for the rest.
+Cameras store 10, 12 or 14 bits in 16, which would train nearly black. Most images of a folder decide, and in each all
+but SPECKS of its pixels, so that neither a saturated pixel nor one image of another camera does.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from workers.protocol import Notice
 from workers.trainer.data.errors import Problems
-from workers.trainer.data.images import reader as images
+from workers.trainer.data.images import reader
 from workers.trainer.data.notices import counted, notice
 
-SPECKS = 0.005  # share of an image's pixels that say nothing about its range
+SPECKS = 0.005  # share of an image's pixels that do not count for its range
 SHARES = {4095: 0.5, 16383: 0.75}  # 12 and 14 bits: the share of images within them above which a folder is refused
 DARK_16 = max(SHARES)
 DARK_FLOAT = 16.0  # floating-point values between 1 and this are neither 0 … 1 nor 0 … 255
@@ -42,18 +42,18 @@ class Span:
 
 @dataclass
 class Scales:
-    """Asks for the values of each deep image. `float_top` and `notices` are known after `decide`."""
+    """Reads the values of each deep image. `float_top` and `notices` are known after `decide`."""
 
     folder: str
     problems: Problems
-    told: Callable[[int], str]  # a file as problems name it, by image id
+    path: Callable[[int], str]  # the name of a file in problems, by image id
     float_top: float | None = None
     spans: dict[str, dict[int, Span]] = field(default_factory=dict)  # by a key of KINDS, then by image id
 
-    def decide(self, files: Mapping[int, Path], heads: Mapping[int, images.Head]) -> None:
+    def decide(self, files: Mapping[int, Path], heads: Mapping[int, reader.Head]) -> None:
         for number, head in heads.items():
             if head.depth:
-                self._look(number, files[number], head.depth)
+                self._measure(number, files[number], head.depth)
         for depth, spans in self.spans.items():
             if depth == "float":
                 self._float(spans)
@@ -62,41 +62,45 @@ class Scales:
 
     def notices(self, names: Mapping[int, str]) -> list[Notice]:
         """The scale of each kind of image, with every image's highest value, the darkest images first."""
-        found: list[Notice] = []
+        notices: list[Notice] = []
         for depth, spans in self.spans.items():
-            top = (self.float_top or 1.0) if depth == "float" else images.TOP_16
+            top = (self.float_top or 1.0) if depth == "float" else reader.TOP_16
             dark = [span for span in spans.values() if depth != "float" and span.most <= DARK_16]
             text = (
                 f"{counted(len(spans), 'image')} of {KINDS[depth][0]}: 0 … {top:.0f} is read as 0 … 255; the highest "
                 f"value is {'at most ' * (depth == 'colour16')}{max(span.high for span in spans.values()):g}"
             )
             if dark:
-                text += f"; {len(dark)} of them have no value above {DARK_16} but for {SPECKS:.1%} of their pixels"
+                text += f"; {len(dark)} of them have no value above {DARK_16}, ignoring {SPECKS:.1%} of their pixels"
             order = sorted(spans, key=lambda number: (spans[number].most, spans[number].high))
-            items = [f"{names[each]}: up to {spans[each].most:g}, highest {spans[each].high:g}" for each in order]
-            found += notice("read_as", text, items)
-        return found
+            lines = [
+                f"{names[number]}: up to {spans[number].most:g}, highest {spans[number].high:g}" for number in order
+            ]
+            notices += notice("read_as", text, lines)
+        return notices
 
-    def _look(self, number: int, file: Path, depth: str) -> None:
+    def _measure(self, number: int, file: Path, depth: str) -> None:
         try:
-            span = _span(images.values(file))
-        except images.ImageProblem as error:
-            self.problems.add(f"{self.told(number)}: {error}")
+            span = _span(reader.values(file))
+        except reader.ImageProblem as error:
+            self.problems.add(f"{self.path(number)}: {error}")
             return
         if depth == "float" and not 0 <= span.low <= span.high <= 255:
             self.problems.add(
-                f"{self.told(number)}: mode F with values from {span.low:.4g} to {span.high:.4g}: "
-                "neither 0 … 1 nor 0 … 255"
+                f"{self.path(number)}: mode F with values from {span.low:.4g} to {span.high:.4g}: "
+                "neither 0 … 1 nor 0 … 255; scale them to one of these ranges"
             )
         self.spans.setdefault(depth, {})[number] = span
 
     def _whole(self, depth: str, spans: Mapping[int, Span]) -> None:
-        """16 bits: 0 … 65535, or refused."""
+        """16 bits are read as 0 … 65535, or refused."""
         for bound, share in SHARES.items():
             dark = [span for span in spans.values() if span.most <= bound]
             if len(dark) <= share * len(spans):
                 continue
-            self._refuse(depth, spans, dark, "their range is not known; scale them to 16 bits or save 8")
+            self._refuse(
+                depth, spans, dark, "their range is unknown; scale them to the full 16 bits, or save them with 8"
+            )
             return
 
     def _float(self, spans: Mapping[int, Span]) -> None:
@@ -110,10 +114,10 @@ class Scales:
         name, mode = KINDS[depth]
         most, high = max(span.most for span in dark), max(span.high for span in spans.values())
         of_all = " of 65535" if depth != "float" else ""
-        specks = f", but for {SPECKS:.1%} of an image's pixels" if max(span.high for span in dark) > most else ""
+        specks = f", ignoring {SPECKS:.1%} of an image's pixels" if max(span.high for span in dark) > most else ""
         self.problems.add(
             f"{self.folder}: {len(dark)} of {len(spans)} images of {name}{mode} with no value above {most:g}{of_all}"
-            f"{specks} (the highest value of all is {high:g}): {why}"
+            f"{specks} (the highest value is {high:g}): {why}"
         )
 
 

@@ -1,11 +1,11 @@
-"""The one reader of image files: any mode that has a known range, as 8-bit RGB, turned as viewers show it.
+"""Reads image files of every mode with a known range, as 8-bit RGB, turned as viewers show them.
 
 - 8 bits, palettes, 1 bit, CMYK, YCbCr: as Pillow converts them; colour profiles are not applied.
 - 16-bit grey: 0 … 65535 becomes 0 … 255. Pillow keeps the high byte of 16-bit colours, which is the same scale.
 - Floating point: 0 … 1 or 0 … 255, which the caller decides for a whole folder (`float_top`).
 - Transparency: on white.
 - EXIF orientation: applied. Several frames or pages: the first.
-Everything else is an ImageProblem.
+Everything else raises ImageProblem.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ TURNS = {
     6: Image.Transpose.ROTATE_270,
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
-}  # by EXIF orientation: what brings the stored picture to how it is shown
+}  # by EXIF orientation: from the stored picture to the shown one
 PNG_CHUNKS = 8  # bytes of a PNG before its first chunk
-PNG_TAGS = (b"eXIf", b"iTXt", b"tEXt", b"zTXt")  # chunks that may have an orientation, as EXIF, XMP or a raw profile
+PNG_TAGS = (b"eXIf", b"iTXt", b"tEXt", b"zTXt")  # chunks that may hold an orientation, as EXIF, XMP or a raw profile
 SIDEWAYS = 5  # orientations from here on swap width and height
 
 
@@ -49,18 +49,18 @@ class ImageProblem(ValueError):
 
 @dataclass(frozen=True)
 class Head:
-    """What a file says of itself before its pixels are decoded. Sizes are width, height."""
+    """What a file declares before its pixels are decoded. Sizes are width, height."""
 
     stored: tuple[int, int]
     shown: tuple[int, int]  # once the EXIF orientation is applied
-    orientation: int  # 1 to 8; 1 where there is none
-    depth: str  # "grey16", "colour16" or "float" where the values need a scale, else ""
+    orientation: int  # 1 to 8; 1 if there is none
+    depth: str  # "grey16", "colour16" or "float" if the values need a scale, else ""
     transparent: bool
     frames: bool  # more than one, as in animations and TIFFs of several pages
 
 
 def head(file: Path) -> Head:
-    """Raises ImageProblem: no image, too large, or a mode whose range of values is not known."""
+    """Raises ImageProblem: no image, too large, or a mode with an unknown range of values."""
     with _opened(file) as image:
         depth = _depth(image) or ("colour16" if _deep_colours(image) else "")
         if image.format == "PNG" and _tags_behind_pixels(file):
@@ -73,8 +73,8 @@ def head(file: Path) -> Head:
 
 
 def values(file: Path) -> NDArray[Any]:
-    """What a 16-bit or floating-point image holds, without transparency; 16-bit colours by their high byte, as the
-    largest value that has it. Raises ImageProblem."""
+    """The values of a 16-bit or floating-point image without transparency; 16-bit colours as the largest value with
+    their high byte. Raises ImageProblem."""
     with _opened(file) as image:
         pixels = np.asarray(image)
     if not np.isfinite(pixels).all():
@@ -112,20 +112,26 @@ def _scaled(image: Image.Image, top: float | None) -> Image.Image:
 
 def _depth(image: Image.Image) -> str:
     mode = image.mode
-    if mode in (*GREY_16, "I", "F") and image.format == "TIFF" and image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO:  # type: ignore[attr-defined]
-        raise ImageProblem(f"mode {mode}: in this TIFF 0 is white, and Pillow does not turn its values round")
+    if mode in (*GREY_16, "I", "F") and _white_is_zero(image):
+        raise ImageProblem(
+            f"mode {mode}: in this TIFF 0 is white, and Pillow does not invert it; save it with 0 as black"
+        )
     if mode in GREY_16 or (mode == "I" and image.format in GREY_16_AS_32):
         return "grey16"
     if mode == "F":
         return "float"
     if mode not in PLAIN and mode not in TRANSPARENT:
-        kind = "32-bit whole numbers have no known range" if mode == "I" else "not a mode that is read"
+        kind = "32-bit integers have no known range" if mode == "I" else "this mode is not supported"
         raise ImageProblem(f"mode {mode}: {kind}; save it as 8-bit RGB or grey")
     return ""
 
 
+def _white_is_zero(image: Image.Image) -> bool:
+    return image.format == "TIFF" and image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO  # type: ignore[attr-defined]
+
+
 def _deep_colours(image: Image.Image) -> bool:
-    """Whether the file, not yet decoded, has 16 bits a colour. Formats that say how many they use are scaled by it."""
+    """Whether the file has 16 bits for each colour. Formats that say how many they use are scaled already."""
     tiles = getattr(image, "tile", [])
     return image.mode in DEEP_COLOURS and any(";16" in str(tile.args) for tile in tiles)
 
@@ -135,12 +141,12 @@ def _transparent(image: Image.Image) -> bool:
 
 
 def _sized_as_shown(image: Image.Image) -> bool:
-    """Pillow turns a TIFF itself. Its size is that of the turned one from the start, unless the tag stands in XMP."""
+    """Pillow turns a TIFF itself, and gives the turned size from the start unless the tag is in XMP."""
     return image.format == "TIFF" and ExifTags.Base.Orientation in image.tag_v2  # type: ignore[attr-defined]
 
 
 def _tags_behind_pixels(file: Path) -> bool:
-    """Whether a PNG has metadata that Pillow sees only once it has decoded the pixels."""
+    """Whether a PNG has metadata that Pillow reads only after the pixels."""
     pixels = False
     with file.open("rb") as stream:
         stream.seek(PNG_CHUNKS)
@@ -154,17 +160,17 @@ def _tags_behind_pixels(file: Path) -> bool:
 
 
 def _orientation(image: Image.Image) -> int:
-    """1 where the tag is missing or senseless, as viewers take it."""
+    """1 if the tag is missing or invalid, as viewers do."""
     try:
-        found = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)  # a PNG's own would decode every file
+        tag = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)  # a PNG's own method would decode the file
     except (OSError, SyntaxError, ValueError, KeyError, TypeError, struct.error):
         return 1
-    return found if isinstance(found, int) and 1 <= found <= 8 else 1
+    return tag if isinstance(tag, int) and 1 <= tag <= 8 else 1
 
 
 @contextmanager
 def _opened(file: Path) -> Iterator[Image.Image]:
-    """What Pillow says of a file that is none, in our words."""
+    """Pillow's errors as ImageProblem."""
     try:
         with Image.open(file) as image:
             yield image
@@ -172,9 +178,11 @@ def _opened(file: Path) -> Iterator[Image.Image]:
         raise
     except Image.DecompressionBombError:
         most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
-        raise ImageProblem(f"it has more than {most:,} pixels, which may be a decompression bomb") from None
+        raise ImageProblem(
+            f"it has more than {most:,} pixels, which may be a decompression bomb; make it smaller"
+        ) from None
     except UnidentifiedImageError:
         empty = file.stat().st_size == 0
-        raise ImageProblem("an empty file" if empty else "not an image that can be opened") from None
+        raise ImageProblem("the file is empty" if empty else "not an image that can be opened") from None
     except (OSError, ValueError, SyntaxError, EOFError, struct.error) as error:
         raise ImageProblem(f"cannot be decoded ({error})") from None

@@ -1,6 +1,6 @@
-"""Characters of a text: any UTF-8 file (or one with a byte order mark) below the data root, or sentences made by rule.
+"""Characters of a text: any UTF-8 file (or one with a byte order mark) below the data root, or generated sentences.
 
-The text is cut in three: what is trained on, then the held-out share's first half (validation) and second (test).
+The text is split in three: training, then the first half (validation) and the second half (test) of the held-out share.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from workers.trainer.data.tokens.lookups import Ints
 from workers.trainer.data.tokens.roles_grammar import VOCABULARY
 
 LARGEST = 64 * 2**20  # bytes of a file
-SENTENCES = 4000  # of the text made by rule
+SENTENCES = 4000  # of the generated text
 OTHER = 0  # id of every character outside the most frequent ones
 _ORDERED = RolesData(dataset="roles", order="fixed")
 
@@ -36,9 +36,9 @@ class Text:
 
 
 def load(data: TextData) -> Text:
-    """Raises DataError that names the file where it is outside the root, missing, not UTF-8 or too short."""
-    text = made_by_rule() if data.path is None else _read(data.path)
-    name = "the text made by rule" if data.path is None else data.path
+    """Raises DataError that names the file if it is outside the root, missing, not UTF-8 or too short."""
+    text = generated() if data.path is None else _read(data.path)
+    name = "the generated text" if data.path is None else data.path
     ids, characters = _encoded(text, data.characters)
     held = int(len(ids) * data.val_share)
     ends = [len(ids) - held, len(ids) - held + held // 2]
@@ -47,8 +47,8 @@ def load(data: TextData) -> Text:
     for split, part in parts.items():
         if len(part) <= data.context:
             raise DataError(
-                f"{name} is too short: its {split} part has {len(part)} characters, and a context of {data.context} "
-                f"needs {data.context + 1}"
+                f"{name} is too short: its {split} part has {len(part)} characters, but a context of {data.context} "
+                f"needs {data.context + 1}; use a longer text or a smaller data.context"
             )
     return Text(parts, characters)
 
@@ -56,20 +56,20 @@ def load(data: TextData) -> Text:
 def windows(part: Ints, split: Split, indices: Ints, context: int) -> Ints:
     """[N, context + 1] ids: a random stretch of the part for each (split, index)."""
     starts = below(draws(split, indices, 1)[:, 0], len(part) - context)
-    found: Ints = part[starts[:, None] + np.arange(context + 1)]
-    return found
+    ids: Ints = part[starts[:, None] + np.arange(context + 1)]
+    return ids
 
 
 def stretches(part: Ints, count: int, context: int) -> Ints:
-    """[N ≤ count, context + 1] ids: stretches that follow each other, spread over the whole part."""
+    """[N ≤ count, context + 1] ids: non-overlapping stretches, spread over the whole part."""
     starts = np.arange(0, len(part) - context, context)
     chosen = starts[np.unique(np.linspace(0, len(starts) - 1, min(count, len(starts))).astype(np.int64))]
-    found: Ints = part[chosen[:, None] + np.arange(context + 1)]
-    return found
+    ids: Ints = part[chosen[:, None] + np.arange(context + 1)]
+    return ids
 
 
 @lru_cache(maxsize=1)
-def made_by_rule() -> str:
+def generated() -> str:
     """Sentences of the roles grammar in the order of speech; the same text always."""
     drawn = roles.batch(_ORDERED, "train", np.arange(SENTENCES))
     return "\n".join(
@@ -78,8 +78,8 @@ def made_by_rule() -> str:
 
 
 def _sentence(words: Ints) -> str:
-    told = [VOCABULARY[word] for word in words if not VOCABULARY[word].startswith("<")]
-    return " ".join(told) + "." if all(word.isascii() for word in told) else "".join(told) + "。"
+    known = [VOCABULARY[word] for word in words if not VOCABULARY[word].startswith("<")]
+    return " ".join(known) + "." if all(word.isascii() for word in known) else "".join(known) + "。"
 
 
 def _read(path: str) -> str:
@@ -88,7 +88,7 @@ def _read(path: str) -> str:
         raise DataError(f"{path}: there is no such file below the data root", "spec")
     try:
         if file.stat().st_size > LARGEST:
-            raise DataError(f"{path}: larger than {LARGEST // 2**20} MiB")
+            raise DataError(f"{path}: the file is larger than {LARGEST // 2**20} MiB; use a smaller one")
         content = file.read_bytes()
         digest.read(path, content)
         return decoded(content).replace("\r\n", "\n")
@@ -97,7 +97,7 @@ def _read(path: str) -> str:
     except ValueError as error:
         raise DataError(f"{path}: {error}") from None
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
 
 
 def _encoded(text: str, characters: int) -> tuple[Ints, tuple[str, ...]]:
