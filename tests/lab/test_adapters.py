@@ -287,7 +287,7 @@ def test_an_adapter_that_cannot_be_read_is_said() -> None:
             self.attn = nn.MultiheadAttention(16, 2)
 
     model = peft.get_peft_model(Holder(), peft.LoraConfig(r=2, target_modules=["attn"]))
-    with pytest.raises(ValueError, match="an adapter changes its matrices"):
+    with pytest.raises(ValueError, match="an adapter replaces its matrices"):
         attach(model)
 
 
@@ -424,5 +424,5 @@ def test_two_adapters_on_one_weight_in_one_attention_are_told() -> None:
     model = with_adapter(base("llama"), "llama", target_modules=["q_proj", "k_proj", "o_proj"])
     attention = model.base_model.model.layers[0].self_attn
     attention.o_proj.base_layer.weight = attention.q_proj.base_layer.weight
-    with pytest.raises(ValueError, match="two adapters apply its W_q, each its own matrix"):
+    with pytest.raises(ValueError, match="two adapters change its W_q, each in its own way"):
         attach(model)

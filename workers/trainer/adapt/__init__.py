@@ -1,4 +1,4 @@
-"""Any model under our instruments: `attach(model)` finds its attention and names it (docs/any-model.md)."""
+"""Instruments for any model: `attach(model)` finds and names its attention (docs/any-model.md)."""
 
 from .attachment import Attached, ForeignSite, attach, attached
 from .notices import attention_notices

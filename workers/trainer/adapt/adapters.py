@@ -1,11 +1,11 @@
 """Adapters around a linear layer (peft): the matrix that the layer applies, and the gradient with respect to it.
 
-A layer with an adapter keeps what it adapts as `base_layer`. What it applies is linear in its input, so one matrix
-W_eff says it all: W + s·B·A of LoRA, the rescaled one of DoRA, whatever a later library makes of it. Autograd knows
-∂L/∂A and ∂L/∂B only; ∂L/∂W_eff = dYᵀ·X is worked out in the backward pass from what goes in and what comes back. It
-costs a product and a matrix of W's size for each adapted layer, which is what training W would have cost.
+An adapted layer keeps the original as `base_layer`. It is linear in its input, so one matrix W_eff describes it: W +
+s·B·A of LoRA, the rescaled one of DoRA. Autograd computes ∂L/∂A and ∂L/∂B only; ∂L/∂W_eff = dYᵀ·X is computed in the
+backward pass from the layer's input and the gradient at its output. This costs a product and a matrix of W's size for
+each adapted layer, as training W would.
 
-Shapes: N tokens, I columns in, O columns out; W is [O, I], of a Conv1D [I, O].
+Shapes: N tokens, I columns in, O columns out; W is [O, I], or [I, O] in a Conv1D.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ KEPT = "_attn_adapter"
 
 
 def unwrapped(layer: Any) -> Any:
-    """The layer that holds W: inside adapters, or the copy that is trained in place of the original."""
+    """The layer that holds W: inside adapters, or the trained copy of `modules_to_save`."""
     while True:
         if _is_copied(layer):
             copies = layer.modules_to_save
@@ -44,18 +44,18 @@ def _is_copied(layer: Any) -> bool:
 
 
 def doubles(modules: Mapping[str, nn.Module]) -> set[str]:
-    """Names of what another module stands for: the originals, and the copies that are used in their place."""
-    found: set[str] = set()
+    """Names of the originals and copies inside `modules_to_save`: the wrapper counts in their place."""
+    names: set[str] = set()
     for name, module in modules.items():
         if _is_copied(module):
-            found |= {each for each in modules if f"{each}.".startswith(f"{name}.original_module.")}
-            found |= {f"{name}.modules_to_save.{copied}" for copied in module.modules_to_save}  # type: ignore[union-attr]
-    return found
+            names |= {each for each in modules if f"{each}.".startswith(f"{name}.original_module.")}
+            names |= {f"{name}.modules_to_save.{copied}" for copied in module.modules_to_save}  # type: ignore[union-attr]
+    return names
 
 
 class Adapter:
-    """One adapted layer. `grad` is ∂L/∂W_eff, summed over backward passes as `.grad` is, and gone when the adapter's
-    own gradients are."""
+    """One adapted layer. `grad` is ∂L/∂W_eff, summed over backward passes as `.grad` is; None when the adapter's own
+    gradients are."""
 
     def __init__(self, layer: Any) -> None:
         self.layer = layer
@@ -63,10 +63,10 @@ class Adapter:
         self.weight: nn.Parameter = base.weight
         self.by_rows = not isinstance(getattr(base, "nf", None), int)  # see layouts.matrix
         self._sum: Tensor | None = None
-        self._found: Tensor | None = None  # of the pass that runs
-        self._pass, self._anew = -1, True
+        self._gradient: Tensor | None = None  # of the current pass
+        self._pass, self._starts_sum = -1, True
         self._hooked: set[int] = set()
-        layer.register_forward_hook(self._seen)
+        layer.register_forward_hook(self._called)
 
     @property
     def grad(self) -> Tensor | None:
@@ -74,7 +74,7 @@ class Adapter:
 
     @property
     def own(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """The adapter's parameters as `lora_A`, or `lora_A/<adapter>` where there are several adapters."""
+        """The adapter's parameters as `lora_A`, or `lora_A/<adapter>` with several adapters."""
         inner = [(name.split("."), each) for name, each in self.layer.named_parameters() if "base_layer" not in name]
         adapters = {path[1] for path, _ in inner if len(path) > 1}
         for path, parameter in inner:
@@ -82,7 +82,7 @@ class Adapter:
 
     @torch.no_grad()
     def effective(self) -> Tensor:
-        """W_eff, laid out as W is."""
+        """W_eff, in the layout of W."""
         layer, weight = self.layer, self.weight.detach()
         if getattr(layer, "merged", False) or _off(layer):
             return weight
@@ -93,22 +93,22 @@ class Adapter:
         return self._applied()
 
     def _applied(self) -> Tensor:
-        """Whatever the adapter does, from what comes out: f(1) − f(0)."""
+        """W_eff of any adapter, from the layer's outputs: f(1) − f(0)."""
         weight = self.weight
         size = weight.shape[1 if self.by_rows else 0]
         one = torch.eye(size, device=weight.device, dtype=weight.dtype)
         with evaluating(self.layer), torch.autocast(weight.device.type, enabled=False):
-            # Past the hooks of others, who would take this for a step of training.
+            # `forward` runs no hooks of others, which would take this for a step of training.
             applied: Tensor = self.layer.forward(one) - self.layer.forward(torch.zeros_like(one))  # IO
         return applied.T if self.by_rows else applied
 
     def _gradients(self) -> list[Tensor]:
         return [each.grad for _, each in self.own if each.grad is not None]
 
-    def _seen(self, _layer: nn.Module, args: tuple[Any, ...], out: Any) -> None:
+    def _called(self, _layer: nn.Module, args: tuple[Any, ...], out: Any) -> None:
         if not args or not isinstance(args[0], Tensor) or not isinstance(out, Tensor) or not out.requires_grad:
             return
-        if torch._C._functorch.is_functorch_wrapped_tensor(out):  # no training: a transform of torch.func
+        if torch._C._functorch.is_functorch_wrapped_tensor(out):  # a transform of torch.func, not training
             return
         for _, parameter in self.own:
             if parameter.requires_grad and id(parameter) not in self._hooked:
@@ -118,16 +118,16 @@ class Adapter:
 
     @torch.no_grad()
     def _add(self, x: Tensor, d_y: Tensor) -> None:
-        """One call of the layer. Instruments never end a training: what cannot be worked out is not there."""
-        now = torch._C._current_graph_task_id()
-        if now != self._pass:
-            self._pass, self._found = now, None
-            self._anew = not any(bool(gradient.any()) for gradient in self._gradients())  # dropped, or zeroed
+        """Add the gradient of one call. Instruments never end a training: where it cannot be computed there is none."""
+        current = torch._C._current_graph_task_id()
+        if current != self._pass:
+            self._pass, self._gradient = current, None
+            self._starts_sum = not any(bool(gradient.any()) for gradient in self._gradients())  # dropped, or zeroed
         try:
-            found = self._product(x, d_y.detach())
-            self._found = found if self._found is None else self._found + found
+            gradient = self._product(x, d_y.detach())
+            self._gradient = gradient if self._gradient is None else self._gradient + gradient
         except (RuntimeError, IndexError, AttributeError):
-            self._found = None
+            self._gradient = None
 
     def _product(self, x: Tensor, d_y: Tensor) -> Tensor:
         wide = torch.float64 if d_y.dtype == torch.float64 else torch.float32
@@ -138,11 +138,11 @@ class Adapter:
 
     @torch.no_grad()
     def _accumulated(self, _parameter: Tensor) -> None:
-        """A gradient of the adapter's own has been added to. A pass that adds to none, as `torch.autograd.grad` makes,
-        adds nothing here either."""
-        if self._found is not None and self._pass == torch._C._current_graph_task_id():
-            self._sum = self._found if self._sum is None or self._anew else self._sum + self._found
-            self._found = None
+        """A gradient of the adapter was accumulated. A pass that accumulates none, as in `torch.autograd.grad`, adds
+        nothing here either."""
+        if self._gradient is not None and self._pass == torch._C._current_graph_task_id():
+            self._sum = self._gradient if self._sum is None or self._starts_sum else self._sum + self._gradient
+            self._gradient = None
 
 
 def _off(layer: Any) -> bool:
@@ -154,13 +154,13 @@ def _names(active: Any) -> list[str]:
 
 
 class SharedByAdapters(ValueError):
-    """A weight that two adapters of one attention apply: which of them makes W_q cannot be told; says so."""
+    """Two adapters of one attention apply the same weight, so that W_q is ambiguous."""
 
 
 def adapters(*scopes: nn.Module | None) -> dict[int, list[Adapter]]:
-    """Every adapted linear layer of a module, by the identity of its W, which layers may share. Of several scopes the
-    first that has a W says whose it is: an attention, then what stands beside it."""
-    found: dict[int, list[Adapter]] = {}
+    """Every adapted linear layer of the modules, by the identity of its W, which layers may share. Where several
+    modules have a W, the first decides: the attention, then its parent."""
+    known: dict[int, list[Adapter]] = {}
     for scope in scopes:
         inside: dict[int, list[Adapter]] = {}
         for module in scope.modules() if scope is not None else ():
@@ -168,12 +168,12 @@ def adapters(*scopes: nn.Module | None) -> dict[int, list[Adapter]]:
             weight = getattr(base, "weight", None)
             if isinstance(base, nn.Module) and isinstance(weight, nn.Parameter) and weight.ndim == 2:
                 inside.setdefault(id(weight), []).append(_of(module, weight))
-        found = inside | found
-    return found
+        known = inside | known
+    return known
 
 
 def _of(layer: nn.Module, weight: nn.Parameter) -> Adapter:
-    """One a layer, however often a model is attached to."""
+    """The layer's one Adapter, however often `attach` is called."""
     known: Adapter | None = layer.__dict__.get(KEPT)
     if known is None or known.weight is not weight:
         known = layer.__dict__[KEPT] = Adapter(layer)
@@ -181,15 +181,15 @@ def _of(layer: nn.Module, weight: nn.Parameter) -> Adapter:
 
 
 def adapted(parts: dict[str, Part], known: dict[int, list[Adapter]]) -> tuple[dict[str, Part], dict[str, Part]]:
-    """Parts whose layer has an adapter, as their effective matrices; and the adapters' own matrices, as
-    `W_q/lora_A`, or `W_qkv/lora_A` where the layer holds several. Raises SharedByAdapters."""
+    """The parts, with effective matrices where the layer has an adapter; and the adapters' own matrices, as
+    `W_q/lora_A`, or `W_qkv/lora_A` where one layer holds several. Raises SharedByAdapters."""
     effective, own = dict(parts), dict[str, Part]()
     for key in dict.fromkeys(id(part.parameter) for part in parts.values()):
         for adapter in known.get(key, []):
             names = [name for name, part in parts.items() if id(part.parameter) == key]
             effective |= {name: replace(parts[name], adapter=adapter) for name in names}
             if len(known[key]) > 1:
-                raise SharedByAdapters(f"two adapters apply its {names[0]}, each its own matrix")
+                raise SharedByAdapters(f"two adapters change its {names[0]}, each in its own way")
             layer = "W_" + "".join(name.removeprefix("W_") for name in names)
             own |= {f"{layer}/{name}": Part(each, 0, True, _flat) for name, each in adapter.own}
     return effective, own

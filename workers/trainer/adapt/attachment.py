@@ -1,4 +1,4 @@
-"""The attention sites of a model that is not ours."""
+"""Find the attention sites of a model of another library."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from .layouts import UnknownLayout, output_of, parts_of
 from .parts import Part
 
 CROSS = re.compile(r"cross|encoder_attn|encdec|_to_|multihead_attn", re.IGNORECASE)
-ALONE = "attention"  # the site's name where the model is nothing but attention
-KEPT = "_attn_attached"  # the model itself remembers: a copy of it has the copy's sites
+ALONE = "attention"  # the site's name where the model itself is the attention module
+KEPT = "_attn_attached"  # kept on the model, so that a copy of the model has its own sites
 
 
 @dataclass(frozen=True)
 class ForeignSite:
-    """One attention module. `parts` has W_q, W_k, W_v, and W_o where it was found; keys and values may have fewer
-    heads than queries (grouped)."""
+    """One attention module. `parts` has W_q, W_k, W_v, and W_o if there is one; keys and values may have fewer heads
+    than queries (grouped-query attention)."""
 
     name: str
     kind: Literal["self", "cross"]
@@ -50,10 +50,9 @@ class ForeignSite:
 
 @dataclass(frozen=True)
 class Attached:
-    """What `attach` found. `skipped` says of each module that looks like attention, or computes some, and is no site,
-    why; also of a site's further attentions, as `attn (q2, k2, v2)`, and of a W_o that is none or has no heads, as
-    `attn/W_o`. `unchecked` says of each site that no batch could be sent through, so that only its names speak for it,
-    why."""
+    """What `attach` found. `skipped`: why a module that looks like attention, or computes it, is not a site; also a
+    site's further attentions, as `attn (q2, k2, v2)`, and a W_o without heads or series, as `attn/W_o`. `unchecked`:
+    why a site was recognised by names alone, without a forward pass."""
 
     model: nn.Module
     sites: Mapping[str, ForeignSite]
@@ -62,9 +61,9 @@ class Attached:
 
     @property
     def frozen(self) -> Mapping[str, list[str]]:
-        """The matrices of each site that do not train now, and that nothing adapts: no gradient is kept for them, so
-        that their norms read 0 although losses may depend on them."""
-        still = {
+        """The matrices of each site that do not train and that nothing adapts: they have no gradients, so their norms
+        are 0 although losses may depend on them."""
+        frozen = {
             name: [
                 matrix
                 for matrix, part in {**site.parts, **site.adapters}.items()
@@ -72,51 +71,55 @@ class Attached:
             ]
             for name, site in self.sites.items()
         }
-        return {name: matrices for name, matrices in still.items() if matrices}
+        return {name: matrices for name, matrices in frozen.items() if matrices}
 
 
 def attach(model: nn.Module, run: Callable[[], object] | None = None) -> Attached:
-    """Find and name every attention module of a Hugging Face, timm or torch.nn model. From then on our gauges and
-    probes see them. What names say is held against what the model computes on one batch: `run` calls it once, as
-    training will; without it a batch is made up. Raises ValueError where there is no attention that can be read."""
+    """Find and name every attention module of a Hugging Face, timm or torch.nn model, for norms and probes. What
+    names suggest is checked against what the model computes on one batch: `run` calls the model once, as training
+    does; without it a batch is generated. Raises ValueError where no attention is recognised."""
     model = as_written(model)
     modules = modules_of(model)
     claims, skipped = _claimed(modules)
-    seen = verified(model, claims, run, partial(_output, modules))
-    skipped |= seen.left_out
+    checked = verified(model, claims, run, partial(_output, modules))
+    skipped |= checked.left_out
     sites = {}
     for name, module in modules.items():
-        parts = seen.parts.get(name) or claims.get(name)
-        if parts is None or name in seen.left_out:
+        parts = checked.parts.get(name) or claims.get(name)
+        if parts is None or name in checked.left_out:
             continue
-        called = name or ALONE
+        site_name = name or ALONE
         try:
-            whole, own = adapted(dict(parts), adapters(module, modules.get(name.rpartition(".")[0])))
+            effective, own = adapted(dict(parts), adapters(module, modules.get(_parent(name))))
         except SharedByAdapters as error:
             skipped[name] = str(error)
             continue
-        sites[called] = ForeignSite(called, _kind(name, module), module, whole, own)
+        sites[site_name] = ForeignSite(site_name, _kind(name, module), module, effective, own)
     if not sites:
         why = "".join(f"; {name}: {reason}" for name, reason in skipped.items())
-        raise ValueError(f"{type(model).__name__} has no attention that is known here{why}")
+        raise ValueError(f"{type(model).__name__} has no attention that is recognised{why}")
     skipped = {name: why for name, why in skipped.items() if (name or ALONE) not in sites}
-    found = Attached(model, sites, skipped, {name or ALONE: why for name, why in seen.unchecked.items()})
-    model.__dict__[KEPT] = found
-    return found
+    result = Attached(model, sites, skipped, {name or ALONE: why for name, why in checked.unchecked.items()})
+    model.__dict__[KEPT] = result
+    return result
+
+
+def _parent(name: str) -> str:
+    return name.rpartition(".")[0]
 
 
 def _output(modules: Mapping[str, nn.Module], name: str, parts: Mapping[str, Part]) -> dict[str, Part]:
-    return output_of(modules[name], modules.get(name.rpartition(".")[0]), parts)
+    return output_of(modules[name], modules.get(_parent(name)), parts)
 
 
 def _claimed(modules: Mapping[str, nn.Module]) -> tuple[dict[str, dict[str, Part]], dict[str, str]]:
-    """The matrices of each module by its names, and why some cannot be told apart."""
-    claims, skipped, apart = {}, {}, doubles(modules)
+    """The matrices of each module as its names suggest, and why some have none."""
+    claims, skipped, duplicates = {}, {}, doubles(modules)
     for name, module in modules.items():
-        if getattr(module, "names_its_matrices", False) or name in apart:
+        if getattr(module, "names_its_matrices", False) or name in duplicates:
             continue
         try:
-            parts = parts_of(module, modules.get(name.rpartition(".")[0]))
+            parts = parts_of(module, modules.get(_parent(name)))
         except UnknownLayout as error:
             skipped[name] = str(error)
             continue
@@ -126,33 +129,32 @@ def _claimed(modules: Mapping[str, nn.Module]) -> tuple[dict[str, dict[str, Part
 
 
 def attachment(model: nn.Module) -> Attached | None:
-    """What the last `attach` of this model found; None where it was not called."""
-    found: Attached | None = as_written(model).__dict__.get(KEPT)
-    return found
+    """The result of the last `attach` of this model; None where it was not called."""
+    result: Attached | None = as_written(model).__dict__.get(KEPT)
+    return result
 
 
 def attached(model: nn.Module) -> Mapping[str, ForeignSite]:
-    """The sites that `attach` found in this model; none where it was not called."""
-    found = attachment(model)
-    return {} if found is None else found.sites
+    """The sites that `attach` found in this model; empty where it was not called."""
+    result = attachment(model)
+    return {} if result is None else result.sites
 
 
 def adapted_since(model: nn.Module) -> bool:
-    """Whether a layer has got an adapter after `attach`: what was found then is no longer what is applied."""
+    """Whether a layer got an adapter after `attach`, so that its sites are out of date."""
     modules = modules_of(as_written(model))
     return any(
-        part.adapter is None and id(part.parameter) in adapters(site.module, modules.get(name.rpartition(".")[0]))
+        part.adapter is None and id(part.parameter) in adapters(site.module, modules.get(_parent(name)))
         for name, site in attached(model).items()
         for part in site.parts.values()
     )
 
 
 def _kind(name: str, module: nn.Module) -> Literal["self", "cross"]:
-    """Cross where the name, a flag or the widths of keys say so."""
+    """Cross where the name, a flag or the width of the keys says so."""
     if getattr(module, "is_cross_attention", False) or CROSS.search(name.rpartition(".")[2]):
         return "cross"
-    parent = name.rpartition(".")[0]
-    if re.search(r"cross_?att", parent.rpartition(".")[2], re.IGNORECASE):
+    if re.search(r"cross_?att", _parent(name).rpartition(".")[2], re.IGNORECASE):
         return "cross"
     width = getattr(module, "kdim", None)
     return "cross" if width is not None and width != getattr(module, "embed_dim", width) else "self"

@@ -1,4 +1,4 @@
-"""Looking at a model without a trace: what is read inside depends on the weights and the input alone."""
+"""Evaluate a model and leave modes and random state unchanged."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from torch import nn
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Every module is in evaluation mode inside and in its own mode again outside: a module that is frozen in
-    evaluation mode stays so. The flag is set directly, because a `train` or `eval` of the model's own may do more
-    than that, such as merging an adapter into the weights. Random state comes out as it went in."""
+    """Inside, every module is in evaluation mode; afterwards each has its own mode again, and random state is restored.
+    The flag is set directly, because a model's own `train` or `eval` may do more, such as merging an adapter into the
+    weights."""
     modes = [(module, module.training) for module in model.modules()]
     with undisturbed(), eager():
         try:
@@ -27,12 +27,12 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def undisturbed() -> AbstractContextManager[None]:
-    """Random state comes out as it went in, on every device: a model need not lie on the current one."""
+    """Restore random state on every device: the model need not be on the current one."""
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
     return torch.random.fork_rng(devices)
 
 
 def eager() -> AbstractContextManager[object]:
-    """Compiled models run as they are written: their graphs call no hooks and show nobody what they compute."""
+    """Run compiled models eagerly: their graphs call no hooks and hide what they compute."""
     compiling = "torch._dynamo" in sys.modules  # importing it takes seconds
     return torch.compiler.set_stance("force_eager") if compiling else nullcontext()

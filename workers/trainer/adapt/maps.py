@@ -1,6 +1,6 @@
 """The attention map, for our modules and for those of other libraries.
 
-Shapes: [..., T, S], T queries, S keys; `allowed` broadcasts to it, true where a query may attend to a key.
+Shapes: [..., T, S], T queries, S keys; `allowed` broadcasts to it, True where a query may attend to a key.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
-"""Which keys a query is allowed to attend to, where a library has added its mask to the logits.
+"""Which keys a query may attend to, where a library adds its mask to the logits.
 
-A mask that is known decides: the boolean one of `scaled_dot_product_attention`, −∞, a tensor of two values (0 and a
-large negative number) that was added while the site ran, the mask of a `masked_fill` or `where`. Where several masks
-and biases came as one tensor, the weights decide: keys below a gap of APART or more in a row's ordered logits have a
-weight of exactly 0 in any precision and are not allowed. A bias that falls off evenly (ALiBi, relative positions) has
-no such gap, however far it falls.
+A recorded mask decides: the boolean one of `scaled_dot_product_attention`, −∞, a tensor of two values (0 and a large
+negative number) added while the site ran, the mask of a `masked_fill` or `where`. Where masks and biases were combined
+into one tensor, the logits decide: keys below a gap of GAP or more in a row's ordered logits have a weight of exactly 0
+in any precision and are not allowed. A bias that decreases evenly (ALiBi, relative positions) has no such gap.
 
 Shapes: [..., T, S], T queries, S keys.
 """
@@ -13,20 +12,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import reduce
 from typing import Any
 
 import torch
 from torch import Tensor
 
-APART = 1000.0
-MASKING = -50.0  # e⁻⁵⁰ is below what float64 resolves beside 1; Swin masks with −100
+GAP = 1000.0
+MASKING = -50.0  # 1 + e⁻⁵⁰ is 1 in float64; Swin masks with −100
 ADDED = {"add", "add_", "__add__", "__radd__", "__iadd__"}
 SUBTRACTED = {"sub", "sub_", "__sub__", "__isub__"}
 FILLED = {"masked_fill", "masked_fill_"}
 
 
 class Masks:
-    """The masks that a site has put on its logits since it began."""
+    """The masks that a site has applied to logits since its run began."""
 
     def __init__(self) -> None:
         self._blocked: list[Tensor] = []
@@ -34,8 +34,8 @@ class Masks:
     def clear(self) -> None:
         self._blocked = []
 
-    def note(self, func: Callable[..., Any], args: tuple[Any, ...], given: Mapping[str, Any], out: Any) -> None:
-        """Keep what `func` has masked, if it did. Costs a pass over what a site adds to something."""
+    def record(self, func: Callable[..., Any], args: tuple[Any, ...], given: Mapping[str, Any], out: Any) -> None:
+        """Keep the mask that `func` has applied, if any. Costs a pass over each tensor that a site adds."""
         if not isinstance(out, Tensor) or out.ndim < 2:
             return
         for blocked in _masked(getattr(func, "__name__", ""), args, given):
@@ -43,17 +43,14 @@ class Masks:
                 self._blocked.append(blocked.broadcast_to(out.shape))
 
     def on(self, logits: Tensor) -> Tensor | None:
-        """True where a mask that was noted lies on logits of this shape; None where there is none."""
+        """True where a recorded mask blocks logits of this shape; None where there is no mask."""
         fitting = [fitted for blocked in self._blocked if (fitted := _fitted(blocked, logits.shape)) is not None]
         self.clear()
-        found: Tensor | None = None
-        for blocked in fitting:
-            found = blocked if found is None else found | blocked
-        return found
+        return reduce(torch.logical_or, fitting) if fitting else None
 
 
 def _fitted(blocked: Tensor, shape: torch.Size) -> Tensor | None:
-    """Of the same queries and keys; batch and heads may have been folded together since."""
+    """The mask in this shape, where queries and keys are as many; batch and heads may have been folded since."""
     if blocked.shape[-2:] != shape[-2:]:
         return None
     if blocked.numel() == shape.numel():
@@ -67,9 +64,9 @@ def _fitted(blocked: Tensor, shape: torch.Size) -> Tensor | None:
 def _masked(name: str, args: tuple[Any, ...], given: Mapping[str, Any]) -> list[Tensor]:
     operands = [*args, *given.values()]
     if name in ADDED:
-        return [two_valued(one) & (one == 0).any() for one in operands[:2] if _is_mask_like(one)]
+        return [two_valued(mask) & (mask == 0).any() for mask in operands[:2] if _is_mask_like(mask)]
     if name in SUBTRACTED:
-        return [two_valued(-one) & (one == 0).any() for one in operands[1:2] if _is_mask_like(one)]
+        return [two_valued(-mask) & (mask == 0).any() for mask in operands[1:2] if _is_mask_like(mask)]
     if name in FILLED and len(operands) == 3:
         return [operands[1] & (_number(operands[2]) <= MASKING)]
     if name == "where" and len(operands) == 3:
@@ -77,12 +74,12 @@ def _masked(name: str, args: tuple[Any, ...], given: Mapping[str, Any]) -> list[
     return []
 
 
-def _chosen(condition: Any, one: Any, other: Any) -> list[Tensor]:
-    """`where` with a single number on one side."""
+def _chosen(condition: Any, true: Any, false: Any) -> list[Tensor]:
+    """The mask of a `where` with a single number on one side."""
     if not isinstance(condition, Tensor) or condition.dtype != torch.bool:
         return []
-    sides = ((condition, one), (~condition, other))
-    return [taken & (_number(side) <= MASKING) for taken, side in sides if _is_number(side)]
+    sides = ((condition, true), (~condition, false))
+    return [taken & (_number(value) <= MASKING) for taken, value in sides if _is_number(value)]
 
 
 def _is_number(value: Any) -> bool:
@@ -98,29 +95,29 @@ def _is_mask_like(value: Any) -> bool:
 
 
 def two_valued(mask: Tensor) -> Tensor:
-    """True at the masking number of a tensor that has no other values than it and 0; else False."""
+    """True at the masking value of a tensor that has no values but it and 0; else False everywhere."""
     low = mask.amin() if mask.numel() else mask.new_zeros(())
     is_mask = ((mask == 0) | (mask == low)).all() & (low <= MASKING)
     return (mask == low) & is_mask
 
 
 def allowed_keys(logits: Tensor, blocked: Tensor | None, dtype: torch.dtype) -> Tensor:
-    """True where a key may be attended to. `logits` in fp32 or wider came in `dtype`, whose smallest numbers stand for
-    no logit. Waits for the device once."""
+    """True where a query may attend to a key. `logits`, now in fp32 or wider, came in `dtype`, whose smallest numbers
+    mean a masked key. Synchronizes with the device once."""
     allowed = logits != -math.inf
     if blocked is not None:
         allowed = allowed & ~blocked
-    shown = logits.masked_fill(~allowed, -math.inf)
-    top = shown.amax(-1, keepdim=True)
-    if bool((allowed & (shown < top - APART)).any()):
-        allowed = allowed & ~_below_gap(shown)
+    masked = logits.masked_fill(~allowed, -math.inf)
+    top = masked.amax(-1, keepdim=True)
+    if bool((allowed & (masked < top - GAP)).any()):
+        allowed = allowed & ~_below_gap(masked)
     return allowed & ~(top <= torch.finfo(dtype).min / 2)
 
 
 def _below_gap(logits: Tensor) -> Tensor:
-    """True below the first gap of APART in each row."""
+    """True below the first gap of GAP in each row."""
     ordered = logits.sort(-1, descending=True).values
-    gaps = (ordered[..., :-1] - ordered[..., 1:]) >= APART
-    first = gaps.int().argmax(-1, keepdim=True)  # of equal ones the first
+    gaps = (ordered[..., :-1] - ordered[..., 1:]) >= GAP
+    first = gaps.int().argmax(-1, keepdim=True)  # the first of equal ones
     smallest = ordered.gather(-1, first).where(gaps.any(-1, keepdim=True), -math.inf)
     return logits < smallest

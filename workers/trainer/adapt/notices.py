@@ -1,4 +1,4 @@
-"""What `attach` left out, could not check or found frozen, as notices for whoever reads a run's numbers."""
+"""What `attach` skipped, could not check or found frozen, as notices of a run."""
 
 from __future__ import annotations
 
@@ -12,45 +12,40 @@ from .attachment import Attached, attachment
 
 
 def attention_notices(model: nn.Module) -> list[Notice]:
-    """Attention that has no series, with the reason for each module; sites that only their names speak for; and
-    matrices that are frozen."""
-    found = attachment(model)
-    return [] if found is None else [*_left_out(found), *_unchecked(found), *_frozen(found)]
+    """Attention without series and the reasons; sites recognised by names alone; frozen matrices."""
+    result = attachment(model)
+    return [] if result is None else [*_skipped(result), *_unchecked(result), *_frozen(result)]
 
 
-def _left_out(found: Attached) -> list[Notice]:
-    if not found.skipped:
+def _skipped(result: Attached) -> list[Notice]:
+    if not result.skipped:
         return []
     text = (
-        f"{len(found.skipped)} of what is like attention (modules, further attentions in a module, or a W_o) have no "
-        f"series of their own; {len(found.sites)} attention sites are recorded. The list says why."
+        f"{len(result.skipped)} candidates for attention (modules, further attentions in a module, or a W_o) have no "
+        f"series of their own; {len(result.sites)} attention sites are recorded. The list gives the reasons."
     )
-    return [Notice(kind="unseen_attention", text=text, items=_items(found.skipped))]
+    return [Notice(kind="unseen_attention", text=text, items=_items(result.skipped))]
 
 
-def _unchecked(found: Attached) -> list[Notice]:
-    if not found.unchecked:
+def _unchecked(result: Attached) -> list[Notice]:
+    if not (count := len(result.unchecked)):
         return []
     text = (
-        f"What is called W_q, W_k and W_v in {_modules(found.unchecked)} could not be checked: only the names of its "
-        "layers speak for it. Pass `attach` a call of the model on a real batch."
+        f"W_q, W_k and W_v of {count} module{'' if count == 1 else 's'} could not be checked: they are recognised by "
+        "the names of their layers alone. Pass `attach` a call of the model on a real batch."
     )
-    return [Notice(kind="unchecked_attention", text=text, items=_items(found.unchecked))]
+    return [Notice(kind="unchecked_attention", text=text, items=_items(result.unchecked))]
 
 
-def _frozen(found: Attached) -> list[Notice]:
-    if not (frozen := found.frozen):
+def _frozen(result: Attached) -> list[Notice]:
+    if not (frozen := result.frozen):
         return []
     count = sum(map(len, frozen.values()))
     text = (
-        f"{count} {'matrix' if count == 1 else 'matrices'} of attention {'is' if count == 1 else 'are'} frozen: no "
-        "gradient is kept, so that the norms read 0, whether or not a loss depends on them."
+        f"{count} {'matrix' if count == 1 else 'matrices'} of attention {'is' if count == 1 else 'are'} frozen: there "
+        "is no gradient, so the norms are 0, whether or not a loss depends on them."
     )
     return [Notice(kind="frozen_attention", text=text, items=_items({k: ", ".join(v) for k, v in frozen.items()}))]
-
-
-def _modules(reasons: Mapping[str, str]) -> str:
-    return f"{len(reasons)} module{'' if len(reasons) == 1 else 's'}"
 
 
 def _items(reasons: Mapping[str, str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""W_q, W_k, W_v and W_o of a model that is not ours: views of its parameters, and of their gradients."""
+"""W_q, W_k, W_v and W_o as views of a model's parameters and of their gradients."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Pick = Callable[[Tensor], Tensor]
 
 
 class Effective(Protocol):
-    """A parameter that something adapts: what is applied in its place, and the gradient with respect to that."""
+    """The matrix that an adapted layer applies, and the gradient with respect to it."""
 
     @property
     def grad(self) -> Tensor | None: ...
@@ -24,9 +24,9 @@ class Effective(Protocol):
 
 @dataclass(frozen=True)
 class Part:
-    """One matrix: all of a parameter, or what `pick` takes of it. With `by_rows` a head owns rows (W_q of a
-    `Linear`, which keeps [out, in]), else columns (W_q of a `Conv1D`, W_o of a `Linear`); `heads` is 0 where
-    no head owns anything. With an `adapter` it is the matrix that is applied, W + s·B·A of LoRA."""
+    """One matrix: a parameter, or the part of it that `pick` selects. With `by_rows` a head owns rows (W_q of a
+    `Linear`, which is [out, in]), else columns (W_q of a `Conv1D`, W_o of a `Linear`); `heads` is 0 where heads own
+    nothing. With an `adapter` it is the matrix that is applied, such as W + s·B·A of LoRA."""
 
     parameter: nn.Parameter
     heads: int
@@ -36,7 +36,7 @@ class Part:
 
     @property
     def grad(self) -> Tensor:
-        """Its gradient. Zeros where there is none: no loss depends on the matrix."""
+        """Its gradient; zeros where there is none."""
         grad = self._grad
         return torch.zeros_like(self.pick(self.parameter.detach())) if grad is None else self.pick(grad)
 
@@ -49,7 +49,7 @@ class Part:
         return self.adapter.grad if self.adapter else self.parameter.grad
 
     def scaled_with(self, parameters: Collection[int]) -> bool:
-        """Whether an optimizer that owns these parameters, by identity, unscales its gradient."""
+        """Whether an optimizer of these parameters, given by identity, unscales its gradient."""
         return self.adapter is None and id(self.parameter) in parameters
 
     @property
@@ -60,7 +60,7 @@ class Part:
         return self.pick(self.adapter.effective() if self.adapter else self.parameter.detach())
 
     def head(self, tensor: Tensor, head: int) -> Tensor:
-        """What head `head` owns of a tensor of this matrix's shape, such as `grad`."""
+        """The part of head `head` in a tensor of this matrix's shape, such as `grad`."""
         return tensor.chunk(self.heads, 0 if self.by_rows else 1)[head]
 
 
@@ -69,12 +69,12 @@ def whole(parameter: nn.Parameter, heads: int, *, by_rows: bool) -> Part:
 
 
 def stretch(parameter: nn.Parameter, heads: int, start: int, length: int, *, by_rows: bool) -> Part:
-    """`length` rows or columns from `start`: one of several matrices that lie one after the other."""
+    """`length` rows or columns from `start`: one of several matrices stored one after the other."""
     return Part(parameter, heads, by_rows, partial(_narrow, dim=0 if by_rows else 1, start=start, length=length))
 
 
 def interleaved(parameter: nn.Parameter, heads: int, place: int) -> Part:
-    """Rows that lie head by head, each head's q, k and v after each other (GPT-NeoX, BLOOM): the place-th of three."""
+    """The place-th of q, k and v where rows are stored head by head, each with its q, k and v (GPT-NeoX, BLOOM)."""
     return Part(parameter, heads, True, partial(_every_third, heads=heads, place=place))
 
 
@@ -91,7 +91,7 @@ def _every_third(tensor: Tensor, *, heads: int, place: int) -> Tensor:
 
 
 def indexed(parameter: nn.Parameter, heads: Sequence[Sequence[int]], dim: int) -> Part:
-    """Entries along `dim` that heads own wherever they lie, head after head; further axes are folded into columns."""
+    """The entries along `dim` that heads own, in any order, head after head; other axes are folded into columns."""
     places = torch.tensor([place for head in heads for place in head], device=parameter.device)
     return Part(parameter, len(heads), True, partial(_chosen, places=places, dim=dim))
 
@@ -101,7 +101,7 @@ def _chosen(tensor: Tensor, *, places: Tensor, dim: int) -> Tensor:
 
 
 def entries(part: Part) -> list[tuple[int, ...]]:
-    """The flat places in the parameter that each head owns, sorted."""
+    """The flat indices into the parameter that each head owns, sorted."""
     every = torch.arange(part.parameter.numel()).view(part.parameter.shape)
     picked = part.pick(every)
     return [tuple(sorted(part.head(picked, head).flatten().tolist())) for head in range(part.heads)]

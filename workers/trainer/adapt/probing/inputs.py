@@ -1,4 +1,4 @@
-"""A batch for a model that nobody gave one: what its library says it takes, in the smallest form."""
+"""A small batch for a model that was attached without one, by what its library declares as inputs."""
 
 from __future__ import annotations
 
@@ -14,49 +14,48 @@ SAMPLES = 2
 
 
 def runs(model: nn.Module) -> Iterator[Callable[[], object]]:
-    """Ways to call the model once, the likeliest first; those that do not fit raise when they are called."""
+    """Ways to call the model once, the likeliest first; those that do not fit raise when called."""
     first = next((each for each in model.parameters() if each.is_floating_point()), torch.empty(0))
     for dtype in dict.fromkeys((first.dtype, torch.float32)):  # parts of a model may be kept wider
-        for given in _batches(model):
-            yield partial(model, **{name: _moved(value, first.device, dtype) for name, value in given.items()})
-        for alone in _tensors(model):
-            yield partial(model, _moved(alone, first.device, dtype))
+        for batch in _batches(model):
+            yield partial(model, **{name: _moved(value, first.device, dtype) for name, value in batch.items()})
+        for tensor in _tensors(model):
+            yield partial(model, _moved(tensor, first.device, dtype))
 
 
-def _moved(value: Any, place: torch.device, dtype: torch.dtype) -> Any:
-    """A tensor where the model lies, numbers that are no ids as precise as its own."""
+def _moved(value: Any, device: torch.device, dtype: torch.dtype) -> Any:
+    """A tensor on the model's device; floating point in `dtype`."""
     if not isinstance(value, Tensor):
         return value
-    return value.to(place, dtype) if value.is_floating_point() else value.to(place)
+    return value.to(device, dtype) if value.is_floating_point() else value.to(device)
 
 
 def _batches(model: nn.Module) -> Iterator[dict[str, Any]]:
-    """Named inputs of a model of transformers, told by its configuration."""
+    """Named inputs of a model of transformers, by its configuration."""
     config = getattr(model, "config", None)
     if config is None:
         return
     text, vision = _text(config), _vision(config)
     named = getattr(model, "main_input_name", "input_ids")
     decoder = {"decoder_input_ids": text["input_ids"][:, :-1]} if text and _is_encoder_decoder(config) else {}
-    quiet: dict[str, Any] = {"use_cache": False}
-    for given in (
+    for batch in (
         {**text, **vision, **decoder} if named in {"input_ids", "pixel_values"} else {},
         {**text, **decoder} if named == "input_ids" else {},
         vision,
         {**_sound(config, named), **decoder},
         dict(getattr(model, "dummy_inputs", {})),
     ):
-        if given:
-            yield {**given, **quiet}
-            yield given
+        if batch:
+            yield {**batch, "use_cache": False}
+            yield batch
 
 
 def _text(config: Any) -> dict[str, Tensor]:
     inner = getattr(config, "text_config", config)
-    words = getattr(inner, "vocab_size", None)
-    if not isinstance(words, int) or words < 4:
+    vocabulary = getattr(inner, "vocab_size", None)
+    if not isinstance(vocabulary, int) or vocabulary < 4:
         return {}
-    ids = 3 + torch.arange(SAMPLES * TOKENS).reshape(SAMPLES, TOKENS) * 5 % (words - 3)
+    ids = 3 + torch.arange(SAMPLES * TOKENS).reshape(SAMPLES, TOKENS) * 5 % (vocabulary - 3)
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
 
@@ -83,8 +82,8 @@ def _is_encoder_decoder(config: Any) -> bool:
 
 def _tensors(model: nn.Module) -> Iterator[Tensor]:
     """One input of an image model of timm, or hidden states as wide as the first weight takes."""
-    told = getattr(model, "pretrained_cfg", None) or getattr(model, "default_cfg", None) or {}
-    sizes = [getattr(getattr(model, "patch_embed", None), "img_size", None), told.get("input_size")]
+    config = getattr(model, "pretrained_cfg", None) or getattr(model, "default_cfg", None) or {}
+    sizes = [getattr(getattr(model, "patch_embed", None), "img_size", None), config.get("input_size")]
     for size in sizes:
         if isinstance(size, list | tuple) and len(size) in (2, 3):
             yield torch.randn(SAMPLES, 3, *size[-2:])

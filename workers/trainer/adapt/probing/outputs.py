@@ -1,42 +1,44 @@
-"""W_o: the layer that the mixed values go into, and which of its entries each head feeds."""
+"""W_o: the layer that takes the heads' outputs, and which of its entries each head feeds."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
 
 from workers.trainer.adapt.parts import Part, entries, indexed, whole
 
-from .measuring import Owned, Rows, Slot, sampled, slots_along, ways
+from .calls import Combined
+from .measuring import Indices, Owned, Slot, are_apart, head_axes, merged, sampled, slots_along
 from .products import Operand
-from .several import Together, are_apart
-from .tracing import Event, Fed
+from .tracing import Event, Projection
 
 MIXED = "its heads are mixed before this layer (a norm across them, say), so that no entry is one head's"
-UNTOLD = "no second derivative can be taken of the way from the heads to it, so nothing tells what it is"
-ELSEWHERE = "what the heads mix goes into no layer of this module head by head"
+UNDERIVABLE = "no second derivative can be taken from the heads to it, so it cannot be identified"
+ELSEWHERE = "the heads' outputs go into no layer of this module head by head"
 
 
 def output(
-    found: Together,
+    combined: Combined,
     weights: Mapping[str, nn.Parameter],
-    fed: Sequence[Fed],
+    projections: Sequence[Projection],
     claimed: Part | None,
     order: Sequence[int],
 ) -> tuple[Part | None, str]:
-    """The part, and what there is to say about it. A claimed one stays where each head reaches the entries that are
-    claimed for it; else the first weight of the module that the mix goes into is taken. `order` says where the heads of
-    the site lie among those of its calls, if elsewhere."""
+    """W_o, and why it is not as claimed, if so. A claimed one is confirmed where each head reaches the entries that are
+    claimed for it; else W_o is the first weight of the module that takes the heads' outputs. `order` has the positions
+    of the site's heads among those of its calls, if they differ."""
     try:
-        layouts = _layouts(found, weights, fed, None if claimed is None else claimed.parameter)
+        layouts = _layouts(combined, weights, projections, None if claimed is None else claimed.parameter)
     except RuntimeError:
-        return None, UNTOLD
-    layouts = {key: _ordered(each, order) for key, each in layouts.items()}
-    if claimed is not None and (own := layouts.get(id(claimed.parameter))) is not None:
-        if (part := _part(own, claimed)) is not None:
+        return None, UNDERIVABLE
+    layouts = {key: _ordered(owned, order) for key, owned in layouts.items()}
+    if claimed is not None and (as_measured := layouts.get(id(claimed.parameter))) is not None:
+        if (part := _part(as_measured, claimed)) is not None:
             return part, ""
         if next(iter(layouts)) == id(claimed.parameter):
             return Part(claimed.parameter, 0, claimed.by_rows, claimed.pick), MIXED
@@ -49,67 +51,73 @@ def output(
 def _ordered(owned: Owned, order: Sequence[int]) -> Owned:
     if len(owned.heads) != len(order):
         return owned
-    return Owned(owned.weight, owned.dim, tuple(owned.heads[place] for place in order))
+    return replace(owned, heads=tuple(owned.heads[head] for head in order))
 
 
 def _layouts(
-    found: Together, weights: Mapping[str, nn.Parameter], fed: Sequence[Fed], claimed: nn.Parameter | None
+    combined: Combined,
+    weights: Mapping[str, nn.Parameter],
+    projections: Sequence[Projection],
+    claimed: nn.Parameter | None,
 ) -> dict[int, Owned]:
     """By weight, in the order in which they run: the entries that heads feed; no heads where these are mixed."""
     candidates = {id(each): each for each in (*weights.values(), claimed) if each is not None and each.ndim == 2}
-    start = min(call.event.step for call in found.calls)
-    laid_out: dict[int, Owned] = {}
-    for key in dict.fromkeys(id(each.weight) for each in fed[start:]):
+    start = min(call.event.step for call in combined.calls)
+    layouts: dict[int, Owned] = {}
+    for key in dict.fromkeys(id(each.weight) for each in projections[start:]):
         if key in candidates:
-            used = [each for each in fed if each.weight is candidates[key]]
-            sets = [_of_call(call.event, fed, used) for call in found.calls]
+            uses = [each for each in projections if each.weight is candidates[key]]
+            sets = [_of_call(call.event, projections, uses) for call in combined.calls]
             if all(sets):
-                laid_out[key] = _as_one(candidates[key], used[0].weight_axis, sets, found)
+                layouts[key] = _as_one(candidates[key], uses[0].weight_axis, sets, combined)
                 if key == id(claimed) or claimed is None:
                     break
-    return laid_out
+    return layouts
 
 
-def _of_call(event: Event, fed: Sequence[Fed], used: Sequence[Fed]) -> tuple[Rows, ...]:
-    """The entries that each head of one call reaches, at the first of these inputs that depends on the call."""
-    later = {id(each) for each in fed[event.step :]}
-    for each in used:
-        if id(each) in later and event.mix is not None and (sets := _reached(event.mix, each)):
+def _of_call(event: Event, projections: Sequence[Projection], uses: Sequence[Projection]) -> tuple[Indices, ...]:
+    """The entries that each head of one call reaches, at the first of these uses that depends on the call."""
+    later = {id(each) for each in projections[event.step :]}
+    for use in uses:
+        if id(use) in later and event.mix is not None and (sets := _reached(event.mix, use)):
             return sets
     return ()
 
 
-def _reached(mix: Operand, into: Fed) -> tuple[Rows, ...]:
-    """Of the ways in which heads may lie in the mix, that with the most heads that reach entries of their own."""
-    if not into.given.requires_grad or not mix.tensor.requires_grad:
+def _reached(mix: Operand, into: Projection) -> tuple[Indices, ...]:
+    """The entries that heads reach, along the possible axes with the most heads of disjoint entries."""
+    if not into.input.requires_grad or not mix.tensor.requires_grad:
         return ()
-    direction = torch.zeros_like(into.given, requires_grad=True)
+    direction = torch.zeros_like(into.input, requires_grad=True)
     backs: tuple[Tensor | None, ...] = torch.autograd.grad(
-        into.given, mix.tensor, direction, create_graph=True, retain_graph=True, allow_unused=True
+        into.input, mix.tensor, direction, create_graph=True, retain_graph=True, allow_unused=True
     )
     (back,) = backs
     if back is None or not back.requires_grad:
         return ()
-    asks = partial(_sets, mix, into, direction, back)
-    found = [(axes, sets) for axes in ways(mix) if (sets := asks(slots_along(mix, axes)))]
-    apart = [each for each in found if are_apart(each[1])]
-    axes, sets = max(apart or found, key=lambda each: len(each[1]), default=((), ()))
-    return _finer(mix, axes, sets, asks)
+    reached_by = partial(_sets, mix, into, direction, back)
+    candidates = [(axes, sets) for axes in head_axes(mix) if (sets := reached_by(slots_along(mix, axes)))]
+    apart = [(axes, sets) for axes, sets in candidates if are_apart(sets)]
+    axes, sets = max(apart or candidates, key=lambda each: len(each[1]), default=((), ()))
+    return _with_token_heads(mix, axes, sets, reached_by)
 
 
-def _finer(
-    mix: Operand, axes: tuple[int, ...], sets: tuple[Rows, ...], asks: Callable[[list[Slot]], tuple[Rows, ...]]
-) -> tuple[Rows, ...]:
-    """With the heads that lie among the tokens, as `measuring` does for queries."""
-    further = [axis for axis in mix.axes(mix.tokens) if len(asks(sampled(mix, axis))) > 1]
-    more = asks(slots_along(mix, axes, further)) if further else ()
+def _with_token_heads(
+    mix: Operand,
+    axes: tuple[int, ...],
+    sets: tuple[Indices, ...],
+    reached_by: Callable[[list[Slot]], tuple[Indices, ...]],
+) -> tuple[Indices, ...]:
+    """Add the heads that share an axis with tokens, as `measuring` does for queries."""
+    further = [axis for axis in mix.axes(mix.tokens) if len(reached_by(sampled(mix, axis))) > 1]
+    more = reached_by(slots_along(mix, axes, further)) if further else ()
     return more if more and are_apart(more) and len(more[0]) == mix.width else sets
 
 
-def _sets(mix: Operand, into: Fed, direction: Tensor, back: Tensor, slots: list[Slot]) -> tuple[Rows, ...]:
-    """`back` is linear in `direction`; its derivative is what a change of the mix changes in the input."""
-    others = [axis for axis in range(into.given.ndim) if axis != into.axis]
-    found = []
+def _sets(mix: Operand, into: Projection, direction: Tensor, back: Tensor, slots: list[Slot]) -> tuple[Indices, ...]:
+    """The entries each slot reaches. `back` is linear in `direction`; its derivative is the change of the input."""
+    others = [axis for axis in range(into.input.ndim) if axis != into.axis]
+    reached = []
     for slot in slots:
         change = torch.zeros_like(mix.tensor)
         change[slot] = torch.randn_like(mix.tensor[slot])
@@ -118,26 +126,27 @@ def _sets(mix: Operand, into: Fed, direction: Tensor, back: Tensor, slots: list[
         )
         (moved,) = moves
         if moved is not None and bool((moved != 0).any()):
-            found.append(tuple((moved != 0).any(dim=others).nonzero().flatten().tolist()))
-    return tuple(dict.fromkeys(found))
+            reached.append(tuple((moved != 0).any(dim=others).nonzero().flatten().tolist()))
+    return tuple(dict.fromkeys(reached))
 
 
-def _as_one(weight: nn.Parameter, dim: int, sets: list[tuple[Rows, ...]], found: Together) -> Owned:
-    heads: Iterator[Rows] = (rows for each in sets for rows in each)
-    first = [call.reading["W_q"].heads for call in found.calls if not isinstance(call.reading, str)]
-    if len(set(first)) == 1 and len({len(each) for each in sets}) == 1:  # the same queries: a head's parts together
-        heads = (tuple(sorted({row for rows in each for row in rows})) for each in zip(*sets, strict=True))
+def _as_one(weight: nn.Parameter, dim: int, sets: list[tuple[Indices, ...]], combined: Combined) -> Owned:
+    """The entries that the heads of all calls reach; no heads where these are mixed."""
+    heads: Iterator[Indices] = chain.from_iterable(sets)
+    query_heads = {call.layout["W_q"].heads for call in combined.calls if not isinstance(call.layout, str)}
+    if len(query_heads) == 1 and len(set(map(len, sets))) == 1:  # the same queries: merge the parts of each head
+        heads = map(merged, zip(*sets, strict=True))
     distinct = tuple(dict.fromkeys(heads))
-    asked = len(found.readings[0]["W_q"].heads)
-    fits = are_apart(distinct) and sum(map(len, distinct)) == weight.shape[dim] and asked % len(distinct) == 0
-    return Owned(weight, dim, distinct if fits and (len(distinct) > 1 or asked == 1) else ())
+    count = len(combined.layouts[0]["W_q"].heads)
+    fits = are_apart(distinct) and sum(map(len, distinct)) == weight.shape[dim] and count % len(distinct) == 0
+    return Owned(weight, dim, distinct if fits and (len(distinct) > 1 or count == 1) else ())
 
 
-def _part(found: Owned, claimed: Part | None) -> Part | None:
-    if not found.heads:
+def _part(owned: Owned, claimed: Part | None) -> Part | None:
+    if not owned.heads:
         return None
-    measured = indexed(found.weight, found.heads, found.dim)
-    size = len(found.heads[0])
-    if found.heads == tuple(tuple(range(at * size, at * size + size)) for at in range(len(found.heads))):
-        measured = whole(found.weight, len(found.heads), by_rows=found.dim == 0)
+    measured = indexed(owned.weight, owned.heads, owned.dim)
+    size = len(owned.heads[0])
+    if owned.heads == tuple(tuple(range(head * size, head * size + size)) for head in range(len(owned.heads))):
+        measured = whole(owned.weight, len(owned.heads), by_rows=owned.dim == 0)
     return claimed if claimed is not None and entries(claimed) == entries(measured) else measured

@@ -1,4 +1,4 @@
-"""Products of two tensors, whichever function makes them, as labelled axes: what is contracted, what is kept."""
+"""Products of two tensors, by any function, with labelled axes: which are contracted, which are kept."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ CONVS = {F.conv1d, F.conv2d, F.conv3d}
 
 @dataclass(frozen=True)
 class Operand:
-    """One factor. Axes of equal labels belong together; those in `kept` both factors and the result have: samples and
-    heads. Along `tokens` lie those of queries, with heads that share one of keys where they have no axis in common."""
+    """One factor. Equal labels mark equal axes; those in `kept` are in both factors and the result: samples and heads.
+    `tokens` are the axes of queries, and of heads that share keys and so have no axis in common with them."""
 
     tensor: Tensor
     labels: Labels
@@ -33,9 +33,9 @@ class Operand:
 
     @property
     def width(self) -> int:
-        """The size of what is neither kept nor tokens: of a query the columns that are compared."""
-        left = [axis for axis, label in enumerate(self.labels) if label not in self.kept | self.tokens]
-        return math.prod(self.tensor.shape[axis] for axis in left)
+        """The size of the other axes: the columns of a query."""
+        rest = [axis for axis, label in enumerate(self.labels) if label not in self.kept | self.tokens]
+        return math.prod(self.tensor.shape[axis] for axis in rest)
 
     def axes(self, labels: Collection[str]) -> tuple[int, ...]:
         return tuple(axis for axis, label in enumerate(self.labels) if label in labels)
@@ -59,13 +59,13 @@ class Product:
         return set(self.left.labels) & set(self.right.labels) & set(self.out)
 
     def alone(self, operand: Operand) -> set[str]:
-        """What only this factor brings into the result: the tokens of a query or a key."""
+        """The labels of the result that only this factor has: the tokens of queries or keys."""
         other = self.right if operand is self.left else self.left
         return set(operand.labels) & set(self.out) - set(other.labels)
 
 
 def product_of(func: Callable[..., Any], args: tuple[Any, ...], given: Mapping[str, Any]) -> Product | None:
-    """The product that a call makes; None where it makes none."""
+    """The product that a call computes; None where it computes none."""
     if func is F.linear:
         return _linear(_arg(args, given, 0, "input"), _arg(args, given, 1, "weight"))
     if func in MATMULS:

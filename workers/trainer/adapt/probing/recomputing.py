@@ -1,4 +1,4 @@
-"""Models that save memory by computing a part again in the backward pass, looked at as if they kept everything."""
+"""Run models with activation checkpointing without recomputation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.utils import checkpoint
 
 
 class _Kept:
-    """Stands for CheckpointFunction, whose forward pass no gradient goes through."""
+    """Replaces CheckpointFunction, whose forward pass records no graph."""
 
     @staticmethod
     def apply(function: Callable[..., Any], _preserve: bool, *args: Any) -> Any:
@@ -18,20 +18,20 @@ class _Kept:
 
 
 def _kept(*_args: Any, **_given: Any) -> Iterator[None]:
-    """Stands for what prepares the recomputation: nothing before the function runs, and nothing after."""
+    """Replaces what prepares the recomputation: does nothing."""
     yield
 
 
-STANDS_FOR = {"CheckpointFunction": _Kept, "_checkpoint_without_reentrant_generator": _kept}
+REPLACEMENTS = {"CheckpointFunction": _Kept, "_checkpoint_without_reentrant_generator": _kept}
 
 
 @contextmanager
 def nothing_recomputed() -> Iterator[None]:
-    """Inside, `torch.utils.checkpoint` calls its function, whoever has imported it under whatever name: what is
-    replaced is inside it. Recomputing while derivatives are taken would run under the tracer and its hooks."""
-    before = {name: getattr(checkpoint, name) for name in STANDS_FOR if hasattr(checkpoint, name)}
+    """Inside, `torch.utils.checkpoint` just calls its function. Its internals are replaced, so that this holds under
+    whatever name it was imported. A recomputation during derivatives would run under the tracer and its hooks."""
+    before = {name: getattr(checkpoint, name) for name in REPLACEMENTS if hasattr(checkpoint, name)}
     for name in before:
-        setattr(checkpoint, name, STANDS_FOR[name])
+        setattr(checkpoint, name, REPLACEMENTS[name])
     try:
         yield
     finally:

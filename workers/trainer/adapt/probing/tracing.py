@@ -1,4 +1,4 @@
-"""Attention as it runs: every softmax between two products, and every fused call, with the modules around it."""
+"""Detect attention in a forward pass: every softmax between two products, and every fused call."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from .sides import sides_of
 
 SDPA = F.scaled_dot_product_attention
 SOFTMAX = (F.softmax, torch.softmax, Tensor.softmax)
-LOGS = (F.log_softmax, torch.log_softmax, Tensor.log_softmax)  # whose exponential is the same thing
+LOGS = (F.log_softmax, torch.log_softmax, Tensor.log_softmax)  # their exponential is a softmax
 JOINS = (torch.cat, torch.concat, torch.concatenate, torch.stack)
 PARTS = (torch.chunk, Tensor.chunk, torch.split, Tensor.split, torch.unbind, Tensor.unbind, Tensor.__getitem__)
-KNOWN = F.multi_head_attention_forward  # torch's own: its layout is documented, and inside it calls pass no mode
-SMALLEST = 0.4  # of a tagged tensor that a result must have to be taken for the same thing, moved or masked
+KNOWN = F.multi_head_attention_forward  # its layout is documented; calls inside it bypass the mode
+SMALLEST = 0.4  # share of a tagged tensor's elements that a result must have to inherit its tag
 
 
 @dataclass
 class Event:
-    """One attention. `path` names the modules that ran, the innermost last; `mix` is what its values are mixed to, and
-    `step` how many products with weights ran before. What torch's own function computes is not taken apart.
-    `heads_mixed` where a weight mixes heads between the scores and the values. `added` are further products that the
-    scores are a sum of."""
+    """One attention. `path` names the running modules, the innermost last; `mix` is softmax(…)·V, and `step` the number
+    of products with weights before it. `torchs_own`: computed by torch's function, whose operands are not traced.
+    `heads_mixed`: a weight mixes heads between the scores and the values. `added` are further products in a sum of
+    scores."""
 
     path: tuple[str, ...]
     query: Operand | None = None
@@ -47,12 +47,12 @@ class Event:
 
 
 @dataclass(frozen=True)
-class Fed:
-    """A product of a weight and an input: over which axis of both it goes. `positions` are the axes of `out` that the
-    input brings: samples and tokens, never heads."""
+class Projection:
+    """A product of a weight and an input, contracted over `axis` of the input and `weight_axis`. `positions` are the
+    axes of `out` that come from the input: samples and tokens, never heads."""
 
     weight: nn.Parameter
-    given: Tensor
+    input: Tensor
     axis: int
     weight_axis: int
     out: Tensor
@@ -61,7 +61,7 @@ class Fed:
 
 @dataclass(frozen=True)
 class _Scores:
-    """`joined` are products that stand beside the first in one tensor, `added` those that are summed with it."""
+    """`joined` are products concatenated with the first in one tensor, `added` those summed with it."""
 
     product: Product
     shape: torch.Size
@@ -71,9 +71,9 @@ class _Scores:
 
 
 class Tracer(TorchFunctionMode):
-    """Collects `events`. A tensor that came out of a product is followed through scaling, masks and shapes to the
-    softmax, and the weights from there to the product with the values. `plain` are softmaxes of anything else that
-    weigh values, `softmaxed` the modules in which any softmax ran."""
+    """Collects `events`. The result of a product is tagged, and the tag is passed on through scaling, masks and
+    reshaping to the softmax, and from there to the product with the values. `plain` are softmaxes of anything else that
+    weight values, `softmaxed` the modules in which any softmax ran."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -82,9 +82,9 @@ class Tracer(TorchFunctionMode):
         self.softmaxed: set[str] = set()
         self.events: list[Event] = []
         self.plain: list[Event] = []
-        self.fed: list[Fed] = []
+        self.projections: list[Projection] = []
         self.weights: set[int] = set()  # ids of the parameters that an input was multiplied with
-        # The tensor is kept, so that its id stays its own.
+        # The tensor is kept, so that its id is not reused.
         self._tags: dict[int, tuple[Tensor, _Scores | tuple[Event, ...]]] = {}
 
     def clear(self) -> None:
@@ -109,11 +109,12 @@ class Tracer(TorchFunctionMode):
 
     def _fused(self, out: Tensor, query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> None:
         heads = tuple(f"batch{axis}" for axis in range(query.ndim - 2))
-        asked, key_side, value_side, mix = (
+        query_operand, key_operand, value_operand, mix = (
             Operand(tensor, (*heads, *own), frozenset(heads), frozenset("n"))
             for tensor, own in ((query, ("n", "k")), (key, ("m", "k")), (value, ("m", "d")), (out, ("n", "d")))
         )
-        self.events.append(Event(tuple(self.path), asked, key_side, value_side, mix, step=len(self.fed)))
+        operands = (query_operand, key_operand, value_operand, mix)
+        self.events.append(Event(tuple(self.path), *operands, step=len(self.projections)))
 
     def _follow(self, func: Callable[..., Any], args: tuple[Any, ...], given: Mapping[str, Any], out: Tensor) -> None:
         tagged = [tag for tensor in _tensors(args, given) if (tag := self._tag(tensor, out, func)) is not None]
@@ -124,39 +125,39 @@ class Tracer(TorchFunctionMode):
             self.softmaxed |= set(self.path)
             self._softmax(next((tag for tag in tagged if isinstance(tag, _Scores)), None), out, args, given)
         elif tagged:
-            self._keep(out, _together(tagged, joined=func in JOINS))
+            self._keep(out, _combined(tagged, joined=func in JOINS))
 
     def _softmax(self, scores: _Scores | None, out: Tensor, args: tuple[Any, ...], given: Mapping[str, Any]) -> None:
         if scores is None:
             self._keep(out, (Event(tuple(self.path), of_products=False),))
-        elif found := self._events(scores, out, args, given):
-            self._keep(out, found)
+        elif events := self._events(scores, out, args, given):
+            self._keep(out, events)
 
     def _product(self, product: Product, out: Tensor) -> None:
         if weights := [side for side in (product.left, product.right) if _is_parameter(side.tensor)]:
             self._with_weight(product, weights, out)
             return
         for side, other in ((product.left, product.right), (product.right, product.left)):
-            known = self._tags.get(id(side.tensor))
-            if known is not None and isinstance(known[1], tuple):
+            _, tag = self._tags.get(id(side.tensor), (None, None))
+            if isinstance(tag, tuple):
                 mix = Operand(out, product.out).of_product(product.kept, product.alone(side))
-                for event in known[1]:
-                    self._weighed(event, other.of_product(product.kept), mix)
+                for event in tag:
+                    self._weighted(event, other.of_product(product.kept), mix)
                 return
         if product.contracted:
             self._keep(out, _Scores(product, out.shape))
 
-    def _weighed(self, event: Event, value: Operand, mix: Operand) -> None:
-        """Attention weights times values; the same weights may weigh several."""
+    def _weighted(self, event: Event, value: Operand, mix: Operand) -> None:
+        """Attention weights times values; the same weights may be applied several times."""
         if event.value is not None:
             if not value.tensor.requires_grad:
                 return
             event = replace(event)
-        event.value, event.mix, event.step = value, mix, len(self.fed)
+        event.value, event.mix, event.step = value, mix, len(self.projections)
         (self.events if event.of_products else self.plain).append(event)
 
     def _with_weight(self, product: Product, weights: list[Operand], out: Tensor) -> None:
-        """A projection; or heads of scores, or of attention weights, mixed with each other (talking heads)."""
+        """A projection; or a mix of heads of scores or attention weights (talking heads)."""
         for side in weights:
             other = product.right if side is product.left else product.left
             if not set(side.labels) & set(other.labels) & set(product.out):
@@ -178,33 +179,31 @@ class Tracer(TorchFunctionMode):
         if side.tensor is not weight and weight.ndim == 2 and side.tensor.stride() != weight.stride():
             place = 1 - place  # its transpose
         positions = tuple(axis for axis, label in enumerate(product.out) if label in other.labels)
-        self.fed.append(Fed(weight, other.tensor, other.labels.index(inside[0]), place, out, positions))
+        self.projections.append(Projection(weight, other.tensor, other.labels.index(inside[0]), place, out, positions))
 
     def _events(
         self, scores: _Scores, out: Tensor, args: tuple[Any, ...], given: Mapping[str, Any]
     ) -> tuple[Event, ...]:
-        """One for each product that stands in the scores."""
+        """One for each product in the scores."""
         logits, dim = _logits(args, given)
         if scores.heads_mixed and (out.numel() != scores.shape.numel() or out.shape[dim] not in scores.shape):
-            return ()  # no longer scores: a weight has made something else of them
-        path, found = tuple(self.path), []
+            return ()  # a weight has turned the scores into something else
+        path, events = tuple(self.path), []
         for product in (scores.product, *scores.joined):
             sides = sides_of(product, logits, dim)
             query, key = sides or (None, None)
-            found.append(Event(path, query, key, heads_mixed=scores.heads_mixed))
-        found[0].added = tuple(sides for each in scores.added if (sides := sides_of(each, logits, dim)))
-        return tuple(found)
+            events.append(Event(path, query, key, heads_mixed=scores.heads_mixed))
+        events[0].added = tuple(sides for each in scores.added if (sides := sides_of(each, logits, dim)))
+        return tuple(events)
 
     def _tag(
         self, tensor: Tensor, out: Tensor, func: Callable[..., Any] | None = None
     ) -> _Scores | tuple[Event, ...] | None:
-        known = self._tags.get(id(tensor))
-        if known is None or not out.is_floating_point():
+        _, tag = self._tags.get(id(tensor), (None, None))
+        if tag is None or not out.is_floating_point():
             return None
         small = out.numel() < SMALLEST * tensor.numel()
-        if small and not (func in PARTS and isinstance(known[1], tuple)):
-            return None
-        return known[1]
+        return None if small and not (func in PARTS and isinstance(tag, tuple)) else tag
 
     def _keep(self, out: Tensor, tag: _Scores | tuple[Event, ...]) -> None:
         self._tags[id(out)] = (out, tag)
@@ -216,8 +215,8 @@ def _logits(args: tuple[Any, ...], given: Mapping[str, Any]) -> tuple[Tensor, in
     return logits, dim if isinstance(dim, int) else -1
 
 
-def _together(tags: list[_Scores | tuple[Event, ...]], *, joined: bool) -> _Scores | tuple[Event, ...]:
-    """What several tensors are, as one: attention weights of all, or scores."""
+def _combined(tags: list[_Scores | tuple[Event, ...]], *, joined: bool) -> _Scores | tuple[Event, ...]:
+    """The combined tag of several tensors: their attention weights, or their scores."""
     if isinstance(tags[0], tuple):
         events = {id(event): event for tag in tags if isinstance(tag, tuple) for event in tag}
         return tuple(events.values())
@@ -235,15 +234,13 @@ def _once(first: _Scores, products: tuple[Product, ...]) -> tuple[Product, ...]:
 
 
 def _tensors(args: tuple[Any, ...], given: Mapping[str, Any]) -> Iterator[Tensor]:
-    for item in (*args, *given.values()):
-        if isinstance(item, Tensor):
-            yield item
-        elif isinstance(item, list | tuple):
-            yield from (each for each in item if isinstance(each, Tensor))
+    for argument in (*args, *given.values()):
+        candidates = argument if isinstance(argument, list | tuple) else (argument,)
+        yield from (each for each in candidates if isinstance(each, Tensor))
 
 
 def _is_parameter(tensor: Tensor) -> bool:
-    """A parameter as it stands, or a view of one: what is multiplied with it is projected, and not compared."""
+    """A parameter or a view of one: a product with it is a projection, not a comparison."""
     return isinstance(_parameter(tensor), nn.Parameter)
 
 
@@ -253,7 +250,7 @@ def _parameter(tensor: Tensor) -> Tensor:
 
 @contextmanager
 def no_fast_path() -> Iterator[None]:
-    """torch's own attention takes, in inference, a kernel that shows nothing."""
+    """In inference torch's own attention uses a kernel that calls no hooks."""
     was = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -264,8 +261,8 @@ def no_fast_path() -> Iterator[None]:
 
 @contextmanager
 def tracing(model: nn.Module, cut: frozenset[str] = frozenset()) -> Iterator[Tracer]:
-    """Trace what runs inside. Modules named in `cut` get inputs that no gradient passes, so that what they compute
-    depends on their own weights alone."""
+    """Trace what runs inside. Modules named in `cut` get detached inputs, so that what they compute depends on their
+    own weights alone."""
     tracer = Tracer()
     with ExitStack() as stack:
         stack.enter_context(no_fast_path())
@@ -291,9 +288,9 @@ def _hook(stack: ExitStack, tracer: Tracer, name: str, module: nn.Module, cut: b
     stack.callback(module.register_forward_hook(leave, always_call=True).remove)
 
 
-def _detached(item: Any) -> Any:
-    if isinstance(item, Tensor):
-        return item.detach()
-    if type(item) in (list, tuple):
-        return type(item)(_detached(each) for each in item)
-    return {name: _detached(each) for name, each in item.items()} if type(item) is dict else item
+def _detached(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.detach()
+    if type(value) in (list, tuple):
+        return type(value)(_detached(each) for each in value)
+    return {name: _detached(each) for name, each in value.items()} if type(value) is dict else value

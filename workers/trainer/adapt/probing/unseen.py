@@ -1,4 +1,4 @@
-"""Modules that their library calls attention, and in which none was seen."""
+"""Modules whose library calls them attention, and in which none was detected."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ PLAIN = "its attention weights come from a layer, not from products of queries a
 
 
 def why_none(name: str, tracer: Tracer) -> str:
-    """Why a module that is called attention has no attention that was seen."""
+    """Why no attention was detected in a module that is called attention."""
     if any(name in event.path for event in tracer.plain):
         return PLAIN
     return UNFOLLOWED if name in tracer.softmaxed else NONE
 
 
-def plain(weighed: Iterable[str], seen: Collection[str]) -> dict[str, str]:
-    """What weighs values with a softmax of something else than products; beside attention that was seen, or alone."""
-    return {f"{name or '(the model)'}{' (another softmax)' if name in seen else ''}": PLAIN for name in weighed}
+def plain(modules: Iterable[str], detected: Collection[str]) -> dict[str, str]:
+    """Modules that weight values with a softmax of something other than products of queries and keys."""
+    return {f"{name or '(the model)'}{' (another softmax)' if name in detected else ''}": PLAIN for name in modules}
 
 
 def unseen(modules: Mapping[str, nn.Module], tracer: Tracer, known: Collection[str]) -> dict[str, str]:
     """The outermost modules that ran, whose class is called attention, that multiply with weights, and that neither
-    hold attention that was seen nor what is `known`, nor lie inside such."""
-    seen = {name for event in tracer.events for name in event.path}
-    found: dict[str, str] = {}
+    contain detected attention or `known` modules nor are inside them."""
+    detected = {name for event in tracer.events for name in event.path}
+    reasons: dict[str, str] = {}
     for name, module in modules.items():
         kind = type(module).__name__
-        if not CALLED.search(kind) or name not in tracer.ran or name in seen:
+        if not CALLED.search(kind) or name not in tracer.ran or name in detected:
             continue
         if not any(id(each) in tracer.weights for each in module.parameters()):
             continue
-        if not any(_inside(name, each) or _inside(each, name) for each in {*known, *found}):
-            found[name] = WHY.format(kind=kind)
-    return found
+        if not any(_inside(name, each) or _inside(each, name) for each in {*known, *reasons}):
+            reasons[name] = WHY.format(kind=kind)
+    return reasons
 
 
 def _inside(name: str, other: str) -> bool:

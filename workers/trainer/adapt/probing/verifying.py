@@ -1,4 +1,4 @@
-"""Holds what names say about W_q, W_k and W_v against what the model computes, and names what no site covers."""
+"""Check claims about W_q, W_k and W_v against what the model computes, and name attention that is not a site."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from workers.trainer.adapt.evaluating import evaluating
 from workers.trainer.adapt.parts import Part, entries, indexed
 
 from . import inputs
+from .calls import MIXED, ROLES, Call, Combined, Layout, Weights, combined, distinct_calls, others_of
 from .measuring import Owned, measured, owners
 from .outputs import output
-from .several import MIXED, ROLES, Call, Reading, Together, Weights, distinct_calls, others_of, together
-from .tracing import Event, Fed, tracing
+from .tracing import Event, Projection, tracing
 from .unseen import plain, unseen, why_none
 
 Parts = Mapping[str, Part]
-Output = Callable[[str, Parts], Mapping[str, Part]]  # W_o by its name, of a module and its other parts
+Output = Callable[[str, Parts], Mapping[str, Part]]  # of a module and its other parts: W_o by its name
 
 
 @dataclass
 class Verified:
-    """By module name: the parts of what was measured; why a module, one of its matrices or one of several attentions in
-    it is left out; why a claim could not be checked."""
+    """By module name: the measured parts; why a module, one of its matrices or one of its attentions is left out; why a
+    claim could not be checked."""
 
     parts: dict[str, Parts] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
@@ -37,45 +37,45 @@ class Verified:
 def verified(
     model: nn.Module, claims: Mapping[str, Parts], run: Callable[[], object] | None, output_of: Output
 ) -> Verified:
-    """Run the model once to see where attention happens and once to measure what it depends on. Weights, gradients,
-    modes and random state are as before."""
+    """Run the model once to detect attention and once to measure what it depends on. Restores weights, gradients, modes
+    and random state."""
     modules = modules_of(model)
-    found = Verified()
-    with evaluating(model), _kept_still(model):
+    with evaluating(model), _unchanged(model):
         run, events = _first(model, run)
         if run is None:
-            found.unchecked = dict.fromkeys(claims, "no batch was given, and none could be made up")
-            return found
-        mine = owners(events, modules, claims)
-        with torch.enable_grad(), tracing(model, frozenset(name for name in mine if name)) as tracer:
+            return Verified(unchecked=dict.fromkeys(claims, "no batch was given, and none could be generated"))
+        by_module = owners(events, modules, claims)
+        with torch.enable_grad(), tracing(model, frozenset(name for name in by_module if name)) as tracer:
             try:
                 run()
             except Exception as error:  # without gradients it has just run
-                return _unmeasured(claims, mine, f"runs only without gradients ({type(error).__name__}: {error})")
-        seen = owners(tracer.events, modules, claims)
-        for name, calls in seen.items():
-            module = _Module(name, modules[name], _weights(modules[name], tracer.weights), tracer.fed, output_of)
+                return _unmeasured(claims, by_module, f"runs only without gradients ({type(error).__name__}: {error})")
+        by_module = owners(tracer.events, modules, claims)
+        result = Verified()
+        for name, events in by_module.items():
+            weights = _weights(modules[name], tracer.weights)
+            site = _Site(name, modules[name], weights, tracer.projections, output_of)
             try:
-                _judge(found, module, claims.get(name), calls)
-            except RuntimeError as error:  # of a graph that somebody's hooks, kernels or compilers have made
+                _check(result, site, claims.get(name), events)
+            except RuntimeError as error:  # of a graph with foreign hooks, kernels or compilers
                 why = f"derivatives of its attention cannot be taken ({type(error).__name__}: {_first_line(error)})"
-                _untold(found, name, claims.get(name), why)
-    for name in (each for each in claims if each not in seen):
+                _not_measured(result, name, claims.get(name), why)
+    for name in (each for each in claims if each not in by_module):
         if name in tracer.ran:
-            found.left_out[name] = why_none(name, tracer)
+            result.left_out[name] = why_none(name, tracer)
         else:
-            found.unchecked[name] = "did not run on the batch"
-    found.left_out |= plain(owners(tracer.plain, modules, claims), seen)
-    found.left_out |= unseen(modules, tracer, {*claims, *found.left_out})
-    return found
+            result.unchecked[name] = "did not run on the batch"
+    result.left_out |= plain(owners(tracer.plain, modules, claims), by_module)
+    result.left_out |= unseen(modules, tracer, {*claims, *result.left_out})
+    return result
 
 
 @dataclass(frozen=True)
-class _Module:
+class _Site:
     name: str
     module: nn.Module
     weights: Weights
-    fed: list[Fed]
+    projections: list[Projection]
     output_of: Output
 
     @property
@@ -83,29 +83,29 @@ class _Module:
         return self.name or "(the model)"
 
 
-def _unmeasured(claims: Mapping[str, Parts], seen: Collection[str], why: str) -> Verified:
-    """No derivative can be taken: claims stay as they are, attention without a claim is left out."""
-    left_out = {name or "(the model)": why for name in seen if name not in claims}
+def _unmeasured(claims: Mapping[str, Parts], detected: Collection[str], why: str) -> Verified:
+    """No derivative can be taken: claims stay unchecked, attention without a claim is left out."""
+    left_out = {name or "(the model)": why for name in detected if name not in claims}
     return Verified(left_out=left_out, unchecked=dict.fromkeys(claims, why))
 
 
 def _first(model: nn.Module, run: Callable[[], object] | None) -> tuple[Callable[[], object] | None, list[Event]]:
-    """The way to call the model, and the attention that ran."""
-    for each in [run] if run is not None else inputs.runs(model):
+    """A call of the model that succeeds, and the attention that ran in it."""
+    for candidate in [run] if run is not None else inputs.runs(model):
         with torch.no_grad(), tracing(model) as tracer:
             try:
-                each()
-            except Exception:  # a made-up batch may be refused in any way; a given one is the caller's
+                candidate()
+            except Exception:  # a generated batch may not fit; a given one has to
                 if run is not None:
                     raise
                 continue
-        return each, tracer.events
+        return candidate, tracer.events
     return None, []
 
 
 @contextmanager
-def _kept_still(model: nn.Module) -> Iterator[None]:
-    """Every parameter takes part in the graph inside; flags and buffers are as before outside."""
+def _unchanged(model: nn.Module) -> Iterator[None]:
+    """Inside, every parameter requires a gradient; afterwards flags and buffers are restored."""
     flags = [(each, each.requires_grad) for each in model.parameters() if each.is_floating_point()]
     buffers = [(each, each.detach().clone()) for each in model.buffers()]
     try:
@@ -121,37 +121,40 @@ def _kept_still(model: nn.Module) -> Iterator[None]:
                     buffer.copy_(before)
 
 
-def _judge(found: Verified, site: _Module, claim: Parts | None, events: list[Event]) -> None:
-    """One module's attention: as claimed, laid out otherwise, or left out with the reason."""
+def _check(result: Verified, site: _Site, claim: Parts | None, events: list[Event]) -> None:
+    """One module's attention: as claimed, with another layout, or left out with the reason."""
     if any(event.torchs_own for event in events):
         if claim is None:
-            found.left_out[site.where] = "computes torch's multi_head_attention_forward outside a module of torch"
+            result.left_out[site.where] = "computes torch's multi_head_attention_forward outside a module of torch"
         return
-    followed = [event.query for event in events if event.query is not None]
-    if followed and not any(each.tensor.requires_grad for each in followed):
-        _untold(found, site.name, claim, "its attention ran without gradients")
+    queries = [event.query for event in events if event.query is not None]
+    if queries and not any(query.tensor.requires_grad for query in queries):
+        _not_measured(result, site.name, claim, "its attention ran without gradients")
         return
-    calls = distinct_calls(events, site.weights, site.fed)
+    calls = distinct_calls(events, site.weights, site.projections)
     if isinstance(calls, str):
-        found.left_out[site.where] = calls
+        result.left_out[site.where] = calls
         return
     if claim is not None and all(_as_claimed_but_mixed(site, claim, call) for call in calls):
-        as_said = {role: Owned(claim[role].parameter, 0, tuple(entries(claim[role]))) for role in ROLES}
-        _take(found, site, claim, Together(calls, [as_said]), claim)
+        claimed = {role: Owned(claim[role].parameter, 0, tuple(entries(claim[role]))) for role in ROLES}
+        _accept(result, site, claim, Combined(calls, [claimed]), claim)
         return
-    same = together(calls, None if claim is None else {role: claim[role].parameter for role in ROLES}, site.weights)
+    same = combined(calls, None if claim is None else {role: claim[role].parameter for role in ROLES}, site.weights)
     others = [] if isinstance(same, str) else others_of(same, site.weights)
     if isinstance(same, str) or others is None:
-        found.left_out[site.where] = same if isinstance(same, str) else OTHERWISE
+        result.left_out[site.where] = same if isinstance(same, str) else OTHERWISE
         return
-    _take_read(found, site, claim, same)
+    _accept_measured(result, site, claim, same)
     for names in others:
-        found.left_out[f"{site.where} ({names})"] = "another attention of this module, over weights of its own"
+        result.left_out[f"{site.where} ({names})"] = "another attention of this module, over weights of its own"
 
 
-def _untold(found: Verified, name: str, claim: Parts | None, why: str) -> None:
-    """Nothing was measured: a claim stands unchecked, and attention without one is left out."""
-    (found.left_out if claim is None else found.unchecked)[name if claim is not None else name or "(the model)"] = why
+def _not_measured(result: Verified, name: str, claim: Parts | None, why: str) -> None:
+    """A claim stays unchecked, and attention without one is left out."""
+    if claim is None:
+        result.left_out[name or "(the model)"] = why
+    else:
+        result.unchecked[name] = why
 
 
 def _first_line(error: Exception) -> str:
@@ -161,34 +164,30 @@ def _first_line(error: Exception) -> str:
 OTHERWISE = "another of its calls of attention uses the same weights in another way"
 
 
-def _take_read(found: Verified, site: _Module, claim: Parts | None, same: Together) -> None:
-    """The claimed parts where they are what the calls read together, else the measured ones."""
-    for reading in same.readings if claim is not None else []:
-        if claim is not None and (order := _order(claim, reading, free=len(same.calls) > 1)) is not None:
-            _take(found, site, claim, same, claim, order)
+def _accept_measured(result: Verified, site: _Site, claim: Parts | None, same: Combined) -> None:
+    """The claimed parts where the measurement confirms them, else the measured ones."""
+    for layout in same.layouts if claim is not None else []:
+        if claim is not None and (order := _order(claim, layout, free=len(same.calls) > 1)) is not None:
+            _accept(result, site, claim, same, claim, order)
             return
-    _take(found, site, claim, same, _measured(same.readings[0]))
+    _accept(result, site, claim, same, {role: _part(owned) for role, owned in same.layouts[0].items()})
 
 
-def _take(
-    found: Verified, site: _Module, claim: Parts | None, same: Together, parts: Parts, order: Sequence[int] = ()
+def _accept(
+    result: Verified, site: _Site, claim: Parts | None, same: Combined, parts: Parts, order: Sequence[int] = ()
 ) -> None:
-    """These parts, and W_o where there is one. `order` says where their heads lie among those of the calls."""
+    """These parts, and W_o if there is one. `order` has the positions of their heads among those of the calls."""
     own = {role: parts[role] for role in ROLES}
     claimed = (claim or {}).get("W_o") or site.output_of(site.name, own).get("W_o")
-    part, why = output(same, site.weights, site.fed, claimed, order)
-    found.parts[site.name] = own if part is None else {**own, "W_o": part}
+    part, why = output(same, site.weights, site.projections, claimed, order)
+    result.parts[site.name] = own if part is None else {**own, "W_o": part}
     if why:
-        found.left_out[f"{site.where}/W_o"] = why
-
-
-def _measured(reading: Reading) -> dict[str, Part]:
-    return {role: _part(owned) for role, owned in reading.items()}
+        result.left_out[f"{site.where}/W_o"] = why
 
 
 def _weights(module: nn.Module, multiplied: set[int]) -> dict[str, nn.Parameter]:
-    """The module's parameters that an input is multiplied with: no learned queries, no biases of heads. What adapts
-    a layer (peft) belongs to the layer's own weight."""
+    """The module's parameters that an input is multiplied with: not learned queries or biases of heads. Adapters (peft)
+    belong to the weight of their layer."""
     named = dict(module.named_parameters())
     adapted = {name.partition("base_layer.")[0] for name in named if "base_layer." in name}
     own = {
@@ -199,19 +198,18 @@ def _weights(module: nn.Module, multiplied: set[int]) -> dict[str, nn.Parameter]
     return {name: each for name, each in own.items() if each.ndim > 1 and id(each) in multiplied}
 
 
-def _order(claim: Parts, reading: Reading, *, free: bool) -> list[int] | None:
-    """Where the claimed heads lie among the measured ones; None where a claim is not what was measured. Where heads
-    have calls of their own (`free`), the order of the calls says nothing; it is the same for all roles."""
-    found = [_places(claim[role], reading[role]) for role in ROLES]
-    orders = [each for each in found if each is not None]
+def _order(claim: Parts, layout: Layout, *, free: bool) -> list[int] | None:
+    """The positions of the claimed heads among the measured ones; None where the measurement contradicts the claim.
+    Where heads have their own calls (`free`), any order is accepted that is the same for all roles."""
+    orders = [order for role in ROLES if (order := _places(claim[role], layout[role])) is not None]
     if len(orders) < len(ROLES) or not (free or all(order == sorted(order) for order in orders)):
         return None
-    own = [order for order in orders if len(order) == len(orders[0])]
-    return own[0] if all(order == own[0] for order in own) else None
+    same_length = [order for order in orders if len(order) == len(orders[0])]
+    return orders[0] if all(order == orders[0] for order in same_length) else None
 
 
 def _places(claim: Part, owned: Owned) -> list[int] | None:
-    """Of each claimed head, which measured one it is; heads that share may be listed once."""
+    """For each claimed head the index of the measured one; heads that share are listed once."""
     claimed, own = list(dict.fromkeys(entries(claim))), entries(_part(owned))
     if claim.parameter is not owned.weight or sorted(claimed) != sorted(own):
         return None
@@ -222,19 +220,19 @@ def _part(owned: Owned) -> Part:
     return indexed(owned.weight, owned.heads, owned.dim)
 
 
-def _as_claimed_but_mixed(site: _Module, claim: Parts, call: Call) -> bool:
-    """A declared exception: a norm over the whole width of queries and keys makes each head depend on all of them.
-    The parameter still has to be the one, and the values to be as claimed."""
-    if call.reading != MIXED or not any("norm" in name.lower() for name, _ in site.module.named_children()):
+def _as_claimed_but_mixed(site: _Site, claim: Parts, call: Call) -> bool:
+    """The one exception: a norm over the whole width of queries and keys makes each head depend on all of them. The
+    parameters and the values still have to be as claimed."""
+    if call.layout != MIXED or not any("norm" in name.lower() for name, _ in site.module.named_children()):
         return False
     event = call.event
     assert event.query is not None
     assert event.key is not None
     assert event.value is not None
     for role, operand in (("W_q", event.query), ("W_k", event.key)):
-        told = measured(operand, site.weights, site.fed)
-        if [id(each) for each in told.mixed] != [id(claim[role].parameter)] or told.owned:
+        dependence = measured(operand, site.weights, site.projections)
+        if [id(each) for each in dependence.mixed] != [id(claim[role].parameter)] or dependence.owned:
             return False
-    values = measured(event.value, site.weights, site.fed).owned
+    values = measured(event.value, site.weights, site.projections).owned
     places = _places(claim["W_v"], values[0]) if len(values) == 1 else None
     return places is not None and places == sorted(places)
