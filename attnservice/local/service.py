@@ -134,7 +134,7 @@ class Service:
         return self._child("redis", *broker.command(folder, path), ready=lambda: broker.wait_until_up(path))
 
     def _web(self) -> Child:
-        options = f"--bind 127.0.0.1:{self.port} --worker-class gthread --workers 1 --threads 8 --keep-alive 30"
+        options = f"--bind 127.0.0.1:{self.port} --worker-class attnservice.web_worker.BufferedWorker --threads 8"
         return self._child(
             "web", sys.executable, "-m", "gunicorn", *options.split(), "--no-control-socket", "attnservice.wsgi"
         )

@@ -20,7 +20,7 @@ import psutil
 
 from .database import ROOT
 
-GUNICORN = "--worker-class gthread --workers 2 --threads 8 --keep-alive 30 --no-control-socket attnservice.wsgi"
+GUNICORN = "-k attnservice.web_worker.BufferedWorker --workers 2 --threads 4 --no-control-socket attnservice.wsgi"
 
 
 @dataclass

@@ -125,7 +125,8 @@ class Company:
 
     def open(self, *, workers: int, reconcilers: int = 1, web: bool = True) -> None:
         if web:
-            options = f"--bind 127.0.0.1:{self.port} --worker-class gthread --threads 4 --graceful-timeout 1"
+            options = f"--bind 127.0.0.1:{self.port} -k attnservice.web_worker.BufferedWorker"
+            options += " --threads 4 --graceful-timeout 1"
             self.kept.append(self._python("web", f"-m gunicorn {options} --no-control-socket attnservice.wsgi"))
         for number in range(reconcilers):
             self.kept.append(self._python(f"reconciler{number}", "-m django reconciler"))
