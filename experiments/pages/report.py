@@ -54,7 +54,7 @@ def section(request: HttpRequest, experiment: Experiment) -> dict[str, Any]:
     figures = verdict.rule.shown if verdict else []
     return {
         "report": tables,
-        "evidence": pool.choice,
+        "choice": pool.choice,
         "alarms": alarms_of(experiment),
         "rows": _rows(tables),
         "verdict": verdict,

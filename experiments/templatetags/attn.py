@@ -1,4 +1,4 @@
-"""How numbers, durations and states are written on pages."""
+"""Formats of numbers, durations and spec values on pages."""
 
 from __future__ import annotations
 
@@ -39,19 +39,19 @@ def matrices(text: str) -> SafeString:
 
 @register.filter
 def typed(value: object) -> str:
-    """A leaf of a spec as one would type it into a form: parsing it again gives the same value."""
+    """A leaf of a spec as text of a form; parsing it gives the same value."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 @register.filter
 def listed(value: object) -> str:
-    """A list as one would type it into a form, without its brackets; what is no list stays as it was typed."""
+    """A list as text of a form, without brackets; other values stay as they were typed."""
     return yaml_text.values_text(value) if isinstance(value, list | tuple) else str(value or "")
 
 
 @register.filter
 def leaf(value: object) -> str:
-    """A leaf of a spec for reading; a part of a spec as its own leaves, which no form parses (see `typed`)."""
+    """A leaf of a spec for reading, or a part of a spec as its leaves; no form parses it (see `typed`)."""
     if isinstance(value, Mapping) and value:
         return ", ".join(f"{path} = {leaf(part)}" for path, part in flatten(value))
     return typed(value)
@@ -69,7 +69,7 @@ def ending(path: str, room: int = 20) -> str:
 
 @register.filter
 def get(mapping: Mapping[str, Any] | None, key: object) -> Any:
-    """`mapping[key]` or None, for keys that a template cannot spell."""
+    """`mapping[key]` or None, for keys that are no names in a template."""
     return (mapping or {}).get(str(key))
 
 
@@ -97,7 +97,7 @@ def _units(seconds: int) -> str:
 
 @register.filter
 def ago(moment: datetime | None) -> str:
-    """How long since, in one unit."""
+    """The time since a moment, in one unit."""
     if moment is None:
         return "–"
     seconds = int((timezone.now() - moment).total_seconds())
@@ -115,7 +115,7 @@ def percent(done: int, of: int) -> int:
 
 @register.filter
 def minutes(value: float) -> str:
-    """A preset's length, as a person would say it."""
+    """The training time of a preset, rounded."""
     if value < 1:
         return f"{max(1, round(value * 60))} s"
     return f"{value:.0f} min"

@@ -1,4 +1,4 @@
-"""Findings and intervals as pages write them."""
+"""Findings and intervals as text of pages."""
 
 from __future__ import annotations
 
@@ -17,39 +17,39 @@ register.filter("mean_and_interval", wording.mean_and_interval)
 
 
 @register.filter
-def estimate(one: Finding) -> str:
-    return wording.number(wording.estimate(one))
+def estimate(finding: Finding) -> str:
+    return wording.number(wording.estimate(finding))
 
 
 @register.filter
-def bounds(one: Finding | VariantReport | Comparison) -> str:
+def bounds(result: Finding | VariantReport | Comparison) -> str:
     """Its interval; empty where there is none."""
-    low, high = (one.low, one.high) if isinstance(one, Finding) else one.interval or (None, None)
+    low, high = (result.low, result.high) if isinstance(result, Finding) else result.interval or (None, None)
     return wording.interval(low, high)
 
 
 @register.filter
-def p(one: Comparison) -> str:
+def p(test: Comparison) -> str:
     """Holm's adjusted p, or why there is none."""
-    return one.untested or wording.p_value(one.corrected.adjusted)
+    return test.untested or wording.p_value(test.corrected.adjusted)
 
 
 @register.filter
-def conclusion(one: Comparison) -> str:
-    """What the test says of the variant, and where it is open, how likely more seeds decide."""
-    match one.conclusion:
+def conclusion(test: Comparison, variant: str) -> str:
+    """The test's result for the variant; where it is open, the probability that more seeds decide it."""
+    match test.conclusion:
         case "untested":
             return "not tested"
         case "inconclusive":
-            more = f"; {one.more_seeds} more seeds would decide with probability {wording.percent(one.chance)}"
-            return f"not told apart{more if one.more_seeds else ''}"
-    return f"the latter is {one.conclusion}"
+            more = f"; {test.more_seeds} more seeds would decide with probability {wording.percent(test.chance)}"
+            return f"no significant difference{more if test.more_seeds else ''}"
+    return f"{variant} is {test.conclusion}"
 
 
 @register.filter
-def effect(one: Finding) -> str:
-    """Cohen's d_z; past a hundred its size says no more than that the seeds agree."""
-    value = one.effect
+def effect(finding: Finding) -> str:
+    """Cohen's d_z; beyond 100 its size only says that the seeds agree."""
+    value = finding.effect
     if value is None:
         return "–"
     if abs(value) > 100:
@@ -58,5 +58,5 @@ def effect(one: Finding) -> str:
 
 
 @register.filter
-def in_one_sentence(one: Verdict) -> str:
-    return wording.in_one_sentence(one)
+def in_one_sentence(verdict: Verdict) -> str:
+    return wording.in_one_sentence(verdict)

@@ -97,7 +97,7 @@ def test_rows_that_are_zero_but_for_rounding_say_why(open_page: Callable[..., An
     page.locator("[data-panel=entropy] .panel-more").click()
     legend = page.locator("[data-panel=entropy] [data-legend]")
     assert legend.evaluate("box => box.scrollHeight <= box.clientHeight")
-    looks = "import('/static/attn/charts/palette.js').then(({seriesLook}) => [...Array(50).keys()].map(seriesLook))"
+    looks = "import('/static/attn/charts/palette.js').then(({seriesStyle}) => [...Array(50).keys()].map(seriesStyle))"
     assert len({str(look) for look in page.evaluate(looks)}) == 50
 
 

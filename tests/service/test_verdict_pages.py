@@ -88,7 +88,7 @@ def test_the_experiment_page_shows_verdict_comparisons_and_variants(reader: Any)
     assertContains(page, "verdict-mixed")
     assertContains(page, "only the product")
     assertContains(page, '<span class="result result-not-supported">not supported</span>', html=True)
-    assertContains(page, "full, heads 1 − const_q, heads 1: the latter is smaller")
+    assertContains(page, "full, heads 1 − const_q, heads 1: const_q, heads 1 is smaller")
     assertContains(page, "attn/pages/report.js")
 
 

@@ -178,7 +178,7 @@ def _check_context(request: HttpRequest, draft: Draft, checked: DraftCheck) -> d
     return {
         "draft": draft,
         "plan": checked.plan,
-        "told": [(error, input_of(error), checked.lines.get(error.dotted)) for error in checked.errors],
+        "problems": [(error, input_of(error), checked.lines.get(error.dotted)) for error in checked.errors],
         "errors": checked.by_input,
         "errors_json": json.dumps(checked.by_input),
         "bad_lines": sorted(set(checked.lines.values())),

@@ -56,7 +56,7 @@ def probes_tab(request: HttpRequest, run: Run) -> dict[str, Any]:
     rows = probes(run.pk)
     groups = [(name, _bars(list(group))) for name, group in groupby(rows, lambda probe: probe.property)]
     tall = max((len(bars) for _, bars in groups), default=0) * (_BAR + _GAP)
-    return {"groups": groups, "probes": rows, "missing": MISSING, "tall": tall, "wide": _WIDTH}
+    return {"groups": groups, "probes": rows, "no_probes": MISSING, "tall": tall, "wide": _WIDTH}
 
 
 def _bars(rows: list[Probe]) -> list[Bar]:

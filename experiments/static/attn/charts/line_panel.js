@@ -2,7 +2,7 @@
 import * as echarts from "../../vendor/echarts.esm.min.mjs";
 import { Hover } from "./hover.js";
 import { figure, span, tick } from "./numbers.js";
-import { colour, paintSwatch, seriesLook } from "./palette.js";
+import { colour, paintSwatch, seriesStyle } from "./palette.js";
 import { coincident, isolated, nearest, smoothed } from "./points.js";
 
 const FEW = 50;
@@ -10,12 +10,12 @@ const DASH = 7; // pixels of each colour where lines coincide
 const panels = new Set();
 
 export class LinePanel {
-  // `element` holds [data-plot] and optionally [data-legend]; `look(series, at)` gives {label, colour, dash, hidden}.
-  constructor(element, { look = null, log = false, small = false, zoomed = null } = {}) {
+  // `element` holds [data-plot] and optionally [data-legend]; `style(series, at)` gives {label, colour, dash, hidden}.
+  constructor(element, { style = null, log = false, small = false, zoomed = null } = {}) {
     this.element = element;
     this.plot = element.querySelector("[data-plot]");
     this.legend = element.querySelector("[data-legend]");
-    this.look = look ?? ((series, at) => ({ label: series.name, ...seriesLook(at) }));
+    this.style = style ?? ((series, at) => ({ label: series.name, ...seriesStyle(at) }));
     this.autoLog = log;
     this.small = small;
     this.zoomed = zoomed;
@@ -51,9 +51,9 @@ export class LinePanel {
 
   draw() {
     this.lines = this.series.map((series, at) => {
-      const look = this.look(series, at);
+      const style = this.style(series, at);
       const y = this.smooths(series) ? smoothed(series.value, this.view.smooth) : series.value;
-      return { key: `${series.run} ${series.name}`, series, x: series[this.view.axis], y, ...look };
+      return { key: `${series.run} ${series.name}`, series, x: series[this.view.axis], y, ...style };
     });
     this.shown = this.lines.filter((line) => !this.hidden.has(line.key) && !line.hidden);
     this.interleave();

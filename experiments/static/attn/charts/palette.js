@@ -17,7 +17,7 @@ export function colour(name) {
 const SERIES = 10;
 const DASHES = [null, [7, 3], [2, 3], [10, 3, 2, 3], [14, 5]];
 
-export function seriesLook(at) {
+export function seriesStyle(at) {
   return { colour: colour(`series-${(at % SERIES) + 1}`), dash: DASHES[Math.floor(at / SERIES) % DASHES.length] };
 }
 

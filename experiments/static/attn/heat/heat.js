@@ -3,7 +3,7 @@
 import { columnAxis } from "../charts/column_axis.js";
 import { getJson } from "../charts/feed.js";
 import { figure } from "../charts/numbers.js";
-import { channels, colour, ramp } from "../charts/palette.js";
+import { paintStrip, scaleBar } from "../charts/strip.js";
 import { remember } from "../frame/address.js";
 import { HeatHover } from "./hover.js";
 import { ABOUT, hint, nearlyZero, reason, sitesOfOneKey } from "./zero.js";
@@ -156,7 +156,6 @@ export class Heat {
     const label = make("div", "heat-name");
     label.append(...buttons);
     const strip = make("canvas", "heat-strip");
-    strip.height = 1;
     strip.dataset.name = name;
     strip.addEventListener("click", () => this.pick(name));
     const last = make("div", "heat-last mono");
@@ -183,20 +182,18 @@ export class Heat {
 
   paint() {
     if (!this.strips) return;
-    const colours = ramp();
     const shared = this.span([...this.values.values()].flat());
-    const bad = channels(colour("ramp-bad"));
     this.zero = nearlyZero(this.values);
     for (const [name, { strip, last }] of this.strips) {
       const values = this.values.get(name) ?? [];
       const span = this.scale === "row" ? this.span(values) : shared;
       const blank = this.zero.has(name) && this.scale !== "row";
-      paintStrip(strip, blank ? [] : values, span, colours, bad);
+      paintStrip(strip, blank ? [] : values, span);
       strip.classList.toggle("heat-zero", blank);
       this.writeLatest(name, strip, last, values.at(-1));
     }
     this.writeAxis();
-    this.writeLegend(shared, colours);
+    this.writeLegend(shared);
   }
 
   writeLatest(name, strip, last, latest) {
@@ -224,15 +221,7 @@ export class Heat {
     columnAxis(this.axis, this.steps);
   }
 
-  writeLegend(span, colours) {
-    const bar = Object.assign(make("canvas", ""), { width: 256, height: 1 });
-    paintStrip(
-      bar,
-      Array.from({ length: 256 }, (_, at) => 10 ** (at / 255)),
-      [0, 1],
-      colours,
-      [0, 0, 0],
-    );
+  writeLegend(span) {
     const [low, high] =
       this.scale === "row" || !span
         ? ["row minimum", "row maximum"]
@@ -244,7 +233,7 @@ export class Heat {
     odd.prepend(swatch("bad"));
     this.legend.replaceChildren(
       make("span", "mono", low),
-      bar,
+      scaleBar(),
       make("span", "mono", high),
       make("span", "", "log scale, maximum of each column"),
       zero,
@@ -262,19 +251,6 @@ export class Heat {
     this.strips = null;
     this.element.replaceChildren(make("p", "heat-wait quiet small", words));
   }
-}
-
-function paintStrip(canvas, values, span, colours, bad) {
-  canvas.width = Math.max(1, values.length);
-  const context = canvas.getContext("2d");
-  const image = context.createImageData(canvas.width, 1);
-  values.forEach((value, at) => {
-    if (value === 0) return; // transparent: the background of the strip means zero
-    const place = value === null || !span ? null : (Math.log10(Math.abs(value)) - span[0]) / (span[1] - span[0] || 1);
-    const shade = place === null ? bad : colours[Math.max(0, Math.min(255, Math.round(255 * place)))];
-    image.data.set([...shade, 255], at * 4);
-  });
-  context.putImageData(image, 0, 0);
 }
 
 function make(kind, name, words = "") {

@@ -4,7 +4,8 @@ import { columnAxis } from "../charts/column_axis.js";
 import { getJson } from "../charts/feed.js";
 import { LinePanel } from "../charts/line_panel.js";
 import { figure } from "../charts/numbers.js";
-import { channels, colour, ramp } from "../charts/palette.js";
+import { channels, colour } from "../charts/palette.js";
+import { paintStrip, scaleBar } from "../charts/strip.js";
 import { remember } from "../frame/address.js";
 import { pause } from "../frame/live.js";
 import { make } from "./parts.js";
@@ -46,25 +47,10 @@ function draw() {
   errors.setSeries(chosen.error ? [series(`chain error of ${chosen.site}`, chosen.error)] : []);
 }
 
-function row(station, values, [low, high]) {
+function row(station, values, span) {
   const strip = make("canvas", "flow-strip");
-  strip.width = Math.max(1, values.length);
-  strip.height = 1;
   strip.title = `${station}: first ${figure(values[0])}, last ${figure(values.at(-1))}`;
-  const context = strip.getContext("2d");
-  const image = context.createImageData(strip.width, 1);
-  const [colours, bad] = [ramp(), channels(colour("ramp-bad"))];
-  values.forEach((value, at) => {
-    const place = value > 0 ? (Math.log10(value) - low) / (high - low || 1) : 0;
-    const shade =
-      value === null
-        ? bad
-        : value === 0
-          ? channels(colour("ramp-none"))
-          : colours[Math.max(0, Math.min(255, Math.round(255 * place)))];
-    image.data.set([...shade, 255], 4 * at);
-  });
-  context.putImageData(image, 0, 0);
+  paintStrip(strip, values, span, channels(colour("ramp-none")));
   return [make("span", "flow-name mono", station), strip, make("span", "flow-last mono", figure(values.at(-1)))];
 }
 
@@ -75,15 +61,11 @@ function axis() {
 }
 
 function legend(low, high) {
-  const bar = Object.assign(make("canvas"), { width: 256, height: 1 });
-  const image = bar.getContext("2d").createImageData(256, 1);
-  for (const [at, shade] of ramp().entries()) image.data.set([...shade, 255], 4 * at);
-  bar.getContext("2d").putImageData(image, 0, 0);
   root
     .querySelector("[data-legend-bar]")
     .replaceChildren(
       make("span", "mono", `≤ ${figure(10 ** low)}`),
-      bar,
+      scaleBar(),
       make("span", "mono", figure(10 ** high)),
       make("span", "", "gradient norm, last of each column"),
     );

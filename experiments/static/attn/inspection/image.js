@@ -1,7 +1,7 @@
 // Models of images: click a patch, a word or a query to see what it attends to, or what attends to it, on the image.
 import { channels, colour, ramp } from "../charts/palette.js";
 import { mapOf } from "./map.js";
-import { bars, button, figure, make, mean, paintBars } from "./parts.js";
+import { bars, block, button, figure, make, mean, paintBars } from "./parts.js";
 
 const SIDE = 448; // pixels of the stage
 const QUERIES = 12; // best-scored queries that are offered
@@ -56,10 +56,10 @@ export class ImageView {
       ...this.chips(answer, shown, site, state),
     );
     this.detail.replaceChildren(...this.details(answer, shown, site, state, head, row, column));
-    const turn = {};
-    this.turn = turn;
+    const drawing = {};
+    this.drawing = drawing;
     const images = await Promise.all([answer.image, shown.output.mask].map(picture));
-    if (turn === this.turn) paintStage(stage, images, heat, answer.grid, patchOf(site, state));
+    if (drawing === this.drawing) paintStage(stage, images, heat, answer.grid, patchOf(site, state));
   }
 
   // One row or column of a head, or of all heads together; null where nothing is chosen.
@@ -267,10 +267,4 @@ function edges(context, is, x, y, size) {
   if (!is(x + 1, y)) context.fillRect((x + 1) * size - 2, y * size, 2, size);
   if (!is(x, y - 1)) context.fillRect(x * size, y * size, size, 2);
   if (!is(x, y + 1)) context.fillRect(x * size, (y + 1) * size - 2, size, 2);
-}
-
-function block(title, help, body) {
-  const element = make("section", "inspect-block");
-  element.append(make("h3", "", title), make("p", "tiny quiet", help), body);
-  return element;
 }

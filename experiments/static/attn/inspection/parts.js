@@ -15,6 +15,13 @@ export function button(name, words, clicked, pressed = null) {
   return element;
 }
 
+// A titled block of the detail view.
+export function block(title, help, body) {
+  const element = make("section", "inspect-block");
+  element.append(make("h3", "", title), make("p", "tiny quiet", help), body);
+  return element;
+}
+
 // Rows of label, bar and number; `rows` are {label, value, note, on, clicked}. Values lie in [0, 1].
 export function bars(rows) {
   const list = make("ul", "inspect-bars");

@@ -14,7 +14,7 @@ const state = {
   sample: Number(recall("msample", "0")),
   step: recall("mstep"),
 };
-let [answer, turn, chosen] = [null, 0, { query: null, key: null }];
+let [answer, requests, chosen] = [null, 0, { query: null, key: null }];
 
 function label(kind, at, of) {
   const grid = Math.round(Math.sqrt(of));
@@ -70,7 +70,7 @@ function draw() {
 }
 
 async function load() {
-  const mine = ++turn;
+  const request = ++requests;
   const query = {
     sample: state.sample,
     ...(state.site ? { site: state.site } : {}),
@@ -78,7 +78,7 @@ async function load() {
   };
   try {
     const fresh = await getJson(`runs/${root.dataset.run}/attention/`, query);
-    if (mine !== turn || !fresh.weights.length) return;
+    if (request !== requests || !fresh.weights.length) return;
     answer = fresh;
     draw();
     root.dataset.shown = answer.step;

@@ -1,6 +1,6 @@
 // Models of tokens: the attention map of a sentence, and the details of one query and one key.
 import { arcsOf, mapOf } from "./map.js";
-import { bars, figure, make, mean, paintBars, paintSigned } from "./parts.js";
+import { bars, block, figure, make, mean, paintBars, paintSigned } from "./parts.js";
 
 const ARCS_MAX = 24;
 
@@ -122,12 +122,6 @@ export class TokensView {
     });
     return table;
   }
-}
-
-function block(title, help, body) {
-  const element = make("section", "inspect-block");
-  element.append(make("h3", "", title), make("p", "tiny quiet", help), body);
-  return element;
 }
 
 function best(row) {

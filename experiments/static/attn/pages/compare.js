@@ -1,7 +1,7 @@
 // Compare: one panel per series, one line per run; colours by run or by a parameter.
 import { Feed } from "../charts/feed.js";
 import { LinePanel } from "../charts/line_panel.js";
-import { paintSwatch, seriesLook } from "../charts/palette.js";
+import { paintSwatch, seriesStyle } from "../charts/palette.js";
 import { chartTools, whenNear } from "../charts/tools.js";
 
 const root = document.getElementById("compare");
@@ -14,14 +14,14 @@ const view = chartTools((changed) => {
   for (const chart of charts) chart.setView(changed);
 });
 
-function look(series) {
+function style(series) {
   const { shade, label } = entries.get(series.run).dataset;
-  return { label: `#${series.run} ${label}`, ...seriesLook(Number(shade)), hidden: hidden.has(series.run) };
+  return { label: `#${series.run} ${label}`, ...seriesStyle(Number(shade)), hidden: hidden.has(series.run) };
 }
 
 function paintLegend() {
   for (const item of entries.values())
-    paintSwatch(item.querySelector(".swatch"), seriesLook(Number(item.dataset.shade)));
+    paintSwatch(item.querySelector(".swatch"), seriesStyle(Number(item.dataset.shade)));
 }
 
 for (const [run, item] of entries) {
@@ -35,7 +35,7 @@ for (const [run, item] of entries) {
 
 function panel(element, zoomed) {
   const chart = new LinePanel(element, {
-    look,
+    style,
     log: "logscale" in element.dataset,
     small: "small" in element.dataset,
     zoomed,

@@ -2,7 +2,7 @@
 import htmx from "../../vendor/htmx.esm.js";
 import { Feed, matches } from "../charts/feed.js";
 import { LinePanel } from "../charts/line_panel.js";
-import { colour, matrixColour, seriesLook } from "../charts/palette.js";
+import { colour, matrixColour, seriesStyle } from "../charts/palette.js";
 import { chartTools, whenNear } from "../charts/tools.js";
 import { pause } from "../frame/live.js";
 import { Heat } from "../heat/heat.js";
@@ -140,11 +140,11 @@ class Curve {
     legend.dataset.legend = plot.dataset.plot = "";
     this.element.append(title, legend, plot);
     this.heat.after(this.element);
-    const look = (series, at) => ({
+    const style = (series, at) => ({
       label: series.name.split("/").slice(2).join(" "),
-      ...(at === 0 ? { colour: matrixColour(series.name) ?? colour("accent") } : seriesLook(at + 4)),
+      ...(at === 0 ? { colour: matrixColour(series.name) ?? colour("accent") } : seriesStyle(at + 4)),
     });
-    this.chart = new LinePanel(this.element, { log: true, look });
+    this.chart = new LinePanel(this.element, { log: true, style });
     this.chart.view = view;
     charts.add(this.chart);
     this.share = await feed.subscribe(`${name},${name}/head.*`, (share) => {
