@@ -14,7 +14,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from django.conf import settings
-from django.db import close_old_connections, transaction
+from django.db import InterfaceError, OperationalError, close_old_connections, transaction
 from django.db.models import Count, F, Q
 
 from experiments import lifecycle
@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 DUTY = "reconciler"
 SEAL_EVERY_S = 60
 RETAIN_EVERY_S = 300
+REPORT_EVERY_S = 60
 
 
 class Reconciler:
@@ -40,16 +41,33 @@ class Reconciler:
         self._expire_after = 0.0  # monotonic; nothing is expired before
         self._seal_after = 0.0
         self._retain_after = 0.0
+        self._away_since: float | None = None  # monotonic; the database
+        self._report_after = 0.0
 
     def run(self, stop: threading.Event) -> None:
         """Tick until told to stop; a database that is away is waited for."""
         while not stop.is_set():
-            try:
-                close_old_connections()
-                self.tick()
-            except Exception:
-                log.exception("the reconciler's round failed; it tries again")
+            self.round()
             stop.wait(settings.ATTN_RECONCILE_S)
+
+    def round(self) -> None:
+        """A tick that never raises. An outage of the database is one line a minute, and one at its end."""
+        try:
+            close_old_connections()
+            self.tick()
+        except (OperationalError, InterfaceError) as error:
+            now = self._monotonic()
+            self._away_since = now if self._away_since is None else self._away_since
+            if now >= self._report_after:
+                self._report_after = now + REPORT_EVERY_S
+                reason = str(error).partition("\n")[0]
+                log.warning("no database for %.0f s (%s); trying again", now - self._away_since, reason)
+        except Exception:
+            log.exception("the reconciler's round failed; it tries again")
+        else:
+            if self._away_since is not None:
+                log.warning("the database answers again after %.0f s", self._monotonic() - self._away_since)
+            self._away_since, self._report_after = None, 0.0
 
     def tick(self) -> bool:
         """One round: take or keep the duty, expire silent holders, ring for ready runs."""

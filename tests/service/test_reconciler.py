@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from unittest.mock import Mock
 
 import pytest
+from django.db import OperationalError
 from django.db.models.functions import Now
 
 from experiments import lifecycle
@@ -93,3 +95,26 @@ def test_a_worker_that_said_goodbye_has_no_slots_and_an_older_process_cannot_say
     assert lifecycle.idle_slots("cpu") == 0
     make_worker("local")
     assert lifecycle.idle_slots("cpu") == 1, "it has come back"
+
+
+def test_an_outage_of_the_database_is_a_line_a_minute_and_one_at_its_end(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    seconds = [0.0]
+    keeper = Reconciler(monotonic=lambda: seconds[0])
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            keeper, "tick", Mock(side_effect=OperationalError("connection refused\nIs the server running?"))
+        )
+        for _ in range(25):  # two minutes of rounds
+            keeper.round()
+            seconds[0] += 5
+    told = [record.getMessage() for record in caplog.records]
+    assert told == [f"no database for {after} s (connection refused); trying again" for after in (0, 60, 120)]
+    caplog.clear()
+    keeper.round()
+    keeper.round()
+    assert [record.getMessage() for record in caplog.records if "answers" in record.message] == [
+        "the database answers again after 125 s"
+    ]
+    assert not [record for record in caplog.records if record.exc_info]
