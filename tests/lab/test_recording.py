@@ -409,7 +409,7 @@ def test_an_optimizer_without_hooks_is_recorded_and_said(tmp_path: Path) -> None
     found = rows(tmp_path)
     assert found["step"] == [0, 1, 2]
     assert min(found[f"update_ratio/{SITE}/W_q"]) > 0
-    assert "takes no hooks" in (tmp_path / "log.txt").read_text()
+    assert "has no step hooks" in (tmp_path / "log.txt").read_text()
 
 
 def test_rows_stand_under_the_users_own_steps(tmp_path: Path) -> None:
@@ -421,7 +421,7 @@ def test_rows_stand_under_the_users_own_steps(tmp_path: Path) -> None:
             loss.backward()
             record(loss, step=step)
             optimizer.step()
-        with pytest.warns(RuntimeWarning, match="step 7 was told after step 40"):
+        with pytest.warns(RuntimeWarning, match="for step 7 after step 40"):
             record(loss, step=7)
     assert rows(tmp_path)["step"] == [5, 10, 20, 21, 40, 7]
 

@@ -1,1 +1,1 @@
-"""Recording for training loops that are not ours."""
+"""Recording of users' own training loops."""

@@ -1,8 +1,8 @@
-"""By how much gradients are still multiplied when a loop of one's own hands them over.
+"""The loss scale of gradients when a user's own loop records them.
 
 A `GradScaler` multiplies the loss, and so the gradients, and divides them before the optimizer's step: in `unscale_`,
-which the loop or the scaler itself calls, or inside a fused optimizer. Listening there says by how much, whoever owns
-the scaler (a plain loop, accelerate, the Trainer of transformers), and when a step has been left out.
+which the loop or the scaler calls, or inside a fused optimizer. Patching these methods gives the scale of any scaler
+(of a plain loop, accelerate, the Trainer of transformers), and the steps that were skipped.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import Any
 from torch import Tensor
 from torch.amp.grad_scaler import GradScaler, OptState
 
-DEEP = 8  # wrappers around wrappers
+MAX_WRAPPERS = 8
 Step = Callable[..., Any]
 
 
 def unwrapped(optimizer: Any) -> Any:
-    """The optimizer that steps: inside accelerate's, DeepSpeed's and other wrappers, and behind a scheduler, which all
-    keep it as `optimizer`."""
-    for _ in range(DEEP):
+    """The optimizer inside wrappers of accelerate, DeepSpeed and others, or of a scheduler, which keep it as
+    `optimizer`."""
+    for _ in range(MAX_WRAPPERS):
         inner = getattr(optimizer, "optimizer", None)
         if hasattr(optimizer, "_optimizer_step_post_hooks") or inner is None:
             break
@@ -31,16 +31,16 @@ def unwrapped(optimizer: Any) -> Any:
 
 @dataclass(frozen=True)
 class Listener:
-    """`unscaling` hears of every optimizer which scaler has just unscaled its gradients, and the scale that they had;
-    `stepped` that a scaler is done with a step of `optimizer`, taken or left out."""
+    """`unscaling` is called with every optimizer whose gradients were just unscaled, the scaler and their scale;
+    `stepped` after a scaler's step of `optimizer`, taken or skipped."""
 
     optimizer: Any
     unscaling: Callable[[Any, GradScaler, Tensor], None]
     stepped: Callable[[], None]
 
 
-class _Ears:
-    """The methods of GradScaler while somebody listens."""
+class _PatchedScaler:
+    """Replaces `unscale_` and `step` of GradScaler while there are listeners."""
 
     def __init__(self) -> None:
         self.listeners: list[Listener] = []
@@ -58,40 +58,40 @@ class _Ears:
         if not self.listeners:
             GradScaler.unscale_, GradScaler.step = self.unscale_, self.step  # type: ignore[method-assign]
 
-    def tell(self, scaler: GradScaler, optimizer: Any) -> None:
+    def notify(self, scaler: GradScaler, optimizer: Any) -> None:
         scale = scaler._scale if scaler.is_enabled() else None
-        if scale is not None:  # there is one once a loss has been scaled
+        if scale is not None:  # None until a loss has been scaled
             for listener in self.listeners:
                 listener.unscaling(unwrapped(optimizer), scaler, scale.detach().clone())
 
 
-_EARS = _Ears()
+_PATCHED = _PatchedScaler()
 
 
 def listen(listener: Listener) -> Callable[[], None]:
-    """Returns what ends the listening."""
-    _EARS.add(listener)
-    return lambda: _EARS.remove(listener)
+    """Returns a function that removes the listener."""
+    _PATCHED.add(listener)
+    return lambda: _PATCHED.remove(listener)
 
 
 def _unscale(scaler: GradScaler, optimizer: Any) -> None:
-    _EARS.unscale_(scaler, optimizer)
-    _EARS.tell(scaler, optimizer)
+    _PATCHED.unscale_(scaler, optimizer)
+    _PATCHED.notify(scaler, optimizer)
 
 
 def _step(scaler: GradScaler, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
     if is_scaled(scaler, optimizer):
-        _EARS.tell(scaler, optimizer)
-    taken = _EARS.step(scaler, optimizer, *args, **kwargs)
+        _PATCHED.notify(scaler, optimizer)
+    taken = _PATCHED.step(scaler, optimizer, *args, **kwargs)
     inner = unwrapped(optimizer)
-    for listener in _EARS.listeners if scaler.is_enabled() else []:
+    for listener in _PATCHED.listeners if scaler.is_enabled() else []:
         if listener.optimizer is inner:
             listener.stepped()
     return taken
 
 
 def is_scaled(scaler: Any, optimizer: Any) -> bool:
-    """Whether the optimizer's gradients still have the scale. Of a scaler that keeps no such record: yes."""
+    """Whether the optimizer's gradients still have the scale; True for a scaler without a record of it."""
     states = getattr(scaler, "_per_optimizer_states", {})
-    told = [states[id(one)]["stage"] for one in (optimizer, unwrapped(optimizer)) if id(one) in states]
-    return all(stage is OptState.READY for stage in told)
+    known = [states[id(each)]["stage"] for each in (optimizer, unwrapped(optimizer)) if id(each) in states]
+    return all(stage is OptState.READY for stage in known)

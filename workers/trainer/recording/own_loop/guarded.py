@@ -1,4 +1,4 @@
-"""Instruments inside somebody else's training never end it."""
+"""Instruments in a user's training never end it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ T = TypeVar("T")
 
 
 class Guarded:
-    """Runs the work of instruments inside somebody's training: the first failure of one is a warning that says what is
-    missing from then on, and the instrument is not asked again."""
+    """Runs instruments in a user's training: an instrument that fails is not run again, and one warning says what is
+    missing from then on."""
 
     def __init__(self, log: Callable[[str], None]) -> None:
         self.log = log
@@ -24,13 +24,13 @@ class Guarded:
             return instead
         try:
             return work()
-        except Exception as error:  # whatever it is, the training goes on
+        except Exception as error:  # whatever it is, the training continues
             self._broken.add(what)
             self.warn(f"from step {self.step} on there is no {what}: {type(error).__name__}: {error}")
             return instead
 
     def warn(self, text: str) -> None:
-        """Also where warnings are errors, and where the folder itself is what is broken."""
+        """Never raises: not where warnings are errors, nor where the folder cannot be written."""
         with suppress(Exception):
             self.log(text)
         with suppress(Warning):

@@ -1,4 +1,4 @@
-"""Record what the Trainer of transformers trains: `with recording_trainer(trainer, folder): trainer.train()`."""
+"""Record a Trainer of transformers: `with recording_trainer(trainer, folder): trainer.train()`."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from workers.trainer.recording.own_loop.record import Record, recording
 
 @contextmanager
 def recording_trainer(trainer: Any, folder: Path | str) -> Iterator[None]:
-    """While the trainer trains, every optimizer step is a row in `folder`, under the trainer's own step number: the
-    loss of all its micro-batches together, and norms after accumulation, without a loss scale, before clipping. No
-    callback of the Trainer is called between the backward pass and clipping, so rows are taken where its
-    `training_step` returns. Raises ValueError where the model has no attention that is known."""
+    """Write a row to `folder` for every optimizer step of the trainer, under its own step number: the loss summed over
+    micro-batches, and norms after accumulation, without loss scale, before clipping. Rows are taken when
+    `training_step` returns, as the Trainer has no callback between the backward pass and clipping. Raises ValueError
+    where no attention is recognised."""
     if not describe(trainer.model) or adapted_since(trainer.model):
         attach(trainer.model)
-    own = trainer.__dict__.get("training_step")  # somebody else may have put theirs there
+    own = trainer.__dict__.get("training_step")  # another wrapper may have replaced it
     plain = trainer.training_step
     with ExitStack() as stack:
-        rows = _Rows(trainer, Path(folder), stack)
+        rows = _StepRows(trainer, Path(folder), stack)
 
         def training_step(*args: Any, **kwargs: Any) -> Any:
             loss = plain(*args, **kwargs)
@@ -46,7 +46,7 @@ def recording_trainer(trainer: Any, folder: Path | str) -> Iterator[None]:
                 trainer.training_step = own
 
 
-class _Rows:
+class _StepRows:
     def __init__(self, trainer: Any, folder: Path, stack: ExitStack) -> None:
         self.trainer, self.folder, self.stack = trainer, folder, stack
         self.guarded = Guarded(lambda text: None)
@@ -54,24 +54,23 @@ class _Rows:
         self.loss: Tensor | float = 0.0
 
     def add(self, loss: Tensor) -> None:
-        """One micro-batch; the last of a step makes a row."""
+        """Add a micro-batch; the last of a step writes a row."""
         with torch.no_grad():
             self.guarded("row", lambda: self._add(loss), None)
 
-    def _add(self, loss: Tensor) -> None:
-        self.loss = self.loss + loss.detach()
+    def _add(self, micro_loss: Tensor) -> None:
+        self.loss = self.loss + micro_loss.detach()
         if not self.trainer.accelerator.sync_gradients:
             return
-        told, self.loss = self.loss, 0.0
-        self._opened()(told, self.trainer.state.global_step)
+        loss, self.loss = self.loss, 0.0
+        self._opened()(loss, self.trainer.state.global_step)
 
     def _opened(self) -> Record:
-        """Opened at the first step: the trainer makes its optimizer when it begins, and another when it begins anew,
-        as it does with a smaller batch after running out of memory."""
+        """The record, opened at the first step: the trainer makes its optimizer when it starts, and another when it
+        restarts, as with a smaller batch after running out of memory."""
         inner = unwrapped(self.trainer.optimizer)
         if self.record is None or self.record.optimizer is not inner:
             self.stack.close()
-            step = self.trainer.state.global_step
-            made = recording(self.trainer.model, self.folder, inner, start_step=step)
-            self.record = self.stack.enter_context(made)
+            start = self.trainer.state.global_step
+            self.record = self.stack.enter_context(recording(self.trainer.model, self.folder, inner, start_step=start))
         return self.record
