@@ -1,5 +1,5 @@
-"""A whole installation as processes: database, Redis, web, reconcilers, workers. What dies is started again, as an
-operator's process manager would do it."""
+"""A cluster of real processes: database, Redis, web, reconcilers, workers. A process that dies is restarted, as a
+process manager would do."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ SHORT = {
     "ATTN_BEAT_S": "1",
     "ATTN_RECONCILE_S": "1",
     "ATTN_BACKOFF_S": "0",
-    "ATTN_CRASH_LIMIT": "100000",  # the machine is at fault here, never the run
+    "ATTN_CRASH_LIMIT": "100000",  # crashes here are never the run's fault
     "ATTN_STOP_GRACE_S": "5",
     "OMP_NUM_THREADS": "1",
 }
 
 
-class Kept:
-    """One process and its offspring; dead, it is started again by `revive`."""
+class ManagedProcess:
+    """One process and its descendants; `revive` restarts it if it died."""
 
     def __init__(self, name: str, command: list[str], logs: Path) -> None:
         self.name, self.command, self.log = name, command, logs / f"{name}.log"
-        self.closed = False  # the machine is gone: nobody starts it again
+        self.closed = False  # its machine is gone: it is not restarted
         self.start()
 
     def start(self) -> None:
@@ -76,8 +76,8 @@ class Kept:
         self.popen.wait()
 
 
-class Company:
-    """Everything an installation consists of, in one folder. Makes os.environ that of the installation."""
+class Cluster:
+    """A whole installation in one folder. Sets os.environ to that of the installation."""
 
     def __init__(self, folder: Path, *, postgres: bool, script: dict[str, str] | None = None) -> None:
         self.folder = folder
@@ -99,16 +99,16 @@ class Company:
             DJANGO_SETTINGS_MODULE="attnservice.settings",
             PYTHONPATH=str(ROOT),
         )
-        self.kept: list[Kept] = []
-        self.workers: list[Kept] = []
+        self.processes: list[ManagedProcess] = []
+        self.workers: list[ManagedProcess] = []
 
     def prepare(self) -> str:
         """An empty database with one user. Returns the user's token."""
         if self.postgres:
             import psycopg
 
-            with psycopg.connect(self.postgres.url(), autocommit=True) as line:
-                line.execute("create database chaos")
+            with psycopg.connect(self.postgres.url(), autocommit=True) as connection:
+                connection.execute("create database chaos")
         import django
 
         django.setup()
@@ -127,37 +127,37 @@ class Company:
         if web:
             options = f"--bind 127.0.0.1:{self.port} -k attnservice.web_worker.BufferedWorker"
             options += " --threads 4 --graceful-timeout 1"
-            self.kept.append(self._python("web", f"-m gunicorn {options} --no-control-socket attnservice.wsgi"))
+            self.processes.append(self._python("web", f"-m gunicorn {options} --no-control-socket attnservice.wsgi"))
         for number in range(reconcilers):
-            self.kept.append(self._python(f"reconciler{number}", "-m django reconciler"))
+            self.processes.append(self._python(f"reconciler{number}", "-m django reconciler"))
         for number in range(workers):
-            self.hire(f"worker{number}")
+            self.add_worker(f"worker{number}")
 
-    def hire(self, name: str) -> Kept:
+    def add_worker(self, name: str) -> ManagedProcess:
         quiet = "--without-gossip --without-mingle --without-heartbeat"
         command = f"-m celery -A attnservice.celery worker -Q cpu -c 1 -n {name}@chaos -l INFO {quiet}"
         worker = self._python(name, command)
-        self.kept.append(worker)
+        self.processes.append(worker)
         self.workers.append(worker)
         return worker
 
-    def _python(self, name: str, options: str) -> Kept:
-        return Kept(name, [sys.executable, *options.split()], self.folder / "logs")
+    def _python(self, name: str, options: str) -> ManagedProcess:
+        return ManagedProcess(name, [sys.executable, *options.split()], self.folder / "logs")
 
     def revive(self) -> None:
-        for kept in self.kept:
-            kept.revive()
+        for process in self.processes:
+            process.revive()
 
-    def named(self, *beginnings: str) -> list[Kept]:
-        return [kept for kept in self.kept if kept.name.startswith(beginnings) and not kept.closed]
+    def named(self, *beginnings: str) -> list[ManagedProcess]:
+        return [each for each in self.processes if each.name.startswith(beginnings) and not each.closed]
 
     def trainers(self) -> list[psutil.Process]:
-        """Every trainer of this installation, whoever its parent is by now."""
+        """Every trainer of this installation, whatever its parent is now."""
         mark = os.environ["ATTN_DATA"]
         return [each for each in psutil.process_iter() if is_trainer(each) and _environment(each) == mark]
 
     def restart_database(self) -> None:
-        """A postmaster that was killed leaves children for a moment, and no second one may start beside them."""
+        """Start again, once the children of the killed postmaster are gone."""
         assert self.postgres is not None
         deadline = time.monotonic() + 60
         while True:
@@ -170,8 +170,8 @@ class Company:
                 time.sleep(0.3)
 
     def close(self) -> None:
-        for kept in reversed(self.kept):
-            kept.stop()
+        for process in reversed(self.processes):
+            process.stop()
         self.redis.stop()
         if self.postgres:
             self.postgres.stop()

@@ -18,14 +18,14 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def main() -> int:
-    asked = _arguments()
+    options = _arguments()
     folder = Path(tempfile.mkdtemp(prefix="attn-day-"))
     try:
-        figures = _with_database(asked, folder)
+        figures = _with_database(options, folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    _tell(figures)
-    out = asked.out or ROOT / f"benchmarks/results/chaos-day-{asked.database}.json"
+    _print(figures)
+    out = options.out or ROOT / f"benchmarks/results/chaos-day-{options.database}.json"
     out.write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n")
     return 1 if figures["violations"] else 0
 
@@ -41,12 +41,12 @@ def _arguments() -> Any:
     return parser.parse_args()
 
 
-def _with_database(asked: Any, folder: Path) -> dict[str, Any]:
+def _with_database(options: Any, folder: Path) -> dict[str, Any]:
     """An empty installation in the folder, then the day."""
     from tests.postgres import Postgres
 
     folder.chmod(0o711)  # PostgreSQL runs as another user below
-    server = Postgres(folder / "pg").start() if asked.database == "postgres" else None
+    server = Postgres(folder / "pg").start() if options.database == "postgres" else None
     try:
         url = server.url() if server else f"sqlite:///{folder / 'day.sqlite3'}"
         os.environ.update(
@@ -61,32 +61,32 @@ def _with_database(asked: Any, folder: Path) -> dict[str, Any]:
         from django.core.management import call_command
 
         call_command("migrate", verbosity=0)
-        logging.disable(logging.ERROR)  # expired leases by the thousand
-        return simulate(asked)
+        logging.disable(logging.ERROR)  # thousands of expired leases
+        return simulate(options)
     finally:
         if server:
             server.stop()
 
 
-def simulate(asked: Any) -> dict[str, Any]:
+def simulate(options: Any) -> dict[str, Any]:
     """The day, and its figures. Django must be set up."""
     from tests.chaos.virtual import virtual_clock
-    from tests.chaos.workday import Day, Plan
+    from tests.chaos.workday import Day, DayPlan
 
     began = time.monotonic()
     with virtual_clock() as clock:
-        day = Day(Plan(seed=asked.seed, hours=asked.hours, workers=asked.workers, load=asked.load), clock)
+        day = Day(DayPlan(seed=options.seed, hours=options.hours, workers=options.workers, load=options.load), clock)
         day.live()
         figures = day.figures()
     return {
-        "database": "PostgreSQL" if asked.database == "postgres" else "SQLite",
+        "database": "PostgreSQL" if options.database == "postgres" else "SQLite",
         **figures,
         "seconds": round(time.monotonic() - began, 1),
-        "violations": day.watch.violations,
+        "violations": day.monitor.violations,
     }
 
 
-def _tell(figures: dict[str, Any]) -> None:
+def _print(figures: dict[str, Any]) -> None:
     for name, figure in figures.items():
         if name != "violations":
             print(f"  {name:36} {figure}")

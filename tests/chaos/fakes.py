@@ -1,4 +1,4 @@
-"""A worker with a trainer that only counts: it claims, writes, saves, renews, and comes to every kind of grief."""
+"""A fake worker whose trainer only counts: it claims, writes, saves, renews, and dies, stalls or crashes at random."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from tests.chaos.workday import Day
 
 POISON = "poison"  # the name of an experiment whose trainer always dies before its first checkpoint
-STEPS_A_TURN = 5
-GRIEF = {"die": 0.01, "stall": 0.01, "crash": 0.005, "preempt": 0.005}  # chances a turn
+STEPS_PER_TICK = 5
+MISHAPS = {"die": 0.01, "stall": 0.01, "crash": 0.005, "preempt": 0.005}  # probability per tick
 
 
 def points(lo: int, hi: int) -> store.Incoming:
@@ -28,7 +28,7 @@ def points(lo: int, hi: int) -> store.Incoming:
 
 
 class FakeWorker:
-    """One slot. `turn` happens every few minutes while it lives."""
+    """One slot. `tick` happens every few minutes while it lives."""
 
     def __init__(self, day: Day, number: int) -> None:
         self.day, self.name = day, f"simulated{number}"
@@ -37,7 +37,7 @@ class FakeWorker:
         self.poisoned = False
         self.step = 0
         self.alive = False
-        self._life = 0  # what was planned in an earlier life does not happen
+        self._life = 0  # events planned in an earlier life are dropped
 
     @property
     def idle(self) -> bool:
@@ -47,11 +47,11 @@ class FakeWorker:
         """The process starts: it registers and rings for itself, as a real one does."""
         self.alive, self._life = True, self._life + 1
         self.row = lifecycle.register_worker(self.name, self.name, 1, [self.pool], 1, "cpu", {})
-        self._soon(self.turn)
-        self.hear()
+        self._soon(self.tick)
+        self.doorbell()
 
-    def hear(self) -> None:
-        """The doorbell: claim, unless somebody was quicker."""
+    def doorbell(self) -> None:
+        """Claim, unless another worker was faster."""
         if not self.idle:
             return
         self.claim = lifecycle.claim([self.pool], self.row)
@@ -70,16 +70,16 @@ class FakeWorker:
         lifecycle.start(claim.held, pid=1, device="cpu", info={})
         self._look(claim)
 
-    def turn(self) -> None:
-        """One sign of life: a beat, and what a trainer has done meanwhile."""
+    def tick(self) -> None:
+        """One heartbeat, and what the trainer has done meanwhile."""
         lifecycle.beat_worker(self.name)
         claim = self.claim
         if claim is None:
-            return self._soon(self.turn)
-        grief = self._grief()
-        if grief:
-            self.day.did[grief] += 1
-        match grief:
+            return self._soon(self.tick)
+        mishap = self._mishap()
+        if mishap:
+            self.day.did[mishap] += 1
+        match mishap:
             case "die":
                 return self._gone(300, 1800)
             case "stall":
@@ -92,12 +92,12 @@ class FakeWorker:
                 self._settle(claim, lambda: lifecycle.crash(claim.held, "killed by signal 9"))
             case _:
                 self._work(claim)
-        return self._soon(self.turn)
+        return self._soon(self.tick)
 
-    def _grief(self) -> str:
+    def _mishap(self) -> str:
         if self.poisoned:
             return "crash"
-        (kind,) = self.day.dice.choices([*GRIEF, ""], [*GRIEF.values(), 1 - sum(GRIEF.values())])
+        (kind,) = self.day.dice.choices([*MISHAPS, ""], [*MISHAPS.values(), 1 - sum(MISHAPS.values())])
         return kind
 
     def _work(self, claim: Claim) -> None:
@@ -106,12 +106,12 @@ class FakeWorker:
         try:
             if lifecycle.renew(held) == Desired.CANCEL:
                 return self._settle(claim, lambda: lifecycle.cancelled(held))
-        except LeaseLost:  # it was late by itself: the reconciler was right
+        except LeaseLost:  # it was late by itself
             self.day.did["leases lost without a stall"] += 1
             self.claim = None
-            return self.hear()
-        lo, hi = self.step, min(self.step + STEPS_A_TURN, claim.spec["train"]["steps"])
-        for _ in range(2 if self.day.dice.random() < 0.02 else 1):  # the second time after an answer that was lost
+            return self.doorbell()
+        lo, hi = self.step, min(self.step + STEPS_PER_TICK, claim.spec["train"]["steps"])
+        for _ in range(2 if self.day.dice.random() < 0.02 else 1):  # twice: after a lost answer
             lifecycle.commit(held, lo, hi, [points(lo, hi)])
         self.step = hi
         self.day.did["flushes"] += 1
@@ -124,7 +124,7 @@ class FakeWorker:
     def _save(self, claim: Claim, step: int) -> None:
         path = f"simulated/{claim.held.run_id}-{claim.held.fence}-{step}"
         lifecycle.publish_checkpoint(claim.held, step=step, path=path, sha256="", size=1)
-        self.day.watch.saved(claim.held.run_id)
+        self.day.monitor.saved(claim.held.run_id)
         lifecycle.seal(claim.held)
 
     def _settle(self, claim: Claim, move: Callable[[], None]) -> None:
@@ -133,39 +133,39 @@ class FakeWorker:
         lifecycle.seal_finished(claim.held.run_id)
         self.claim = None
         self._look(claim)
-        self.hear()
+        self.doorbell()
 
     def _gone(self, least: float, most: float) -> None:
-        """Nothing more is heard of it; a new process of the same name comes later."""
+        """It disappears; a new process of the same name starts later."""
         self.alive, self.claim, self._life = False, None, self._life + 1
         self.day.at(self.day.dice.uniform(least, most), self.arrive)
 
-    # --- Frozen for longer than its lease, and then it goes on as if nothing had happened ---
+    # --- Frozen for longer than its lease, then resumed ---
 
     def _freeze(self, claim: Claim) -> None:
         self.alive, self._life = False, self._life + 1
-        self.day.at(self.day.dice.uniform(1.3, 6) * self.day.lease_s, lambda: self._thaw(claim))
+        self.day.at(self.day.dice.uniform(1.3, 6) * self.day.lease_s, lambda: self._resume(claim))
 
-    def _thaw(self, claim: Claim) -> None:
-        """Where nobody has taken the run (no reconciler lived), its writes stand; else every one must be refused."""
+    def _resume(self, claim: Claim) -> None:
+        """If nobody took the run (no reconciler was alive), its writes are accepted; otherwise all are refused."""
         self.alive, self._life = True, self._life + 1
-        if self.day.watch.seen[claim.held.run_id].fence == claim.held.fence:
+        if self.day.monitor.histories[claim.held.run_id].fence == claim.held.fence:
             self.day.did["thawed before anybody noticed"] += 1
-            return self._soon(self.turn, most=5)
+            return self._soon(self.tick, most=5)
         for name, write in self._late(claim).items():
             try:
                 write()
-                self.day.watch.violate(self.day.clock.seconds, f"stale {name} of {claim.held} was accepted")
+                self.day.monitor.violate(self.day.clock.seconds, f"stale {name} of {claim.held} was accepted")
             except LeaseLost:
                 self.day.did["stale writes refused"] += 1
         self._look(claim)
         self.claim = None
-        self._soon(self.turn)
-        return self.hear()
+        self._soon(self.tick)
+        return self.doorbell()
 
     def _late(self, claim: Claim) -> dict[str, Callable[[], object]]:
         held, lo = claim.held, self.step
-        hi = min(lo + STEPS_A_TURN, claim.spec["train"]["steps"])
+        hi = min(lo + STEPS_PER_TICK, claim.spec["train"]["steps"])
         facts = {"path": "late", "sha256": "", "size": 1}
         return {
             "flush": lambda: lifecycle.commit(held, lo, hi, [points(lo, hi)]),
@@ -178,8 +178,8 @@ class FakeWorker:
 
     def _soon(self, event: Callable[[], None], most: float = math.inf) -> None:
         life = self._life
-        delay = min(self.day.dice.uniform(0.6, 1.4) * self.day.plan.turn_s, most)
+        delay = min(self.day.dice.uniform(0.6, 1.4) * self.day.plan.tick_s, most)
         self.day.at(delay, lambda: event() if self._life == life else None)
 
     def _look(self, claim: Claim) -> None:
-        self.day.watch.look(self.day.clock.seconds, claim.held.run_id)
+        self.day.monitor.look(self.day.clock.seconds, claim.held.run_id)

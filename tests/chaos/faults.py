@@ -1,4 +1,4 @@
-"""Who is struck, how and when: all of it drawn from a seed, so that a bad series of blows can be dealt again."""
+"""Which process is killed or frozen, and when: drawn from a seed, so that a series of faults can be repeated."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import psutil
 
-from tests.chaos.cluster import LEASE_S, Company, is_trainer
+from tests.chaos.cluster import LEASE_S, Cluster, is_trainer
 
 KINDS = {"web": 2, "reconciler": 2, "worker": 2, "slot": 2, "trainer": 4, "host": 1, "redis": 2, "database": 2}
 ORPHAN_S = 10.0
@@ -22,8 +22,8 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Blow:
-    """`which` chooses among what lives then, as a fraction; `freeze_s` is 0 for kill -9."""
+class Fault:
+    """`which` chooses among the living processes, as a fraction; `freeze_s` is 0 for kill -9."""
 
     wait_s: float
     kind: str
@@ -31,77 +31,76 @@ class Blow:
     freeze_s: float
 
 
-def blows(seed: int, pace_s: float, *, database: bool) -> Iterator[Blow]:
+def draw_faults(seed: int, pace_s: float, *, database: bool) -> Iterator[Fault]:
     """An endless series. One in six only freezes, for up to two leases."""
     draw = random.Random(seed)
     weights = {kind: weight for kind, weight in KINDS.items() if database or kind != "database"}
     while True:
         (kind,) = draw.choices(list(weights), list(weights.values()))
         freeze = draw.uniform(0.5, 2 * LEASE_S) if draw.random() < 1 / 6 else 0.0
-        yield Blow(draw.uniform(0.5, 1.5) * pace_s, kind, draw.random(), freeze)
+        yield Fault(draw.uniform(0.5, 1.5) * pace_s, kind, draw.random(), freeze)
 
 
 @dataclass
-class Mischief:
-    """Deals the blows. Call `tend` often: it also thaws, revives and looks for orphans."""
+class FaultInjector:
+    """Injects the faults. Call `tick` often: it also resumes, restarts and looks for orphans."""
 
-    company: Company
-    series: Iterator[Blow]
+    cluster: Cluster
+    series: Iterator[Fault]
     kills: Counter[str] = field(default_factory=Counter)
     freezes: Counter[str] = field(default_factory=Counter)
     orphans: list[str] = field(default_factory=list)
     _frozen: list[tuple[float, list[psutil.Process]]] = field(default_factory=list)
-    _bereft: list[tuple[float, psutil.Process]] = field(default_factory=list)
-    _next: Blow | None = None
+    _parentless: list[tuple[float, psutil.Process]] = field(default_factory=list)
+    _next: Fault | None = None
     _due: float = 0.0
 
-    def tend(self, *, strike: bool) -> None:
+    def tick(self, *, inject: bool) -> None:
         now = time.monotonic()
-        self._thaw(now)
-        self.company.revive()
+        self._resume(now)
+        self.cluster.revive()
         self._look_for_orphans(now)
-        if not strike:
+        if not inject:
             return
         if self._next is None:
             self._next = next(self.series)
             self._due = now + self._next.wait_s
-        elif now >= self._due and (self._strike(self._next) or now >= self._due + 5):
+        elif now >= self._due and (self._inject(self._next) or now >= self._due + 5):
             self._next = None
 
-    def calm(self) -> None:
-        """Nothing stays frozen."""
-        self._thaw(float("inf"))
+    def resume_all(self) -> None:
+        """Resume all frozen processes."""
+        self._resume(float("inf"))
 
-    def _strike(self, blow: Blow) -> bool:
-        """False when nobody of that kind lives at the moment."""
-        victims = self._victims(blow)
-        if not victims:
+    def _inject(self, fault: Fault) -> bool:
+        """False if no process of that kind is alive."""
+        targets = self._targets(fault)
+        if not targets:
             return False
-        if blow.freeze_s:
-            self._signal(victims, signal.SIGSTOP)
-            self._frozen.append((time.monotonic() + blow.freeze_s, victims))
-            self.freezes[blow.kind] += 1
+        if fault.freeze_s:
+            self._signal(targets, signal.SIGSTOP)
+            self._frozen.append((time.monotonic() + fault.freeze_s, targets))
+            self.freezes[fault.kind] += 1
         else:
-            self._mark_bereft(victims)
-            self._kill(blow.kind, victims)
-            self.kills[blow.kind] += 1
+            self._mark_parentless(targets)
+            self._kill(fault.kind, targets)
+            self.kills[fault.kind] += 1
         return True
 
-    def _victims(self, blow: Blow) -> list[psutil.Process]:
-        """One process, but for a host and a frozen database all of it."""
-        match blow.kind:
+    def _targets(self, fault: Fault) -> list[psutil.Process]:
+        """One process; of a host and a database all."""
+        match fault.kind:
             case "redis":
-                return _alive([self.company.redis._process])
+                return _alive([self.cluster.redis._process])
             case "database":
-                assert self.company.postgres is not None
-                return _family(self.company.postgres._process)
+                assert self.cluster.postgres is not None
+                return _family(self.cluster.postgres._process)
             case "host":
-                return next(iter(_pick([kept.family() for kept in self.company.workers], blow.which)), [])
-        found = self._members(blow.kind)
-        return _pick(found, blow.which)
+                return next(iter(_pick([process.family() for process in self.cluster.workers], fault.which)), [])
+        return _pick(self._members(fault.kind), fault.which)
 
     def _members(self, kind: str) -> list[psutil.Process]:
-        families = [kept.family() for kept in self.company.named("worker" if kind in _WITHIN else kind)]
+        families = [process.family() for process in self.cluster.named("worker" if kind in _WITHIN else kind)]
         match kind:
             case "worker" | "reconciler":
                 return [family[0] for family in families if family]
@@ -111,57 +110,54 @@ class Mischief:
                 return [each for family in families for each in family if is_trainer(each)]
         return [each for family in families for each in family]
 
-    def _kill(self, kind: str, victims: list[psutil.Process]) -> None:
+    def _kill(self, kind: str, targets: list[psutil.Process]) -> None:
         match kind:
             case "redis":
-                self.company.redis.signal(signal.SIGKILL)
-                self.company.redis.start()
+                self.cluster.redis.signal(signal.SIGKILL)
+                self.cluster.redis.start()
             case "database":
-                assert self.company.postgres is not None
-                self.company.postgres.kill()
-                self._signal(victims, signal.SIGCONT)  # frozen children would never notice, and none may start beside
-                self.company.restart_database()
+                assert self.cluster.postgres is not None
+                self.cluster.postgres.kill()
+                self._signal(targets, signal.SIGCONT)  # frozen children would never end
+                self.cluster.restart_database()
             case _:
-                self._signal(victims, signal.SIGKILL)
+                self._signal(targets, signal.SIGKILL)
 
     def _signal(self, processes: list[psutil.Process], number: signal.Signals) -> None:
         for process in processes:
             with contextlib.suppress(psutil.Error):
                 process.send_signal(number)
 
-    def _thaw(self, now: float) -> None:
+    def _resume(self, now: float) -> None:
         for due, processes in list(self._frozen):
             if now >= due:
                 self._signal(processes, signal.SIGCONT)
                 self._frozen.remove((due, processes))
 
-    def _mark_bereft(self, victims: list[psutil.Process]) -> None:
-        """Trainers whose parent is killed now: ten seconds later none of them may be left."""
+    def _mark_parentless(self, targets: list[psutil.Process]) -> None:
+        """Trainers whose parent is killed now: none may live ten seconds later."""
         due = time.monotonic() + ORPHAN_S
-        for victim in victims:
+        for target in targets:
             with contextlib.suppress(psutil.Error):
-                self._bereft += [(due, child) for child in victim.children(recursive=True) if is_trainer(child)]
+                self._parentless += [(due, child) for child in target.children(recursive=True) if is_trainer(child)]
 
     def _look_for_orphans(self, now: float) -> None:
-        for due, trainer in [late for late in self._bereft if now >= late[0]]:
-            self._bereft.remove((due, trainer))
+        for due, trainer in [late for late in self._parentless if now >= late[0]]:
+            self._parentless.remove((due, trainer))
             if is_trainer(trainer):
                 self.orphans.append(f"trainer {trainer.pid} outlived its parent by {ORPHAN_S:.0f} s")
 
 
-_WITHIN = ("slot", "trainer", "worker")
-
-
-def _pick(found: list[T], which: float) -> list[T]:
-    return [found[int(which * len(found))]] if found else []
+def _pick(candidates: list[T], which: float) -> list[T]:
+    return [candidates[int(which * len(candidates))]] if candidates else []
 
 
 def _alive(processes: list[object]) -> list[psutil.Process]:
-    found = []
+    alive = []
     for process in processes:
         with contextlib.suppress(psutil.Error):
-            found.append(psutil.Process(process.pid))  # type: ignore[attr-defined]
-    return found
+            alive.append(psutil.Process(process.pid))  # type: ignore[attr-defined]
+    return alive
 
 
 def _family(process: object) -> list[psutil.Process]:

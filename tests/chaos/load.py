@@ -1,4 +1,4 @@
-"""Somebody who hands over work through the web server, whatever becomes of it, and watches the rows."""
+"""Load: submits runs through the web server, whether it answers or not, and reads their rows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from itertools import count
 from typing import Any
 
-SPECS: list[dict[str, Any]] = [  # tiny, with all that a run can leave: series, evaluations, pictures, checkpoints
+SPECS: list[dict[str, Any]] = [  # tiny, with every kind of output: series, evaluations, pictures, checkpoints
     {"task": "pointer", "data": {"dataset": "pointer", "val_size": 8, "test_size": 8}},
     {"task": "classify", "data": {"dataset": "digits"}, "model": {"patch": 4}},
     {"task": "pointer", "data": {"dataset": "pointer", "val_size": 8, "test_size": 8}, "seed": 7},
@@ -33,7 +33,7 @@ def spec(kind: int, steps: int) -> dict[str, Any]:
     return {**common, **chosen, "model": {**tiny, **chosen.get("model", {})}}
 
 
-class Customer:
+class LoadGenerator:
     """Submits one run at a time under an idempotency key of its own, again and again until it is accepted."""
 
     def __init__(self, url: str, token: str) -> None:
@@ -43,8 +43,8 @@ class Customer:
         self.tries = 0
         self._number = count(1)
 
-    def hand_over(self, kind: int, steps: int) -> int:
-        """The accepted run's id. Raises TimeoutError when the service is away for too long."""
+    def submit(self, kind: int, steps: int) -> int:
+        """The accepted run's id. Raises TimeoutError if the service does not answer in time."""
         key, deadline = f"chaos-{next(self._number)}", time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
             self.tries += 1
@@ -71,12 +71,12 @@ class Customer:
                 self.refused.append(f"{key}: {error.code} {error.read()[:300]!r}")
                 raise RuntimeError(self.refused[-1]) from None
             return None
-        except (OSError, ValueError):  # the server was killed before or in the middle of its answer
+        except (OSError, ValueError):  # the server was killed before or during its answer
             return None
 
 
 class InBackground(threading.Thread):
-    """Calls `work` until it says that it is done; the loop that kills must never wait for what it kills."""
+    """Calls `work` until it returns True; the loop that kills must never wait for what it kills."""
 
     def __init__(self, work: Callable[[], bool], every_s: float) -> None:
         super().__init__(daemon=True)
@@ -97,12 +97,12 @@ class InBackground(threading.Thread):
         self.join(60)
 
 
-def answered(ask: Callable[[], Any]) -> Any:
-    """What the database says, or None while it is away."""
+def answered(query: Callable[[], Any]) -> Any:
+    """The result of a query, or None while the database is down."""
     from django.db import Error, connection
 
     try:
-        return ask()
+        return query()
     except Error:
         connection.close()
         return None

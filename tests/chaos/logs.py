@@ -1,4 +1,4 @@
-"""What the logs of a storm hold that nothing done from outside explains: each exception that nobody handled."""
+"""Unhandled exceptions in the logs of a storm that no injected fault explains."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _AWAY = (
     r"connect|closed|terminat|shutting down|starting up|recovery|not accepting|is bad|lost synchronization|"
     r"consuming input|sending (data|query)|server (closed|is)|no such file|broken pipe|reset by peer|EOF"
 )
-# Of whoever speaks to a process that was killed or frozen. A deadlock, a missing table or a bug is none of these.
+# Raised by processes that talk to one that was killed or frozen; a deadlock, a missing table or a bug is none of them.
 _CONSEQUENCES = [
     (
         r"(django\.db\.utils|psycopg(\.errors)?)\.(OperationalError|InterfaceError|AdminShutdown|CannotConnectNow)",
         _AWAY,
     ),
-    (r"(django\.db\.utils|sqlite3)\.OperationalError", r"^database is locked"),  # whoever holds the lock was frozen
+    (r"(django\.db\.utils|sqlite3)\.OperationalError", r"^database is locked"),  # the holder of the lock was frozen
     (r"redis\.exceptions\.(ConnectionError|TimeoutError|BusyLoadingError)", ""),
     (r"kombu\.exceptions\.OperationalError", ""),
     (r"(\w+\.)*(ConnectionRefusedError|ConnectionResetError|BrokenPipeError|ConnectionError)", ""),
@@ -41,21 +41,21 @@ def complaints_of(folder: Path) -> list[str]:
 
 
 def _explained(raised: str) -> bool:
-    found = _RAISED.match(raised)
-    assert found is not None
-    words = found["words"] or ""
+    parsed = _RAISED.match(raised)
+    assert parsed is not None
+    words = parsed["words"] or ""
     return any(
-        re.fullmatch(kind, found["kind"]) and re.search(why, words, re.IGNORECASE) for kind, why in _CONSEQUENCES
+        re.fullmatch(kind, parsed["kind"]) and re.search(why, words, re.IGNORECASE) for kind, why in _CONSEQUENCES
     )
 
 
 def _exceptions(lines: list[str]) -> Iterator[tuple[str, str]]:
-    """Who told, and the last exception of every chain. One cut off by a kill has no last line and is left out."""
+    """The log line and the last exception of every chain. One cut off by a kill has no last line and is left out."""
     starts = [number for number, line in enumerate(lines) if line.strip() == _TRACEBACK]
     for at, following in pairwise([*starts, len(lines)]):
         raised, end = _raised(lines, at + 1, following)
         if raised and not raised.startswith(_QUOTING) and not _goes_on(lines[end:following]):
-            yield _told_by(lines, at), raised
+            yield _logged_by(lines, at), raised
 
 
 def _raised(lines: list[str], begin: int, end: int) -> tuple[str, int]:
@@ -70,7 +70,7 @@ def _goes_on(lines: list[str]) -> bool:
     return any(line.startswith(_LINKS) for line in lines)
 
 
-def _told_by(lines: list[str], at: int) -> str:
+def _logged_by(lines: list[str], at: int) -> str:
     """The log line that the chain belongs to: the nearest above its first traceback that carries a level."""
     for number in range(at - 1, max(at - 2000, -1), -1):
         if re.search(r"\b(ERROR|CRITICAL|WARNING)\b", lines[number]):

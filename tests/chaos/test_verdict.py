@@ -11,7 +11,7 @@ from django.core.files.storage import default_storage
 
 from experiments import lifecycle
 from experiments.models import Attempt, Checkpoint, Event, Frame, Run
-from tests.chaos.verdict import Verdict, judge
+from tests.chaos.verdict import Outcome, judge
 from tests.service.factories import claim, frame, make_run
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.db]
@@ -29,7 +29,7 @@ def finished(weights: bytes = b"weights") -> Run:
     return Run.objects.get(pk=run.pk)
 
 
-def verdict(run: Run, reference: Run) -> Verdict:
+def verdict(run: Run, reference: Run) -> Outcome:
     return judge({run.pk: 0}, {0: reference.pk})
 
 
@@ -97,10 +97,10 @@ def turn_the_fence_back(run: Run) -> None:
 def test_damage_is_found_and_named(damage: Callable[[Run], None], kind: str) -> None:
     run, reference = finished(), finished()
     damage(run)
-    assert verdict(run, reference).found[kind] >= 1
+    assert verdict(run, reference).counts[kind] >= 1
 
 
 def test_a_run_that_nobody_was_told_of_is_a_submission_made_twice() -> None:
     run, reference = finished(), finished()
     finished()
-    assert verdict(run, reference).found["finished twice"] == 1
+    assert verdict(run, reference).counts["finished twice"] == 1

@@ -1,4 +1,4 @@
-"""What has become of every accepted run, against an undisturbed run of the same spec. A list of violations."""
+"""Judges every accepted run against an undisturbed run of the same spec. Returns violations."""
 
 from __future__ import annotations
 
@@ -11,98 +11,98 @@ import numpy as np
 
 
 @dataclass
-class Verdict:
-    """Counts for the table; `violations` in words."""
+class Outcome:
+    """Counts for the table, and violations as texts."""
 
     runs: int = 0
     attempts: int = 0
     points: int = 0
     series: int = 0
-    found: Counter[str] = field(default_factory=Counter)
+    counts: Counter[str] = field(default_factory=Counter)
     violations: list[str] = field(default_factory=list)
 
     def violate(self, kind: str, words: str) -> None:
-        self.found[kind] += 1
+        self.counts[kind] += 1
         self.violations.append(f"{kind}: {words}")
 
 
 KINDS = ("lost", "finished twice", "wrong points", "wrong weights", "wrong files", "fences", "orphans", "errors")
 
 
-def judge(accepted: dict[int, int], references: dict[int, int]) -> Verdict:
+def judge(accepted: dict[int, int], references: dict[int, int]) -> Outcome:
     """`accepted` maps run → kind of spec, `references` kind → undisturbed run."""
     from experiments.models import Experiment, Run
 
-    verdict = Verdict()
+    outcome = Outcome()
     stranger = Run.objects.exclude(pk__in=[*accepted, *references.values()]).count()
     if stranger or Experiment.objects.count() != len(accepted) + len(references):
-        verdict.violate("finished twice", f"{stranger} runs that nobody was told of: a submission was doubled")
+        outcome.violate("finished twice", f"{stranger} runs that nobody was told of: a submission was doubled")
     for kind, run_id in references.items():
-        _judge_reference(verdict, kind, run_id)
+        _judge_reference(outcome, kind, run_id)
     for run_id, kind in accepted.items():
         run = Run.objects.filter(pk=run_id).first()
         if run is None:
-            verdict.violate("lost", f"run {run_id} was accepted and is not there")
+            outcome.violate("lost", f"run {run_id} was accepted and is not there")
             continue
-        verdict.runs += 1
-        _judge(verdict, run, Run.objects.get(pk=references[kind]))
-    return verdict
+        outcome.runs += 1
+        _judge(outcome, run, Run.objects.get(pk=references[kind]))
+    return outcome
 
 
-def _judge_reference(verdict: Verdict, kind: int, run_id: int) -> None:
+def _judge_reference(outcome: Outcome, kind: int, run_id: int) -> None:
     from experiments.models import Run
 
     run = Run.objects.get(pk=run_id)
     if run.fence != 1 or run.state != "succeeded":
-        verdict.violate("lost", f"the undisturbed run of spec {kind} is {run.state} after {run.fence} attempts")
+        outcome.violate("lost", f"the undisturbed run of spec {kind} is {run.state} after {run.fence} attempts")
 
 
-def _judge(verdict: Verdict, run: Any, reference: Any) -> None:
+def _judge(outcome: Outcome, run: Any, reference: Any) -> None:
     if run.state != "succeeded":
-        return verdict.violate("lost", f"run {run.pk} is {run.state} ({run.reason}) {run.detail[-300:]}")
+        return outcome.violate("lost", f"run {run.pk} is {run.state} ({run.reason}) {run.detail[-300:]}")
     ends = run.events.filter(to_state__in=("succeeded", "failed", "cancelled")).count()
     if ends != 1:
-        verdict.violate("finished twice", f"run {run.pk} has ended {ends} times")
+        outcome.violate("finished twice", f"run {run.pk} has ended {ends} times")
     fences = list(run.attempts.order_by("claimed", "pk").values_list("fence", flat=True))
-    verdict.attempts += len(fences)
+    outcome.attempts += len(fences)
     if fences != sorted(set(fences)) or fences[-1] != run.fence:
-        verdict.violate("fences", f"run {run.pk}: {fences}, the run has {run.fence}")
-    _same_series(verdict, run, reference)
-    _same_weights(verdict, run, reference)
-    return _same_files(verdict, run, reference)
+        outcome.violate("fences", f"run {run.pk}: {fences}, the run has {run.fence}")
+    _same_series(outcome, run, reference)
+    _same_weights(outcome, run, reference)
+    return _same_files(outcome, run, reference)
 
 
 def series_of(run: Any) -> dict[str, Any]:
-    """Every stored point of every series that tells neither the time nor the machine's load."""
+    """Every stored point of all series but those of times and of the machine's load."""
     from experiments import store
 
-    found = [each for each in store.read([run.pk], ["**"], max_points=10**6) if each.group != "system"]
-    assert all(each.exact for each in found)
-    return {f"{each.group} {each.name}": each for each in found if not each.name.startswith("time/")}
+    series = [each for each in store.read([run.pk], ["**"], max_points=10**6) if each.group != "system"]
+    assert all(each.exact for each in series)
+    return {f"{each.group} {each.name}": each for each in series if not each.name.startswith("time/")}
 
 
-def _same_series(verdict: Verdict, run: Any, reference: Any) -> None:
+def _same_series(outcome: Outcome, run: Any, reference: Any) -> None:
     mine, other = series_of(run), series_of(reference)
     if mine.keys() != other.keys():
-        verdict.violate("wrong points", f"run {run.pk}: series {sorted(mine.keys() ^ other.keys())} in one only")
+        outcome.violate("wrong points", f"run {run.pk}: series {sorted(mine.keys() ^ other.keys())} in one only")
     for name in mine.keys() & other.keys():
         steps, values = mine[name].steps, np.asarray(mine[name].values)
-        verdict.series += 1
-        verdict.points += len(steps)
+        outcome.series += 1
+        outcome.points += len(steps)
         if name.startswith("train ") and steps.tolist() != list(range(run.steps)):
-            verdict.violate("wrong points", f"run {run.pk} {name}: not one point a step")
+            outcome.violate("wrong points", f"run {run.pk} {name}: not one point a step")
         elif not np.array_equal(steps, other[name].steps):
-            verdict.violate("wrong points", f"run {run.pk} {name}: other steps than undisturbed")
+            outcome.violate("wrong points", f"run {run.pk} {name}: other steps than undisturbed")
         elif values.tobytes() != np.asarray(other[name].values).tobytes():
             first = int(np.flatnonzero(values != np.asarray(other[name].values))[0])
-            verdict.violate("wrong points", f"run {run.pk} {name}: other values from step {steps[first]} on")
+            outcome.violate("wrong points", f"run {run.pk} {name}: other values from step {steps[first]} on")
 
 
-def _same_weights(verdict: Verdict, run: Any, reference: Any) -> None:
+def _same_weights(outcome: Outcome, run: Any, reference: Any) -> None:
     """The last checkpoint's bytes: weights, optimizer and random state."""
     last = [_digest(each.checkpoints.filter(step=each.steps).first()) for each in (run, reference)]
     if last[0] is None or last[0] != last[1]:
-        verdict.violate("wrong weights", f"run {run.pk}: the last checkpoint is {last[0]}, undisturbed {last[1]}")
+        outcome.violate("wrong weights", f"run {run.pk}: the last checkpoint is {last[0]}, undisturbed {last[1]}")
 
 
 def _digest(checkpoint: Any) -> str | None:
@@ -116,12 +116,12 @@ def _digest(checkpoint: Any) -> str | None:
     return digest if digest == checkpoint.sha256 else "damaged"
 
 
-def _same_files(verdict: Verdict, run: Any, reference: Any) -> None:
+def _same_files(outcome: Outcome, run: Any, reference: Any) -> None:
     from django.core.files.storage import default_storage
 
     named = [sorted(each.artifacts.values_list("kind", "name", "step")) for each in (run, reference)]
     if named[0] != named[1]:
-        verdict.violate("wrong files", f"run {run.pk} has {len(named[0])} files, undisturbed {len(named[1])}")
+        outcome.violate("wrong files", f"run {run.pk} has {len(named[0])} files, undisturbed {len(named[1])}")
     gone = [path for path in run.artifacts.values_list("path", flat=True) if not default_storage.exists(path)]
     if gone:
-        verdict.violate("wrong files", f"run {run.pk}: {gone[:3]} are named and not there")
+        outcome.violate("wrong files", f"run {run.pk}: {gone[:3]} are named and not there")

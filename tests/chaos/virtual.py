@@ -1,4 +1,4 @@
-"""Time that passes when we say so, as the database tells it: leases, back-offs and waits are measured by that alone."""
+"""Virtual database time, by which leases, back-offs and waits are measured."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SET search_path = virtual, pg_catalog, public;
 """
 
 
-class Clock:
+class VirtualClock:
     """Seconds since BEGIN."""
 
     def __init__(self) -> None:
@@ -40,10 +40,10 @@ class Clock:
 
 
 @contextmanager
-def virtual_clock() -> Iterator[Clock]:
-    """This connection's database tells the clock's time, and so does `timezone.now`, which fills `created`."""
-    clock = Clock()
-    connection.close()  # SQLite goes on with its own function in statements that a connection has already prepared
+def virtual_clock() -> Iterator[VirtualClock]:
+    """This connection's database and `timezone.now` (which fills `created`) return the clock's time."""
+    clock = VirtualClock()
+    connection.close()  # statements that SQLite has prepared keep its own function
     connection.ensure_connection()
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
@@ -55,10 +55,10 @@ def virtual_clock() -> Iterator[Clock]:
         with patch("django.utils.timezone.now", clock.now):
             yield clock
     finally:
-        connection.close()  # a new connection tells the real time again
+        connection.close()  # a new connection has the real time again
 
 
-def _override_strftime(raw: Any, clock: Clock) -> None:
+def _override_strftime(raw: Any, clock: VirtualClock) -> None:
     def strftime(form: str, moment: str) -> str:
         assert moment == "NOW", moment
         milliseconds = f"{clock.now():%S.%f}"[:-3]

@@ -1,5 +1,5 @@
-"""A day of a whole installation in virtual time: the real moves on a real database, everything around them a fake that
-dies, freezes and is late by the dice of one seed."""
+"""A day of a whole installation in virtual time: real moves on a real database; all around them is fake, and dies,
+freezes and is late at random, from one seed."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from experiments.models import Project, Run
 from experiments.states import ENDED, HELD, State
 from experiments.submissions.submission import plan
 from tests.chaos.fakes import POISON, FakeWorker
-from tests.chaos.monitor import Watchman
-from tests.chaos.virtual import Clock
+from tests.chaos.monitor import Monitor
+from tests.chaos.virtual import VirtualClock
 
 RECONCILE_S, LEASE_S, BACKOFF_S = 60, 600, 30
 PATIENCE_S = 4 * 3600  # then any run counts as urgent
 STARVED_S = 2 * PATIENCE_S
-TAIL_S = 12 * 3600  # for what was still in the line at the day's end
+TAIL_S = 12 * 3600  # for what was still in the queue at the day's end
 SPEC: dict[str, Any] = {
     "task": "classify",
     "data": {"dataset": "digits"},
@@ -37,26 +37,26 @@ SPEC: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
-class Plan:
+class DayPlan:
     """`load` is the share of all slots that the day's work would fill if nothing ever died."""
 
     seed: int = 1
     hours: float = 24.0
     workers: int = 50
     load: float = 0.6
-    turn_s: float = 180.0  # between what one worker says, on average
+    tick_s: float = 180.0  # between two heartbeats of a worker, on average
 
 
 class Day:
-    """`live` goes through all events; each is one call of the product, and is looked at when it has happened."""
+    """`live` runs all events; each is one call of the product, checked afterwards."""
 
-    def __init__(self, wanted: Plan, clock: Clock) -> None:
+    def __init__(self, wanted: DayPlan, clock: VirtualClock) -> None:
         self.plan, self.clock = wanted, clock
         self.dice = random.Random(wanted.seed)
-        self.watch = Watchman()
+        self.monitor = Monitor()
         self.did: Counter[str] = Counter()
         self.bells: list[str] = []
-        self._line: list[tuple[float, int, Callable[[], None]]] = []
+        self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._order = 0
         self.end_s, self.lease_s = wanted.hours * 3600, float(LEASE_S)
         users = get_user_model().objects
@@ -69,29 +69,29 @@ class Day:
     def at(self, delay: float, event: Callable[[], None]) -> None:
         """Something that happens so many seconds from now."""
         self._order += 1
-        heapq.heappush(self._line, (self.clock.seconds + delay, self._order, event))
+        heapq.heappush(self._events, (self.clock.seconds + delay, self._order, event))
 
     def live(self) -> None:
-        """From morning until all runs have ended."""
+        """Run until all runs have ended."""
         with patch("experiments.queue.doorbell.app.send_task", self._ring), _rules():
             for worker in self.workers:
                 self.at(self.dice.uniform(0, 60), worker.arrive)
             for number in range(2):
                 self.at(10 + 30 * number, lambda number=number: self._reconcile(number))
             self.at(20, self._submit)
-            self.at(600, self._meddle)
-            while self._line and not (self.clock.seconds > self.end_s and self._all_ended()):
-                due, _, event = heapq.heappop(self._line)
+            self.at(600, self._cancel_or_retry)
+            while self._events and not (self.clock.seconds > self.end_s and self._all_ended()):
+                due, _, event = heapq.heappop(self._events)
                 if due > self.end_s + TAIL_S:
                     break
                 self.clock.advance(due)
                 event()
                 self.did["events"] += 1
-                self.watch.look(due)
-            self._who_starves()
-            self.watch.close(self.clock.seconds)
+                self.monitor.look(due)
+            self._check_starvation()
+            self.monitor.close(self.clock.seconds)
 
-    # --- The broker: bells are lost and doubled ---
+    # --- The broker: doorbells are lost and doubled ---
 
     def _ring(self, name: str, *, args: list[int], queue: str, **options: Any) -> None:
         chance = self.dice.random()
@@ -100,9 +100,9 @@ class Day:
         for _ in range(copies):
             idle = [worker for worker in self.workers if worker.idle and worker.pool == queue]
             if idle:
-                self.at(self.dice.uniform(0.05, 3), self.dice.choice(idle).hear)
+                self.at(self.dice.uniform(0.05, 3), self.dice.choice(idle).doorbell)
 
-    # --- Reconcilers: two, the one on duty dies now and then ---
+    # --- Two reconcilers; the leader dies now and then ---
 
     def _reconcile(self, number: int) -> None:
         acted = self.reconcilers[number].tick()
@@ -112,18 +112,18 @@ class Day:
             self.reconcilers[number] = Reconciler(f"next {self.did['events']}", lambda: self.clock.seconds)
         self.at(self.dice.uniform(120, 900) if dies else RECONCILE_S, lambda: self._reconcile(number))
         if number == 0 and self.did["events"] % 8 == 0:
-            self._who_starves()
+            self._check_starvation()
 
-    def _who_starves(self) -> None:
-        """What may be claimed now and has waited for long; a project at its limit is not starved by others."""
-        for pk, seen in self.watch.seen.items():
-            if seen.state == State.QUEUED and self.clock.seconds - seen.since > STARVED_S:
-                self.watch.violate(self.clock.seconds, f"run {pk} starves in the line since {seen.since:.0f} s")
+    def _check_starvation(self) -> None:
+        """Runs that have been queued for too long."""
+        for pk, history in self.monitor.histories.items():
+            if history.state == State.QUEUED and self.clock.seconds - history.since > STARVED_S:
+                self.monitor.violate(self.clock.seconds, f"run {pk} starves in the queue since {history.since:.0f} s")
 
     # --- People ---
 
     def _submit(self) -> None:
-        """An experiment of a few seeds; then the next after a time that gives the wanted load."""
+        """Submit an experiment of a few seeds, and plan the next so that the load is as wanted."""
         if self.clock.seconds > self.end_s:
             return
         steps, seeds = self.dice.choice([20, 40, 60, 100]), self.dice.choice([1, 1, 2, 3, 5, 8])
@@ -140,12 +140,12 @@ class Day:
         )
         lifecycle.submit(wanted, project=self.dice.choice(self.projects), user=self.dice.choice(self.users))
         self.did["submitted"] += len(wanted.runs)
-        seconds = len(wanted.runs) * steps / 5 * self.plan.turn_s / (self.plan.workers * self.plan.load)
+        seconds = len(wanted.runs) * steps / 5 * self.plan.tick_s / (self.plan.workers * self.plan.load)
         self.at(self.dice.expovariate(1 / max(seconds, 1.0)), self._submit)
 
-    def _meddle(self) -> None:
-        """Somebody cancels an open run, or wants a cancelled one after all."""
-        self.at(self.dice.expovariate(1 / 900), self._meddle)
+    def _cancel_or_retry(self) -> None:
+        """Cancel an open run, or retry a cancelled one."""
+        self.at(self.dice.expovariate(1 / 900), self._cancel_or_retry)
         user = self.dice.choice(self.users)
         if self.dice.random() < 0.3:
             run = Run.objects.filter(state=State.CANCELLED).order_by("pk").first()
@@ -154,28 +154,28 @@ class Day:
                 lifecycle.retry(run.pk, user)
         else:
             states = Q(state__in=(*HELD, State.QUEUED))
-            found = list(Run.objects.filter(states).order_by("pk").values_list("pk", flat=True))
-            if found:
+            open_runs = list(Run.objects.filter(states).order_by("pk").values_list("pk", flat=True))
+            if open_runs:
                 self.did["cancels"] += 1
-                lifecycle.request_cancel(self.dice.choice(found), user)
+                lifecycle.request_cancel(self.dice.choice(open_runs), user)
 
     def _all_ended(self) -> bool:
-        return all(seen.state in ENDED for seen in self.watch.seen.values())
+        return all(history.state in ENDED for history in self.monitor.histories.values())
 
     def figures(self) -> dict[str, Any]:
         """What happened, for the table."""
-        ends = Counter(seen.state for seen in self.watch.seen.values())
+        ends = Counter(history.state for history in self.monitor.histories.values())
         return {
             "seed": self.plan.seed,
             "hours": self.plan.hours,
             "workers": self.plan.workers,
             "virtual hours until all had ended": round(self.clock.seconds / 3600, 2),
-            "runs": len(self.watch.seen),
+            "runs": len(self.monitor.histories),
             **{f"runs {state}": ends[state] for state in ENDED},
             **dict(sorted(self.did.items())),
-            "leases taken back": self.watch.counts["taken back"],
-            "runs looked at": self.watch.checks,
-            "longest wait in minutes": round(self.watch.longest_wait / 60, 1),
+            "leases taken back": self.monitor.counts["taken back"],
+            "runs looked at": self.monitor.checks,
+            "longest wait in minutes": round(self.monitor.longest_wait / 60, 1),
         }
 
 

@@ -12,9 +12,9 @@ from django.db.models import F
 from experiments.clock import db_now
 from experiments.models import Attempt, Event, Frame, Group, Run
 from experiments.states import State
-from tests.chaos.monitor import Watchman
-from tests.chaos.virtual import Clock, virtual_clock
-from tests.chaos.workday import Day, Plan
+from tests.chaos.monitor import Monitor
+from tests.chaos.virtual import VirtualClock, virtual_clock
+from tests.chaos.workday import Day, DayPlan
 
 from .factories import claim, make_run, train
 
@@ -22,17 +22,17 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.db]
 
 
 @pytest.fixture
-def clock() -> Iterator[Clock]:
+def clock() -> Iterator[VirtualClock]:
     with virtual_clock() as clock:
         yield clock
 
 
-def test_whoever_dies_the_invariants_hold_at_every_event_and_every_run_ends(clock: Clock) -> None:
-    day = Day(Plan(seed=5, hours=4, workers=8, load=0.8), clock)
+def test_whoever_dies_the_invariants_hold_at_every_event_and_every_run_ends(clock: VirtualClock) -> None:
+    day = Day(DayPlan(seed=5, hours=4, workers=8, load=0.8), clock)
     day.live()
-    assert day.watch.violations == []
-    assert len(day.watch.seen) == day.did["submitted"] > 5
-    assert day.watch.counts["taken back"] >= 1
+    assert day.monitor.violations == []
+    assert len(day.monitor.histories) == day.did["submitted"] > 5
+    assert day.monitor.counts["taken back"] >= 1
     assert day.did["stale writes refused"] >= 6
     for run in Run.objects.filter(state=State.SUCCEEDED):
         assert run.attempts.filter(outcome=State.SUCCEEDED).count() == 1
@@ -99,9 +99,9 @@ def a_crash_that_is_not_counted(run: Run) -> None:
 def test_damage_would_be_seen(damage: Callable[[Run], None], words: str) -> None:
     run = make_run()
     train(claim(run).held, 0, 10)
-    watch = Watchman()
-    watch.look(0.0)
-    assert watch.violations == []
+    monitor = Monitor()
+    monitor.look(0.0)
+    assert monitor.violations == []
     damage(Run.objects.get(pk=run.pk))
-    watch.look(1.0, run.pk)
-    assert any(words in each for each in watch.violations), watch.violations
+    monitor.look(1.0, run.pk)
+    assert any(words in each for each in monitor.violations), monitor.violations
