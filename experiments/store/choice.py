@@ -68,4 +68,4 @@ def choose(run_ids: Sequence[int], globs: Sequence[str]) -> list[Chosen]:
     """Group rows that have matching names, in order of run, with the matching columns."""
     groups = Group.objects.filter(run_id__in=run_ids).defer("stats").order_by("run_id", "id")
     chosen = [Chosen(group, _matching(tuple(group.names), tuple(globs))) for group in groups]
-    return [one for one in chosen if one.columns]
+    return [choice for choice in chosen if choice.columns]

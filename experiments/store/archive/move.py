@@ -63,18 +63,22 @@ def take_back(group: Group) -> int:
     They may be archived again. Raises Unreadable if an object cannot be read.
     """
     thinned = [column for column, floor in enumerate(group.thinned) if floor]
-    taken = blocks.containing(group, thinned) if thinned else []
     kept = [column for column, floor in enumerate(group.thinned) if not floor]
-    for block in taken:
-        values = blocks.load([group], [(group.pk, column, block.number) for column in kept])
-        with transaction.atomic():
-            if ArchivedBlock.objects.select_for_update().filter(pk=block.pk).first() is None:
-                continue
-            for (_, column, number), data in values.items():
-                Block.objects.filter(group=group, column=column, level=1, number=number).update(data=data)
-            PendingDeletion.objects.create(storage=blocks.STORAGE, path=block.key)
-            block.delete()
-    if taken:
+    archived = blocks.containing(group, thinned) if thinned else []
+    for block in archived:
+        _restore(group, block, kept)
+    if archived:
         first = Block.objects.filter(group=group, level=1, data__isnull=False).aggregate(least=Min("number"))["least"]
         Group.objects.filter(pk=group.pk).update(archived=group.sealed if first is None else first * BLOCK)
-    return len(taken)
+    return len(archived)
+
+
+def _restore(group: Group, block: ArchivedBlock, columns: list[int]) -> None:
+    values = blocks.load([group], [(group.pk, column, block.number) for column in columns])
+    with transaction.atomic():
+        if ArchivedBlock.objects.select_for_update().filter(pk=block.pk).first() is None:
+            return
+        for (_, column, number), data in values.items():
+            Block.objects.filter(group=group, column=column, level=1, number=number).update(data=data)
+        PendingDeletion.objects.create(storage=blocks.STORAGE, path=block.key)
+        block.delete()

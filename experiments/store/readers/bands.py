@@ -1,8 +1,7 @@
-"""Bands over runs: mean, spread and range of a series at steps that all of the runs recorded. No interpolation.
+"""Bands over runs: mean, spread and range of a series at steps that all runs recorded. No interpolation.
 
-Of long series only every 16th, 256th … row is read: the pyramid keeps it as the first point of a bucket, exactly. Runs
-of one experiment share their rows' steps, so these rows fall on the same steps; where runs record in different
-strides, the steps that they share remain.
+Of long series only every 16th, 256th … row is read, which the pyramid keeps exactly as the first point of a bucket.
+Runs of one experiment record at the same steps; of runs with different strides, the shared steps are used.
 """
 
 from __future__ import annotations
@@ -28,8 +27,8 @@ AT_ONCE = 2**23  # values in memory
 
 @dataclass(frozen=True)
 class Band:
-    """One series of one set of runs at `steps` int64 [n]. `count` tells of how many runs a finite value is in there;
-    `mean`, `low`, `high` are NaN where of none, `std` (of a sample, n - 1) where of fewer than two. float64 [n]."""
+    """One series of one set of runs at `steps` int64 [n]; all else is float64 [n]. `count` is the number of runs with a
+    finite value; `mean`, `low`, `high` are NaN without one, `std` (of a sample, n - 1) with fewer than two."""
 
     label: str | None
     name: str
@@ -51,28 +50,29 @@ class Track:
 
 
 def bands(labels: Mapping[int, str | None], globs: Sequence[str], *, max_points: int = 1000) -> list[Band]:
-    """Bands of the runs that `labels` gives equal labels, at most `max_points` steps each, the same for all labels.
+    """A band for each series and label, over the runs with that label; at most `max_points` steps, the same for all
+    labels.
 
-    A step is taken where every run that spans it has recorded it: a run that ended earlier counts up to its end.
+    A step is used if every run that spans it has recorded it: a run that ended earlier counts up to its end.
     """
-    found: dict[tuple[str, str], list[Band]] = {}
+    bands_of: dict[tuple[str, str], list[Band]] = {}
     for group, names in _layout(labels, globs).items():
         for some in _slices(names, labels, max_points):
             for band in _bands(labels, group, some, max_points):
-                found.setdefault((band.group, band.name), []).append(band)
-    return [band for same in found.values() for band in same]
+                bands_of.setdefault((band.group, band.name), []).append(band)
+    return [band for same in bands_of.values() for band in same]
 
 
 def _layout(labels: Mapping[int, str | None], globs: Sequence[str]) -> dict[str, list[str]]:
     """The names of each group that match in any run, in the runs' own order."""
     names: dict[str, dict[str, None]] = defaultdict(dict)
-    for one in choose(list(labels), globs):
-        names[one.group.name].update(dict.fromkeys(one.group.names[column] for column in one.columns))
-    return {group: list(found) for group, found in names.items()}
+    for choice in choose(list(labels), globs):
+        names[choice.group.name].update(dict.fromkeys(choice.group.names[column] for column in choice.columns))
+    return {group: list(matching) for group, matching in names.items()}
 
 
 def _slices(names: list[str], labels: Mapping[int, str | None], max_points: int) -> Iterator[list[str]]:
-    """As many names at once as memory allows."""
+    """Names in slices that fit into memory."""
     each = max(AT_ONCE // (len(labels) * max_points * FAN), 1)
     for low in range(0, len(names), each):
         yield names[low : low + each]
@@ -80,21 +80,27 @@ def _slices(names: list[str], labels: Mapping[int, str | None], max_points: int)
 
 def _bands(labels: Mapping[int, str | None], group: str, names: list[str], max_points: int) -> Iterator[Band]:
     tracks = _tracks(list(labels), group, names, max_points)
-    chosen: dict[tuple[int, ...], NDArray[np.int64]] = {}
+    steps_of: dict[tuple[int, ...], NDArray[np.int64]] = {}
     for name in names:
         having = {run: track for run, track in tracks.items() if name in track.values}
-        key = tuple(having)
-        if key not in chosen:
-            chosen[key] = _thin(_shared([track.steps for track in having.values()]), max_points)
-        steps = chosen[key]
-        table = {run: _at(steps, track.steps, track.values[name]) for run, track in having.items()}
-        for label in dict.fromkeys(labels[run] for run in labels if run in having):
-            rows = np.stack([table[run] for run in having if labels[run] == label])
-            yield Band(label, name, group, steps, *_summary(rows))
+        runs = tuple(having)
+        if runs not in steps_of:
+            steps_of[runs] = _thin(_shared([track.steps for track in having.values()]), max_points)
+        yield from _by_label(labels, group, name, having, steps_of[runs])
+
+
+def _by_label(
+    labels: Mapping[int, str | None], group: str, name: str, tracks: dict[int, Track], steps: NDArray[np.int64]
+) -> Iterator[Band]:
+    """A band for each label of the runs that have the series."""
+    values = {run: _at(steps, track.steps, track.values[name]) for run, track in tracks.items()}
+    for label in dict.fromkeys(labels[run] for run in labels if run in tracks):
+        rows = np.stack([values[run] for run in tracks if labels[run] == label])
+        yield Band(label, name, group, steps, *_summary(rows))
 
 
 def _shared(tracks: list[NDArray[np.int64]]) -> NDArray[np.int64]:
-    """The steps that every track which spans them has."""
+    """The steps that are in every track that spans them."""
     tracks = [steps for steps in tracks if len(steps)]
     if not tracks or all(np.array_equal(steps, tracks[0]) for steps in tracks[1:]):
         return tracks[0] if tracks else np.empty(0, np.int64)
@@ -105,14 +111,14 @@ def _shared(tracks: list[NDArray[np.int64]]) -> NDArray[np.int64]:
 
 
 def _thin(steps: NDArray[np.int64], max_points: int) -> NDArray[np.int64]:
-    """Evenly, with the first and the last."""
+    """Evenly spaced, including the first and the last."""
     if len(steps) <= max_points:
         return steps
     return np.asarray(steps[np.rint(np.linspace(0, len(steps) - 1, max_points)).astype(np.int64)])
 
 
 def _at(wanted: NDArray[np.int64], steps: NDArray[np.int64], values: NDArray[np.float32]) -> NDArray[np.float64]:
-    """The values at just these steps; NaN where there is none."""
+    """The values at these steps; NaN if there is none."""
     place = np.minimum(np.searchsorted(steps, wanted), len(steps) - 1)
     return np.where(steps[place] == wanted, values[place], np.nan).astype(np.float64)
 
@@ -131,19 +137,25 @@ def _summary(rows: NDArray[np.float64]) -> tuple[Any, ...]:
 
 
 def _tracks(runs: list[int], group: str, names: list[str], max_points: int) -> dict[int, Track]:
-    """The sampled rows of each run; versions of a group follow each other."""
+    """The sampled rows of each run, joined from the versions of the group."""
 
-    def own() -> list[Chosen]:
-        chosen = [one for one in choose(runs, ["**"]) if one.group.name == group]
+    def narrowed_to_names() -> list[Chosen]:
+        chosen = [choice for choice in choose(runs, ["**"]) if choice.group.name == group]
         narrowed = [
-            Chosen(one.group, tuple(at for at in one.columns if one.group.names[at] in names)) for one in chosen
+            Chosen(choice.group, tuple(at for at in choice.columns if choice.group.names[at] in names))
+            for choice in chosen
         ]
-        return [one for one in narrowed if one.columns]
+        return [choice for choice in narrowed if choice.columns]
 
-    found: dict[int, list[Track]] = defaultdict(list)
-    for run, track in consistent_with(own, lambda chosen: _sampled(chosen, max_points)):
-        found[run].append(track)
-    return {run: _joined(tracks) for run, tracks in found.items()}
+    tracks_of: dict[int, list[Track]] = defaultdict(list)
+    for run, track in consistent_with(narrowed_to_names, lambda chosen: _sampled(chosen, max_points)):
+        tracks_of[run].append(track)
+    return {run: _joined(tracks) for run, tracks in tracks_of.items()}
+
+
+def _narrowed(choice: Chosen, names: list[str]) -> Chosen:
+    names_of = choice.group.names
+    return Chosen(choice.group, tuple(column for column in choice.columns if names_of[column] in names))
 
 
 def _joined(tracks: list[Track]) -> Track:
@@ -158,40 +170,47 @@ def _joined(tracks: list[Track]) -> Track:
 
 
 def _sampled(chosen: list[Chosen], max_points: int) -> list[tuple[int, Track]]:
-    """Every group row at the level that its longest run needs; rows are read together where they lie alike."""
+    """Every group row at the level that the longest run needs; groups of equal columns and rows are read together."""
     # Half as many steps as were allowed are better than reading sixteen times as much.
-    level = level_for(max(one.group.rows for one in chosen), max(max_points // 2, 1))
-    level = max(level, *(one.floor for one in chosen))
-    tails = tails_of([one.group for one in chosen], Window())
+    level = level_for(max(choice.group.rows for choice in chosen), max(max_points // 2, 1))
+    level = max(level, *(choice.floor for choice in chosen))
+    tails = tails_of([choice.group for choice in chosen], Window())
     alike: dict[tuple[Any, ...], list[Chosen]] = defaultdict(list)
-    for one in chosen:
-        alike[one.columns, one.group.sealed].append(one)
+    for choice in chosen:
+        alike[choice.columns, choice.group.sealed].append(choice)
     tracks: dict[int, Track] = {}
-    for (columns, sealed_rows), some in alike.items():
-        pieces = cover(0, sealed_rows, sealed_rows, level)
-        sealed = fetch([one.group for one in some], columns, pieces)
-        parts = [_piece(sealed, piece, level) for piece in pieces]
-        for at, one in enumerate(some):
-            own = [(steps[at], values[at * len(columns) : (at + 1) * len(columns)]) for steps, values in parts]
-            if tail := tails.get(one.group.pk):
-                own.append(_tail(one, tail, level))
-            tracks[one.group.pk] = _track(one, own)
-    return [(one.run, tracks[one.group.pk]) for one in chosen]
+    for choices in alike.values():
+        tracks |= _read_together(choices, level, tails)
+    return [(choice.run, tracks[choice.group.pk]) for choice in chosen]
+
+
+def _read_together(choices: list[Chosen], level: int, tails: dict[int, codec.Block]) -> dict[int, Track]:
+    columns, sealed_rows = choices[0].columns, choices[0].group.sealed
+    pieces = cover(0, sealed_rows, sealed_rows, level)
+    sealed = fetch([choice.group for choice in choices], columns, pieces)
+    parts = [_piece(sealed, piece, level) for piece in pieces]
+    tracks = {}
+    for at, choice in enumerate(choices):
+        own = [(steps[at], values[at * len(columns) : (at + 1) * len(columns)]) for steps, values in parts]
+        if tail := tails.get(choice.group.pk):
+            own.append(_tail(choice, tail, level))
+        tracks[choice.group.pk] = _track(choice, own)
+    return tracks
 
 
 Samples = tuple[NDArray[np.int64], NDArray[np.float32]]  # steps [m], values [columns, m]
 
 
-def _track(one: Chosen, parts: list[Samples]) -> Track:
+def _track(choice: Chosen, parts: list[Samples]) -> Track:
     steps = np.concatenate([steps for steps, _ in parts] or [np.empty(0, np.int64)])
-    values = np.concatenate([values for _, values in parts] or [np.empty((len(one.columns), 0), np.float32)], axis=1)
-    steps, places = np.unique(steps, return_index=True)  # a piece's last row may be its first as well
-    return Track(steps, {one.group.names[column]: values[at, places] for at, column in enumerate(one.columns)})
+    values = np.concatenate([values for _, values in parts] or [np.empty((len(choice.columns), 0), np.float32)], axis=1)
+    steps, places = np.unique(steps, return_index=True)  # a piece's last row may also be its first
+    return Track(steps, {choice.group.names[column]: values[at, places] for at, column in enumerate(choice.columns)})
 
 
 def _piece(sealed: Sealed, piece: Piece, level: int) -> tuple[list[NDArray[np.int64]], NDArray[np.float32]]:
-    """Of all groups the steps, and the values [owners, samples], of the rows that are multiples of 16^level, and of
-    the last row of a finished group."""
+    """Steps of each group and values [owners, samples] of the rows that are multiples of 16^level, and of the last row
+    of a finished group."""
     if piece.level == 0:
         exact = [sealed.exact(group, piece) for group in sealed.groups]
         return [steps for steps, _, _ in exact], np.concatenate([values for _, _, values in exact])
@@ -207,16 +226,16 @@ def _piece(sealed: Sealed, piece: Piece, level: int) -> tuple[list[NDArray[np.in
     if piece == sealed.pieces[-1]:
         places = np.append(places, rows - 1)
         values = np.concatenate([values, packing.fine_values(packed, rows, "last")[:, -1:]], axis=1)
-    steps, _ = sealed.clocks(sealed.groups, piece).at(np.arange(len(sealed.groups))[:, None], places[None])
+    steps, _ = sealed.step_indexes(sealed.groups, piece).at(np.arange(len(sealed.groups))[:, None], places[None])
     return list(steps), values
 
 
 def _multiples(first: int, n: int, each: int, level: int) -> NDArray[np.int64]:
-    """Which of `n` buckets of `each` rows, the first of them beginning at row `first`, begin at a multiple."""
+    """Which of `n` buckets of `each` rows, from row `first` on, begin at a multiple of 16^level."""
     return np.flatnonzero((first + np.arange(n) * each) % FAN**level == 0)
 
 
-def _tail(one: Chosen, tail: codec.Block, level: int) -> Samples:
-    at = _multiples(one.group.sealed, len(tail.steps), 1, level)
+def _tail(choice: Chosen, tail: codec.Block, level: int) -> Samples:
+    at = _multiples(choice.group.sealed, len(tail.steps), 1, level)
     at = np.union1d(at, [len(tail.steps) - 1]).astype(np.int64)
-    return tail.steps[at], tail.values[list(one.columns)][:, at]
+    return tail.steps[at], tail.values[list(choice.columns)][:, at]

@@ -9,22 +9,21 @@ from experiments.models import Group
 
 from .series import Series, read
 
-GROUPS = ("train", "eval", "probe", "test")  # a function of spec, data and code; `system` is not
-NONE = "-"  # of a run whose points were thinned, or are too many to read again
+GROUPS = ("train", "eval", "probe", "test")  # functions of spec, data and code; `system` is not
+NONE = "-"  # if points were thinned, or are too many to read
 _AT_ONCE = 4_000_000  # values in memory
-_MOST = 50_000_000  # values of a run that is digested at all
+_MOST = 50_000_000  # values; runs with more are not digested
 
 
 def digest(run_id: int) -> str:
-    """SHA-256 over names, steps and exact values, in order of names; wall-clock times are left out. NONE where that
-    cannot be had. Reads every point once. Raises Unreadable where the block storage does not answer."""
+    """SHA-256 over names, steps and exact values, in order of names, without wall-clock times; NONE if points are
+    missing or too many. Reads every point once. Raises Unreadable if the block storage cannot be read."""
     groups = list(Group.objects.filter(run_id=run_id, name__in=GROUPS).defer("stats"))
-    rows = max((group.rows for group in groups), default=0)
-    if sum(group.rows * len(group.names) for group in groups) > _MOST or any(group.thinned for group in groups):
+    values = sum(group.rows * len(group.names) for group in groups)
+    if values > _MOST or any(group.thinned for group in groups):
         return NONE
-    names = sorted({name for group in groups for name in group.names if name.partition("/")[0] != "time"})
     whole = hashlib.sha256()
-    for series in _series(run_id, names, rows):
+    for series in _series(run_id, groups):
         if not series.exact:
             return NONE
         whole.update(f"{series.name}\0{len(series.steps)}\0".encode())
@@ -33,9 +32,11 @@ def digest(run_id: int) -> str:
     return whole.hexdigest()
 
 
-def _series(run_id: int, names: list[str], rows: int) -> Iterator[Series]:
+def _series(run_id: int, groups: list[Group]) -> Iterator[Series]:
+    """All series but times, in order of names, read some at a time."""
+    names = sorted({name for group in groups for name in group.names if name.partition("/")[0] != "time"})
+    rows = max((group.rows for group in groups), default=0)
     width = max(1, min(200, _AT_ONCE // max(1, rows)))
     for start in range(0, len(names), width):
-        wanted = set(names[start : start + width])
-        found = [one for one in read([run_id], sorted(wanted), max_points=max(5, rows + 1)) if one.group in GROUPS]
-        yield from sorted(found, key=lambda one: (one.name, one.group))
+        several = read([run_id], names[start : start + width], max_points=max(5, rows + 1))
+        yield from sorted((s for s in several if s.group in GROUPS), key=lambda series: (series.name, series.group))

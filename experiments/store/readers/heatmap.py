@@ -71,30 +71,32 @@ def _names(chosen: Chosen) -> list[str]:
 
 def _strips(chosen: list[Chosen], columns: int, reduce: Reduce) -> list[Strip]:
     """Every version of the first match's group, in order of steps."""
-    alike = [one for one in chosen if one.group.name == chosen[0].group.name]
-    tails = tails_of([one.group for one in alike], Window())
-    rows = sum(one.group.rows for one in alike)
+    alike = [choice for choice in chosen if choice.group.name == chosen[0].group.name]
+    tails = tails_of([choice.group for choice in alike], Window())
+    rows = sum(choice.group.rows for choice in alike)
     # A few columns fewer than a screen has are better than reading sixteen times as much.
-    level, floor = level_for(rows, max(columns * 3 // 4, 1)), max(one.floor for one in alike)
+    level, floor = level_for(rows, max(columns * 3 // 4, 1)), max(choice.floor for choice in alike)
     if reduce == "mean":
         if floor:
             raise Thinned("a mean needs every point, and some of these series were thinned; ask for max or last")
         level = 0
     level = max(level, floor)
-    return [_strip(one, level, tails.get(one.group.pk), reduce) for one in alike]
+    return [_strip(choice, level, tails.get(choice.group.pk), reduce) for choice in alike]
 
 
-def _strip(one: Chosen, level: int, tail: codec.Block | None, reduce: Reduce) -> Strip:
-    group = one.group
+def _strip(choice: Chosen, level: int, tail: codec.Block | None, reduce: Reduce) -> Strip:
+    group = choice.group
     pieces = cover(0, group.sealed, group.sealed, level)
-    sealed = fetch([group], one.columns, pieces)
+    sealed = fetch([group], choice.columns, pieces)
     cells = [_cells(sealed, group, piece, level, reduce) for piece in pieces]
     if tail is not None:
-        cells.append(_built(tail.steps, tail.times, tail.values[list(one.columns)], level, reduce))
+        cells.append(_built(tail.steps, tail.times, tail.values[list(choice.columns)], level, reduce))
     if not cells:
-        return Strip(one, np.empty(0, np.int64), np.empty((len(one.columns), 0), np.float32), np.empty(0, np.int64))
+        return Strip(
+            choice, np.empty(0, np.int64), np.empty((len(choice.columns), 0), np.float32), np.empty(0, np.int64)
+        )
     steps, values, rows = zip(*cells, strict=True)
-    return Strip(one, np.concatenate(steps), np.concatenate(values, axis=1), np.concatenate(rows))
+    return Strip(choice, np.concatenate(steps), np.concatenate(values, axis=1), np.concatenate(rows))
 
 
 Cells = tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]
@@ -107,7 +109,7 @@ def _cells(sealed: Sealed, group: Group, piece: Piece, level: int, reduce: Reduc
         rows = sealed.rows(piece)
         fine = packing.fine_values(sealed.summaries(piece), rows, _FIELDS[reduce])
         starts = np.arange(0, fine.shape[1], FAN ** (level - 1))
-        steps = sealed.clocks([group], piece).all_of(0)[0][starts * FAN]
+        steps = sealed.step_indexes([group], piece).all_of(0)[0][starts * FAN]
         values = fine if level == 1 else _REDUCERS[reduce](fine, starts)
         return steps, values, np.diff(np.append(starts * FAN, rows))
     coarse = packing.unpack_coarse(sealed.summaries(piece), PER_BLOCK)

@@ -9,7 +9,7 @@ from itertools import groupby
 from operator import or_
 
 import numpy as np
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from numpy.typing import NDArray
 
 from experiments.models import Block, Group, StepIndex
@@ -25,22 +25,22 @@ TOGETHER = 1024  # summaries unpacked at once: 28 kB each while they are not mer
 
 @dataclass
 class Sealed:
-    """Fetched bytes of the pieces of some groups; all groups share pieces and columns."""
+    """Fetched bytes of pieces; all groups have the same pieces and columns."""
 
     groups: list[Group]
     columns: Sequence[int]
     pieces: Sequence[Piece]
     _summaries: dict[tuple[int, int, int, int], bytes] = field(default_factory=dict)
     _data: dict[tuple[int, int, int], bytes] = field(default_factory=dict)
-    _clocks: dict[tuple[int, int], bytes] = field(default_factory=dict)
+    _indexes: dict[tuple[int, int], bytes] = field(default_factory=dict)
 
     @property
     def owners(self) -> list[Owner]:
-        """Whose series the rows of every result are, in order."""
+        """Group and column of every row of a result."""
         return [(group.pk, column) for group in self.groups for column in self.columns]
 
     def rows(self, piece: Piece) -> int:
-        """Rows of a level-1 block; only the last of a finished group is shorter. Alike for all groups here."""
+        """Rows of a level-1 block, equal for all groups here; only the last of a finished group is shorter."""
         if piece.level > 1:
             return BLOCK
         return min(self.groups[0].sealed - piece.number * BLOCK, BLOCK)
@@ -48,24 +48,26 @@ class Sealed:
     def summaries(self, piece: Piece) -> list[bytes]:
         return [self._summaries[group, column, piece.level, piece.number] for group, column in self.owners]
 
-    def clocks(self, groups: Sequence[Group], piece: Piece) -> packing.StepIndexes:
+    def step_indexes(self, groups: Sequence[Group], piece: Piece) -> packing.StepIndexes:
         """Steps and times of a level-1 block of these groups."""
-        return packing.unpack_step_indexes([self._clocks[group.pk, piece.number] for group in groups], self.rows(piece))
+        return packing.unpack_step_indexes(
+            [self._indexes[group.pk, piece.number] for group in groups], self.rows(piece)
+        )
 
     def exact(self, group: Group, piece: Piece) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float32]]:
         """Steps, times in seconds [rows] and values [columns, rows] of a piece of level 0."""
-        steps, millis = self.clocks([group], piece).all_of(0)
+        steps, millis = self.step_indexes([group], piece).all_of(0)
         rows, cut = self.rows(piece), slice(piece.first, piece.last)
         values = [packing.unpack_values(self._data[group.pk, column, piece.number], rows) for column in self.columns]
         return steps[cut], millis[cut] / 1000.0, np.stack(values)[:, cut]
 
     def history(self, group: Group) -> codec.Block:
-        """The exact rows of all pieces, which are of level 0. Complete blocks are unpacked together."""
+        """The exact rows of all pieces, which are of level 0; blocks of equal length are unpacked together."""
         parts = []
         for rows, some in groupby(self.pieces, self.rows):
             pieces = list(some)
             steps, millis = packing.unpack_step_indexes(
-                [self._clocks[group.pk, piece.number] for piece in pieces], rows
+                [self._indexes[group.pk, piece.number] for piece in pieces], rows
             ).all()
             packed = [self._data[group.pk, column, piece.number] for column in self.columns for piece in pieces]
             values = packing.unpack_blocks(packed, rows) if packed else np.empty(0, np.float32)
@@ -75,7 +77,7 @@ class Sealed:
         return codec.join(parts, len(self.columns))
 
     def buckets(self, level: int, ends: tuple[int, int] | None = None) -> Buckets:
-        """All pieces as buckets of `level`, [owners, buckets]. Alike pieces are unpacked together. With `ends` the
+        """All pieces as buckets of `level`, [owners, buckets]; equal pieces are unpacked together. With `ends`, the
         first and the last piece are clipped to these steps."""
         if ends is None:
             return beside(self._parts(self.pieces, level))
@@ -108,19 +110,19 @@ class Sealed:
             for column in self.columns
         ]
         if finer == 1:
-            clocks = [self._clocks[group.pk, piece.number] for group in self.groups for piece in pieces]
+            packed_indexes = [self._indexes[group.pk, piece.number] for group in self.groups for piece in pieces]
             rows = self.rows(pieces[0])
-            found = packing.unpack_fine(packed, rows, packing.unpack_step_indexes(clocks, rows))
+            buckets = packing.unpack_fine(packed, rows, packing.unpack_step_indexes(packed_indexes, rows))
         else:
-            found = packing.unpack_coarse(packed, PER_BLOCK)
-        return self._beside(merge(found, FAN ** (level - finer)), len(pieces))
+            buckets = packing.unpack_coarse(packed, PER_BLOCK)
+        return self._beside(merge(buckets, FAN ** (level - finer)), len(pieces))
 
-    def _beside(self, found: Buckets, pieces: int) -> Buckets:
+    def _beside(self, buckets: Buckets, pieces: int) -> Buckets:
         """From rows of (group, piece, column) to rows of (group, column) with the pieces beside each other."""
         if pieces == 1:
-            return found
+            return buckets
         shape = (len(self.groups), pieces, len(self.columns), -1)
-        each = {name: column.reshape(shape).transpose(0, 2, 1, 3) for name, column in found.items()}
+        each = {name: column.reshape(shape).transpose(0, 2, 1, 3) for name, column in buckets.items()}
         return Buckets((name, column.reshape(len(self.owners), -1)) for name, column in each.items())
 
     def _built(self, group: Group, piece: Piece, level: int) -> Buckets:
@@ -129,43 +131,53 @@ class Sealed:
 
 
 def fetch(groups: list[Group], columns: Sequence[int], pieces: Sequence[Piece]) -> Sealed:
-    """Read the pieces of all groups: at most three queries."""
-    found = Sealed(groups, columns, pieces)
+    """Read the pieces of all groups: at most three queries, and one for archived blocks."""
     ids = [group.pk for group in groups]
     blocks = Block.objects.filter(group_id__in=ids, column__in=columns)
-    coarse = [piece for piece in pieces if piece.level > 0]
-    if coarse:
-        summaries = blocks.filter(_places(coarse)).values_list("group_id", "column", "level", "number", "summary")
-        found._summaries = {
-            (g, column, level, n): bytes(packed) for g, column, level, n, packed in fetch_rows(summaries)
-        }
-    exact = [piece.number for piece in pieces if piece.level == 0]
-    if exact:
-        values = blocks.filter(level=1, number__in=exact).values_list("group_id", "column", "number", "data")
-        outside = []
-        for group, column, number, packed in fetch_rows(values):
-            if packed is None:  # archived; or thinned after the group was read, and the reader will notice
-                outside.append((group, column, number))
-            else:
-                found._data[group, column, number] = bytes(packed)
-        found._data.update(archived_blocks.load(groups, outside))
-    found._clocks = _clocks(ids, {piece.number for piece in pieces if piece.level <= 1})
-    return found
+    return Sealed(
+        groups,
+        columns,
+        pieces,
+        _summaries(blocks, [piece for piece in pieces if piece.level > 0]),
+        _exact(blocks, groups, [piece.number for piece in pieces if piece.level == 0]),
+        _step_indexes(ids, {piece.number for piece in pieces if piece.level <= 1}),
+    )
+
+
+def _summaries(blocks: QuerySet[Block], pieces: list[Piece]) -> dict[tuple[int, int, int, int], bytes]:
+    if not pieces:
+        return {}
+    rows = fetch_rows(blocks.filter(_places(pieces)).values_list("group_id", "column", "level", "number", "summary"))
+    return {(group, column, level, number): bytes(packed) for group, column, level, number, packed in rows}
+
+
+def _exact(blocks: QuerySet[Block], groups: list[Group], numbers: list[int]) -> dict[tuple[int, int, int], bytes]:
+    if not numbers:
+        return {}
+    values, archived = {}, []
+    rows = blocks.filter(level=1, number__in=numbers).values_list("group_id", "column", "number", "data")
+    for *place, packed in fetch_rows(rows):
+        group, column, number = place
+        if packed is None:  # archived; or thinned after the group was read, and the reader will notice
+            archived.append((group, column, number))
+        else:
+            values[group, column, number] = bytes(packed)
+    return values | archived_blocks.load(groups, archived)
 
 
 def _places(pieces: Iterable[Piece]) -> Q:
-    """One condition a run of consecutive numbers of a level."""
+    """One condition for each range of consecutive numbers of a level."""
     return reduce(or_, (Q(level=level, number__gte=low, number__lte=high) for level, low, high in _spans(pieces)))
 
 
 def _spans(pieces: Iterable[Piece]) -> Iterator[tuple[int, int, int]]:
     places = sorted((piece.level, piece.number) for piece in pieces)
-    for (level, _), run in groupby(enumerate(places), lambda item: (item[1][0], item[1][1] - item[0])):
+    for (level, _), run in groupby(enumerate(places), lambda place: (place[1][0], place[1][1] - place[0])):
         numbers = [number for _, (_, number) in run]
         yield level, numbers[0], numbers[-1]
 
 
-def _clocks(groups: list[int], numbers: set[int]) -> dict[tuple[int, int], bytes]:
+def _step_indexes(groups: list[int], numbers: set[int]) -> dict[tuple[int, int], bytes]:
     if not numbers:
         return {}
     rows = StepIndex.objects.filter(group_id__in=groups, number__gte=min(numbers), number__lte=max(numbers))
@@ -179,8 +191,8 @@ def position(group: Group, step: int) -> int:
         return group.sealed
     if group.stride:
         return min(max(-(-(step - group.first_step) // group.stride), 0), group.sealed)
-    clock = StepIndex.objects.filter(group=group, last_step__gte=step).order_by("number").first()
-    if clock is None:
+    index = StepIndex.objects.filter(group=group, last_step__gte=step).order_by("number").first()
+    if index is None:
         return group.sealed
-    steps, _ = packing.unpack_step_index(bytes(clock.data), min(group.sealed - clock.number * BLOCK, BLOCK))
-    return int(clock.number * BLOCK + np.searchsorted(steps, step))
+    steps, _ = packing.unpack_step_index(bytes(index.data), min(group.sealed - index.number * BLOCK, BLOCK))
+    return int(index.number * BLOCK + np.searchsorted(steps, step))
