@@ -1,1 +1,1 @@
-"""What was seen inside models: questions to checkpoints, attention maps, gradient flow, linear probes."""
+"""Inside models: questions to checkpoints, attention maps, gradient flow, linear probes."""

@@ -1,4 +1,4 @@
-"""The gradient chain of a run as a ladder: stations from the loss to W_q at every site, over training."""
+"""The gradient chain of a run: its stations from the loss to W_q at every site, over training."""
 
 from __future__ import annotations
 

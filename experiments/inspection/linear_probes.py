@@ -1,4 +1,4 @@
-"""What linear probes read from Q, K, V and the bare input of a run, beside an untrained net and a control task."""
+"""What linear probes read from Q, K, V and the input of a run, compared with an untrained net and a control task."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def probes(run_id: int) -> list[Probe]:
         for key, prefix in BASELINES.items()
     }
     last = store.last_values([run_id], names.values()).get(run_id, {})
-    found = [
+    fitted = [
         Probe(vector, of, *(last.get(names[vector, of, key]) for key in BASELINES))
         for of in PROPERTIES
         for vector in VECTORS
     ]
-    return [probe for probe in found if probe.trained is not None]
+    return [probe for probe in fitted if probe.trained is not None]

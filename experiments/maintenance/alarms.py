@@ -1,4 +1,4 @@
-"""What an operator should be woken for, in figures: for /metrics, the reconciler's log and `doctor`."""
+"""Figures behind alarms: for /metrics, the reconciler's log and `doctor`."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from experiments.models import Attempt, Run, Worker
 from experiments.states import Desired, Reason, State
 
 log = logging.getLogger(__name__)
-BACKLOG = 16 * 2**20  # bytes that a worker may hold back before it is news
+BACKLOG = 16 * 2**20  # unsaved bytes of a worker from which on it is an alarm
 
 
 @dataclass(frozen=True)
 class Unclaimed:
-    """The oldest run of a pool that could be claimed and is not."""
+    """How long a pool's oldest claimable run has been ready."""
 
     pool: str
     seconds: float
-    idle: int  # slots that could take it; 0 and nobody serves the pool, or all are busy
+    idle: int  # free slots of the pool; 0: no worker serves it, or all are busy
 
 
 def unclaimed() -> list[Unclaimed]:
-    """How long the head of each pool's line has been ready."""
+    """Of each pool with claimable runs, how long the first has been ready."""
     now = db_now()
     waiting = Run.objects.filter(state=State.QUEUED, desired=Desired.RUN)
     ready = waiting.annotate(ready=Greatest("created", Coalesce(F("next_at"), F("created")))).filter(ready__lte=now)
@@ -37,20 +37,20 @@ def unclaimed() -> list[Unclaimed]:
 
 
 def leases_expired() -> int:
-    """Attempts whose worker fell silent, of all runs there are."""
+    """Attempts that ended by an expired lease, of all runs."""
     return Attempt.objects.filter(outcome=Reason.LEASE_EXPIRED).count()
 
 
 def backlogs() -> dict[str, int]:
-    """Bytes that living workers hold back."""
+    """Unsaved bytes of living workers."""
     return dict(Worker.objects.alive().values_list("name", "backlog"))
 
 
-def tell() -> None:
-    """One log line for each alarm that stands."""
-    for line in unclaimed():
-        if line.idle and line.seconds > settings.ATTN_LEASE_S:
-            log.warning("queued but nobody claims: pool %s, %.0f s, %d idle slots", line.pool, line.seconds, line.idle)
+def log_alarms() -> None:
+    """Log one line for each alarm."""
+    for head in unclaimed():
+        if head.idle and head.seconds > settings.ATTN_LEASE_S:
+            log.warning("queued but not claimed: pool %s, %.0f s, %d idle slots", head.pool, head.seconds, head.idle)
     for name, held in backlogs().items():
         if held > BACKLOG:
-            log.warning("spool growing: worker %s holds %d bytes back", name, held)
+            log.warning("spool growing: worker %s has %d unsaved bytes", name, held)

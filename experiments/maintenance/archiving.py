@@ -1,4 +1,4 @@
-"""Exact values of ended runs leave the database for the block storage, where one is set, a little at a time."""
+"""Archive exact values of ended runs in the block storage, if one is set, a few blocks per round."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from experiments.models import Group
 from experiments.states import ENDED
 
 log = logging.getLogger(__name__)
-SECONDS = 2.0  # of one round: leases wait for the reconciler meanwhile
+SECONDS = 2.0  # of one round: the reconciler renews no lease meanwhile
 GROUPS = 200
 
 
 def sweep(seconds: float = SECONDS) -> int:
-    """One round. Returns how many bytes were moved; anything but 0 says that more may be left."""
+    """One round. Returns how many bytes were moved; if not 0, more may be left."""
     if not settings.ATTN_BLOCKS_STORAGE:
         return 0
     until, moved = time.monotonic() + seconds, 0
@@ -42,12 +42,12 @@ def _archive(group: Group, until: float) -> int:
             if size is None:
                 break
             moved += size
-    except Exception as error:  # whatever the storage's client raises; what was moved is moved
-        log.warning("group %d of run %s stays in the database for now: %s", group.pk, group.run_id, error)
+    except Exception as error:  # whatever the storage's client raises; blocks moved so far are archived
+        log.warning("group %d of run %s could not be archived, will retry: %s", group.pk, group.run_id, error)
     return moved
 
 
 def due() -> QuerySet[Group]:
-    """Groups of runs that ended long enough ago, with blocks that are not archived."""
+    """Groups that have blocks to archive, of runs that ended long enough ago."""
     ended = {"run__state__in": ENDED, "run__finished__lte": db_now() - timedelta(seconds=settings.ATTN_BLOCKS_AFTER_S)}
     return Group.objects.filter(archived__lt=F("sealed"), **ended).defer("stats").order_by("pk")

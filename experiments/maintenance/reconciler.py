@@ -1,6 +1,6 @@
-"""The reconciler: expires leases and rings for what waits. Several may run, one acts, under a database lease.
+"""The reconciler: expires leases and rings for queued runs. Several may run; the holder of the leader lease acts.
 
-It never trains and holds no state that matters: whatever it does can be done again by the next one.
+It keeps no state that matters: the next one can repeat whatever it does.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from experiments.states import Desired, State
 from . import alarms, archiving, retention
 
 log = logging.getLogger(__name__)
-DUTY = "reconciler"
+LEADER = "reconciler"
 SEAL_EVERY_S = 60
 RETAIN_EVERY_S = 300
 REPORT_EVERY_S = 60
 
 
 class Reconciler:
-    """One candidate for the duty. `tick` does one round and tells whether this one acted."""
+    """One candidate for the leader lease. `tick` does one round and returns whether this one acted."""
 
     def __init__(self, owner: str = "", monotonic: Callable[[], float] = time.monotonic) -> None:
         self.owner = owner or f"{socket.gethostname()}:{os.getpid()}"
@@ -45,7 +45,7 @@ class Reconciler:
         self._report_after = 0.0
 
     def run(self, stop: threading.Event) -> None:
-        """Tick until told to stop; a database that is away is waited for."""
+        """Tick until told to stop. While the database is down, try again."""
         while not stop.is_set():
             self.round()
             stop.wait(settings.ATTN_RECONCILE_S)
@@ -63,45 +63,45 @@ class Reconciler:
                 reason = str(error).partition("\n")[0]
                 log.warning("no database for %.0f s (%s); trying again", now - self._away_since, reason)
         except Exception:
-            log.exception("the reconciler's round failed; it tries again")
+            log.exception("the reconciler's round failed, will retry")
         else:
             if self._away_since is not None:
                 log.warning("the database answers again after %.0f s", self._monotonic() - self._away_since)
             self._away_since, self._report_after = None, 0.0
 
     def tick(self) -> bool:
-        """One round: take or keep the duty, expire silent holders, ring for ready runs."""
-        if not self._on_duty():
+        """One round: take or renew the leader lease, expire leases of runs, ring for ready runs, then slower duties."""
+        if not self._lead():
             return False
         if self._monotonic() >= self._expire_after:
-            expire_silent()
+            expire_leases()
         ring_for_ready()
         if self._monotonic() >= self._seal_after:
             self._seal_after = self._monotonic() + SEAL_EVERY_S
             seal_unsealed()
             digest_undigested(self._monotonic)
-            alarms.tell()
+            alarms.log_alarms()
         if self._monotonic() >= self._retain_after and not retention.sweep() + archiving.sweep():
             self._retain_after = self._monotonic() + RETAIN_EVERY_S
         return True
 
-    def _on_duty(self) -> bool:
-        """Hold the duty's lease. After a gap in the beats wait one lease before anything is expired:
-        the database or the reconciler was away, so holders could not renew, or could not be seen to."""
+    def _lead(self) -> bool:
+        """Take or renew the leader lease. After a gap, wait for one lease before expiring any: the database or the
+        reconciler was down, so holders could not renew."""
         now = db_now()
         lease = timedelta(seconds=settings.ATTN_LEASE_S)
         with transaction.atomic():
             lead, new = LeaderLease.objects.get_or_create(
-                name=DUTY, defaults={"owner": self.owner, "fence": 1, "lease_until": now + lease / 2, "renewed": now}
+                name=LEADER, defaults={"owner": self.owner, "fence": 1, "lease_until": now + lease / 2, "renewed": now}
             )
             if lead.owner != self.owner and lead.lease_until > now:
                 return False
-            mine = LeaderLease.objects.filter(name=DUTY, owner=lead.owner, fence=lead.fence)
+            mine = LeaderLease.objects.filter(name=LEADER, owner=lead.owner, fence=lead.fence)
             if not mine.update(owner=self.owner, fence=lead.fence + 1, lease_until=now + lease / 2, renewed=now):
                 return False
         if not new and now - lead.renewed > lease / 2:
             log.warning(
-                "no reconciler for %.0f s: leases get %d s of grace",
+                "no reconciler for %.0f s: leases expire %d s later",
                 (now - lead.renewed).total_seconds(),
                 settings.ATTN_LEASE_S,
             )
@@ -109,8 +109,8 @@ class Reconciler:
         return True
 
 
-def expire_silent() -> int:
-    """Requeue, fail or cancel every held run whose lease has passed. Returns how many."""
+def expire_leases() -> int:
+    """Requeue, fail or cancel every held run whose lease has expired. Returns how many."""
     expired = list(Run.objects.expired().order_by("lease_until").values_list("pk", flat=True)[:1000])
     taken = [run_id for run_id in expired if lifecycle.expire(run_id)]
     for run_id in taken:
@@ -119,7 +119,7 @@ def expire_silent() -> int:
 
 
 def seal_unsealed(limit: int = 50) -> int:
-    """Seal succeeded runs whose worker died before it could. Returns how many."""
+    """Seal succeeded runs whose worker died before it did. Returns how many."""
     unsealed = Group.objects.filter(rows__gt=F("sealed"), run__state=State.SUCCEEDED)
     runs = list(unsealed.values_list("run_id", flat=True).distinct()[:limit])
     for run_id in runs:
@@ -128,8 +128,8 @@ def seal_unsealed(limit: int = 50) -> int:
 
 
 def digest_undigested(monotonic: Callable[[], float] = time.monotonic, limit: int = 20) -> int:
-    """Digest the newest succeeded runs that have no digest: those of versions before digests, and those whose worker
-    died. Stops after a second, since other duties wait. Returns how many."""
+    """Digest the newest succeeded runs that have none: of versions before digests, or whose worker died. Stops after a
+    second, since leases must be checked. Returns how many."""
     undigested = Run.objects.filter(state=State.SUCCEEDED, series_digest="").order_by("-id")
     began, done = monotonic(), 0
     for run_id in undigested.values_list("pk", flat=True)[:limit]:
@@ -141,7 +141,7 @@ def digest_undigested(monotonic: Callable[[], float] = time.monotonic, limit: in
 
 
 def ring_for_ready() -> int:
-    """Ring at most as often as each pool has idle slots. Returns how often it rang."""
+    """Ring at most once for each idle slot of a pool. Returns how often."""
     waiting = (
         Run.objects.filter(state=State.QUEUED, desired=Desired.RUN)
         .values("pool")

@@ -1,4 +1,4 @@
-"""Retention: what each project's rules let go of, carried out by the reconciler a little at a time."""
+"""Retention rules of projects, applied by the reconciler a few rows at a time."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from experiments.models import Group, Project, Run
 from experiments.states import ENDED, State
 
 log = logging.getLogger(__name__)
-ROWS = 5000  # rows of blocks in one round: about a second of work
-GROUPS = 200  # groups looked at in one round of one project
-RUNS = 20  # runs deleted, and FILES removed, in one round
+ROWS = 5000  # rows of blocks per round: about a second
+GROUPS = 200  # groups of one project per round
+RUNS = 20  # deleted per round; so many FILES removed
 FILES = 100
 
 
 def _globs(text: str) -> str:
     names = [name.strip() for name in text.split(",")]
     if not all(name and name.isprintable() for name in names):
-        raise ValueError("must be names or globs separated by commas, none of them empty")
+        raise ValueError("must be names or globs separated by commas, none empty")
     return ", ".join(names)
 
 
@@ -32,7 +32,7 @@ Days = Annotated[int, Field(strict=True, ge=1, le=36_500)]
 
 
 class Rules(BaseModel):
-    """What a project lets go of, and when. Days are counted from a run's end; null is never."""
+    """What a project thins and deletes, and when. Days count from a run's end; null: never."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -53,38 +53,38 @@ def rules_of(project: Project) -> Rules:
 
 
 def change(project: Project, sent: dict[str, Any]) -> Rules:
-    """Set the rules that were sent; the others stay. Raises pydantic's ValidationError, which names the fields."""
+    """Set the given rules and keep the others. Raises pydantic's ValidationError, which names the fields."""
     rules = Rules.model_validate({**rules_of(project).model_dump(), **sent})
     Project.objects.filter(pk=project.pk).update(**rules.model_dump())
     return rules
 
 
 def sweep(budget: int = ROWS) -> int:
-    """One round over all projects. Returns how many rows and files went; anything but 0 says that more may be left."""
-    gone = 0
+    """One round over all projects. Returns how many rows and files were removed; if not 0, more may be left."""
+    removed = 0
     for project in Project.objects.exclude(delete_days=None):
-        gone += _delete_old(project)
-    gone += lifecycle.clear_files(FILES)
+        removed += _delete_old(project)
+    removed += lifecycle.clear_files(FILES)
     if cleared := lifecycle.clear_series(budget):
-        log.info("cleared away %d rows of series of deleted runs", cleared)
-    gone += cleared
+        log.info("deleted %d rows of series of deleted runs", cleared)
+    removed += cleared
     for project in Project.objects.exclude(thin_days=None):
         for group_id in due(project).values_list("pk", flat=True)[:GROUPS]:
-            if gone >= budget:
-                return gone
-            gone += _thin(project, group_id, budget - gone)
-    return gone
+            if removed >= budget:
+                return removed
+            removed += _thin(project, group_id, budget - removed)
+    return removed
 
 
 def due(project: Project) -> QuerySet[Group]:
-    """Groups of series whose run ended long enough ago, and on which the rule has not been carried out."""
+    """Groups of series to which the rule has not been applied, of runs that ended long enough ago."""
     assert project.thin_days is not None
     ended = {"run__state__in": ENDED, "run__finished__lt": _days_ago(project.thin_days)}
     return Group.objects.filter(run__project=project, **ended).exclude(thin_done=rule(project)).order_by("pk")
 
 
 def rule(project: Project) -> str:
-    """The rule in one line, as a group remembers it."""
+    """The rule as text, stored with a group when applied."""
     return f"{project.thin_level} {project.thin_names}"
 
 
@@ -106,7 +106,7 @@ def _delete_old(project: Project) -> int:
             lifecycle.delete_run(run_id, None)
             deleted += 1
         except lifecycle.NotAllowed:
-            pass  # somebody retried it meanwhile
+            pass  # it was retried meanwhile
     return deleted
 
 

@@ -1,7 +1,7 @@
-"""Believable finished runs, made fast through the real write path: for benchmarks, and to try the pages at scale.
+"""Realistic finished runs, written fast through the real write path: for benchmarks, and to try the pages at scale.
 
-Each series is a decaying, noisy curve with one known spike: 1,000 × its usual size at one step, so that a reader can
-be asked whether it kept it. Everything goes through `lifecycle` (submit, claim, commit, checkpoint, succeed, seal).
+Each series is a decaying, noisy curve with one known spike, 1,000 × its usual size at one step, to check that readers
+keep it. Everything goes through `lifecycle` (submit, claim, commit, checkpoint, succeed, seal).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _RUNS_AT_ONCE = 500  # of one experiment
 
 @dataclass
 class Filled:
-    """What was made. `spikes` maps a run to the step of the spike in every one of its series."""
+    """The runs made. `spikes` maps a run to the step of the spike in all its series."""
 
     project: str
     runs: list[int] = field(default_factory=list)
@@ -55,13 +55,13 @@ def fill(project: Project, *, runs: int, steps: int, series: int, seed: int = 0)
     """Make finished runs in the project."""
     made = Filled(project.name, series=names_of(series), steps=steps)
     random = np.random.default_rng(seed)
-    # A name of its own keeps real workers from claiming what is being filled in.
+    # A pool of its own keeps real workers from claiming these runs.
     pool = f"fill.{seed}.{random.integers(2**31)}"
     worker = lifecycle.register_worker(pool, "fill", 1, [pool], 1, "none", {})
     try:
         for start in range(0, runs, _RUNS_AT_ONCE):
             _experiment(project, min(_RUNS_AT_ONCE, runs - start), steps, pool, f"filled {start // _RUNS_AT_ONCE}")
-            while _one(worker, pool, made, random):
+            while _finish_one(worker, pool, made, random):
                 pass
     finally:
         Worker.objects.filter(pk=worker.pk).delete()
@@ -86,7 +86,7 @@ def _experiment(project: Project, runs: int, steps: int, pool: str, name: str) -
             lifecycle.submit(plan(body), project=project, user=None)
 
 
-def _one(worker: Worker, pool: str, made: Filled, random: np.random.Generator) -> bool:
+def _finish_one(worker: Worker, pool: str, made: Filled, random: np.random.Generator) -> bool:
     claim = lifecycle.claim([pool], worker)
     if claim is None:
         return False

@@ -1,4 +1,4 @@
-"""Looks a deployment over and says in words what is wrong with it."""
+"""Checks a deployment and reports what is wrong."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LITTLE_SPACE = 2 * 2**30
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     level: Level
     subject: str
@@ -37,18 +37,18 @@ class Finding:
 
 
 def examine() -> Iterator[Finding]:
-    """Every check in turn. A check that fails to run is a finding; without a database most cannot be made."""
-    database = list(_made("database", _database))
+    """Run all checks. A check that raises is a finding; without a database most are skipped."""
+    database = list(_run("database", _database))
     yield from database
     checks: dict[str, Callable[[], Iterator[Finding]]] = {"broker": _broker, "storage": _storage, "disk": _disk}
-    if all(found.level != "bad" for found in database):
+    if all(finding.level != "bad" for finding in database):
         checks |= {"clock": _clock, "reconciler": _reconciler, "workers": _workers, "queue": _queue}
     for subject, check in checks.items():
-        yield from _made(subject, check)
+        yield from _run(subject, check)
     yield from _settings()
 
 
-def _made(subject: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+def _run(subject: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
     try:
         yield from check()
     except Exception as error:
@@ -72,7 +72,7 @@ def _clock() -> Iterator[Finding]:
     skew = abs((datetime.now(UTC) - db_now()).total_seconds())
     words = f"this machine and the database differ by {skew:.1f} s"
     if skew > SKEW_S:
-        yield Finding("warning", "clock", f"{words}: leases use the database's alone, times on pages will puzzle")
+        yield Finding("warning", "clock", f"{words}: leases are not affected, but timestamps on pages will be wrong")
     else:
         yield Finding("ok", "clock", words)
 
@@ -97,7 +97,7 @@ def _storage() -> Iterator[Finding]:
         if whole:
             yield Finding("ok", subject, "a file can be written, read and deleted")
         else:
-            yield Finding("bad", subject, "a file that was just written reads otherwise")
+            yield Finding("bad", subject, "a file read back differs from what was written")
 
 
 def _disk() -> Iterator[Finding]:
@@ -112,22 +112,26 @@ def _disk() -> Iterator[Finding]:
 def _reconciler() -> Iterator[Finding]:
     lead = LeaderLease.objects.filter(name="reconciler").first()
     if lead is None:
-        yield Finding("bad", "reconciler", "none has ever run: start manage.py reconciler, or lost runs stay lost")
+        yield Finding(
+            "bad",
+            "reconciler",
+            "none has ever run: start manage.py reconciler, which requeues runs of lost workers",
+        )
         return
     age = (db_now() - lead.renewed).total_seconds()
     level: Level = "bad" if age > settings.ATTN_LEASE_S else "ok"
-    yield Finding(level, "reconciler", f"{lead.owner} was heard {age:.0f} s ago")
+    yield Finding(level, "reconciler", f"{lead.owner} renewed its lease {age:.0f} s ago")
 
 
 def _workers() -> Iterator[Finding]:
     alive = list(Worker.objects.alive())
     if not alive:
-        yield Finding("bad", "workers", f"none was heard within {settings.ATTN_LEASE_S} s: nothing will run")
+        yield Finding("bad", "workers", f"no heartbeat within {settings.ATTN_LEASE_S} s: no run will start")
     for worker in alive:
         words = f"{worker.name} takes {', '.join(worker.pools)} with {worker.slots} slots"
         held_back = worker.backlog > alarms.BACKLOG
-        words += f"; it holds {worker.backlog / 2**20:.0f} MiB back: the storage is slow" if held_back else ""
-        words += "; it drains and takes nothing new" if worker.draining else ""
+        words += f"; it has {worker.backlog / 2**20:.0f} unsaved MiB: the storage is slow" if held_back else ""
+        words += "; it is draining and takes no new runs" if worker.draining else ""
         yield Finding("warning" if held_back or worker.draining else "ok", "workers", words)
 
 
@@ -136,18 +140,18 @@ def _queue() -> Iterator[Finding]:
     wanted = set(Run.objects.filter(state=State.QUEUED).order_by().values_list("pool", flat=True).distinct())
     for pool in sorted(wanted - served):
         yield Finding("bad", "queue", f"runs wait in pool '{pool}', which no living worker takes")
-    for line in alarms.unclaimed():
-        if line.idle and line.seconds > settings.ATTN_LEASE_S:
-            words = f"pool '{line.pool}' has {line.idle} idle slots, and a run has been ready for {line.seconds:.0f} s"
+    for head in alarms.unclaimed():
+        if head.idle and head.seconds > settings.ATTN_LEASE_S:
+            words = f"pool '{head.pool}' has {head.idle} idle slots, but a run has been ready for {head.seconds:.0f} s"
             yield Finding("bad", "queue", words)
-    yield Finding("ok", "queue", f"{Run.objects.held().count()} runs are executed")
+    yield Finding("ok", "queue", f"{Run.objects.held().count()} runs in progress")
 
 
 def _settings() -> Iterator[Finding]:
     if settings.DEBUG:
-        yield Finding("warning", "settings", "ATTN_DEBUG is on: errors show the code to everybody")
+        yield Finding("warning", "settings", "ATTN_DEBUG is on: errors show code to every visitor")
     if settings.SECRET_KEY.startswith("insecure"):
-        yield Finding("bad", "settings", "the secret key is the one for tests: set ATTN_SECRET_KEY")
+        yield Finding("bad", "settings", "this is the secret key of tests: set ATTN_SECRET_KEY")
     if connection.vendor == "sqlite" and not connection.settings_dict["NAME"]:
         yield Finding("bad", "settings", "the database has no name")
     yield Finding("ok", "settings", f"lease {settings.ATTN_LEASE_S} s, renewed every {settings.ATTN_BEAT_S} s")

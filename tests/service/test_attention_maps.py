@@ -65,7 +65,7 @@ def test_the_newest_map_up_to_a_step_is_told_with_what_it_is_of(user: Any, run: 
 def test_what_is_not_stored_is_said(user: Any, run: Run) -> None:
     client = client_of(user)
     bare = make_run(run.project)
-    assert "no maps" in get(client, f"/runs/{bare.pk}/attention/")["missing"]
+    assert "no attention maps" in get(client, f"/runs/{bare.pk}/attention/")["missing"]
     for query, words in (({"site": "decoder.9.text"}, SITE), ({"sample": 2}, "samples 0 to 1 are")):
         (error,) = problem(client.get(f"{API}/runs/{run.pk}/attention/", query), 400)["errors"]  # type: ignore[arg-type]
         assert words in error["message"]

@@ -60,14 +60,14 @@ def test_a_question_waits_until_it_is_taken_and_answered(client: APIClient, run:
 
 def test_without_an_explorer_the_asker_hears_so_at_once(client: APIClient, run: Run) -> None:
     lifecycle.retire_worker("explore@host", 1)
-    assert "no explorer is alive" in problem(ask(client, run), 503)["detail"]
+    assert "no inspection worker is running" in problem(ask(client, run), 503)["detail"]
     assert not Question.objects.exists()
 
 
 def test_a_run_without_a_checkpoint_cannot_be_asked(client: APIClient, run: Run) -> None:
     bare = make_run(run.project)
     assert "no checkpoint yet" in problem(ask(client, bare), 409)["detail"]
-    assert "it keeps: 10" in problem(ask(client, run, checkpoint=7), 409)["detail"]
+    assert "it has: 10" in problem(ask(client, run, checkpoint=7), 409)["detail"]
 
 
 def test_questions_to_runs_of_others_are_not_found(client: APIClient, run: Run) -> None:
@@ -96,7 +96,7 @@ def test_a_question_whose_time_is_up_is_refused_and_a_late_answer_changes_nothin
     Question.objects.update(created=Now() - timedelta(seconds=31))
     found = get(client, f"/questions/{asked}/")
     assert found["state"] == "refused"
-    assert "no answer came within 30 s" in found["problem"]
+    assert "no answer within 30 s" in found["problem"]
     questions.answer(asked, {"tokens": []})
     assert get(client, f"/questions/{asked}/") == found
     assert questions.take(asked) is None

@@ -17,7 +17,7 @@ from django.db.models.functions import Now
 
 from experiments import lifecycle, store
 from experiments.lifecycle import Claim, LeaseLost
-from experiments.maintenance.reconciler import DUTY, Reconciler
+from experiments.maintenance.reconciler import LEADER, Reconciler
 from experiments.models import LeaderLease, Run
 from experiments.models.runs import RunQuerySet
 from experiments.states import State
@@ -213,11 +213,11 @@ def test_control_without_the_guard_both_reconcilers_take_the_run() -> None:
     assert run.events.filter(to_state=State.QUEUED, actor="reconciler").count() == 2
 
 
-def both_on_duty() -> list[bool]:
+def both_lead() -> list[bool]:
     first, second = Reconciler(), Reconciler()
     second.owner += "-other"
     Reconciler().tick()
-    LeaderLease.objects.filter(name=DUTY).update(owner="gone", lease_until=Now() - timedelta(seconds=1))
+    LeaderLease.objects.filter(name=LEADER).update(owner="gone", lease_until=Now() - timedelta(seconds=1))
     said: list[bool] = []
     with between(LeaderLease.objects, "get_or_create", lambda: said.append(second.tick())):
         said.append(first.tick())
@@ -225,12 +225,12 @@ def both_on_duty() -> list[bool]:
 
 
 def test_of_two_reconcilers_that_saw_the_duty_free_one_takes_it() -> None:
-    assert both_on_duty() == [True, False]
+    assert both_lead() == [True, False]
 
 
-def test_control_without_the_guard_two_reconcilers_are_on_duty() -> None:
+def test_control_without_the_guard_two_reconcilers_lead() -> None:
     with without(LeaderLease, "owner", "fence"):
-        assert both_on_duty() == [True, True]
+        assert both_lead() == [True, True]
 
 
 def test_twenty_reconcilers_at_once_count_one_silence_as_one_crash() -> None:

@@ -11,7 +11,7 @@ from django.db.models.functions import Now
 
 from experiments import lifecycle
 from experiments.maintenance import reconciler
-from experiments.maintenance.reconciler import DUTY, Reconciler, expire_silent, ring_for_ready
+from experiments.maintenance.reconciler import LEADER, Reconciler, expire_leases, ring_for_ready
 from experiments.models import LeaderLease, Run
 from experiments.states import Desired, Reason, State
 
@@ -36,7 +36,7 @@ def test_a_silent_holder_loses_its_run_and_a_renewed_one_keeps_it() -> None:
     silent, alive = make_run(priority=1), make_run()
     claim(silent), claim(alive)
     silence(silent)
-    assert expire_silent() == 1
+    assert expire_leases() == 1
     silent.refresh_from_db(), alive.refresh_from_db()
     assert (silent.state, silent.reason, silent.crash_count) == (State.QUEUED, Reason.LEASE_EXPIRED, 1)
     assert alive.state == State.RUNNING
@@ -68,7 +68,7 @@ def test_of_two_reconcilers_one_acts_until_its_lease_has_passed() -> None:
     first, second = Reconciler(), Reconciler()
     second.owner += "-other"
     assert [first.tick(), second.tick(), first.tick()] == [True, False, True]
-    LeaderLease.objects.filter(name=DUTY).update(lease_until=Now() - timedelta(seconds=1))
+    LeaderLease.objects.filter(name=LEADER).update(lease_until=Now() - timedelta(seconds=1))
     assert [second.tick(), first.tick()] == [True, False]
 
 

@@ -56,7 +56,7 @@ def run(explorer: processes.Process, transactional_db: None, redis: RedisServer,
 def answered(run: Run) -> Question:
     asked = questions.ask(run, make_user(), ASK)
     open_states = (QuestionState.WAITING, QuestionState.ANSWERING)
-    processes.wait_for(lambda: questions.look(asked.pk, Question.objects.all()).state not in open_states, 60)  # type: ignore[union-attr]
+    processes.wait_for(lambda: questions.refresh(asked.pk, Question.objects.all()).state not in open_states, 60)  # type: ignore[union-attr]
     return Question.objects.get(pk=asked.pk)
 
 

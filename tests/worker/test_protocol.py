@@ -11,7 +11,7 @@ import pytest
 from django.core.files.storage import default_storage
 
 from experiments import lifecycle
-from experiments.maintenance.reconciler import DUTY
+from experiments.maintenance.reconciler import LEADER
 from experiments.models import LeaderLease, Run
 from experiments.models import Worker as WorkerRow
 from experiments.states import Reason, State
@@ -22,7 +22,7 @@ from tests.worker.runs import assert_whole, ended, fresh, queue, reaches, record
 
 def rounds() -> int:
     """How many the reconciler has begun."""
-    return LeaderLease.objects.filter(name=DUTY).values_list("fence", flat=True).first() or 0
+    return LeaderLease.objects.filter(name=LEADER).values_list("fence", flat=True).first() or 0
 
 
 @pytest.mark.db

@@ -13,7 +13,7 @@ from experiments.api.http.access import visible_run
 from experiments.api.http.base import View
 from experiments.api.http.problems import Invalid
 from experiments.api.http.query import Query, Step
-from experiments.inspection.attention_maps import NoMap, NoPlace, steps_with_maps, stored_map
+from experiments.inspection.attention_maps import NoMap, UnknownMap, steps_with_maps, stored_map
 
 
 class MapQuery(Query):
@@ -76,7 +76,7 @@ class RunAttention(View[MapQuery]):
             return Response(head | empty | {"missing": NO_MAPS})
         try:
             return Response(head | stored_map(run, self.params.site, self.params.step, self.params.sample))
-        except NoPlace as error:
+        except UnknownMap as error:
             raise Invalid.at(error.field, str(error)) from None
         except NoMap as error:
             raise Http404(str(error)) from None

@@ -61,7 +61,7 @@ class RunQuestions(View[Query]):
             raise Invalid.from_pydantic(error) from None
         try:
             question = questions.ask(run, person(request), request_spec)
-        except questions.NobodyAnswers as error:
+        except questions.NoInspectionWorker as error:
             raise Unavailable(str(error)) from None
         except questions.TooMany as error:
             raise Throttled(str(error)) from None
@@ -76,7 +76,7 @@ class QuestionDetail(View[Query]):
     answers = {"GET": (200, QuestionRow)}
 
     def get(self, request: Request, question_id: int) -> Response:
-        question = questions.look(min(question_id, MAX_ID), Question.objects.visible_to(request.user))
+        question = questions.refresh(min(question_id, MAX_ID), Question.objects.visible_to(request.user))
         if question is None:
             raise Http404(f"there is no question {question_id}, or you may not see it")
         return Response(question_row(question))

@@ -53,7 +53,7 @@ def attention(request: HttpRequest, run: Run) -> dict[str, Any]:
     return {
         "question_form": _FORMS.get(str(run.spec.get("task"))),
         "checkpoints": list(run.checkpoints.filter(step__lte=run.checkpoint_step).values_list("step", flat=True)),
-        "inspection_workers": len(questions.explorers()),
-        "no_inspection_worker": questions.NOBODY,
+        "inspection_workers": len(questions.inspection_workers()),
+        "no_inspection_worker": questions.NO_WORKER,
         "map_steps": steps_with_maps(run),
     }
