@@ -1,9 +1,9 @@
 """Oracle 1: with all tokens equal, what attention gives depends on V alone.
 
 Weights that sum to 1 over equal values give that value, whatever the weights are: the gradients of W_q and W_k vanish
-and W_v's does not. With tokens that differ none vanishes, which shows that the test could have failed. It says nothing
-where weights do not sum to 1, or what they mix is scaled (sinks), where values differ although tokens do not (positions
-in them, padding), and where W_q has another use (the kernel of ConvBERT's convolution).
+and W_v's does not. With tokens that differ none vanishes, which shows that the test could have failed. It does not
+apply where weights do not sum to 1, or what they mix is scaled (sinks), where values differ although tokens do not
+(positions in them, padding), and where W_q has another use (the kernel of ConvBERT's convolution).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ VANISHED = 1e-3  # of the gradient's norm with tokens that differ, relative to W
 
 
 class Applies(Exception):
-    """Why the oracle says nothing."""
+    """Why the oracle does not apply."""
 
 
 def wrong_by_equal_tokens(model: nn.Module, run: Callable[[], object], site: str, claims: Claims) -> str:

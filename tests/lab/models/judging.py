@@ -24,7 +24,7 @@ ROLES = ("W_q", "W_k", "W_v")
 @dataclass
 class Verdict:
     """`attentions` counts the modules in which attention ran. `wrong` says of sites what an oracle refutes, `silent`
-    names attention that is neither a site nor told; `unapplied` says where oracle 1 says nothing."""
+    names attention that is neither a site nor reported; `unapplied` says where oracle 1 does not apply."""
 
     library: str
     name: str

@@ -13,15 +13,14 @@ from tests.lab.models.listing import Architecture
 
 DOCS = Path(__file__).parents[3] / "docs" / "any-model.md"
 BEGIN, END = "<!-- written by `make models` -->", "<!-- end of what `make models` writes -->"
-HEAD = (
-    "| architecture | attention | sites | right by changes | right by equal tokens | told |\n|---|---|---|---|---|---|"
-)
+COLUMNS = ("architecture", "attention", "sites", "right by changes", "right by equal tokens", "reported")
+HEAD = f"| {' | '.join(COLUMNS)} |\n{'|---' * len(COLUMNS)}|"
 LIBRARIES = ("transformers", "timm", "torch")
 Verdict = Mapping[str, Any]
 
 
 def amiss(verdicts: Iterable[Verdict]) -> list[str]:
-    """Attention that is neither right nor told, and what failed, a line each."""
+    """Attention that is neither right nor reported, and what failed, a line each."""
     lines = []
     for each in verdicts:
         name = f"{each['library']} {each['name']}"
@@ -38,7 +37,7 @@ def line(each: Verdict) -> str:
     if why := each.get("failed") or each.get("not_built"):
         return f"{name}: not built: {why}"
     counts = (
-        f"{each['attentions']} attentions, {each['right']} of {each['sites']} sites right, {len(each['told'])} told"
+        f"{each['attentions']} attentions, {each['right']} of {each['sites']} sites right, {len(each['told'])} reported"
     )
     return f"{name}: {counts}{''.join(f', {why}' for why in amiss([each]))}"
 
@@ -81,14 +80,14 @@ def summary(verdicts: Sequence[Verdict]) -> str:
     return (
         f"{versions()}: {len(verdicts)} architectures judged, {len(built)} built, {len(attentive)} of them with "
         f"attention. Of {total['sites']} sites {total['right']} are right by changes of weights, and "
-        f"{total['by_equal_tokens']} of these by equal tokens too, which say nothing about {total['unapplied']}; "
-        f"{total['told']} modules are told, {len(amiss(verdicts))} are silent or wrong."
+        f"{total['by_equal_tokens']} of these by equal tokens too, which do not apply to {total['unapplied']}; "
+        f"{total['told']} modules are reported, {len(amiss(verdicts))} are silent or wrong."
     )
 
 
 def row(each: Verdict) -> str:
     name = f"{each['library']} {each['name']}"
-    equal = "; ".join([str(each["by_equal_tokens"]), *_counted(each["unapplied"], "says nothing: ")])
+    equal = "; ".join([str(each["by_equal_tokens"]), *_counted(each["unapplied"], "not applicable: ")])
     told = "; ".join(_counted(each["told"]))
     cells = [name, each["attentions"], each["sites"], each["right"], equal, told]
     return "| " + " | ".join(str(cell).replace("|", "/") for cell in cells) + " |"
