@@ -87,8 +87,8 @@ def test_the_gradient_of_four_by_four_is_that_of_the_loss_written_out(tmp_path: 
     task: Any = session.task
     rows = batch_indices(session.spec.seed, STEP, STEP, task.training.size).tolist()  # of step 1
     batch = task.training.batch(rows)
-    tokens, said = task.words(task.training, rows, batch)
-    heads = find(task.model, batch.images, tokens, said, task.side)
+    tokens, token_mask = task.words(task.training, rows, batch)
+    heads = find(task.model, batch.images, tokens, token_mask, task.side)
     loss = written_out(heads, batch, session.spec.loss)  # type: ignore[union-attr]
     assert loss.item() == pytest.approx(found, rel=1e-10)
     kept = {name: each for name, each in task.model.named_parameters() if each.grad is not None}

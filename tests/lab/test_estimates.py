@@ -20,7 +20,7 @@ from experiments.submissions.estimates import (
     parameters,
 )
 from workers.trainer.data.images import digits, lexicon
-from workers.trainer.data.tokens import roles, roles_grammar
+from workers.trainer.data.tokens import grammar, roles
 from workers.trainer.nets.classifier import Classifier
 from workers.trainer.nets.segmenter import Segmenter
 from workers.trainer.tasks.registry import build_task
@@ -104,5 +104,5 @@ def test_other_widths_and_variants_of_a_head_are_counted_exactly(task: str) -> N
 
 def test_what_the_data_fixes_is_what_the_data_says() -> None:
     assert (len(lexicon.VOCABULARY), lexicon.LENGTH) == (WORDS, PROMPT_LENGTH)
-    assert (*roles.SIZES, roles_grammar.LENGTH) == (ROLE_WORDS, ROLE_CASES, ROLE_TOKENS)
+    assert (*roles.SIZES, grammar.LENGTH) == (ROLE_WORDS, ROLE_CASES, ROLE_TOKENS)
     assert (DIGIT_SIDE, DIGIT_CLASSES) == (digits.SIDE, digits.CLASSES)

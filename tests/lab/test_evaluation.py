@@ -13,9 +13,7 @@ from experiments.spec import parse_spec, resolved
 from tests.lab import coco_folder, foreign
 from tests.lab.collected import tiny, train_collected
 from tests.lab.test_hf import raw
-from workers.trainer.tasks.hf import scenes as hf_scenes
 from workers.trainer.tasks.registry import build_task
-from workers.trainer.tasks.segment import task as segment
 from workers.trainer.tasks.segment.average_precision import AP_METRICS, AveragePrecision
 from workers.trainer.tasks.segment.losses import segment_losses
 
@@ -40,8 +38,7 @@ def test_every_measure_is_the_same_in_batches_of_1_of_7_and_in_one(
     task.model.eval()
     found = {}
     for size in (1, 7, 1000):
-        monkeypatch.setattr(segment, "EVAL_BATCH", size)
-        monkeypatch.setattr(hf_scenes, "EVAL_BATCH", size)
+        monkeypatch.setattr(task, "eval_batch", size)
         found[size] = task.evaluate()
     assert found[1] == pytest.approx(found[1000], rel=1e-5)
     assert found[7] == pytest.approx(found[1000], rel=1e-5)
@@ -51,7 +48,7 @@ def test_the_loss_of_an_evaluation_is_that_of_all_its_samples_as_one_batch(root:
     task: Any = build_task(tiny("segment", data={"val_size": 100}), torch.device("cpu"))
     batch = task.validation.batch(range(100))
     with torch.no_grad():
-        terms, _ = segment_losses(task.model(batch.images, batch.tokens, batch.said), batch, task.spec.loss)
+        terms, _ = segment_losses(task.model(*batch.inputs), batch, task.spec.loss)
     assert task.evaluate()["loss"] == pytest.approx(terms["total"].item(), rel=1e-5)
 
 
@@ -62,7 +59,7 @@ def test_where_nothing_is_there_to_be_found_no_precision_is_told(root: Path) -> 
     full = [row for row in range(task.training.size) if task.training[row].hits]
     for rows, defined in ((empty, False), (full, True)):
         batch, precision = task.training.batch(rows), AveragePrecision()
-        precision.add(task.model(batch.images, batch.tokens, batch.said), batch, [0] * len(rows))
+        precision.add(task.model(*batch.inputs), batch, [0] * len(rows))
         undefined = {name: math.isnan(value) for name, value in precision.values().items()}
         assert undefined == dict.fromkeys(AP_METRICS, not defined)
 
@@ -85,9 +82,9 @@ def test_a_category_that_nothing_shows_is_no_part_of_the_mean_precision() -> Non
     task: Any = build_task(tiny("segment"), torch.device("cpu"))
     batch = task.training.batch(range(task.training.size))
     there = batch.valid.any(1)
-    found = task.model(batch.images, batch.tokens, batch.said)
+    found = task.model(*batch.inputs)
     alone, beside = AveragePrecision(), AveragePrecision()
     alone.add(found, batch, [0] * len(there))
-    alone.found = [each for each in alone.found if there[each["image_id"]]]
+    alone.detections = [each for each in alone.detections if there[each["image_id"]]]
     beside.add(found, batch, [0 if own else 7 for own in there.tolist()])
     assert beside.values() == alone.values()

@@ -210,8 +210,8 @@ def test_weights_of_a_folder_are_where_training_starts(models_root: Path, tmp_pa
     ("model", "data", "path", "words"),
     [
         ({"config": {"n_embd": 8}}, TEXT, "model.config.model_type", "names no model"),
-        ({}, TEXT, "model.config", "give either"),
-        ({"config": GPT2, "path": "x"}, TEXT, "model.config", "give either"),
+        ({}, TEXT, "model.config", "set exactly one of"),
+        ({"config": GPT2, "path": "x"}, TEXT, "model.config", "set exactly one of"),
         ({"config": GPT2}, SCENES, "model.config.model_type", "must be 'sam3'"),
         ({"config": {**GPT2, "vocab_size": 16}}, TEXT, "model.config.vocab_size", r"at least data\.characters \(32\)"),
         ({"config": {**GPT2, "auto_map": {}}}, TEXT, "model.config.auto_map", "not allowed"),

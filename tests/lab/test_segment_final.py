@@ -177,10 +177,10 @@ def test_across_sites_q_comes_from_who_asks_and_k_and_v_from_who_answers() -> No
 def test_gradient_norms_are_those_of_backward() -> None:
     task = _task()
     batch = task.validation.batch(range(4))
-    loss = task.model(batch.images, batch.tokens, batch.said).scores.square().sum()
+    loss = task.model(*batch.inputs).scores.square().sum()
     found = gradient_norms(task.model, loss)
     task.model.zero_grad()
-    task.model(batch.images, batch.tokens, batch.said).scores.square().sum().backward()
+    task.model(*batch.inputs).scores.square().sum().backward()
     for name, site in sites(task.model).items():
         own = [weight.grad for key, weight in matrices(site).items() if key != "W_o"]
         by_hand = sum(float(grad.double().square().sum()) for grad in own if grad is not None) ** 0.5

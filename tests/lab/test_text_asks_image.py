@@ -34,10 +34,10 @@ def test_its_default_changes_no_hash() -> None:
 def test_what_the_words_find_changes_scores_and_boxes() -> None:
     task = _task(text_to_image=True)
     batch = task.validation.batch(range(4))
-    before = task.model(batch.images, batch.tokens, batch.said)
+    before = task.model(*batch.inputs)
     with torch.no_grad():
         sites(task.model)[SITE].W_o.mul_(50)
-    after = task.model(batch.images, batch.tokens, batch.said)
+    after = task.model(*batch.inputs)
     assert not torch.allclose(before.scores, after.scores)
     assert not torch.allclose(before.boxes, after.boxes)
 

@@ -17,11 +17,11 @@ from workers.trainer.attention.hooks import tapped
 from workers.trainer.attention.sites import sites
 from workers.trainer.data.draws import stream
 from workers.trainer.data.tokens import pointer, roles
-from workers.trainer.data.tokens.lookups import NOBODY, Lookups
-from workers.trainer.data.tokens.roles_grammar import CASES, MODALS, PEOPLE, UNKNOWN, VERBS, VOCABULARY, read
+from workers.trainer.data.tokens.grammar import CASES, MODALS, PEOPLE, UNKNOWN, VERBS, VOCABULARY, read
+from workers.trainer.data.tokens.lookups import PADDING, Lookups
 from workers.trainer.tasks.lookup.pointer import PointerTask, any_two, sgd_delta
 from workers.trainer.tasks.lookup.roles import RolesTask, namesakes, position_gold_mass
-from workers.trainer.tasks.lookup.swaps import Pairs, following, predicted, swapped
+from workers.trainer.tasks.lookup.swaps import Pairs, expected_classes, following, swapped
 
 POINTER = PointerData(dataset="pointer", tokens=5, payloads=4)
 ROLES = RolesData(dataset="roles")
@@ -30,12 +30,12 @@ CPU = torch.device("cpu")
 
 def test_a_pointer_is_answered_by_the_token_of_the_name_it_asks_for() -> None:
     drawn = pointer.batch(POINTER, "val", np.arange(20))
-    for tokens, asked, answers, gold in zip(drawn.fields, drawn.asked, drawn.answers(), drawn.gold, strict=True):
+    for tokens, targets, answers, gold in zip(drawn.fields, drawn.targets, drawn.truth(), drawn.gold, strict=True):
         assert sorted(tokens[:, pointer.NAME]) == list(range(5))
         for place, (name, asks, _) in enumerate(tokens):
             (found,) = [at for at, other in enumerate(tokens) if other[pointer.NAME] == asks]
             assert asks != name
-            assert (asked[place], answers[place]) == (found, tokens[found][pointer.PAYLOAD])
+            assert (targets[place], answers[place]) == (found, tokens[found][pointer.PAYLOAD])
             assert gold[place].nonzero()[0].tolist() == [found]
 
 
@@ -51,13 +51,13 @@ def test_each_role_asks_its_own_clause(order: str) -> None:
         for place, (role, clause) in enumerate(read_as):
             if role is None:
                 continue
-            asked = int(drawn.asked[row, place])
-            assert drawn.answers()[row, place] == drawn.fields[row, asked, roles.WORD]
-            assert read_as[asked] in ((asks[role], clause), (None, clause))
+            targets = int(drawn.targets[row, place])
+            assert drawn.truth()[row, place] == drawn.fields[row, targets, roles.WORD]
+            assert read_as[targets] in ((asks[role], clause), (None, clause))
             liked = {read_as[other][0] or "hidden" for other in np.flatnonzero(drawn.gold[row, place])}
             assert liked <= gold[role] | {"hidden"}
             assert len(np.flatnonzero(drawn.gold[row, place])) == len(gold[role])
-        assert (drawn.asked[row, length:] == NOBODY).all()
+        assert (drawn.targets[row, length:] == PADDING).all()
         assert not drawn.gold[row, length:].any()
         assert not drawn.gold[row, :, length:].any()
 
@@ -93,7 +93,7 @@ def test_a_sample_is_the_same_in_any_batch_and_order(split: str) -> None:
     for make in (lambda rows: pointer.batch(POINTER, split, rows), lambda rows: roles.batch(ROLES, split, rows)):  # type: ignore[arg-type]
         many, some = make(np.arange(50)), make(mixed)
         assert (many.fields[mixed] == some.fields).all()
-        assert (many.asked[mixed] == some.asked).all()
+        assert (many.targets[mixed] == some.targets).all()
 
 
 def test_splits_and_seeds_differ() -> None:
@@ -111,7 +111,7 @@ def test_every_pair_of_places_is_asked_about_equally_often() -> None:
 def test_the_mode_guess_counts_the_most_frequent_payload() -> None:
     drawn = pointer.batch(POINTER, "val", np.arange(40))
     right = 0
-    for content, answers in zip(drawn.content, drawn.answers(), strict=True):
+    for content, answers in zip(drawn.content, drawn.truth(), strict=True):
         values, counts = np.unique(content, return_counts=True)
         right += int((answers == values[counts.argmax()]).sum())
     assert pointer.mode_guess(drawn, 4) == pytest.approx(right / (40 * 5))
@@ -163,24 +163,24 @@ def test_every_spoken_order_of_the_grammar_reads_as_the_data_marks_it() -> None:
 
 def by_hand() -> Lookups:
     """Place 0 asks 1, 1 asks 2, 2 asks 0; contents 10, 11, 12."""
-    asked = np.array([[1, 2, 0]])
-    gold = asked[..., None] == np.arange(3)
-    return Lookups(np.zeros((1, 3, 1), np.int64), np.ones((1, 3), bool), np.array([[10, 11, 12]]), asked, gold)
+    targets = np.array([[1, 2, 0]])
+    gold = targets[..., None] == np.arange(3)
+    return Lookups(np.zeros((1, 3, 1), np.int64), np.ones((1, 3), bool), np.array([[10, 11, 12]]), targets, gold)
 
 
 def test_a_swap_predicts_who_is_answered_by_whom() -> None:
     order = Pairs(np.array([0]), np.array([1])).order(3)
     assert order.tolist() == [[1, 0, 2]]
-    assert by_hand().answers().tolist() == [[11, 12, 10]]
-    assert predicted(by_hand(), order, "q").tolist() == [[12, 11, 10]]  # 0 and 1 ask each other's question
-    assert predicted(by_hand(), order, "k").tolist() == [[10, 12, 11]]  # who looks for 0 finds 1, and back
-    assert predicted(by_hand(), order, "v").tolist() == [[10, 12, 11]]
+    assert by_hand().truth().tolist() == [[11, 12, 10]]
+    assert expected_classes(by_hand(), order, "q").tolist() == [[12, 11, 10]]  # 0 and 1 ask each other's question
+    assert expected_classes(by_hand(), order, "k").tolist() == [[10, 12, 11]]  # who looks for 0 finds 1, and back
+    assert expected_classes(by_hand(), order, "v").tolist() == [[10, 12, 11]]
 
 
 def test_following_counts_only_answers_that_ought_to_move() -> None:
     order = Pairs(np.array([0]), np.array([1])).order(3)
     assert following(by_hand(), np.array([[12, 0, 0]]), order, "q") == 0.5
-    assert following(by_hand(), by_hand().answers(), order, "q") == 0.0
+    assert following(by_hand(), by_hand().truth(), order, "q") == 0.0
     assert following(by_hand(), np.array([[10, 0, 11]]), order, "k") == 1.0
 
 

@@ -75,7 +75,7 @@ def test_the_terms_of_a_loss_are_computed_in_single_precision_from_halves(dtype:
     assert isinstance(task, SegmentTask)
     batch, weights = task.training.batch(range(16)), task.spec.loss.model_copy(update={"aux": False})
     with torch.autocast("cpu", dtype):
-        found = task.model(batch.images, batch.tokens, batch.said)
+        found = task.model(*batch.inputs)
         terms, matches = segment_losses(found, batch, weights)
         given = found.masks(matches.rows, matches.queries)
     masks = given.double()

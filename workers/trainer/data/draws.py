@@ -1,4 +1,4 @@
-"""Random numbers by (split, index): the same for a sample whatever its batch, and drawn for a whole batch at once."""
+"""Random numbers by (split, index): the same for a sample in any batch, and drawn for a whole batch at once."""
 
 from __future__ import annotations
 

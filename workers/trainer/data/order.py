@@ -1,4 +1,4 @@
-"""Which training samples a step sees: a pure function of (seed, step), so a resumed run sees the same."""
+"""The training samples of a step: a pure function of seed and step, so that a resumed run uses the same."""
 
 from __future__ import annotations
 

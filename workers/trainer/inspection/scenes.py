@@ -35,7 +35,7 @@ class Scene:
 
     def run(self, model: nn.Module) -> Predictions:
         batch = self.batch.to(next(model.parameters()).device)
-        predictions: Predictions = model(batch.images, batch.tokens, batch.said)
+        predictions: Predictions = model(*batch.inputs)
         return predictions
 
     def output(self, raw: Predictions) -> dict[str, Any]:
@@ -76,7 +76,7 @@ def read_scene(task: SegmentTask, question: QuestionSpec) -> Scene:
 
 
 def _about(task: SegmentTask, sample: Sample, prompted: Sample, index: int, batch: Batch) -> dict[str, Any]:
-    words = batch.tokens[0][batch.said[0]].tolist()
+    words = batch.tokens[0][batch.token_mask[0]].tolist()
     unknown = UNKNOWN in words
     about = {
         "image": picture(sample.image),

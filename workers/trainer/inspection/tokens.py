@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from experiments.spec import QuestionSpec
 from workers.trainer.data.tokens import pointer, roles
+from workers.trainer.data.tokens.grammar import CASES, VOCABULARY, read
 from workers.trainer.data.tokens.lookups import Ints
-from workers.trainer.data.tokens.roles_grammar import CASES, VOCABULARY, read
 from workers.trainer.inspection.figures import figures
 from workers.trainer.nets.tokens import causal
 from workers.trainer.tasks.language import LanguageTask
@@ -74,7 +74,7 @@ def read_pointer(task: PointerTask, question: QuestionSpec) -> Tokens:
     if not 1 <= len(tokens) <= data.tokens or (tokens < 0).any() or (tokens >= pointer.sizes(data)).any():
         names, payloads = data.tokens, data.payloads
         raise ValueError(
-            f"type 1 to {names} tokens such as 0?2=5 (name 0 asks for name 2 and carries payload 5); names are below "
+            f"type 1 to {names} tokens such as 0?2=5 (name 0 refers to name 2 and carries payload 5); names are below "
             f"{names}, payloads below {payloads}"
         )
     return Tokens(torch.from_numpy(tokens)[None], None, classes, {"tokens": task.labels(tokens)})
@@ -96,30 +96,36 @@ def _sample(task: LookupTask, question: QuestionSpec, classes: Sequence[str]) ->
     fields: Ints = drawn.fields[:, :length]
     about = {
         "tokens": task.labels(fields[0]),
-        "truth": [classes[answer] for answer in drawn.answers()[0, :length]],
-        "asked": drawn.asked[0, :length].tolist(),
+        "truth": [classes[answer] for answer in drawn.truth()[0, :length]],
+        "asked": drawn.targets[0, :length].tolist(),
     }
     if isinstance(task, RolesTask):
         about["marks"] = [CASES[case] for case in fields[0, :, roles.CASE]]
     return Tokens(torch.from_numpy(fields), None, classes, about)
 
 
+def _stretch(val: Ints, index: int, room: int) -> Ints:
+    count = len(val) // room
+    if index >= count:
+        raise ValueError(f"sample: {index} is out of range; there are {count} stretches of {room} characters")
+    return val[index * room : (index + 1) * room]
+
+
 def read_language(task: LanguageTask, question: QuestionSpec) -> Tokens:
-    characters = task.text.characters
+    characters, text = task.text.characters, question.text
     room = min(LONGEST, task.spec.data.context)
-    if question.text is None:
-        val, index = task.text.parts["val"], question.sample or 0
-        count = len(val) // room
-        if index >= count:
-            raise ValueError(f"sample: {index} is out of range; there are {count} stretches of {room} characters")
-        ids = val[index * room : (index + 1) * room]
-    else:
-        known = {character: index for index, character in enumerate(characters)}
-        ids = np.array([known.get(character, 0) for character in question.text[-room:]], np.int64)
-        if not len(ids):
-            raise ValueError("text: it is empty; type some text, and the model predicts the next character")
-    typed = question.text[-room:] if question.text else [characters[index] for index in ids]
-    about: dict[str, Any] = {"tokens": ["␣" if character.isspace() else character for character in typed]}
-    if question.text is not None:
-        about |= {"unknown": sorted(set(typed) - set(characters)), "cut": len(question.text) > room}
-    return Tokens(torch.from_numpy(ids)[None, :, None], causal(len(ids), torch.device("cpu")), characters, about)
+    if text is None:
+        ids = _stretch(task.text.parts["val"], question.sample or 0, room)
+        return _characters(ids, [characters[index] for index in ids], characters, {})
+    if not text:
+        raise ValueError("text: it is empty; type some text, and the model predicts the next character")
+    known = {character: index for index, character in enumerate(characters)}
+    typed = list(text[-room:])
+    ids = np.array([known.get(character, 0) for character in typed], np.int64)
+    about = {"unknown": sorted(set(typed) - set(characters)), "cut": len(text) > room}
+    return _characters(ids, typed, characters, about)
+
+
+def _characters(ids: Ints, typed: list[str], classes: Sequence[str], about: dict[str, Any]) -> Tokens:
+    about = {"tokens": ["␣" if character.isspace() else character for character in typed], **about}
+    return Tokens(torch.from_numpy(ids)[None, :, None], causal(len(ids), torch.device("cpu")), classes, about)

@@ -1,4 +1,4 @@
-"""Blocks that both models are made of: pre-norm self-attention, feed-forward, sine positions."""
+"""Blocks of our models: pre-norm self-attention, feed-forward, sine positions."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def sine(values: Tensor, width: int) -> Tensor:
 
 
 def grid_positions(side: int, width: int) -> Tensor:
-    """A fixed position code for the side × side patches, row by row: [side², width]."""
+    """Fixed position encodings of the side × side patches, row by row: [side², width]."""
     ticks = (torch.arange(side) + 0.5) / side
     y, x = torch.meshgrid(ticks, ticks, indexing="ij")
     return torch.cat([_smooth(y.flatten(), width // 2), _smooth(x.flatten(), width - width // 2)], -1)

@@ -22,7 +22,7 @@ BOX_WIDTH = 16  # sines per box coordinate
 
 @dataclass(frozen=True)
 class Predictions:
-    """What the heads say. Scores and presence are logits; `mask_logits` are made on demand (see `masks`)."""
+    """The outputs of the heads. Scores, presence and masks are logits; masks are computed on demand."""
 
     scores: Tensor  # L, B, Q
     boxes: Tensor  # L, B, Q, 4
@@ -32,20 +32,16 @@ class Predictions:
 
     def masks(self, rows: Tensor, queries: Tensor) -> Tensor:
         """Mask logits [n, H, W] of n (image, query) pairs, at the image's full size."""
-        coarse = torch.einsum("nc,nchw->nhw", self.mask_queries[rows, queries], self.pixels[rows])
-        widen = doubling(coarse.shape[-1], coarse.device)
-        return widen @ coarse @ widen.T
+        return doubled(torch.einsum("nc,nchw->nhw", self.mask_queries[rows, queries], self.pixels[rows]))
 
     def all_masks(self) -> Tensor:
         """Mask logits of every query: B, Q, H, W."""
-        coarse = torch.einsum("bqc,bchw->bqhw", self.mask_queries, self.pixels)
-        widen = doubling(coarse.shape[-1], coarse.device)
-        return widen @ coarse @ widen.T
+        return doubled(torch.einsum("bqc,bchw->bqhw", self.mask_queries, self.pixels))
 
 
 class ImageEncoder(nn.Module):
-    """Patch embedding in two strides, then patches look at their neighbours: shapes are larger than a patch.
-    The finer stride also serves the masks."""
+    """Patch embedding in two strides, then convolutions over neighbouring patches, since shapes are larger than a
+    patch. The finer stride also serves the masks."""
 
     def __init__(self, d_model: int, patch: int) -> None:
         super().__init__()
@@ -64,7 +60,7 @@ class ImageEncoder(nn.Module):
 
 
 class Neighbours(nn.Module):
-    """Each patch and the eight around it."""
+    """Mixes each patch with the eight around it."""
 
     def __init__(self, d_model: int) -> None:
         super().__init__()
@@ -77,7 +73,7 @@ class Neighbours(nn.Module):
 
 
 class FusionLayer(nn.Module):
-    """Pre-norm: the image looks at itself, then asks the text; where the spec says so, the text then asks the image."""
+    """Pre-norm: attention of the image to itself, to the text and, with `text_to_image`, of the text to the image."""
 
     def __init__(self, spec: SegmenterModel) -> None:
         super().__init__()
@@ -91,22 +87,22 @@ class FusionLayer(nn.Module):
             self.word_norm, self.seen_norm = nn.LayerNorm(spec.d_model), nn.LayerNorm(spec.d_model)
             self.text_to_image_attention = build_attention(spec.d_model, spec.heads, spec.attention, "text_to_image")
 
-    def forward(self, x: Tensor, text: Tensor, said: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, text: Tensor, allowed: Tensor) -> tuple[Tensor, Tensor]:
         """The image and the words after the layer."""
         x = x + self.self_attention(self.self_norm(x))
-        x = x + self.text_attention(self.text_norm(x), text, said)
+        x = x + self.text_attention(self.text_norm(x), text, allowed)
         x = x + self.ffn(x)
-        return x, self.ask_image(text, x)
+        return x, self.attend_to_image(text, x)
 
-    def ask_image(self, text: Tensor, image: Tensor) -> Tensor:
-        """Words that know what they found: the decoder's queries ask them, and scores compare with them."""
+    def attend_to_image(self, text: Tensor, image: Tensor) -> Tensor:
+        """The words with what they attend to; the decoder's queries attend to them, and scores compare with them."""
         if not self.spec.text_to_image:
             return text
         return text + self.text_to_image_attention(self.word_norm(text), self.seen_norm(image))
 
 
 class DecoderLayer(nn.Module):
-    """Pre-norm: queries look at each other, ask the text, ask the image."""
+    """Pre-norm: attention of the queries to each other, to the text and to the image."""
 
     def __init__(self, spec: SegmenterModel) -> None:
         super().__init__()
@@ -118,16 +114,16 @@ class DecoderLayer(nn.Module):
         self.image_attention = build_attention(spec.d_model, spec.heads, spec.attention, "image")
         self.ffn = FeedForward(spec.d_model, spec.ffn)
 
-    def forward(self, x: Tensor, where: Tensor, text: Tensor, said: Tensor, image: Tensor) -> Tensor:
-        """`where` says what each query looks for and at which box; `image` knows where each patch lies."""
+    def forward(self, x: Tensor, where: Tensor, text: Tensor, allowed: Tensor, image: Tensor) -> Tensor:
+        """`where` encodes the prompt and each query's box; `image` includes the patches' positions."""
         x = x + self.self_attention(self.self_norm(x) + where)
-        x = x + self.text_attention(self.text_norm(x) + where, text, said)
+        x = x + self.text_attention(self.text_norm(x) + where, text, allowed)
         x = x + self.image_attention(self.image_norm(x) + where, image)
         return x + self.ffn(x)
 
 
 class Segmenter(nn.Module):
-    """The whole model; see the module's docstring."""
+    """The whole model."""
 
     position: Tensor
 
@@ -147,8 +143,8 @@ class Segmenter(nn.Module):
         self.decoder = nn.ModuleList(DecoderLayer(spec) for _ in range(spec.decoder_layers))
         self.heads = Heads(spec, spec.patch // 2)
 
-    def forward(self, images: Tensor, tokens: Tensor, said: Tensor) -> Predictions:
-        allowed = said[:, None, None, :]  # broadcasts to BHTS
+    def forward(self, images: Tensor, tokens: Tensor, token_mask: Tensor) -> Predictions:
+        allowed = token_mask[:, None, None, :]  # broadcasts to BHTS
         text = self.words(tokens) + self.places.weight
         for layer in self.text:
             text = layer(text, allowed)
@@ -158,27 +154,26 @@ class Segmenter(nn.Module):
         for layer in self.encoder:
             image, text = layer(image, text, allowed)
         image = self.image_norm(image)
-        return self._decode(image, text, said, fine)
+        return self._decode(image, text, token_mask, fine)
 
-    def _decode(self, image: Tensor, text: Tensor, said: Tensor, fine: Tensor) -> Predictions:
-        count, allowed = len(image), said[:, None, None, :]
-        asked = (text * said.unsqueeze(-1)).sum(1) / said.sum(1, keepdim=True)  # B, M: the prompt as one vector
+    def _decode(self, image: Tensor, text: Tensor, token_mask: Tensor, fine: Tensor) -> Predictions:
+        count, allowed = len(image), token_mask[:, None, None, :]
+        prompt = (text * token_mask.unsqueeze(-1)).sum(1) / token_mask.sum(1, keepdim=True)  # B, M
         x = self.queries.weight.expand(count, -1, -1)
         placed = image + self.position
         boxes = torch.full_like(x[:, 1:, :4], 0.5)
         layers = []
         for layer in self.decoder:
-            where = asked.unsqueeze(1) + self._place(boxes)
+            where = prompt.unsqueeze(1) + self._place(boxes)
             x = layer(x, where, text, allowed, placed)
             boxes = self.heads.boxes(x, boxes.detach())
-            layers.append((self.heads.scores(x, asked), boxes, self.heads.presence(x)))
+            layers.append((self.heads.scores(x, prompt), boxes, self.heads.presence(x)))
         scores, all_boxes, presence = (torch.stack(values) for values in zip(*layers, strict=True))
         pixels = self.heads.pixels(image, fine, self.grid)
         return Predictions(scores, all_boxes, presence, self.heads.mask_queries(x), pixels)
 
     def _place(self, boxes: Tensor) -> Tensor:
-        """The code of each query's box, whose gradient stays out of the box: B, 1 + Q, M. The presence token has
-        no place."""
+        """The encoding of each query's box, detached from the box: B, 1 + Q, M. Zero for the presence token."""
         return F.pad(self.where(sine(boxes.detach(), BOX_WIDTH).flatten(-2)), (0, 0, 1, 0))
 
 
@@ -197,10 +192,10 @@ class Heads(nn.Module):
         self.pixel = nn.Linear(spec.d_model, MASK_CHANNELS * upscale**2)
         self.mix = nn.Conv2d(2 * MASK_CHANNELS, MASK_CHANNELS, 1)
 
-    def scores(self, x: Tensor, asked: Tensor) -> Tensor:
-        """Does the query hold what was asked for: a dot product with the prompt. B, Q."""
+    def scores(self, x: Tensor, prompt: Tensor) -> Tensor:
+        """Whether the query matches the prompt: a scaled dot product. B, Q."""
         states = self.norm(x[:, 1:])
-        match = (self.score(states) @ asked.unsqueeze(-1)).squeeze(-1) / x.shape[-1] ** 0.5
+        match = (self.score(states) @ prompt.unsqueeze(-1)).squeeze(-1) / x.shape[-1] ** 0.5
         return match + self.score_bias(states).squeeze(-1)
 
     def boxes(self, x: Tensor, before: Tensor) -> Tensor:
@@ -220,9 +215,14 @@ class Heads(nn.Module):
         return self.mix(torch.cat([F.gelu(F.pixel_shuffle(spread, self.upscale)), fine], 1))
 
 
+def doubled(coarse: Tensor) -> Tensor:
+    widen = doubling(coarse.shape[-1], coarse.device)
+    return widen @ coarse @ widen.T
+
+
 def doubling(side: int, device: torch.device) -> Tensor:
-    """Bilinear interpolation to twice the side as a matrix [2·side, side]: its backward pass is deterministic
-    on every device, which F.interpolate's is not."""
-    places = ((torch.arange(2 * side, device=device) + 0.5) / 2 - 0.5).clamp(0, side - 1)
-    distance = (places.unsqueeze(1) - torch.arange(side, device=device)).abs()
+    """Bilinear interpolation to twice the side as a matrix [2·side, side]: unlike F.interpolate's, its backward
+    pass is deterministic on every device."""
+    positions = ((torch.arange(2 * side, device=device) + 0.5) / 2 - 0.5).clamp(0, side - 1)
+    distance = (positions.unsqueeze(1) - torch.arange(side, device=device)).abs()
     return (1 - distance).clamp(min=0)

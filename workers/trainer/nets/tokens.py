@@ -1,6 +1,6 @@
 """A small transformer over tokens of several fields.
 
-Shapes: B sequences, T places, F fields of a token, M = d_model, C classes.
+Shapes: B sequences, T positions, F fields of a token, M = d_model, C classes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from workers.trainer.nets.layers import EncoderLayer
 
 
 class TokenLayer(EncoderLayer):
-    """Pre-norm self-attention, then feed-forward; without `residual` each hands on its output alone."""
+    """Pre-norm self-attention, then feed-forward; without `residual`, neither adds its input."""
 
     def __init__(self, spec: TokenModelSpec) -> None:
         super().__init__(spec)
@@ -29,7 +29,7 @@ class TokenLayer(EncoderLayer):
 
 
 class TokenModel(nn.Module):
-    """The sum of a token's field and position embeddings through encoder layers; every place is classified."""
+    """The sum of a token's field and position embeddings through encoder layers; every position is classified."""
 
     def __init__(self, spec: TokenModelSpec, *, sizes: Sequence[int], length: int, classes: int) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class TokenModel(nn.Module):
         self.head = nn.Linear(spec.d_model, classes)
 
     def forward(self, fields_BTF: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Logits BTC. `mask` is True where asking is allowed and broadcasts to BHTS."""
+        """Logits BTC. `mask` is True where attention is allowed and broadcasts to BHTS."""
         x = self.positions.weight[: fields_BTF.shape[1]]
         for index, table in enumerate(self.fields):
             x = x + table(fields_BTF[..., index])  # BTM
@@ -51,5 +51,5 @@ class TokenModel(nn.Module):
 
 
 def causal(length: int, device: torch.device) -> Tensor:
-    """A token asks itself and what stands before it: TT."""
+    """True where a token may attend: itself and those before it. TT."""
     return torch.ones(length, length, dtype=torch.bool, device=device).tril()

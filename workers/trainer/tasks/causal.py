@@ -1,4 +1,4 @@
-"""Whether a language model sees the future: later tokens are changed, earlier logits must stay.
+"""Whether a language model sees the future: earlier logits must not change with later tokens.
 
 Shapes: B sequences, T tokens, C characters.
 """
@@ -15,15 +15,15 @@ from torch import Tensor, nn
 from workers.trainer.adapt.evaluating import evaluating
 from workers.trainer.data.tokens.lookups import Ints
 
-# Of the change at the tokens themselves. A leak through attention is 1e-4 of it and more, other orders of summation
-# (measured at 1e-7 of the logits) are less.
+# Relative to the change at the tokens themselves. A leak through attention is at least 1e-4 of it; other orders of
+# summation change the logits by 1e-7.
 TOLERANCE = 1e-5
-ROUNDING = 1e-6  # of the largest logit
+ROUNDING = 1e-6  # relative to the largest logit
 
 
 def sees_future(model: nn.Module, logits: Callable[[Ints], Tensor], length: int, characters: int) -> int | None:
-    """The first position whose logits [B, T, C] change when tokens after it do; None where there is none. `logits`
-    takes token ids [B, T]. Costs one forward pass of four sequences; leaves the model and random state alone."""
+    """The first position whose logits [B, T, C] change with later tokens; None if there is none. `logits`
+    takes token ids [B, T]. Costs one forward pass of four sequences; model and random state stay as they are."""
     if length < 2 or characters < 2:
         return None
     draw = np.random.default_rng(0)
@@ -36,10 +36,10 @@ def sees_future(model: nn.Module, logits: Callable[[Ints], Tensor], length: int,
         changed[position + 1 :] = (later + draw.integers(1, characters, len(later))) % characters
         rows.append(changed)
     with torch.no_grad(), evaluating(model), _no_zeros(model):
-        told = logits(np.stack(rows)).double()
-    for position, row in zip(positions, told[1:], strict=True):
-        change = (row - told[0]).abs().amax(-1)  # T
-        allowed = TOLERANCE * change[position + 1 :].max() + ROUNDING * told[0].abs().max()
+        plain_logits, *changed_logits = logits(np.stack(rows)).double()
+    for position, row in zip(positions, changed_logits, strict=True):
+        change = (row - plain_logits).abs().amax(-1)  # T
+        allowed = TOLERANCE * change[position + 1 :].max() + ROUNDING * plain_logits.abs().max()
         leaks = (change[: position + 1] > allowed).nonzero()
         if len(leaks):
             return int(leaks[0])
@@ -48,8 +48,8 @@ def sees_future(model: nn.Module, logits: Callable[[Ints], Tensor], length: int,
 
 @contextmanager
 def _no_zeros(model: nn.Module) -> Iterator[None]:
-    """A matrix that starts at zero lets nothing through yet, a leak neither: such matrices are drawn inside."""
-    zeros = [each for each in model.parameters() if each.is_floating_point() and not bool(each.any())]
+    """Inside, parameters of zeros are random: a matrix that is initialized to zero would hide a leak."""
+    zeros = [parameter for parameter in model.parameters() if parameter.is_floating_point() and not parameter.any()]
     generator = torch.Generator().manual_seed(0)
     try:
         for parameter in zeros:

@@ -19,7 +19,7 @@ from workers.trainer.task import Picture
 from workers.trainer.tasks import pictures
 
 PROBE = 32  # validation samples in the fixed probe batch
-FOLLOWED = 8  # of them, through which the gradient is followed
+FOLLOWED = 8  # of them, for the gradient chain
 
 
 class ClassifyTask:
@@ -39,15 +39,15 @@ class ClassifyTask:
         self.val_images, self.val_labels = _tensors(images[val], labels[val], device)
 
     def build(self) -> nn.Module:
-        """The model as this seed starts it."""
+        """The model as this seed initializes it."""
         model = Classifier(self.spec.model, side=digits.SIDE, channels=1, classes=digits.CLASSES)
         initialize_weights(model, self.spec.seed)
         return model
 
     def logits(self, images: Tensor) -> Tensor:
         """Of images [B, 1, 8, 8]: B, 10."""
-        found: Tensor = self.model(images)
-        return found
+        logits: Tensor = self.model(images)
+        return logits
 
     def losses(self, micro_step: int) -> dict[str, Tensor]:
         size = self.spec.train.batch_size

@@ -26,8 +26,8 @@ from workers.trainer.task import Picture
 from workers.trainer.tasks import token_pictures
 from workers.trainer.tasks.causal import sees_future
 
-PROBE, EVALUATED, TESTED = 16, 64, 256  # stretches that a probe, an evaluation and the last score use
-FOLLOWED = 4  # stretches of a probe through which the gradient is followed
+PROBE, EVALUATED, TESTED = 16, 64, 256  # stretches of a probe, an evaluation and the final score
+FOLLOWED = 4  # stretches of a probe for the gradient chain
 DRAWN = 16  # characters of a picture
 
 
@@ -45,22 +45,22 @@ class LanguageTask:
         self.mask = causal(spec.data.context, device)
         self.model = self.untrained().to(device)
         self._val = text.stretches(self.text.parts["val"], EVALUATED, spec.data.context)
-        self._refuse_future()
+        self._check_causal()
 
     def untrained(self) -> TokenModel:
-        """The model as this seed starts it."""
+        """The model as this seed initializes it."""
         data = self.spec.data
         model = TokenModel(self.spec.model, sizes=(data.characters,), length=data.context, classes=data.characters)
         initialize_weights(model, self.spec.seed)
         return model
 
     def not_causal(self, position: int) -> SpecError:
-        """What to say of a model whose prediction at `position` changes with later characters."""
-        message = f"not causal: what is predicted at position {position} changes with later characters"
-        return SpecError([FieldError(("model", "attention", "variant"), message)])
+        """The error for a model whose prediction at `position` changes with later characters."""
+        text = f"not causal: the prediction at position {position} changes with later characters; use another variant"
+        return SpecError([FieldError(("model", "attention", "variant"), text)])
 
-    def _refuse_future(self) -> None:
-        """Raises SpecError where an answer can be read off later characters: every score would be too good."""
+    def _check_causal(self) -> None:
+        """Raises SpecError if predictions use later characters: every score would be too good."""
         context, classes = self.spec.data.context, self.spec.data.characters
 
         def logits(ids: Ints) -> Tensor:  # the last of what is drawn is never read
@@ -85,22 +85,22 @@ class LanguageTask:
     @torch.no_grad()
     def draw(self, count: int) -> Iterator[Picture]:
         """The first head of the last layer over the last characters of a stretch."""
-        some = self._val[:count]
+        stretches = self._val[:count]
         with taps(self.model) as seen:
-            guesses = self._logits(self.model, some).argmax(-1).cpu().numpy()
+            guesses = self._logits(self.model, stretches).argmax(-1).cpu().numpy()
         weights = weights_of(seen[list(seen)[-1]])[:, 0].cpu().numpy()
-        for sample, ids in enumerate(some):
+        for sample, ids in enumerate(stretches):
             yield self._picture(sample, ids, guesses[sample], weights[sample])
 
     def _picture(self, sample: int, ids: Ints, guesses: Ints, maps: NDArray[np.float32]) -> Picture:
         shown = min(DRAWN, len(guesses))
-        named = self.text.characters
-        labels = ["␣" if named[index].isspace() else named[index] for index in ids[-1 - shown : -1]]
+        typed = [self.text.characters[index] for index in ids]
+        labels = ["␣" if character.isspace() else character for character in typed[-1 - shown : -1]]
         right = int((guesses == ids[1:]).sum())
-        nobody = np.full(shown, -1)
         caption = f"{right} of {len(guesses)} characters right"
-        image = token_pictures.heat(maps[-shown:, -shown:], labels, nobody, caption, 2 * right > len(guesses))
-        meta = {"sample": sample, "text": "".join(named[index] for index in ids), "right": right}
+        targets = np.full(shown, -1)  # none
+        image = token_pictures.heat(maps[-shown:, -shown:], labels, targets, caption, 2 * right > len(guesses))
+        meta = {"sample": sample, "text": "".join(typed), "right": right}
         return Picture(f"sample-{sample}", image, meta)
 
     @torch.no_grad()
@@ -143,6 +143,6 @@ class LanguageTask:
 
 
 def unigram_loss(train: Ints, wanted: Ints, characters: int) -> float:
-    """Nats a character of guessing by frequency alone, every character counted once more than it was seen."""
+    """Nats a character of guessing by frequency alone, with one added to every count."""
     counts = np.bincount(train, minlength=characters) + 1
     return float(-np.log(counts / counts.sum())[wanted].mean())

@@ -1,4 +1,4 @@
-"""Predictions drawn for people: enlarged images, coloured masks, boxes, one line of text below."""
+"""Drawing of predictions: enlarged images, coloured masks, boxes, a caption below."""
 
 from __future__ import annotations
 
@@ -65,6 +65,6 @@ def _boxed(draw: ImageDraw.ImageDraw, box: NDArray[np.float64], label: str, colo
     left, top, right, bottom = (float(edge) for edge in np.clip(box, 0, 1) * (SIDE - 1))
     draw.rectangle((left, top, max(left, right), max(top, bottom)), outline=colour, width=2)
     if label:
-        at = (left + 2, max(0.0, top - 17))
-        draw.rectangle(draw.textbbox(at, label, font=_font(13)), fill=BACK)
-        draw.text(at, label, fill=colour, font=_font(13))
+        corner = (left + 2, max(0.0, top - 17))
+        draw.rectangle(draw.textbbox(corner, label, font=_font(13)), fill=BACK)
+        draw.text(corner, label, fill=colour, font=_font(13))

@@ -1,8 +1,9 @@
-"""Who asks whom in one sequence, drawn: a square of attention weights with a word at every row and column."""
+"""Drawing of an attention map of one sequence, with a word at every row and column."""
 
 from __future__ import annotations
 
 from functools import cache
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -14,22 +15,13 @@ from workers.trainer.tasks.pictures import BACK, BAD, GAP, GOOD, INK
 CELL, MARGIN, LINE = 34, 84, 18
 LOW, HIGH = np.array(BACK), np.array((64, 224, 255))
 _GLYPHS = "我吃苹果"
-_FONTS = (
-    "NotoSansCJK*",
-    "NotoSansSC*",
-    "NotoSerifCJK*",
-    "SourceHan*",
-    "wqy-*",
-    "DroidSansFallback*",
-    "uming*",
-    "ukai*",
-)
+_FONTS = ("NotoSansCJK", "NotoSansSC", "NotoSerifCJK", "SourceHan", "wqy-", "DroidSansFallback", "uming", "ukai")
 
 
 def heat(
-    weights_TS: NDArray[np.float32], labels: list[str], asked: NDArray[np.int64], caption: str, good: bool
+    weights_TS: NDArray[np.float32], labels: list[str], targets: NDArray[np.int64], caption: str, good: bool
 ) -> Image.Image:
-    """Row t asks, column s answers; brighter is more; a frame marks the token that t should ask."""
+    """A row for each query, a column for each key; brighter is more; a frame marks the key of each query's target."""
     count = len(labels)
     side = MARGIN + count * CELL
     image = Image.new("RGB", (side + GAP, side + LINE + GAP), BACK)
@@ -39,13 +31,13 @@ def heat(
         draw.text((4, MARGIN + row * CELL + 8), shown[row], fill=INK, font=_font(14))
         draw.text((MARGIN + row * CELL + 2, MARGIN - 20 - 18 * (row % 2)), shown[row], fill=INK, font=_font(12))
         for column in range(count):
-            _cell(draw, row, column, float(weights_TS[row, column]), column == asked[row])
+            _cell(draw, row, column, float(weights_TS[row, column]), column == targets[row])
     draw.text((4, side + 2), caption, fill=GOOD if good else BAD, font=_font(14))
     return image
 
 
 def drawable(labels: list[str]) -> list[str]:
-    """The labels, or their numbers where this machine has no font for their glyphs."""
+    """The labels, or numbers if this machine has no font for their glyphs."""
     if all(label.isascii() for label in labels) or font_with_chinese() is not None:
         return labels
     return [str(index + 1) for index in range(len(labels))]
@@ -53,10 +45,13 @@ def drawable(labels: list[str]) -> list[str]:
 
 @cache
 def font_with_chinese() -> Path | None:
-    """A font of this machine that Pillow can open and that draws Chinese words apart from each other."""
+    """A font of this machine that Pillow can open and that has different glyphs for Chinese words."""
     folders = [Path("/usr/share/fonts"), Path("/usr/local/share/fonts"), Path.home() / ".fonts"]
-    found = (path for folder in folders for pattern in _FONTS for path in sorted(folder.rglob(f"{pattern}.[to]t[cf]")))
-    return next((path for path in found if _draws_chinese(path)), None)
+    for folder, name in product(folders, _FONTS):
+        for path in sorted(folder.rglob(f"{name}*.[to]t[cf]")):
+            if _draws_chinese(path):
+                return path
+    return None
 
 
 def _draws_chinese(path: Path) -> bool:

@@ -26,10 +26,7 @@ def listing_of(root: Path, name: str) -> tuple[str, str]:
         return str(parent.parent if parent.name == "annotations" else parent), name
     if not given.is_dir():
         raise DataError(f"{name}: there is no such folder below the data root", "spec")
-    for file in NAMES:
-        if (given / file).is_file():
-            return name, f"{name}/{file}"
-    for pattern in PATTERNS:
+    for pattern in (*NAMES, *PATTERNS):
         matches = _matches(given, pattern)
         if len(matches) == 1:
             return name, f"{name}/{matches[0]}"
@@ -41,7 +38,7 @@ def listing_of(root: Path, name: str) -> tuple[str, str]:
 
 
 def _matches(folder: Path, pattern: str) -> list[str]:
-    return sorted(file.relative_to(folder).as_posix() for file in folder.glob(pattern))
+    return sorted(file.relative_to(folder).as_posix() for file in folder.glob(pattern) if file.is_file())
 
 
 class Places:

@@ -23,7 +23,7 @@ from workers.trainer.data.coco.file import Folder, read
 from workers.trainer.data.errors import DataError
 from workers.trainer.data.images import reader
 from workers.trainer.data.images.lexicon import LENGTH, Lexicon
-from workers.trainer.data.images.samples import Sample, Samples
+from workers.trainer.data.images.samples import Sample, Samples, Splits
 from workers.trainer.data.notices import counted, notice
 
 FEWEST = 3  # images that show something to prompt for: one for each split
@@ -54,16 +54,7 @@ class PromptQuery:
         return self.contents.prompted.get(self.category, [])
 
 
-@dataclass(frozen=True)
-class CocoSplits:
-    train: Samples
-    val: Samples
-    test: Samples
-    lexicon: Lexicon
-    notices: tuple[Notice, ...]
-
-
-def load(data: CocoData, queries: int | None = None) -> CocoSplits:
+def load(data: CocoData, queries: int | None = None) -> Splits:
     """Half of the held-out images are for validation, half for testing. `queries`, of the model, limits how many things
     it can find at once; a notice counts those beyond. Raises DataError that names the file."""
     folder = read(data.path)
@@ -74,7 +65,7 @@ def load(data: CocoData, queries: int | None = None) -> CocoSplits:
         for split, part in parts.items()
     }
     notices = (*folder.notices, *left_out(folder, contents, data.absent), *crowded(folder, contents, queries))
-    return CocoSplits(made["train"], made["val"], made["test"], lexicon, notices)
+    return Splits(**made, lexicon=lexicon, notices=notices)
 
 
 def lexicon_of(folder: Folder) -> Lexicon:

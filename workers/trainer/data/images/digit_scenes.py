@@ -12,11 +12,11 @@ from PIL import Image
 from experiments.spec import DigitScenesData
 from workers.trainer.data.images import digits
 from workers.trainer.data.images.lexicon import DIGITS
-from workers.trainer.data.images.prompts import name, say
+from workers.trainer.data.images.prompts import Prompt, name, say
 from workers.trainer.data.images.samples import Sample
 
-HELD_OUT = 0.2  # share of the handwritten digits that only evaluation sees
-INK = 0.25  # of full ink: from here on a pixel belongs to the digit
+HELD_OUT = 0.2  # share of the handwritten digits for evaluation only
+INK = 0.25  # of full ink, from which on a pixel belongs to the digit
 SIZES = (11, 12, 13, 14)  # side of an enlarged digit on a canvas of 32
 TRIES = 12
 
@@ -29,7 +29,7 @@ def digit_scene(data: DigitScenesData, *, held_out: bool) -> Callable[[np.random
 
     def make(rng: np.random.Generator) -> Sample:
         image, labels, classes = _paint(rng, data.canvas, rows)
-        return Sample(image, labels, *_ask(rng, data, classes))
+        return Sample(image, labels, *_prompt(rng, data, classes))
 
     return make
 
@@ -54,7 +54,7 @@ def _paint(
 def _place(
     rng: np.random.Generator, image: Pixels, labels: NDArray[np.uint8], label: int, digit: Pixels, ink: Pixels
 ) -> bool:
-    """Write a digit where it touches no other; False when there was no room."""
+    """Draw a digit where it touches no other; False if there was no room."""
     size = len(digit)
     strokes = digit > INK
     for _ in range(TRIES):
@@ -74,8 +74,8 @@ def _enlarged(row: int, size: int) -> Pixels:
     return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC)).clip(0, 1)
 
 
-def _ask(rng: np.random.Generator, data: DigitScenesData, classes: dict[int, int]) -> tuple[tuple[int, ...], str, str]:
-    """Labels meant, the prompt, and the prompt for another digit that is seen."""
+def _prompt(rng: np.random.Generator, data: DigitScenesData, classes: dict[int, int]) -> Prompt:
+    """The other prompt is for another visible digit."""
     there = sorted(set(classes.values()))
     if rng.random() < data.absent:
         absent = [digit for digit in range(len(DIGITS)) if digit not in there]

@@ -1,4 +1,4 @@
-"""The 1,797 handwritten 8×8 digits of scikit-learn, shuffled once and split for good."""
+"""The 1,797 handwritten 8×8 digits of scikit-learn, in a fixed shuffled order and split."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def digits() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
 
 
 def _table() -> NDArray[np.float64]:
-    """A digit a row: 64 grey values of 0 to 16 and its class. Read from the file that scikit-learn carries, since
-    importing scikit-learn would be a third of a trainer's start."""
+    """A row for each digit: 64 grey values of 0 to 16 and its class. Read from scikit-learn's file, since importing
+    scikit-learn would take a third of a trainer's start."""
     package = find_spec("sklearn")
     path = Path(package.origin or "").parent / "datasets" / "data" / "digits.csv.gz" if package else Path()
     if path.is_file():

@@ -1,4 +1,4 @@
-"""The vocabulary of prompts: one small fixed one, English and Chinese; a folder of COCO has its own."""
+"""The vocabulary of prompts: a small fixed one in English and Chinese; a COCO folder has its own."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ VOCABULARY = ("<pad>", "<unknown>", OF, *(word for pair in (*COLOURS, *THINGS, *
 
 @dataclass(frozen=True)
 class Lexicon:
-    """The words that a model knows; the place of a word is its token id."""
+    """The words that a model knows; a word's index is its token id."""
 
     vocabulary: tuple[str, ...]
 
@@ -36,7 +36,7 @@ class Lexicon:
 
     def encode(self, prompt: str) -> list[int]:
         """Token ids of a prompt, at most LENGTH. English words are split at spaces; Chinese takes the longest known
-        word at each place, so `红色的车` and `红色 的 车` are the same."""
+        word at each position, so `红色的车` and `红色 的 车` are the same."""
         ids = [token for chunk in prompt.lower().split() for token in self._chunk(chunk)]
         return ids[:LENGTH] or [UNKNOWN]
 

@@ -1,4 +1,4 @@
-"""Which words a prompt uses."""
+"""The words of a prompt."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from workers.trainer.data.images.lexicon import OF
 
 Language = Literal["both", "en", "zh"]
 Word = tuple[str, str]  # English, Chinese
+Prompt = tuple[tuple[int, ...], str, str]  # target labels, the prompt, and a prompt for another visible thing
 
 
 def say(rng: np.random.Generator, language: Language, noun: Word, colour: Word | None = None) -> str:

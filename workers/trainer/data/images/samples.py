@@ -1,4 +1,4 @@
-"""Prompted samples, batches of them, and a data set that makes each sample from (split, index) alone."""
+"""Prompted samples, batches of them, and data sets that make each sample from (split, index) alone."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from workers.protocol import Notice
 from workers.trainer.data.images.lexicon import LENGTH, OURS, PAD, Lexicon
 
 CACHE_BYTES = 256 * 2**20
 Labels = NDArray[np.uint8] | NDArray[np.uint16]
-NARROWEST = 4  # targets that a batch has room for at least: batches of scenes are of one shape
-NONE = -1  # no label: the place of a target that is padding
+NARROWEST = 4  # least number of targets in a batch, so that batches of scenes have one shape
+NONE = -1  # the label of padding among targets
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One image with a prompt. `labels` numbers the visible thing at each pixel (0: none); `hits` are those the
-    prompt names, and an empty `hits` means that nothing in the image is meant. `other` is the same prompt for another
-    thing that is seen, such as the class in another colour; empty where there is none. Parts, kinds and colours are
-    known in scenes alone. `packed` has masks that may overlap, where labels alone would lose what lies under others."""
+    """One image with a prompt. `labels` numbers the visible thing at each pixel (0: none); `hits` are those that the
+    prompt names. `other` is the same prompt for another visible thing, such as the class in another colour, or empty.
+    Only scenes have parts, kinds and colours. `packed` has masks that may overlap, which `labels` cannot hold."""
 
     image: NDArray[np.uint8]  # H, W, 3
     labels: Labels  # H, W
     hits: tuple[int, ...]
     prompt: str
     other: str = ""
-    parts: NDArray[np.uint8] | None = None  # H, W: a place in shapes.PARTS
-    kinds: Mapping[int, int] = field(default_factory=dict)  # by label: a place in words.THINGS
-    colours: Mapping[int, int] = field(default_factory=dict)  # by label: a place in words.COLOURS
-    category: int = 0  # what kind of thing the prompt names, where that is told apart
-    lexicon: Lexicon = OURS  # by which prompts are read
+    parts: NDArray[np.uint8] | None = None  # H, W: an index into shapes.PARTS
+    kinds: Mapping[int, int] = field(default_factory=dict)  # by label: an index into lexicon.THINGS
+    colours: Mapping[int, int] = field(default_factory=dict)  # by label: an index into lexicon.COLOURS
+    category: int = 0  # what the prompt names, in data with categories
+    lexicon: Lexicon = OURS  # which encodes prompts
     packed: NDArray[np.uint8] | None = None  # hits, bytes: bits of H, W
 
     @property
@@ -49,14 +49,18 @@ class Sample:
 @dataclass(frozen=True)
 class Batch:
     """Tensors of B samples; targets are padded to G, the most that one of them has and at least NARROWEST;
-    `valid` says which are real."""
+    `valid` is False at padding."""
 
     images: Tensor  # B, 3, H, W
     tokens: Tensor  # B, S
-    said: Tensor  # B, S: a token, not padding
+    token_mask: Tensor  # B, S bool: False at padding
     masks: Tensor  # B, G, H, W bool
     boxes: Tensor  # B, G, 4: centre x, centre y, width, height in [0, 1]
     valid: Tensor  # B, G bool
+
+    @property
+    def inputs(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.images, self.tokens, self.token_mask
 
     @property
     def present(self) -> Tensor:
@@ -67,8 +71,8 @@ class Batch:
 
 
 class Samples:
-    """`size` samples of a split, made by index when first asked for and kept while they fit into CACHE_BYTES. `count`,
-    where it is known, tells how many things a prompt names without making the sample."""
+    """`size` samples of a split, made by index on first use and cached while they fit into CACHE_BYTES. `count`, if
+    given, tells how many things a prompt names without making the sample."""
 
     def __init__(self, make: Callable[[int], Sample], size: int, count: Callable[[int], int] | None = None) -> None:
         self.make, self.size, self.count = make, size, count
@@ -84,7 +88,7 @@ class Samples:
         return collate(samples, boxes)
 
     def targets(self, index: int) -> int:
-        """How many things the prompt names. Without `count`, costs making the sample where it was never made."""
+        """How many things the prompt names. Without `count`, costs making the sample on first use."""
         if self.count:
             return self.count(index)
         if index not in self._targets:
@@ -108,6 +112,18 @@ class Samples:
         return made
 
 
+@dataclass(frozen=True)
+class Splits:
+    """`compositional` prompts for things that training never showed in that colour; None if nothing is held out."""
+
+    train: Samples
+    val: Samples
+    test: Samples
+    compositional: Samples | None = None
+    lexicon: Lexicon = OURS
+    notices: tuple[Notice, ...] = ()
+
+
 def drawn(make: Callable[[np.random.Generator], Sample], split: int) -> Callable[[int], Sample]:
     """A maker by index: its random numbers depend on (split, index) alone."""
     return lambda index: make(np.random.default_rng([split, index]))
@@ -124,14 +140,14 @@ def boxes_of(masks: NDArray[np.bool_]) -> NDArray[np.float32]:
 
 
 def collate(samples: Sequence[Sample], boxes: Sequence[NDArray[np.float32]], prompts: Sequence[str] = ()) -> Batch:
-    """Samples of one size and the boxes of their hits as a batch; `prompts` in place of their own, where given."""
+    """A batch of samples of one size and the boxes of their hits; `prompts`, if given, replace their own."""
     count, side = len(samples), samples[0].labels.shape[0]
     tokens = np.full((count, LENGTH), PAD, np.int64)
     most = max(NARROWEST, *(len(sample.hits) for sample in samples))
     hits = np.full((count, most), NONE, np.int32)
     padded = np.full((count, most, 4), 0.5, np.float32)
-    said_by = prompts or [sample.prompt for sample in samples]
-    for row, (sample, box, prompt) in enumerate(zip(samples, boxes, said_by, strict=True)):
+    used_prompts = prompts or [sample.prompt for sample in samples]
+    for row, (sample, box, prompt) in enumerate(zip(samples, boxes, used_prompts, strict=True)):
         ids = sample.lexicon.encode(prompt)
         tokens[row, : len(ids)] = ids
         hits[row, : len(sample.hits)] = sample.hits
@@ -144,5 +160,5 @@ def collate(samples: Sequence[Sample], boxes: Sequence[NDArray[np.float32]], pro
     for row, sample in enumerate(samples):
         if sample.packed is not None:
             masks[row, : len(sample.hits)] = torch.from_numpy(sample.masks)
-    said = torch.from_numpy(tokens) != PAD
-    return Batch(images.float() / 128 - 1, torch.from_numpy(tokens), said, masks, torch.from_numpy(padded), valid)
+    token_mask = torch.from_numpy(tokens) != PAD
+    return Batch(images.float() / 128 - 1, torch.from_numpy(tokens), token_mask, masks, torch.from_numpy(padded), valid)

@@ -1,4 +1,4 @@
-"""What a scene's prompt asks for: nothing that is there, stuff, a class, or a colour and a class."""
+"""The prompt of a scene: for something absent, for stuff, a class, or a colour and a class."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ import numpy as np
 
 from experiments.spec import ScenesData
 from workers.trainer.data.images.lexicon import STUFF, THINGS
-from workers.trainer.data.images.prompts import Language, Word, name, say
+from workers.trainer.data.images.prompts import Language, Prompt, Word, name, say
 
 STUFF_SHARE, CLASS_SHARE = 0.12, 0.24
-
-Question = tuple[tuple[int, ...], str, str]  # labels meant, the prompt, and the prompt with another's colour
 
 
 @dataclass(frozen=True)
@@ -25,7 +23,7 @@ class Thing:
     kind: Word
 
 
-def ask(
+def choose_prompt(
     rng: np.random.Generator,
     data: ScenesData,
     things: list[Thing],
@@ -33,13 +31,13 @@ def ask(
     *,
     free: list[tuple[Word, Word]],
     pair: Thing | None,
-) -> Question:
-    """`stuff` are the labels of sky and road (0: hidden), `free` the colours and classes that a prompt may name; `pair`
-    has a twin in another colour, and is asked for unless nothing that is there is."""
+) -> Prompt:
+    """`stuff` are the labels of sky and road (0: hidden), `free` the colours and classes that a prompt may name.
+    `pair`, which has a twin in another colour, is the target unless the prompt is absent."""
     if rng.random() < data.absent or not things:
-        return (), _missing(rng, data.language, things, free), ""
+        return (), _absent(rng, data.language, things, free), ""
     if pair is not None:
-        return ask_for(rng, data.language, things, pair)
+        return prompt_for(rng, data.language, things, pair)
     if rng.random() < STUFF_SHARE:
         which = int(rng.integers(2))
         if stuff[which]:
@@ -48,11 +46,11 @@ def ask(
     if rng.random() < CLASS_SHARE:
         alike = tuple(other.label for other in things if other.kind == thing.kind)
         return alike, say(rng, data.language, thing.kind), ""
-    return ask_for(rng, data.language, things, thing)
+    return prompt_for(rng, data.language, things, thing)
 
 
-def ask_for(rng: np.random.Generator, language: Language, things: list[Thing], thing: Thing) -> Question:
-    """By colour and class. The other prompt has the colour of another thing of the class, where one is seen."""
+def prompt_for(rng: np.random.Generator, language: Language, things: list[Thing], thing: Thing) -> Prompt:
+    """By colour and class. The other prompt has the colour of another visible thing of the class, if there is one."""
     alike = [other for other in things if other.kind == thing.kind]
     same = tuple(other.label for other in alike if other.colour == thing.colour)
     prompt = say(rng, language, thing.kind, thing.colour)
@@ -60,8 +58,8 @@ def ask_for(rng: np.random.Generator, language: Language, things: list[Thing], t
     return same, prompt, name(not prompt.isascii(), thing.kind, others[0]) if others else ""
 
 
-def _missing(rng: np.random.Generator, language: Language, things: list[Thing], free: list[tuple[Word, Word]]) -> str:
-    """A prompt for something that cannot be seen here."""
+def _absent(rng: np.random.Generator, language: Language, things: list[Thing], free: list[tuple[Word, Word]]) -> str:
+    """A prompt for something that the scene does not show."""
     kinds = [kind for kind in THINGS if all(thing.kind != kind for thing in things)]
     if kinds and rng.random() < CLASS_SHARE:
         return say(rng, language, kinds[rng.integers(len(kinds))])

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 
 from experiments.spec import ScenesData
 from workers.trainer.data.images.lexicon import COLOURS, THINGS
-from workers.trainer.data.images.prompts import Word
+from workers.trainer.data.images.prompts import Prompt, Word
 from workers.trainer.data.images.samples import Sample
-from workers.trainer.data.images.scene_prompts import Thing, ask, ask_for
+from workers.trainer.data.images.scene_prompts import Thing, choose_prompt, prompt_for
 from workers.trainer.data.images.shapes import PARTS, RGB, ROADS, SHAPES, SKIES, Colour, Grid
 
 SKY, ROAD = 254, 253  # labels of stuff
-MIN_PIXELS = 12  # a thing with less to see is as good as hidden
+MIN_PIXELS = 12  # a thing with fewer visible pixels counts as hidden
 OVERLAP = 0.15  # of a new thing's area that may cover another thing
 TRIES, TRIES_OF_PAIRS = 8, 40
 
 Pair = tuple[Word, Word]  # colour and kind
+Pairs = tuple[Pair, ...]
 
 
 @dataclass
@@ -29,17 +31,17 @@ class Canvas:
 
     image: NDArray[np.float32]  # H, W, 3
     labels: NDArray[np.uint8]  # H, W: the number of the thing, or SKY or ROAD
-    parts: NDArray[np.uint8]  # H, W: a place in PARTS
+    parts: NDArray[np.uint8]  # H, W: an index into PARTS
     horizon: float
     things: list[Thing] = field(default_factory=list)
 
-    def seen(self, thing: Thing) -> bool:
-        return int((self.labels == thing.label).sum()) >= MIN_PIXELS
+    def shows(self, label: int) -> bool:
+        return int((self.labels == label).sum()) >= MIN_PIXELS
 
 
 @dataclass(frozen=True)
 class Painter:
-    """Makes samples. `compositional`: each shows one of the held-out things and asks for it by colour and class."""
+    """Makes samples. `compositional`: each shows a held-out thing and prompts for its colour and class."""
 
     data: ScenesData
     compositional: bool = False
@@ -50,7 +52,7 @@ class Painter:
             return self._sample(rng, held_out, None)
         return self._sample(rng, held_out, held_out[int(rng.integers(len(held_out)))])
 
-    def _sample(self, rng: np.random.Generator, held_out: tuple[Pair, ...], wanted: Pair | None) -> Sample:
+    def _sample(self, rng: np.random.Generator, held_out: Pairs, wanted: Pair | None) -> Sample:
         canvas = _ground(rng, self.data.canvas)
         if wanted:
             _place(rng, canvas, wanted, TRIES_OF_PAIRS)
@@ -58,27 +60,32 @@ class Painter:
             _place(rng, canvas, _any_pair(rng, held_out), TRIES)
         twin = self._twin(rng, canvas, held_out)
         canvas.image += rng.normal(0, 8, canvas.image.shape).astype(np.float32)
-        shown = [thing for thing in canvas.things if canvas.seen(thing)]
-        stuff = [label if (canvas.labels == label).sum() >= MIN_PIXELS else 0 for label in (SKY, ROAD)]
-        if wanted and shown and shown[0].label == 1:
-            question = ask_for(rng, self.data.language, shown, shown[0])
+        visible = [thing for thing in canvas.things if canvas.shows(thing.label)]
+        if wanted and visible and visible[0].label == 1:
+            prompt = prompt_for(rng, self.data.language, visible, visible[0])
         else:
-            pair = twin if twin in shown else None
-            question = ask(rng, self.data, shown, stuff, free=_free(held_out), pair=pair)
+            prompt = self._prompt(rng, canvas, visible, held_out, twin)
         image = canvas.image.clip(0, 255).astype(np.uint8)
-        kinds = {thing.label: THINGS.index(thing.kind) for thing in shown}
-        colours = {thing.label: COLOURS.index(thing.colour) for thing in shown}
-        return Sample(image, canvas.labels, *question, canvas.parts, kinds, colours)
+        kinds = {thing.label: THINGS.index(thing.kind) for thing in visible}
+        colours = {thing.label: COLOURS.index(thing.colour) for thing in visible}
+        return Sample(image, canvas.labels, *prompt, canvas.parts, kinds, colours)
 
-    def _twin(self, rng: np.random.Generator, canvas: Canvas, held_out: tuple[Pair, ...]) -> Thing | None:
-        """In a share of the scenes: one more thing of a drawn one's class in another colour. Returns one of the two."""
+    def _prompt(
+        self, rng: np.random.Generator, canvas: Canvas, visible: list[Thing], held_out: Pairs, twin: Thing | None
+    ) -> Prompt:
+        stuff = [label if canvas.shows(label) else 0 for label in (SKY, ROAD)]
+        pair = twin if twin in visible else None
+        return choose_prompt(rng, self.data, visible, stuff, free=_free(held_out), pair=pair)
+
+    def _twin(self, rng: np.random.Generator, canvas: Canvas, held_out: Pairs) -> Thing | None:
+        """In a share of the scenes, draw a thing of the first one's class in another colour. Returns one of the two."""
         if not self.data.distractors or rng.random() >= self.data.distractors or not canvas.things:
             return None
         first = canvas.things[0]
         others = [c for c in COLOURS if c != first.colour and (c, first.kind) not in held_out]
         before = len(canvas.things)
         _place(rng, canvas, (others[rng.integers(len(others))], first.kind), TRIES_OF_PAIRS)
-        if len(canvas.things) == before or not canvas.seen(canvas.things[-1]):
+        if len(canvas.things) == before or not canvas.shows(canvas.things[-1].label):
             return None
         return (first, canvas.things[-1])[rng.integers(2)]
 
@@ -88,16 +95,16 @@ def scene(data: ScenesData, *, compositional: bool = False) -> Callable[[np.rand
     return Painter(data, compositional)
 
 
-def _pairs(held_out: tuple[str, ...]) -> tuple[Pair, ...]:
-    return tuple((c, k) for c in COLOURS for k in THINGS if f"{c[0]} {k[0]}" in held_out)
+def _pairs(held_out: tuple[str, ...]) -> Pairs:
+    return tuple(pair for pair in product(COLOURS, THINGS) if f"{pair[0][0]} {pair[1][0]}" in held_out)
 
 
-def _free(held_out: tuple[Pair, ...]) -> list[Pair]:
+def _free(held_out: Pairs) -> list[Pair]:
     """What prompts may name."""
-    return [(colour, kind) for colour in COLOURS for kind in THINGS if (colour, kind) not in held_out]
+    return [pair for pair in product(COLOURS, THINGS) if pair not in held_out]
 
 
-def _any_pair(rng: np.random.Generator, held_out: tuple[Pair, ...]) -> Pair:
+def _any_pair(rng: np.random.Generator, held_out: Pairs) -> Pair:
     kind, colour = THINGS[rng.integers(len(THINGS))], COLOURS[rng.integers(len(COLOURS))]
     while (colour, kind) in held_out:
         colour = COLOURS[rng.integers(len(COLOURS))]
@@ -114,7 +121,7 @@ def _ground(rng: np.random.Generator, side: int) -> Canvas:
 
 
 def _place(rng: np.random.Generator, canvas: Canvas, pair: Pair, tries: int) -> None:
-    """Try to draw one more thing that hides little of the others."""
+    """Try to draw a thing that hides little of the others."""
     side, (colour, kind) = len(canvas.labels), pair
     unit = side / 64
     y, x = _grid(side)

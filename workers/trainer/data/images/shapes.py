@@ -1,4 +1,4 @@
-"""What things of a scene look like: each shape as layers of parts, from the back to the front."""
+"""The shapes of a scene's things, as layers of parts from back to front."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PARTS = ("sky", "road", "body", "window", "wheel", "crown", "trunk", "wall", "ro
 Grid = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 Colour = NDArray[np.float32]
-Layer = tuple[str, Mask, Colour]  # a part, its pixels, and what they show
+Layer = tuple[str, Mask, Colour]  # a part, its pixels and their colour
 
 
 def _car(x: Grid, y: Grid, half: float, colour: Colour) -> list[Layer]:
@@ -44,4 +44,4 @@ def _house(x: Grid, y: Grid, half: float, colour: Colour) -> list[Layer]:
     return [("wall", wall, colour), ("roof", roof, colour * 0.6), ("door", door, DARK)]
 
 
-SHAPES = (_car, _tree, _house)  # in the order of words.THINGS
+SHAPES = (_car, _tree, _house)  # in the order of lexicon.THINGS

@@ -1,6 +1,6 @@
-"""A batch of sequences in which every token has to be answered by another: pointer and roles share its form.
+"""A batch of sequences in which every token names the content of another: the form of pointer and roles.
 
-Shapes: N sequences, T places, F fields of a token.
+Shapes: N sequences, T positions, F fields of a token.
 """
 
 from __future__ import annotations
@@ -12,26 +12,24 @@ from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
-NOBODY = -1  # in `asked`: the place is padding
+PADDING = -1  # in `targets`: the position is padding
 
 
 @dataclass(frozen=True)
 class Lookups:
-    """Tokens and the truth about whom each asks."""
+    """Tokens, and the token whose content each should name."""
 
     fields: Ints  # NTF, ids of each token's fields
-    present: Bools  # NT, False where a place is padding
-    content: Ints  # NT, the class that a token tells whoever asks it
-    asked: Ints  # NT, place of the token whose content is the right answer; NOBODY at padding
-    gold: Bools  # NTT, whom a token's attention counts as right: `asked`, and what else the relation names
+    present: Bools  # NT, False at padding
+    content: Ints  # NT, the class that a token holds
+    targets: Ints  # NT, position of the token whose content is right; PADDING at padding
+    gold: Bools  # NTT, where a token's attention counts as right: `targets`, and the others of its relation
 
-    def answers(self) -> Ints:
-        """NT: the right class at every place; NOBODY at padding."""
-        found = np.take_along_axis(self.content, self.asked.clip(0), 1)
-        return np.where(self.present, found, NOBODY)
+    def truth(self) -> Ints:
+        """NT: the right class at every position; PADDING at padding."""
+        content = np.take_along_axis(self.content, self.targets.clip(0), 1)
+        return np.where(self.present, content, PADDING)
 
     def rows(self, chosen: slice | Ints) -> Lookups:
         """Some of the sequences."""
-        return Lookups(
-            self.fields[chosen], self.present[chosen], self.content[chosen], self.asked[chosen], self.gold[chosen]
-        )
+        return Lookups(*(array[chosen] for array in vars(self).values()))

@@ -1,4 +1,4 @@
-"""Pointer lookup: every token has a name, asks for another token's name, and is answered by that one's payload."""
+"""Pointer lookup: every token has a name and another token's name, and should tell that token's payload."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from experiments.spec import PointerData
 from workers.trainer.data.draws import Split, below, draws, permutations
 from workers.trainer.data.tokens.lookups import Ints, Lookups
 
-NAME, ASKS, PAYLOAD = range(3)  # fields of a token
+NAME, TARGET, PAYLOAD = range(3)  # fields of a token
 
 
 def sizes(data: PointerData) -> tuple[int, int, int]:
@@ -17,18 +17,18 @@ def sizes(data: PointerData) -> tuple[int, int, int]:
 
 
 def batch(data: PointerData, split: Split, indices: Ints) -> Lookups:
-    """Sequences of `data.tokens` tokens. Names are a permutation; a token asks any other, never itself."""
+    """Sequences of `data.tokens` tokens. Names are a permutation; a token refers to any other, never itself."""
     count = data.tokens
     words = draws(split, indices, 3 * count)
     names = permutations(words[:, :count])
-    asked = (np.arange(count) + 1 + below(words[:, count : 2 * count], count - 1)) % count
+    targets = (np.arange(count) + 1 + below(words[:, count : 2 * count], count - 1)) % count
     payloads = below(words[:, 2 * count :], data.payloads)
-    fields = np.stack([names, np.take_along_axis(names, asked, 1), payloads], -1)
-    gold = asked[..., None] == np.arange(count)
-    return Lookups(fields, np.ones_like(asked, np.bool_), payloads, asked, gold)
+    fields = np.stack([names, np.take_along_axis(names, targets, 1), payloads], -1)
+    gold = targets[..., None] == np.arange(count)
+    return Lookups(fields, np.ones_like(targets, np.bool_), payloads, targets, gold)
 
 
 def mode_guess(lookups: Lookups, payloads: int) -> float:
-    """Accuracy of naming the sequence's most frequent payload everywhere: what is reached without asking."""
+    """Accuracy of the sequence's most frequent payload everywhere, which needs no attention."""
     counts = (lookups.content[..., None] == np.arange(payloads)).sum(1)  # N, payloads
-    return float((lookups.answers() == counts.argmax(1)[:, None]).mean())
+    return float((lookups.truth() == counts.argmax(1)[:, None]).mean())

@@ -1,7 +1,7 @@
-"""Sentences of the roles grammar in which every token asks for another token's word.
+"""Sentences of the roles grammar in which every token should name another token's word.
 
-A sentence is all Chinese or all English, of one clause or two. `shuffled` mixes all its tokens: position tells
-nothing, the case markers tell everything. `fixed` keeps the order of speech.
+A sentence is all Chinese or all English, of one clause or two. `shuffled` mixes all its tokens: only the grammar.case
+markers identify them. `fixed` keeps the order of speech.
 """
 
 from __future__ import annotations
@@ -13,78 +13,64 @@ import numpy as np
 
 from experiments.spec import RolesData
 from workers.trainer.data.draws import Split, Words, below, draws
-from workers.trainer.data.tokens.lookups import NOBODY, Bools, Ints, Lookups
-from workers.trainer.data.tokens.roles_grammar import (
-    ASKS,
-    CASES,
-    CLAUSES,
-    GOLD,
-    IDS,
-    LANGUAGES,
-    LENGTH,
-    MODALS,
-    PAD,
-    PEOPLE,
-    UNKNOWN,
-    VERBS,
-    VOCABULARY,
-    case,
-)
+from workers.trainer.data.tokens import grammar
+from workers.trainer.data.tokens.grammar import CLAUSES, LENGTH
+from workers.trainer.data.tokens.lookups import PADDING, Bools, Ints, Lookups
 
 WORD, CASE = range(2)  # fields of a token
-SIZES = (len(VOCABULARY), len(CASES))
+SIZES = (len(grammar.VOCABULARY), len(grammar.CASES))
 _ROLES = range(4)
-_HIDDEN = 32  # one word in so many is shown as unknown, so that a typed word that nobody knows meets a trained row
-# By place in the order of speech, clause after clause:
-_CASE = np.array([case(role, clause) for clause in range(CLAUSES) for role in _ROLES])
-_ASKED = np.array([4 * clause + ASKS[role] for clause in range(CLAUSES) for role in _ROLES])
-_GOLD = np.kron(np.eye(CLAUSES, dtype=np.bool_), [[other in GOLD[role] for other in _ROLES] for role in _ROLES])
+_HIDDEN = 32  # one word in so many is replaced by <unknown>, so that its embedding is trained
+# By position in the order of speech, clause after clause:
+_CASE = np.array([grammar.case(role, clause) for clause in range(CLAUSES) for role in _ROLES])
+_TARGET = np.array([4 * clause + grammar.TARGET[role] for clause in range(CLAUSES) for role in _ROLES])
+_GOLD = np.kron(np.eye(CLAUSES, dtype=np.bool_), [[other in grammar.GOLD[role] for other in _ROLES] for role in _ROLES])
 
 
 def batch(data: RolesData, split: Split, indices: Ints) -> Lookups:
-    """Sentences, padded to LENGTH places."""
+    """Sentences, padded to LENGTH tokens."""
     drawn = draws(split, indices, 2 * LENGTH + CLAUSES + 2)
     spoken = np.arange(LENGTH) < 4 * (1 + below(drawn[:, -1:], CLAUSES))
-    words = _words(below(drawn[:, -2], len(LANGUAGES)), drawn[:, LENGTH : LENGTH + CLAUSES])
-    words = np.where(below(drawn[:, -2 - LENGTH : -2], _HIDDEN) == 0, UNKNOWN, words)
+    words = _words(below(drawn[:, -2], len(grammar.LANGUAGES)), drawn[:, LENGTH : LENGTH + CLAUSES])
+    words = np.where(below(drawn[:, -2 - LENGTH : -2], _HIDDEN) == 0, grammar.UNKNOWN, words)
     order = _order(data.order, drawn[:, :LENGTH], spoken)
     present = np.take_along_axis(spoken, order, 1)
-    place = order.argsort(1)  # where the token of each place of speech stands
-    asked = np.take_along_axis(place, _ASKED[order], 1)
-    word = np.where(present, np.take_along_axis(words, order, 1), PAD)
+    position = order.argsort(1)  # of each token in the order of speech
+    targets = np.take_along_axis(position, _TARGET[order], 1)
+    word = np.where(present, np.take_along_axis(words, order, 1), grammar.PAD)
     gold = _GOLD[order[:, :, None], order[:, None, :]] & present[:, :, None] & present[:, None, :]
     fields = np.stack([word, np.where(present, _CASE[order], 0)], -1)
-    return Lookups(fields, present, word, np.where(present, asked, NOBODY), gold)
+    return Lookups(fields, present, word, np.where(present, targets, PADDING), gold)
 
 
 def _words(tongues: Ints, drawn: Words) -> Ints:
-    """[N, LENGTH] word ids: each clause any of the language's clauses with equal chance."""
+    """[N, LENGTH] word ids: each clause drawn uniformly from the language's clauses."""
     table, starts, counts = _table()
     rows = starts[tongues][:, None] + below(drawn, counts[tongues][:, None])
-    found: Ints = table[rows].reshape(len(tongues), LENGTH)
-    return found
+    words: Ints = table[rows].reshape(len(tongues), LENGTH)
+    return words
 
 
 @cache
 def _table() -> tuple[Ints, Ints, Ints]:
-    """Every clause as a row of word ids, and where each language's rows start and how many they are."""
-    by_tongue = [_clauses(tongue) for tongue in LANGUAGES]
+    """Every clause as a row of word ids; the first row and the number of rows of each language."""
+    by_tongue = [_clauses(tongue) for tongue in grammar.LANGUAGES]
     counts = np.array([len(rows) for rows in by_tongue])
     return np.concatenate(by_tongue), np.cumsum(counts) - counts, counts
 
 
 def _clauses(tongue: str) -> list[list[int]]:
-    """Nobody does something to himself: 我 看 我 is left out."""
+    """Every clause, without those in which subject and object are equal (我 看 我)."""
     return [
-        [IDS[subject], IDS[modal], IDS[verb], IDS[thing]]
-        for subject, modal, verb in product(PEOPLE[tongue], MODALS[tongue], VERBS[tongue])
-        for thing in VERBS[tongue][verb]
+        [grammar.IDS[subject], grammar.IDS[modal], grammar.IDS[verb], grammar.IDS[thing]]
+        for subject, modal, verb in product(grammar.PEOPLE[tongue], grammar.MODALS[tongue], grammar.VERBS[tongue])
+        for thing in grammar.VERBS[tongue][verb]
         if thing != subject
     ]
 
 
 def _order(order: str, drawn: Words, spoken: Bools) -> Ints:
-    """[N, LENGTH]: which place of speech stands at each place; padding stays at the end."""
+    """[N, LENGTH]: which token of speech is at each position; padding stays at the end."""
     if order == "fixed":
         return np.broadcast_to(np.arange(LENGTH), spoken.shape).copy()
     halved = drawn >> np.uint64(1)

@@ -18,8 +18,8 @@ from workers.trainer.data.draws import Split, below, draws
 from workers.trainer.data.errors import DataError
 from workers.trainer.data.roots import below_root, data_root
 from workers.trainer.data.tokens import roles
+from workers.trainer.data.tokens.grammar import VOCABULARY
 from workers.trainer.data.tokens.lookups import Ints
-from workers.trainer.data.tokens.roles_grammar import VOCABULARY
 
 LARGEST = 64 * 2**20  # bytes of a file
 SENTENCES = 4000  # of the generated text

@@ -15,8 +15,8 @@ from workers.trainer.tasks.hf.models import SEEN, attach_on, build
 
 
 class HfDigitsTask(ClassifyTask):
-    """As `classify`, with the logits of a foreign model; a loaded one gets the digits at its own size and with its
-    own number of channels, and a new head for ten classes."""
+    """As `classify`, with the logits of a transformers model; a loaded one gets digits of its own size and number of
+    channels, and a new head for ten classes."""
 
     def __init__(self, spec: HfSpec, device: torch.device) -> None:
         self.hf = spec
@@ -32,5 +32,5 @@ class HfDigitsTask(ClassifyTask):
         side, channels = getattr(config, "image_size", digits.SIDE), getattr(config, "num_channels", 1)
         if side != images.shape[-1]:
             images = F.interpolate(images, size=side, mode="bilinear")
-        found: Tensor = self.model(pixel_values=images.expand(-1, channels, -1, -1)).logits
-        return found
+        logits: Tensor = self.model(pixel_values=images.expand(-1, channels, -1, -1)).logits
+        return logits

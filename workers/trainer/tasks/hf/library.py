@@ -1,4 +1,4 @@
-"""The library transformers, imported when a run asks for it and not before: it costs seconds."""
+"""The library transformers, imported only when a run uses it, since that takes seconds."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class LibraryMissing(RuntimeError):
 
 @cache
 def transformers() -> Any:
-    """The module, told never to fetch anything."""
+    """The module, configured never to download anything."""
     if find_spec("transformers") is None:
-        raise LibraryMissing("this worker has no transformers: install attnservice with its extra `models`")
+        raise LibraryMissing("this worker has no transformers; install attnservice with its extra `models`")
     os.environ["HF_HUB_OFFLINE"] = "1"
     mend_torchvision()
     return import_module("transformers")
@@ -28,16 +28,15 @@ def transformers() -> Any:
 
 @cache
 def mend_torchvision() -> None:
-    """Make torchvision importable beside a torch that it was not built for (the registry's torchvision wants CUDA's
-    torch, a CPU build is another): its compiled operators then do not load, and its import fails at the shapes that
-    it registers for them. Named here without a kernel, they stop nobody who does not call them; transformers and
-    timm do not."""
+    """Make torchvision importable beside a torch that it was not built for, such as a CPU build: its compiled operators
+    do not load then, and its import fails when it registers their shapes. Operators defined here without a kernel
+    let it pass; transformers and timm do not call them."""
     if find_spec("torchvision") is None:
         return
     try:
         import_module("torchvision")
     except RuntimeError:
-        for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
+        for name in [module for module in sys.modules if module.split(".")[0] == "torchvision"]:
             del sys.modules[name]
         library = torch.library.Library("torchvision", "FRAGMENT")
         for name in ("nms", "qnms"):
@@ -46,4 +45,4 @@ def mend_torchvision() -> None:
         import_module("torchvision")
 
 
-_KEPT: list[Any] = []  # a library that is collected takes its definitions with it
+_KEPT: list[Any] = []  # a library that is garbage-collected removes its definitions

@@ -32,10 +32,10 @@ class ResizedPredictions(Predictions):
         return resized(self.logits, self.side)
 
 
-def find(model: nn.Module, images: Tensor, tokens: Tensor, said: Tensor, side: int) -> Predictions:
+def find(model: nn.Module, images: Tensor, tokens: Tensor, token_mask: Tensor, side: int) -> Predictions:
     """One forward pass. `images` [B, 3, H, W] are resized to the model's size, masks to `side`."""
     with _inner_outputs(model) as outputs:
-        out = model(pixel_values=fitted(model, images), input_ids=tokens, attention_mask=said.long())
+        out = model(pixel_values=fitted(model, images), input_ids=tokens, attention_mask=token_mask.long())
     decoder, scores = outputs["detr_decoder"], outputs["dot_product_scoring"]
     return ResizedPredictions(
         scores=scores.squeeze(-1),

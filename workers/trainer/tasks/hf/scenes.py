@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 import torch
@@ -15,26 +15,26 @@ from workers.trainer.adapt.watch import watched
 from workers.trainer.attention import Tap
 from workers.trainer.data.images.lexicon import LENGTH, VOCABULARY
 from workers.trainer.data.images.samples import Batch, Samples
-from workers.trainer.data.order import batch_indices
 from workers.trainer.nets.segmenter import Predictions
-from workers.trainer.task import Picture
 from workers.trainer.tasks.hf.library import transformers
 from workers.trainer.tasks.hf.models import SEEN, attach_on, build, folder_of, wrong
 from workers.trainer.tasks.hf.sam3 import find
 from workers.trainer.tasks.segment.data import splits
 from workers.trainer.tasks.segment.losses import parts, segment_losses
 from workers.trainer.tasks.segment.matcher import Matches
-from workers.trainer.tasks.segment.measures import METRICS, Tally
-from workers.trainer.tasks.segment.pictures import draw_predictions
+from workers.trainer.tasks.segment.measures import METRICS
+from workers.trainer.tasks.segment.prompted import PromptedTask
 
-EVAL_BATCH, PROBE = 16, 8
+PROBE = 8  # validation samples in the fixed probe batch
 GEOMETRY = "geometry_encoder"  # reads box prompts, which we have none of: never called
 
 
-class HfScenesTask:
+class HfScenesTask(PromptedTask):
     """SAM 3 on scenes. Without box prompts, the geometry encoder has no gradient and is not trained."""
 
+    spec: HfSpec
     metrics = METRICS
+    eval_batch = 16
     finals: tuple[str, ...] = ()
 
     def __init__(self, spec: HfSpec, device: torch.device) -> None:
@@ -46,36 +46,9 @@ class HfScenesTask:
         self.model = build(spec, "Sam3Model", {}).to(device)
         cast(nn.Module, getattr(self.model, GEOMETRY)).requires_grad_(False)
         self.words = Words(spec, self.model)
-        attach_on(self.model, lambda: self._predict(self.training, range(min(SEEN, self.training.size))))
+        attach_on(self.model, lambda: self.predict(self.training, range(min(SEEN, self.training.size))))
         self.mass_sites = tuple(name for name in attached(self.model) if name.endswith(".vision_cross_attn"))
         self.measures = tuple(f"attn/object_mass/{site}" for site in self.mass_sites)
-
-    def losses(self, micro_step: int, step: range | None = None) -> dict[str, Tensor]:
-        predictions, batch = self._predict(self.training, self._rows(micro_step))
-        targets = step and [self.training.targets(row) for each in step for row in self._rows(each)]
-        return segment_losses(predictions, batch, self.spec.loss, targets)[0]
-
-    def _rows(self, micro_step: int) -> list[int]:
-        size = self.spec.train.batch_size
-        rows: list[int] = batch_indices(self.spec.seed, micro_step * size, size, self.training.size).tolist()
-        return rows
-
-    @torch.no_grad()
-    def evaluate(self) -> dict[str, float]:
-        tally, loss, targets = Tally(), 0.0, self.validation.all_targets()
-        for start in range(0, self.validation.size, EVAL_BATCH):
-            rows = range(start, min(start + EVAL_BATCH, self.validation.size))
-            predictions, batch = self._predict(self.validation, rows)
-            terms, matches = segment_losses(predictions, batch, self.spec.loss, targets)
-            tally.add(predictions, batch, matches)
-            loss += terms["total"].item()
-        return tally.means() | {"loss": loss}
-
-    @torch.no_grad()
-    def draw(self, count: int) -> Iterator[Picture]:
-        rows = range(min(count, self.validation.size))
-        predictions, batch = self._predict(self.validation, rows)
-        yield from draw_predictions([self.validation[row] for row in rows], predictions, batch)
 
     def final(self) -> dict[str, float]:
         return {}
@@ -85,18 +58,18 @@ class HfScenesTask:
         """Attention mass of matched queries on their object, mean over heads and pairs, in every decoder layer,
         weighted by how much of a patch the object covers."""
         with watched(self.model, maps=self.mass_sites) as maps:
-            predictions, batch = self._predict(self.validation, range(min(PROBE, self.validation.size)))
+            predictions, batch = self.predict(self.validation, range(min(PROBE, self.validation.size)))
         _, matches = segment_losses(predictions, batch, self.spec.loss)
         return {
             f"attn/object_mass/{site}": mass(cast(Tensor, maps[site].weights), batch, matches)
             for site in self.mass_sites
         }
 
-    def _predict(self, samples: Samples, rows: Iterable[int]) -> tuple[Predictions, Batch]:
+    def predict(self, samples: Samples, rows: Iterable[int]) -> tuple[Predictions, Batch]:
         rows = list(rows)
         batch = samples.batch(rows).to(self.device)
-        tokens, said = self.words(samples, rows, batch)
-        return find(self.model, batch.images, tokens, said, self.side), batch
+        tokens, token_mask = self.words(samples, rows, batch)
+        return find(self.model, batch.images, tokens, token_mask, self.side), batch
 
 
 class Words:
@@ -119,7 +92,7 @@ class Words:
     def __call__(self, samples: Samples, rows: list[int], batch: Batch) -> tuple[Tensor, Tensor]:
         """Token ids and which are no padding, [B, S]."""
         if self.tokenizer is None:
-            return batch.tokens, batch.said
+            return batch.tokens, batch.token_mask
         prompts = [samples[row].prompt for row in rows]
         read = self.tokenizer(
             prompts, padding="max_length", truncation=True, max_length=self.length, return_tensors="pt"

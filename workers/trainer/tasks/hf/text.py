@@ -18,7 +18,7 @@ LENGTHS = ("max_position_embeddings", "n_positions", "max_seq_len")
 
 
 class HfTextTask(LanguageTask):
-    """As `language`, with the logits of a foreign model. Words of a loaded model beyond the characters of the text
+    """As `language`, with the logits of a transformers model. Words of a loaded model beyond the characters of the text
     are never right."""
 
     def __init__(self, spec: HfSpec, device: torch.device) -> None:
@@ -27,7 +27,7 @@ class HfTextTask(LanguageTask):
         attach_on(self.model, lambda: self._logits(self.model, self._val[:SEEN]))
 
     def untrained(self) -> nn.Module:  # type: ignore[override]
-        """The model as this seed starts it."""
+        """The model as this seed initializes it."""
         data = cast(TextData, self.hf.data)
         model = build(self.hf, "AutoModelForCausalLM", {"vocab_size": data.characters})
         config = cast(Any, model).config
@@ -36,18 +36,18 @@ class HfTextTask(LanguageTask):
         if room is not None and room < data.context:
             raise wrong(("data", "context"), f"the model reads at most {room} characters")
         if config.vocab_size < data.characters:
-            raise wrong(("data", "characters"), f"the model tells at most {config.vocab_size} apart")
+            raise wrong(("data", "characters"), f"the model distinguishes at most {config.vocab_size} characters")
         return model
 
     def not_causal(self, position: int) -> SpecError:
         config = cast(Any, self.model).config
-        told = f"not causal: what is predicted at position {position} changes with later characters; "
+        message = f"not causal: the prediction at position {position} changes with later characters; "
         switch = next((name for name in ("causal", "is_decoder") if getattr(config, name, None) is False), None)
         if switch:
-            told += f"set {switch}: true"
+            message += f"set {switch}: true"
         else:
-            told += f"a {config.model_type} of this configuration cannot learn to predict the next character"
-        return wrong(("model", "path" if self.hf.model.path else "config"), told)
+            message += f"a {config.model_type} of this configuration cannot be trained to predict the next character"
+        return wrong(("model", "path" if self.hf.model.path else "config"), message)
 
     def draw(self, count: int) -> Iterator[Picture]:
         return iter(())

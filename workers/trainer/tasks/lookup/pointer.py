@@ -1,4 +1,4 @@
-"""The task `pointer`: every token names the payload of the token that it asks for."""
+"""The task `pointer`: every token names the payload of the token that it refers to."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from workers.trainer.tasks.lookup.task import Batch, LookupTask, cross_entropy
 
 
 class PointerTask(LookupTask):
-    """Answers can only be found by asking: a token's own fields and place tell nothing about them."""
+    """Only attention can solve it: a token's own fields and position do not tell its class."""
 
     finals = (
         "accuracy",
@@ -40,36 +40,37 @@ class PointerTask(LookupTask):
         return pointer.batch(self.spec.data, split, indices)
 
     def labels(self, fields_TF: Ints) -> list[str]:
-        return [f"{name}?{asks}={payload}" for name, asks, payload in fields_TF.tolist()]
+        return [f"{name}?{target}={payload}" for name, target, payload in fields_TF.tolist()]
 
     def final(self) -> dict[str, float]:
         test, untrained = self.test(), self.untrained().to(self.device).eval()
         pairs = any_two(test)
-        found = {f"swap/{role}": self.swap(self.model, test, pairs, role) for role in ROLES}
-        found |= {f"untrained/swap/{role}": self.swap(untrained, test, pairs, role) for role in ROLES}
-        return found | {
-            "accuracy": self.accuracy(self.model, test),
-            "mode_guess": pointer.mode_guess(test, self.spec.data.payloads),
-            "untrained/accuracy": self.accuracy(untrained, test),
-            "gold_mass": self.chosen_gold_mass(self.model, test),
-            "untrained/gold_mass": self.chosen_gold_mass(untrained, test),
-            "sgd_delta": self._sgd_delta(Batch.of(test.rows(slice(0, self.spec.train.batch_size)), self.device)),
-        }
+        swaps = {f"swap/{role}": self.swap(self.model, test, pairs, role) for role in ROLES}
+        swaps |= {f"untrained/swap/{role}": self.swap(untrained, test, pairs, role) for role in ROLES}
+        scores = self.scores(self.model, test) | self.scores(untrained, test, "untrained/")
+        return (
+            swaps
+            | scores
+            | {
+                "mode_guess": pointer.mode_guess(test, self.spec.data.payloads),
+                "sgd_delta": self._sgd_delta(Batch.of(test.rows(slice(0, self.spec.train.batch_size)), self.device)),
+            }
+        )
 
     @torch.enable_grad()
     def _sgd_delta(self, drawn: Batch) -> float:
-        """See `sgd_delta`; on a copy, so that the trained net stays as it is."""
+        """See `sgd_delta`; on a copy, so that the trained model stays unchanged."""
         model = self.untrained().to(self.device)
         model.load_state_dict(self.model.state_dict())
         cross_entropy(model(drawn.fields, drawn.mask), drawn).backward()
         moving = {id(parameter) for parameter in trained(model).values()}
-        own = (matrices(site) for site in sites(model).values())
-        asked = [matrix for found in own for name, matrix in found.items() if name != "W_o"]
-        return sgd_delta([matrix for matrix in asked if id(matrix) in moving])
+        by_site = (matrices(site) for site in sites(model).values())
+        qkv = [matrix for by_name in by_site for name, matrix in by_name.items() if name != "W_o"]
+        return sgd_delta([matrix for matrix in qkv if id(matrix) in moving])
 
 
 def any_two(lookups: Lookups) -> Pairs:
-    """Two different places in each sequence."""
+    """Two different positions in each sequence."""
     count = lookups.fields.shape[1]
     words = draws("test", np.arange(len(lookups.fields)), 2)
     first = below(words[:, 0], count)
@@ -78,8 +79,8 @@ def any_two(lookups: Lookups) -> Pairs:
 
 @torch.no_grad()
 def sgd_delta(weights: list[nn.Parameter]) -> float:
-    """The largest ‖ΔW + lr·G‖ ÷ ‖lr·G‖ over the weights for one step of plain SGD on the gradients they hold; NaN
-    where no weight has a gradient. The rate is the smallest at which every weight moves by its own norm: a smaller
+    """The largest ‖ΔW + lr·G‖ ÷ ‖lr·G‖ over the weights for one step of plain SGD on their gradients; NaN if no
+    weight has one. The rate is the smallest at which every weight moves by its own norm: a smaller
     step would drown in the rounding of W."""
     pairs = [(weight, weight.grad.clone()) for weight in weights if weight.grad is not None and weight.grad.any()]
     if not pairs:

@@ -1,9 +1,9 @@
-"""Causal swaps: Q, K or V of two tokens change places inside the attention sites, and the answers should follow.
+"""Causal swaps: Q, K or V of two tokens are exchanged inside the attention sites, and the predictions should follow.
 
-Attention's roles predict what happens. Swapped Q: the two tokens ask each other's question. Swapped K: whoever
-looked for one of the two finds the other. Swapped V: whoever finds one of the two is told the other's content.
+Swapped Q: the two tokens attend as the other did. Swapped K: tokens that attended to one of the two attend to the
+other. Swapped V: tokens that attend to one of the two get the other's content.
 
-Shapes: N sequences, T places, M = d_model.
+Shapes: N sequences, T positions, M = d_model.
 """
 
 from __future__ import annotations
@@ -21,47 +21,46 @@ from torch import Tensor, nn
 from workers.trainer.attention import QKV
 from workers.trainer.attention.hooks import edited
 from workers.trainer.attention.sites import sites
-from workers.trainer.data.tokens.lookups import NOBODY, Bools, Ints, Lookups
+from workers.trainer.data.tokens.lookups import PADDING, Bools, Ints, Lookups
 
-ROLES: Mapping[str, str] = {"q": "q_BHTD", "k": "k_BHSD", "v": "v_BHSE"}  # and where `QKV` holds it
+ROLES: Mapping[str, str] = {"q": "q_BHTD", "k": "k_BHSD", "v": "v_BHSE"}  # and its field in `QKV`
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """The two places whose vectors change places, in each sequence."""
+    """The two positions whose vectors are exchanged, in each sequence."""
 
     first: Ints  # N
     second: Ints  # N
 
     def order(self, length: int) -> Ints:
-        """NT: the place that each place takes its vector from."""
+        """NT: the position from which each position takes its vector."""
         rows = np.arange(len(self.first))
         order = np.tile(np.arange(length), (len(rows), 1))
         order[rows, self.first], order[rows, self.second] = self.second, self.first
         return order
 
 
-def predicted(lookups: Lookups, order: Ints, role: str) -> Ints:
-    """NT: the answer that the swap predicts at every place; NOBODY at padding."""
+def expected_classes(lookups: Lookups, order: Ints, role: str) -> Ints:
+    """NT: the class that the swap should lead to at every position; PADDING at padding."""
     if role == "q":
-        asked = np.take_along_axis(lookups.asked, order, 1)
-    else:  # a swap is its own inverse: who looked for `a` finds the place whose key (or content) is now a's
-        asked = np.take_along_axis(order, lookups.asked.clip(0), 1)
-    found = np.take_along_axis(lookups.content, asked.clip(0), 1)
-    return np.where(lookups.present, found, NOBODY)
+        targets = np.take_along_axis(lookups.targets, order, 1)
+    else:  # a swap is its own inverse: a target moves to where its key (or content) is now
+        targets = np.take_along_axis(order, lookups.targets.clip(0), 1)
+    content = np.take_along_axis(lookups.content, targets.clip(0), 1)
+    return np.where(lookups.present, content, PADDING)
 
 
-def following(lookups: Lookups, answers: Ints, order: Ints, role: str) -> float:
-    """Share of the places whose answer ought to change that give exactly the answer the swap predicts; NaN where
-    none ought to."""
-    wanted = predicted(lookups, order, role)
-    cases: Bools = wanted != lookups.answers()
-    return float((answers == wanted)[cases].mean()) if cases.any() else math.nan
+def following(lookups: Lookups, predictions: Ints, order: Ints, role: str) -> float:
+    """Of the positions whose class should change, the share with exactly the expected class; NaN if there are none."""
+    wanted = expected_classes(lookups, order, role)
+    cases: Bools = wanted != lookups.truth()
+    return float((predictions == wanted)[cases].mean()) if cases.any() else math.nan
 
 
 @contextmanager
 def swapped(model: nn.Module, role: str, order_NT: Tensor) -> Iterator[None]:
-    """Inside, every site takes its Q, K or V from the swapped places."""
+    """Inside, every site takes its Q, K or V from the swapped positions."""
     with edited(sites(model).values(), partial(_reordered, role, order_NT)):
         yield
 

@@ -1,12 +1,13 @@
-"""What pointer and roles share: every token names the content of the token that it asks.
+"""What pointer and roles share: every token names the content of another token.
 
-Shapes: B sequences, T places, H heads, C classes.
+Shapes: B sequences, T positions, H heads, C classes.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +22,7 @@ from workers.trainer.attention.hooks import taps
 from workers.trainer.attention.instruments import object_mass, pointing
 from workers.trainer.attention.sites import initialize_weights, sites
 from workers.trainer.data.draws import Split, stream
-from workers.trainer.data.tokens.lookups import NOBODY, Ints, Lookups
+from workers.trainer.data.tokens.lookups import PADDING, Ints, Lookups
 from workers.trainer.nets.tokens import TokenModel
 from workers.trainer.recording.probe import weights_of
 from workers.trainer.task import Picture
@@ -38,23 +39,23 @@ class Batch:
     """Lookups as tensors."""
 
     fields: Tensor  # BTF
-    mask: Tensor | None  # B11T, None where nothing is padding
-    answers: Tensor  # BT
+    mask: Tensor | None  # B11T, None without padding
+    truth: Tensor  # BT
     gold: Tensor  # BTT
     present: Tensor  # BT
 
     @classmethod
     def of(cls, lookups: Lookups, device: torch.device) -> Batch:
-        fields, answers, gold, present = (
+        fields, truth, gold, present = (
             torch.from_numpy(array).to(device)
-            for array in (lookups.fields, lookups.answers(), lookups.gold, lookups.present)
+            for array in (lookups.fields, lookups.truth(), lookups.gold, lookups.present)
         )
         mask = None if lookups.present.all() else present[:, None, None, :]
-        return cls(fields, mask, answers, gold, present)
+        return cls(fields, mask, truth, gold, present)
 
 
 class LookupTask(ABC):
-    """Cross-entropy over the contents; attention mass on the truth beside it."""
+    """Cross-entropy over the contents, and attention mass on the gold relations."""
 
     parts = ("cross_entropy",)
     metrics = ("accuracy", "loss")
@@ -69,7 +70,7 @@ class LookupTask(ABC):
         self.measures = tuple(
             f"attn/{measure}/{site}" for site in sites(self.model) for measure in ("object_mass", "pointing")
         )
-        self._step: dict[int, Lookups] = {}  # micro-batches of the step that is under way
+        self._step: dict[int, Lookups] = {}  # micro-batches of the current step
         self._val = self.lookups("val", np.arange(spec.data.val_size))
 
     @abstractmethod
@@ -81,7 +82,7 @@ class LookupTask(ABC):
         """A word for each token, for display."""
 
     def untrained(self) -> TokenModel:
-        """The model as this seed starts it."""
+        """The model as this seed initializes it."""
         model = TokenModel(self.spec.model, **self._shape)  # type: ignore[arg-type]  # one mapping for three types
         initialize_weights(model, self.spec.seed)
         return model
@@ -117,26 +118,26 @@ class LookupTask(ABC):
 
     def _picture(self, sample: int, some: Lookups, guesses: Ints, maps: NDArray[np.float32]) -> Picture:
         length = int(some.present[sample].sum())
-        truth = some.answers()[sample, :length]
+        truth = some.truth()[sample, :length]
         right = int((guesses[:length] == truth).sum())
         labels = self.labels(some.fields[sample, :length])
         image = token_pictures.heat(
-            maps[:length, :length], labels, some.asked[sample, :length], f"{right} of {length} right", right == length
+            maps[:length, :length], labels, some.targets[sample, :length], f"{right} of {length} right", right == length
         )
         meta = {"sample": sample, "tokens": labels, "truth": truth.tolist(), "predicted": guesses[:length].tolist()}
         return Picture(f"sample-{sample}", image, meta)
 
     @torch.no_grad()
     def probe(self, seen: Mapping[str, Tap]) -> dict[str, Tensor]:
-        """Mass on the truth, and share of the tokens that ask it most, of the best head of each site."""
+        """Of each site's best head: mass on the gold relations, and share of the tokens with their maximum there."""
         drawn = Batch.of(self._val.rows(slice(0, PROBE)), self.device)
         self.model(drawn.fields, drawn.mask)
-        found = {}
+        measures = {}
         for site, tap in seen.items():
             weights = weights_of(tap)
-            found[f"attn/object_mass/{site}"] = masses(weights, drawn).max()
-            found[f"attn/pointing/{site}"] = over_tokens(pointing(weights, drawn.gold[:, None].float()), drawn).max()
-        return found
+            measures[f"attn/object_mass/{site}"] = masses(weights, drawn).max()
+            measures[f"attn/pointing/{site}"] = over_tokens(pointing(weights, drawn.gold[:, None].float()), drawn).max()
+        return measures
 
     def passed(self, model: nn.Module) -> tuple[Tensor, Tensor]:
         """See chain.Chained."""
@@ -148,33 +149,37 @@ class LookupTask(ABC):
     def final(self) -> dict[str, float]:
         """See Task."""
 
+    def scores(self, model: nn.Module, test: Lookups, prefix: str = "") -> dict[str, float]:
+        accuracy, gold_mass = self.accuracy(model, test), self.chosen_gold_mass(model, test)
+        return {f"{prefix}accuracy": accuracy, f"{prefix}gold_mass": gold_mass}
+
     def test(self) -> Lookups:
         return self.lookups("test", np.arange(self.spec.data.test_size))
 
     def accuracy(self, model: nn.Module, lookups: Lookups) -> float:
-        """Share of the tokens, padding left out, that name the right content."""
+        """Share of the tokens, without padding, that name the right content."""
         present = lookups.present
-        return float((self.answers(model, lookups) == lookups.answers())[present].mean())
+        return float((self.predictions(model, lookups) == lookups.truth())[present].mean())
 
     @torch.no_grad()
-    def answers(self, model: nn.Module, lookups: Lookups, role: str = "", order: Ints | None = None) -> Ints:
-        """NT: what the model says at each place, with Q, K or V (`role`) in another order where one is given."""
-        found = []
+    def predictions(self, model: nn.Module, lookups: Lookups, role: str = "", order: Ints | None = None) -> Ints:
+        """NT: the predicted class at each position, with Q, K or V (`role`) in another `order`, if given."""
+        chunks = []
         for start in range(0, len(lookups.fields), CHUNK):
-            here = slice(start, start + CHUNK)
-            drawn = Batch.of(lookups.rows(here), self.device)
-            if order is None:
-                found.append(model(drawn.fields, drawn.mask).argmax(-1))
-                continue
-            with swapped(model, role, torch.from_numpy(order[here]).to(self.device)):
-                found.append(model(drawn.fields, drawn.mask).argmax(-1))
-        answers: Ints = torch.cat(found).cpu().numpy()
-        return answers
+            rows = slice(start, start + CHUNK)
+            drawn = Batch.of(lookups.rows(rows), self.device)
+            with nullcontext() if order is None else swapped(model, role, self._tensor(order[rows])):
+                chunks.append(model(drawn.fields, drawn.mask).argmax(-1))
+        predictions: Ints = torch.cat(chunks).cpu().numpy()
+        return predictions
+
+    def _tensor(self, array: Ints) -> Tensor:
+        return torch.from_numpy(array).to(self.device)
 
     def swap(self, model: nn.Module, lookups: Lookups, pairs: Pairs, role: str) -> float:
-        """Share of the affected tokens whose answer moves as the swap predicts."""
+        """Share of the affected tokens whose class changes as expected."""
         order = pairs.order(lookups.fields.shape[1])
-        return following(lookups, self.answers(model, lookups, role, order), order, role)
+        return following(lookups, self.predictions(model, lookups, role, order), order, role)
 
     @torch.no_grad()
     def gold_mass(self, model: nn.Module, lookups: Lookups) -> dict[tuple[str, int], float]:
@@ -191,28 +196,28 @@ class LookupTask(ABC):
         return sums
 
     def chosen_gold_mass(self, model: nn.Module, test: Lookups) -> float:
-        """Gold mass on `test` of the head that has most of it on the validation split."""
+        """Gold mass on `test` of the head with the most on the validation split."""
         val = self.gold_mass(model, self._val)
         return self.gold_mass(model, test)[max(val, key=lambda key: val[key])]
 
 
 def masses(weights_BHTS: Tensor, drawn: Batch) -> Tensor:
-    """Mean over the tokens, padding left out, of Σ_j A_ij over the j that i should ask: [H]."""
+    """Mean over the tokens, without padding, of Σ_j A_ij over the gold j of i: [H]."""
     return over_tokens(object_mass(weights_BHTS, drawn.gold[:, None]), drawn)
 
 
 def over_tokens(values_BHT: Tensor, drawn: Batch) -> Tensor:
-    """Mean over the tokens, padding left out: [H]."""
+    """Mean over the tokens, without padding: [H]."""
     return (values_BHT * drawn.present[:, None]).sum((0, 2)) / drawn.present.sum()
 
 
 def cross_entropy(logits_BTC: Tensor, drawn: Batch, whole: int | None = None) -> Tensor:
-    """Mean over the tokens, padding left out. With `whole`, the tokens of a step: the batch's part of that mean."""
-    found, wanted = logits_BTC.flatten(0, 1), drawn.answers.flatten()
+    """Mean over the tokens, without padding. With `whole`, the tokens of a step: the batch's part of that mean."""
+    logits, wanted = logits_BTC.flatten(0, 1), drawn.truth.flatten()
     if whole is None:
-        return F.cross_entropy(found, wanted, ignore_index=NOBODY)
-    return F.cross_entropy(found, wanted, ignore_index=NOBODY, reduction="sum") / whole
+        return F.cross_entropy(logits, wanted, ignore_index=PADDING)
+    return F.cross_entropy(logits, wanted, ignore_index=PADDING, reduction="sum") / whole
 
 
 def _accuracy(logits_BTC: Tensor, drawn: Batch) -> float:
-    return (logits_BTC.argmax(-1) == drawn.answers)[drawn.present].float().mean().item()
+    return (logits_BTC.argmax(-1) == drawn.truth)[drawn.present].float().mean().item()

@@ -56,7 +56,7 @@ class Evaluator:
             batch = collate(chosen, [boxes_of(sample.masks) for sample in chosen], prompts[start : start + AT_ONCE])
             batch = batch.to(self.device)
             with taps(model) as calls:
-                predictions = model(batch.images, batch.tokens, batch.said)
+                predictions = model(*batch.inputs)
             _, matches = segment_losses(predictions, batch, self.loss)
             yield ForwardPass(chosen, batch, predictions, matches, calls)
 
@@ -72,7 +72,7 @@ def with_distractors(samples: Sequence[Sample]) -> list[Sample]:
 
 def text_maps(forward: ForwardPass) -> dict[str, Tensor]:
     """Attention of the prompt's words, averaged over them, by site of kind text_to_image: B, H, N."""
-    said = forward.batch.said[:, None, :, None]
+    said = forward.batch.token_mask[:, None, :, None]
     return {
         site: (weights_of(tap) * said).sum(2) / said.sum(2)
         for site, tap in forward.taps.items()

@@ -44,14 +44,12 @@ class AveragePrecision:
         boxes, true_boxes = ((corners(x) * self.side).cpu().numpy() for x in (predictions.boxes[-1], batch.boxes))
         for row, category in enumerate(categories):
             there = batch.valid[row].cpu().numpy()
-            about = {"image_id": self.images, "category_id": category}
+            about: dict[str, Any] = {"image_id": self.images, "category_id": category}
             self.images += 1
             for mask, box in zip(wanted[row][there], true_boxes[row][there], strict=True):
-                own = {"id": len(self.truth) + 1, "iscrowd": 0, "area": float(mask.sum())}
-                self.truth.append({**about, **_drawn(mask, box), **own})
+                _append(self.truth, about | {"iscrowd": 0}, mask, box)
             for mask, box, score in zip(masks[row], boxes[row], scores[row], strict=True):
-                own = {"id": len(self.detections) + 1, "score": score, "area": float(mask.sum())}
-                self.detections.append({**about, **_drawn(mask, box), **own})
+                _append(self.detections, about | {"score": score}, mask, box)
 
     def values(self) -> dict[str, float]:
         if not self.truth:
@@ -73,12 +71,13 @@ class AveragePrecision:
         return coco
 
 
-def _drawn(mask: NDArray[np.bool_], box: NDArray[np.float64]) -> dict[str, Any]:
+def _append(
+    annotations: list[dict[str, Any]], about: dict[str, Any], mask: NDArray[np.bool_], box: NDArray[np.float64]
+) -> None:
     left, top, right, bottom = box.tolist()
-    return {
-        "segmentation": rle.encode(np.asfortranarray(mask, np.uint8)),
-        "bbox": [left, top, right - left, bottom - top],
-    }
+    shape = {"segmentation": rle.encode(np.asfortranarray(mask, np.uint8)), "area": float(mask.sum())}
+    own = {"id": len(annotations) + 1, "bbox": [left, top, right - left, bottom - top]}
+    annotations.append(about | shape | own)
 
 
 def _evaluated(truth: COCO, detections: COCO, kind: str) -> tuple[float, float]:

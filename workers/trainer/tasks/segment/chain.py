@@ -55,7 +55,7 @@ class Passed:
 def passed(model: nn.Module, batch: Batch, loss: SegmentLoss) -> Passed:
     """In the precision of the model's weights, with a graph."""
     batch = replace(batch, images=batch.images.to(next(model.parameters()).dtype))
-    predictions: Predictions = model(batch.images, batch.tokens, batch.said)
+    predictions: Predictions = model(*batch.inputs)
     kept = RecordedPredictions(**vars(predictions))
     return Passed(kept, *segment_losses(kept, batch, loss))
 

@@ -2,37 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from experiments.spec import CocoData, DigitScenesData, ScenesData
-from workers.protocol import Notice
-from workers.trainer.data.coco import samples as coco
+from workers.trainer.data.coco.samples import load
 from workers.trainer.data.images.digit_scenes import digit_scene
-from workers.trainer.data.images.lexicon import OURS, Lexicon
-from workers.trainer.data.images.samples import Samples, drawn
+from workers.trainer.data.images.samples import Samples, Splits, drawn
 from workers.trainer.data.images.scenes import scene
 
 TRAIN, VAL, TEST, COMPOSITIONAL = range(1, 5)  # seeds of the splits
-
-
-@dataclass(frozen=True)
-class Splits:
-    """Prompts of `compositional` name things that training never showed in that colour; None if nothing is held out."""
-
-    train: Samples
-    val: Samples
-    test: Samples
-    compositional: Samples | None = None
-    lexicon: Lexicon = OURS
-    notices: tuple[Notice, ...] = ()
 
 
 def splits(data: ScenesData | DigitScenesData | CocoData, queries: int | None = None) -> Splits:
     """`queries`, of the model, limits how many things of an image it can find. Raises DataError if a folder cannot be
     used."""
     if isinstance(data, CocoData):
-        folder = coco.load(data, queries)
-        return Splits(folder.train, folder.val, folder.test, lexicon=folder.lexicon, notices=folder.notices)
+        return load(data, queries)
     if isinstance(data, DigitScenesData):
         training, held_out = digit_scene(data, held_out=False), digit_scene(data, held_out=True)
         return Splits(

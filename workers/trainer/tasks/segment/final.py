@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from experiments.spec import CocoData, ScenesData, SegmentSpec
-from workers.trainer.data.images.samples import Sample
+from workers.trainer.data.images.samples import Sample, Splits
 from workers.trainer.nets.segmenter import Segmenter
 from workers.trainer.tasks.segment.attention_rows import (
     Evaluator,
@@ -24,12 +24,11 @@ from workers.trainer.tasks.segment.attention_rows import (
     word_attention,
 )
 from workers.trainer.tasks.segment.average_precision import AveragePrecision
-from workers.trainer.tasks.segment.data import Splits
 from workers.trainer.tasks.segment.edges import same_object
 from workers.trainer.tasks.segment.kinds import cross_gradients, kind_names, kind_values
 from workers.trainer.tasks.segment.linear_probes.scenes import EDGE_NAMES, PROBE_NAMES, Folds, edge_values, probe_values
 from workers.trainer.tasks.segment.losses import segment_losses
-from workers.trainer.tasks.segment.measures import SCORES, Tally
+from workers.trainer.tasks.segment.measures import SCORES, Tally, mean_of
 
 # Samples at most: to choose heads; to score attention; to train probes, and as many to score them. They keep the
 # final scores of a model of 64² pixels under a minute on two cores.
@@ -124,26 +123,26 @@ class Final:
         self, model: Segmenter, samples: Sequence[Sample], prompts: Sequence[str] = ()
     ) -> dict[str, dict[Head, float]]:
         """Means by measure and head. Words and queries: over prompts with distractors; edges: over all prompts."""
-        patch, apart = self.spec.model.patch, with_distractors(samples)
+        patch = self.spec.model.patch
         kept: dict[str, dict[Head, list[Tensor]]] = {}
-        for forward in self.evaluator.run(model, apart, prompts):
+        for forward in self.evaluator.run(model, with_distractors(samples), prompts):
             _keep(kept, "area", {("", 0): forward.cover(patch).sum(1).clamp(max=1).mean(-1)})
             _keep(kept, "query_mass", query_attention(forward, patch))
-            words = word_attention(forward, patch)
-            _keep(kept, "text_mass", {head: mass for head, (mass, _) in words.items()})
-            _keep(kept, "text_pointing", {head: hits for head, (_, hits) in words.items()})
+            for head, (mass, hits) in word_attention(forward, patch).items():
+                _keep(kept, "text_mass", {head: mass})
+                _keep(kept, "text_pointing", {head: hits})
         for forward in () if prompts else self.evaluator.run(model, [sample for sample in samples if sample.hits]):
-            edge_mass = same_object(forward, patch)
-            _keep(kept, "same_object", {head: mass for head, (mass, _) in edge_mass.items()})
-            _keep(kept, "same_object_chance", {head: chance for head, (_, chance) in edge_mass.items()})
-            _keep(kept, "same_object_gain", {head: mass - chance for head, (mass, chance) in edge_mass.items()})
-        return {name: {head: _mean(values) for head, values in heads.items()} for name, heads in kept.items()}
+            for head, (mass, chance) in same_object(forward, patch).items():
+                _keep(kept, "same_object", {head: mass})
+                _keep(kept, "same_object_chance", {head: chance})
+                _keep(kept, "same_object_gain", {head: mass - chance})
+        return {name: {head: mean_of(values) for head, values in heads.items()} for name, heads in kept.items()}
 
     def _kinds(self, model: Segmenter) -> dict[str, float]:
         forward = next(self.evaluator.run(model, [sample for sample in self.test if sample.hits]))
         with torch.enable_grad():
             batch = forward.batch
-            terms, _ = segment_losses(model(batch.images, batch.tokens, batch.said), batch, self.spec.loss)
+            terms, _ = segment_losses(model(*batch.inputs), batch, self.spec.loss)
             values = kind_values(model, forward, self.spec.model.patch, terms["total"])
         return values | cross_gradients(model, forward)
 
@@ -159,11 +158,6 @@ class Final:
 def _keep(kept: dict[str, dict[Head, list[Tensor]]], name: str, by_head: Mapping[Head, Tensor]) -> None:
     for head, values in by_head.items():
         kept.setdefault(name, {}).setdefault(head, []).append(values)
-
-
-def _mean(values: Sequence[Tensor]) -> float:
-    whole = torch.cat(list(values))
-    return float(whole.detach().mean()) if len(whole) else math.nan
 
 
 def _best(means: Mapping[Head, float]) -> Head:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -15,6 +14,7 @@ from workers.trainer.attention.instruments import Map, entropy
 from workers.trainer.attention.sites import matrices, sites
 from workers.trainer.tasks.segment.attention_rows import ForwardPass, query_attention, word_attention
 from workers.trainer.tasks.segment.edges import same_object
+from workers.trainer.tasks.segment.measures import mean_of
 
 ASKED = ("W_q", "W_k", "W_v")
 
@@ -38,7 +38,7 @@ def kind_values(model: nn.Module, forward: ForwardPass, patch: int, loss: Tensor
         "image": list(query_attention(forward, patch).values()),
         "text_to_image": [mass for mass, _ in word_attention(forward, patch).values()],
     }
-    values = {f"kind/{kind}/mass": _mean(by_head) for kind, by_head in masses.items() if by_head}
+    values = {f"kind/{kind}/mass": mean_of(by_head) for kind, by_head in masses.items() if by_head}
     values |= _by_kind("entropy", {site: float(entropy(Map.of(tap)).mean()) for site, tap in forward.taps.items()})
     return values | _by_kind("grad_norm", gradient_norms(model, loss))
 
@@ -99,8 +99,3 @@ def _by_kind(name: str, values: Mapping[str, float]) -> dict[str, float]:
     for site, value in values.items():
         by_kind.setdefault(site.rpartition(".")[2], []).append(value)
     return {f"kind/{kind}/{name}": sum(of_sites) / len(of_sites) for kind, of_sites in by_kind.items()}
-
-
-def _mean(masses: list[Tensor]) -> float:
-    whole = torch.cat(masses)
-    return float(whole.detach().mean()) if len(whole) else math.nan

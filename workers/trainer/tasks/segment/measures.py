@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -40,11 +41,16 @@ class Tally:
         self._keep("presence_accuracy", ((predictions.presence[-1] > 0) == present).float())
 
     def means(self) -> dict[str, float]:
-        whole = {name: torch.cat(values) if values else torch.empty(0) for name, values in self.values.items()}
-        return {name: value.mean().item() if len(value) else math.nan for name, value in whole.items()}
+        return {name: mean_of(values) for name, values in self.values.items()}
 
     def _keep(self, name: str, value: Tensor) -> None:
         self.values[name].append(value.detach().cpu())
+
+
+def mean_of(parts: Sequence[Tensor]) -> float:
+    """The mean over all values of all parts; NaN if there are none."""
+    values = torch.cat(list(parts)) if parts else torch.empty(0)
+    return float(values.detach().mean()) if len(values) else math.nan
 
 
 def chosen_queries(scores: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -11,27 +11,26 @@ from experiments.spec import CocoData, SegmentSpec
 from workers.trainer.attention import Tap
 from workers.trainer.attention.sites import initialize_weights
 from workers.trainer.data.images.lexicon import LENGTH
-from workers.trainer.data.images.samples import Batch
-from workers.trainer.data.order import batch_indices
-from workers.trainer.nets.segmenter import Segmenter
-from workers.trainer.task import Picture
+from workers.trainer.data.images.samples import Batch, Samples
+from workers.trainer.nets.segmenter import Predictions, Segmenter
 from workers.trainer.tasks.segment import chain as segment_chain
 from workers.trainer.tasks.segment import probe as segment_probe
-from workers.trainer.tasks.segment.average_precision import AP_METRICS, AveragePrecision
+from workers.trainer.tasks.segment.average_precision import AP_METRICS
 from workers.trainer.tasks.segment.data import splits
 from workers.trainer.tasks.segment.final import Final, final_names
 from workers.trainer.tasks.segment.losses import parts, segment_losses
-from workers.trainer.tasks.segment.measures import METRICS, Tally
-from workers.trainer.tasks.segment.pictures import draw_predictions
+from workers.trainer.tasks.segment.measures import METRICS
+from workers.trainer.tasks.segment.prompted import PromptedTask
 
-EVAL_BATCH, PROBE = 64, 16
-FOLLOWED = 8  # validation samples through which the gradient is followed
+PROBE = 16  # validation samples in the fixed probe batch
+FOLLOWED = 8  # of them, for the gradient chain
 
 
-class SegmentTask:
+class SegmentTask(PromptedTask):
     """sam3-lite on a prompted data set."""
 
-    metrics: tuple[str, ...]
+    spec: SegmentSpec
+    eval_batch = 64
     finals: tuple[str, ...]
 
     def __init__(self, spec: SegmentSpec, device: torch.device) -> None:
@@ -53,41 +52,9 @@ class SegmentTask:
         initialize_weights(model, self.spec.seed)
         return model.to(self.device)
 
-    def losses(self, micro_step: int, step: range | None = None) -> dict[str, Tensor]:
-        batch = self.training.batch(self._rows(micro_step)).to(self.device)
-        predictions = self.model(batch.images, batch.tokens, batch.said)
-        targets = step and [self.training.targets(row) for each in step for row in self._rows(each)]
-        terms, _ = segment_losses(predictions, batch, self.spec.loss, targets)
-        return terms
-
-    def _rows(self, micro_step: int) -> list[int]:
-        size = self.spec.train.batch_size
-        rows: list[int] = batch_indices(self.spec.seed, micro_step * size, size, self.training.size).tolist()
-        return rows
-
-    @torch.no_grad()
-    def evaluate(self) -> dict[str, float]:
-        """With average precision, on data in COCO's format."""
-        tally, precision, loss = Tally(), AveragePrecision(), 0.0
-        targets = self.validation.all_targets()
-        for start in range(0, self.validation.size, EVAL_BATCH):
-            rows = range(start, min(start + EVAL_BATCH, self.validation.size))
-            batch = self.validation.batch(rows).to(self.device)
-            predictions = self.model(batch.images, batch.tokens, batch.said)
-            terms, matches = segment_losses(predictions, batch, self.spec.loss, targets)
-            tally.add(predictions, batch, matches)
-            loss += terms["total"].item()
-            if isinstance(self.spec.data, CocoData):
-                precision.add(predictions, batch, [self.validation[row].category for row in rows])
-        values = tally.means() | precision.values() | {"loss": loss}
-        return {name: values[name] for name in self.metrics}
-
-    @torch.no_grad()
-    def draw(self, count: int) -> Iterator[Picture]:
-        rows = range(min(count, self.validation.size))
-        batch = self.validation.batch(rows).to(self.device)
-        predictions = self.model(batch.images, batch.tokens, batch.said)
-        yield from draw_predictions([self.validation[row] for row in rows], predictions, batch)
+    def predict(self, samples: Samples, rows: Iterable[int]) -> tuple[Predictions, Batch]:
+        batch = samples.batch(rows).to(self.device)
+        return self.model(*batch.inputs), batch
 
     def final(self) -> dict[str, float]:
         return Final(self.spec, self.splits, self.device).values(self.model, self.untrained().eval())
@@ -107,7 +74,6 @@ class SegmentTask:
     @torch.no_grad()
     def probe(self, seen: Mapping[str, Tap]) -> dict[str, Tensor]:
         """See segment_probe."""
-        batch = self.validation.batch(range(min(PROBE, self.validation.size))).to(self.device)
-        predictions = self.model(batch.images, batch.tokens, batch.said)
+        predictions, batch = self.predict(self.validation, range(min(PROBE, self.validation.size)))
         _, matches = segment_losses(predictions, batch, self.spec.loss)
         return segment_probe.values(self.spec.model, seen, batch, matches)

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from workers.trainer.data.tokens.lookups import Ints
+
 Floats = NDArray[np.float32]
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class Fold:
     """Features [n, M] and what each row is: a class [n], or numbers [n, K]."""
 
     features: Floats
-    truth: NDArray[np.int64] | NDArray[np.float32]
+    truth: Ints | Floats
 
 
 def classify(train: Fold, test: Fold) -> float:

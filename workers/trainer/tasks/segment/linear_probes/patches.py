@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 
 from workers.trainer.data.images.lexicon import COLOURS, THINGS
 from workers.trainer.data.images.samples import Labels, Sample
 from workers.trainer.data.images.scenes import ROAD, SKY
+from workers.trainer.data.tokens.lookups import Ints
 
-Ints = NDArray[np.int64]
 NONE = -1  # the patch has no class of this target
 BLOCKS = 4  # rows and columns of positions to distinguish
 CLASSES = {"edge": 2, "colour": len(COLOURS), "class": len(THINGS) + 2, "position": BLOCKS**2}

@@ -15,10 +15,11 @@ from torch import Tensor
 
 from workers.trainer.attention.sites import sites
 from workers.trainer.data.images.samples import Sample
+from workers.trainer.data.tokens.lookups import Ints
 from workers.trainer.nets.segmenter import Segmenter
 from workers.trainer.tasks.segment.attention_rows import Evaluator, ForwardPass
 from workers.trainer.tasks.segment.edges import edges
-from workers.trainer.tasks.segment.linear_probes.linear import Floats, Fold, Ints, classify, control, regress
+from workers.trainer.tasks.segment.linear_probes.linear import Floats, Fold, classify, control, regress
 from workers.trainer.tasks.segment.linear_probes.patches import CLASSES, NONE, TARGETS, truth
 
 FEATURES = ("q", "k", "v", "x")
