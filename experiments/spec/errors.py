@@ -31,6 +31,7 @@ class SpecError(ValueError):
         super().__init__("; ".join(f"{error.dotted}: {error.message}" for error in errors))
 
 
+Home = tuple[object, object]  # a task and, below `data`, a data set
 # What the value must be, by the type of pydantic's error.
 _WANTED = {
     "int_from_float": "a whole number",
@@ -72,9 +73,7 @@ def message(
 
 def _unknown_field(path: tuple[str | int, ...], raw: Mapping[str, Any], tasks: Mapping[str, type[BaseModel]]) -> str:
     """An unknown name is a misspelling, or a field of another task or data set."""
-    name, homes = str(path[-1]), _homes(path, tasks)
-    data = raw.get("data") if path[0] == "data" else None
-    here = (raw.get("task"), data.get("dataset") if isinstance(data, Mapping) else None)
+    name, homes, here = str(path[-1]), _homes(path, tasks), _home_of(path, raw)
     own = sorted({field for home, section in homes if home == here for field in section.model_fields})
     elsewhere = [home for home, section in homes if name in section.model_fields]
     if elsewhere and name not in own:
@@ -83,7 +82,9 @@ def _unknown_field(path: tuple[str | int, ...], raw: Mapping[str, Any], tasks: M
     return f"unknown field '{name}'{did_you_mean(name, own) or known}"
 
 
-Home = tuple[object, object]  # a task and, below `data`, a data set
+def _home_of(path: tuple[str | int, ...], raw: Mapping[str, Any]) -> Home:
+    data = raw.get("data") if path[0] == "data" else None
+    return raw.get("task"), data.get("dataset") if isinstance(data, Mapping) else None
 
 
 def _belongs_elsewhere(name: str, homes: list[Home], here: Home) -> str:

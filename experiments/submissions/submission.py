@@ -9,7 +9,8 @@ import copy
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+import operator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,16 +92,20 @@ def plan(raw: Mapping[str, Any], *, max_runs: int = 1000, stored: bool = False, 
 
 def _refuse_unused(parts: Parts, cells: list[MatrixCell], submission: Submission, inherited: bool) -> None:
     """Raises SubmissionError with the settings that have no effect in any run; a resolved base is not checked."""
-    base, first = submission.spec, parts.runs[0].seed
-    settings = [*_alternatives("matrix", submission.matrix), *_fixed(submission)]
-    specs = [run.spec for run in parts.runs if run.seed == first]
-    errors = [_located(error, settings) for error in unused(specs)]
-    if inherited or base is None or is_whole(base, cells[0].spec):
+    base, spec = submission.spec, cells[0].spec
+    errors = _without_effect(parts.runs, submission)
+    if inherited or base is None or is_whole(base, spec):
         errors = [error for error in errors if error.path[0] != "spec"]
     if base is not None and not inherited:
-        errors += dropped_seed(cells[0].spec, submission.seeds)
+        errors += dropped_seed(spec, submission.seeds)
     if errors:
         raise SubmissionError(errors)
+
+
+def _without_effect(runs: list[PlannedRun], submission: Submission) -> list[FieldError]:
+    settings = [*_alternatives("matrix", submission.matrix), *_fixed(submission)]
+    specs = [run.spec for run in runs if run.seed == runs[0].seed]
+    return [_located(error, settings) for error in unused(specs)]
 
 
 def _located(error: FieldError, settings: list[Setting]) -> FieldError:
@@ -122,15 +127,18 @@ def _parsed(raw: Mapping[str, Any], max_runs: int) -> Submission:
 
 def _errors_of_the_rest(raw: Mapping[str, Any], wrong: list[FieldError], max_runs: int) -> list[FieldError]:
     """Further errors: the submission is checked again without the fields that could not be read."""
-    unreadable = {str(error.path[0]) for error in wrong if error.path}
-    readable = {name: value for name, value in raw.items() if name not in unreadable and value is not None}
-    if not unreadable or not readable.keys() & {"preset", "spec"}:
-        return []
-    try:
-        plan({"name": "unnamed"} | readable, max_runs=max_runs)
-    except SubmissionError as error:
-        return [further for further in error.errors if further not in wrong]
+    readable = _without(raw, {str(error.path[0]) for error in wrong if error.path})
+    if readable.keys() & {"preset", "spec"}:
+        try:
+            plan({"name": "unnamed"} | readable, max_runs=max_runs)
+        except SubmissionError as error:
+            return [further for further in error.errors if further not in wrong]
     return []
+
+
+def _without(raw: Mapping[str, Any], unreadable: set[str]) -> dict[str, Any]:
+    """The fields that could be read; none where no field is to blame."""
+    return {name: raw[name] for name in raw if unreadable and name not in unreadable and raw[name] is not None}
 
 
 def _checked(
@@ -188,13 +196,16 @@ def _join_further(parts: Parts, submission: Submission, matrix: Mapping[str, lis
 def _path_errors(submission: Submission, matrix: Mapping[str, list[Any]]) -> list[FieldError]:
     places = [name for name in ("overrides", "matrix") if "seed" in getattr(submission, name)]
     errors = [FieldError((place, "seed"), "seeds have their own field: put them in `seeds`") for place in places]
-    lists = submission.matrix.items()
-    errors += [FieldError(("matrix", path), "list at least one value") for path, values in lists if not values]
-    errors += [FieldError(("matrix", path), "lists a value twice") for path, values in lists if listed_twice(values)]
+    errors += _at_lists(submission.matrix, operator.not_, "list at least one value")
+    errors += _at_lists(submission.matrix, listed_twice, "lists a value twice")
     if len(set(submission.seeds)) < len(submission.seeds):
         errors.append(FieldError(("seeds",), "lists a seed twice"))
     place = "matrix" if "matrix" in submission.model_fields_set or submission.preset is None else OF_PRESET
     return errors + set_twice([*_fixed(submission), *_alternatives(place, matrix)])
+
+
+def _at_lists(matrix: Mapping[str, list[Any]], is_wrong: Callable[[list[Any]], bool], message: str) -> list[FieldError]:
+    return [FieldError(("matrix", path), message) for path, values in matrix.items() if is_wrong(values)]
 
 
 def _alternatives(place: str, matrix: Mapping[str, list[Any]]) -> list[Setting]:

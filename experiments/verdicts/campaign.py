@@ -1,4 +1,4 @@
-"""All presets as far as their verdicts need them: what is still to be trained, submitted once per distinct spec."""
+"""The runs that all verdicts need: what is not trained yet is submitted once per distinct spec."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ QUICK_TASKS = ("pointer", "roles")
 
 @dataclass(frozen=True)
 class Progress:
-    """Distinct specs: how many are wanted, have succeeded at today's key, and are given up; the rest is on its way."""
+    """Numbers of distinct specs: wanted, succeeded with today's key, and failed; all others are queued or running."""
 
     wanted: int
     succeeded: int
@@ -38,7 +38,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Campaign:
-    """The specs that all verdicts stand on, by hash."""
+    """The specs of all verdicts, by hash."""
 
     plans: list[Plan]
 
@@ -47,14 +47,14 @@ class Campaign:
         return {run.spec_hash for planned in self.plans for run in planned.runs}
 
     def submit_missing(self, project: Project, user: AbstractBaseUser | None) -> int:
-        """Submit what nobody has queued, or trained by today's code and torch, preset by preset; a spec that two
-        presets share only once. Returns how many runs that made. What failed before is tried again."""
-        there, count = _there(self.hashes), 0
+        """Submit what is neither queued nor trained by today's code and torch, preset by preset; a spec of two presets
+        only once. Failed runs are tried again. Returns the number of new runs."""
+        existing, count = _trained(self.hashes) | _alive(self.hashes), 0
         for planned in self.plans:
-            new = {run.spec_hash: run for run in planned.runs if run.spec_hash not in there}
+            new = {run.spec_hash: run for run in planned.runs if run.spec_hash not in existing}
             if new:
                 submit(dataclasses.replace(planned, runs=list(new.values())), project=project, user=user)
-            there |= set(new)
+            existing |= set(new)
             count += len(new)
         return count
 
@@ -65,7 +65,7 @@ class Campaign:
 
 
 def campaign(quick: bool) -> Campaign:
-    """Every preset that has a rule, the small tasks first. `quick`: three seeds, lookups only."""
+    """Every preset that has a rule, small tasks first. `quick`: three seeds, lookups only."""
     return Campaign(sorted(_plans(quick), key=lambda planned: planned.spec.task not in QUICK_TASKS))
 
 
@@ -81,15 +81,11 @@ def _plans(quick: bool) -> Iterator[Plan]:
             yield dataclasses.replace(planned, runs=runs)
 
 
-def _there(hashes: Collection[str]) -> set[str]:
-    return _trained(hashes) | _alive(hashes)
-
-
 def _trained(hashes: Collection[str]) -> set[str]:
-    """What a run of this revision and this torch stands for, all on one kind of device: verdicts pool no others."""
+    """The specs with a run of this revision and torch, all on one kind of device, since verdicts pool no others."""
     return set(choose(dict.fromkeys(hashes, ""), todays(hashes, Run.objects.all())).runs)
 
 
 def _alive(hashes: Collection[str]) -> set[str]:
-    found = Run.objects.filter(spec_hash__in=hashes, parent_step=None).exclude(state__in=ENDED).order_by()
-    return {spec_hash for spec_hash, _ in found.values_list("spec_hash").annotate(n=Count("pk"))}
+    alive = Run.objects.filter(spec_hash__in=hashes, parent_step=None).exclude(state__in=ENDED).order_by()
+    return {spec_hash for spec_hash, _ in alive.values_list("spec_hash").annotate(n=Count("pk"))}

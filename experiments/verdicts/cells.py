@@ -1,7 +1,7 @@
 """The cells of a definition: what a preset or an experiment trains, apart from the seed. Pure.
 
-A cell and a seed give a spec hash, and succeeded runs with that hash are evidence, whoever submitted them and for
-whatever preset, as far as the rest of their keys agrees (keys.py): then they are the same training.
+A cell and a seed give a spec hash. Succeeded runs with that hash count, whoever submitted them and for whatever
+preset, as far as the rest of their keys agrees (keys.py): then they are the same training.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .rules import Term
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """One variant: its spec without regard to the seed, and what the matrix chose. A cell equals itself alone."""
+    """One variant: its spec apart from the seed, and its values of the matrix. Compared by identity."""
 
     params: Mapping[str, Any]
     spec: Spec
@@ -32,7 +32,7 @@ class Cell:
 
     @property
     def source(self) -> tuple[Any, ...]:
-        """Where its data and the code of packages come from: cells of one source read the same files."""
+        """The origin of its data and of packages' code: cells of one source read the same files."""
         read = self.leaves.get("data.path"), self.leaves.get("model.path"), *sorted(needs(resolved(self.spec)))
         if any(read):
             return read
@@ -41,24 +41,24 @@ class Cell:
 
 @lru_cache(maxsize=10_000)
 def _hash_at(cell: Cell, seed: int) -> str:
-    """Kept, since the gallery asks for hundreds of the presets' cells at every visit."""
+    """Cached, since the gallery needs those of hundreds of cells at every visit."""
     return content_hash(cell.spec.model_copy(update={"seed": seed}))
 
 
 def cells_of(specs: Iterable[tuple[Mapping[str, Any], Spec]]) -> list[Cell]:
     """The different cells among specs of several seeds, in order; `params` are those of the first."""
-    found: dict[str, Cell] = {}
+    cells: dict[str, Cell] = {}
     for params, spec in specs:
         bare = spec.model_copy(update={"seed": 0})
         key = content_hash(bare)
-        if key not in found:
-            found[key] = Cell(params, bare, dict(flatten(resolved(bare))))
-    return list(found.values())
+        if key not in cells:
+            cells[key] = Cell(params, bare, dict(flatten(resolved(bare))))
+    return list(cells.values())
 
 
 @cache
 def preset_cells(name: str) -> list[Cell]:
-    """What the preset trains as it stands; nothing where there is no such preset."""
+    """The cells of the unchanged preset; empty where there is no such preset."""
     if name not in presets():
         return []
     planned = plan({"name": name, "preset": name, "seeds": [0]}, max_runs=10_000)
@@ -66,5 +66,5 @@ def preset_cells(name: str) -> list[Cell]:
 
 
 def chosen(cells: Iterable[Cell], term: Term) -> list[Cell]:
-    """The cells that a term means; a sound rule means one."""
+    """The cells that a term selects; in a correct rule it is one."""
     return [cell for cell in cells if term.selects(cell.leaves)]

@@ -14,14 +14,14 @@ from .prediction import chance
 from .rules import UNTESTED, Result, Rule, Saying, SubClaim
 from .statistics import ALPHA, Corrected, MarginTest, Sample, holm, level, paired, sample
 
-LOOKS = 2  # a comparison that the last of them leaves open stays open
+LOOKS = 2  # a comparison that is open after the last one stays open
 
 
 @dataclass(frozen=True)
 class Values:
-    """A term's value by seed, the run each came from, and the seeds that are still to be trained.
+    """A term's values by seed, the run of each, and the seeds that are not trained yet.
 
-    `problem` says why there can be none: no cell of the definition is meant, or more than one.
+    `problem` says why there are none: the term selects no cell of the definition, or more than one.
     """
 
     values: Mapping[int, float] = field(default_factory=dict)
@@ -29,8 +29,8 @@ class Values:
     missing: Sequence[int] = ()
     problem: str = ""
 
-    def at(self, seeds: Sequence[int]) -> Values:
-        """Those of these seeds alone."""
+    def of_seeds(self, seeds: Sequence[int]) -> Values:
+        """The values of these seeds only."""
         kept = {seed: self.values[seed] for seed in seeds if seed in self.values}
         missing = [seed for seed in seeds if seed in self.missing]
         return Values(kept, {seed: self.runs[seed] for seed in kept if seed in self.runs}, missing, self.problem)
@@ -42,8 +42,8 @@ class Values:
 
 @dataclass(frozen=True)
 class Finding:
-    """What one comparison came to. `found` is over seeds: of differences, ratios or values, as its kind says.
-    `low` and `high` are its interval at the level that Holm held it against, (1 − alpha)."""
+    """The result of one comparison. `sample` is over seeds: of differences, ratios or values, depending on its kind.
+    `low` and `high` are its interval at the level 1 − alpha of Holm's correction."""
 
     claim: SubClaim
     result: Result
@@ -51,10 +51,10 @@ class Finding:
     low: float | None
     high: float | None
     corrected: Corrected | None
-    look: int  # the one that this is from
-    more_seeds: int | None  # how many the next look lacks; None where it is decided or was the last
-    chance: float | None  # that the next look decides, as far as that is known
-    seeds: int  # fewer cannot conclude
+    look: int  # the look that gave this result
+    more_seeds: int | None  # missing seeds of the next look; None where decided or at the last look
+    chance: float | None  # the probability that the next look decides, where known
+    seeds: int  # fewer decide nothing
     value: Values
     against: Values | None
 
@@ -64,37 +64,37 @@ class Finding:
 
     @property
     def lacking(self) -> list[int]:
-        """Seeds that were chosen and have no succeeded run in one of its terms: more seeds do not replace them."""
+        """Chosen seeds without a succeeded run for one of its terms; other seeds do not replace them."""
         terms = [self.value, self.against] if self.against else [self.value]
         return sorted({seed for term in terms for seed in term.missing})
 
     @property
     def effect(self) -> float | None:
-        """Cohen's d_z, of differences alone."""
+        """Cohen's d_z; only of differences."""
         paired = self.claim.kind in {"difference", "equivalence"}
         return self.sample.effect if self.sample and paired else None
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A preset's answer with everything it stands on."""
+    """The verdict of a preset with its findings."""
 
     rule: Rule
     result: Result
     findings: list[Finding]
-    why: Words | None  # None where no saying of the rule fits the results
+    why: Words | None  # None where no saying of the rule matches the results
 
     @property
     def most_seeds(self) -> int:
-        """Of the comparison that has most."""
-        return max((one.sample.n for one in self.findings if one.sample), default=0)
+        """The number of seeds of the comparison that has most."""
+        return max((finding.sample.n for finding in self.findings if finding.sample), default=0)
 
 
 @dataclass(frozen=True)
 class _LookResult:
-    """A comparison at one look: its terms at the look's seeds, and whether all of these are there."""
+    """A comparison at one look: its terms at the look's seeds, and whether all of these are trained."""
 
-    look: int
+    number: int
     terms: Sequence[Values]
     sample: Sample | None
     complete: bool
@@ -106,36 +106,36 @@ class _LookResult:
 
 
 def judge(rule: Rule, samples: Mapping[str, Sequence[Values]], seeds: Sequence[int]) -> Verdict:
-    """`samples` holds the values of each comparison's terms by its id; `seeds` are the candidates in the order in
-    which they were chosen. Those of the pilot do not count.
+    """`samples` holds the values of each comparison's terms by its id; `seeds` are the candidates in the order in which
+    they were chosen. Those of the pilot do not count.
 
-    There are two looks, at the first n seeds and at the first 2n, where n is what the rule fixed beforehand; each
-    spends its share of alpha (`level`), and the first that decides a comparison stands.
+    There are two looks, at the first n seeds and at the first 2n, where the rule fixed n beforehand; each spends its
+    share of alpha (`level`), and the first one that decides a comparison counts.
     """
     counted = [seed for seed in seeds if seed not in rule.pilot_seeds]
     looks = [_results_at(rule, samples, number, counted[: number * rule.seeds]) for number in range(1, LOOKS + 1)]
-    findings = [_finding(rule, one, [look[one.id] for look in looks]) for one in rule.claims]
+    findings = [_finding(rule, claim, [results[claim.id] for results in looks]) for claim in rule.claims]
     return Verdict(rule, _together(findings), findings, _why(rule.why, findings))
 
 
 def _results_at(
     rule: Rule, samples: Mapping[str, Sequence[Values]], number: int, seeds: Sequence[int]
 ) -> dict[str, _LookResult]:
-    seen = {one.id: _look_result(rule, one, number, seeds, samples[one.id]) for one in rule.claims}
-    tested = [one for one in rule.claims if one.kind not in UNTESTED]
-    corrected = holm([_p(one, seen[one.id]) for one in tested], level(number))
-    return seen | {
-        one.id: dataclasses.replace(seen[one.id], corrected=held) for one, held in zip(tested, corrected, strict=True)
-    }
+    results = {claim.id: _look_result(rule, claim, number, seeds, samples[claim.id]) for claim in rule.claims}
+    tested = [claim for claim in rule.claims if claim.kind not in UNTESTED]
+    corrected = holm([_p(claim, results[claim.id]) for claim in tested], level(number))
+    for claim, own in zip(tested, corrected, strict=True):
+        results[claim.id] = dataclasses.replace(results[claim.id], corrected=own)
+    return results
 
 
 def _look_result(
     rule: Rule, claim: SubClaim, number: int, seeds: Sequence[int], samples: Sequence[Values]
 ) -> _LookResult:
-    terms = [term.at(seeds) for term in samples]
-    found = _sample(claim, terms)
-    takes = rule.seeds if claim.kind in UNTESTED else number * rule.seeds
-    return _LookResult(number, terms, found, found is not None and found.n >= takes)
+    terms = [term.of_seeds(seeds) for term in samples]
+    own = _sample(claim, terms)
+    needed = rule.seeds if claim.kind in UNTESTED else number * rule.seeds
+    return _LookResult(number, terms, own, own is not None and own.n >= needed)
 
 
 def margin_test(claim: SubClaim) -> MarginTest:
@@ -150,85 +150,73 @@ def _sample(claim: SubClaim, terms: Sequence[Values]) -> Sample | None:
     if claim.kind == "ratio":
         shared = sorted(ours.keys() & theirs.keys())
         ratios = [ours[seed] / theirs[seed] for seed in shared if theirs[seed] > 0]
-        return sample(ratios) if len(ratios) == len(shared) else None  # a share of zero leaves nothing to divide by
+        return sample(ratios) if len(ratios) == len(shared) else None  # a ratio to zero is undefined
     return paired(ours, theirs, resolution=claim.resolution)
 
 
-def _p(claim: SubClaim, seen: _LookResult) -> float:
-    """What Holm corrects: a comparison that lacks seeds decides nothing, and takes no place among those that do."""
-    return margin_test(claim).p(seen.sample) if seen.sample and seen.complete else 1.0
+def _p(claim: SubClaim, look: _LookResult) -> float:
+    """The p-value to correct. A comparison that lacks seeds decides nothing and does not weaken those that do not."""
+    return margin_test(claim).p(look.sample) if look.sample and look.complete else 1.0
 
 
 def _finding(rule: Rule, claim: SubClaim, looks: Sequence[_LookResult]) -> Finding:
-    seen = looks[-1] if claim.kind in UNTESTED else _deciding(looks)
-    result = _tested(claim, seen) if seen.corrected else _held(rule, claim, seen)
-    interval = seen.sample.interval(seen.corrected.alpha) if seen.sample and seen.corrected else None
-    low, high = interval or (None, None)
-    more, likely = _next(rule, claim, seen) if result == Result.INCONCLUSIVE else (None, None)
-    against = seen.terms[1] if claim.against else None
-    return Finding(
-        claim,
-        result,
-        seen.sample,
-        low,
-        high,
-        seen.corrected,
-        seen.look,
-        more,
-        likely,
-        rule.seeds,
-        seen.terms[0],
-        against,
-    )
+    look = looks[-1] if claim.kind in UNTESTED else _deciding(looks)
+    sample, corrected = look.sample, look.corrected
+    result = _tested(claim, look) if corrected else _held(claim, look)
+    low, high = (sample.interval(corrected.alpha) if sample and corrected else None) or (None, None)
+    more, likely = _next(rule, claim, look) if result == Result.INCONCLUSIVE else (None, None)
+    against = look.terms[1] if claim.against else None
+    known = (result, sample, low, high, corrected, look.number, more, likely)
+    return Finding(claim, *known, seeds=rule.seeds, value=look.terms[0], against=against)
 
 
 def _deciding(looks: Sequence[_LookResult]) -> _LookResult:
     """The first look that decides, else the last that has all its seeds, else the first."""
-    complete = [one for one in looks if one.complete]
-    return next((one for one in complete if one.decides), complete[-1] if complete else looks[0])
+    complete = [look for look in looks if look.complete]
+    return next((look for look in complete if look.decides), complete[-1] if complete else looks[0])
 
 
-def _held(rule: Rule, claim: SubClaim, seen: _LookResult) -> Result:
-    """A bound or a floor: one seed that breaks it refutes it; holding takes all the seeds."""
+def _held(claim: SubClaim, look: _LookResult) -> Result:
+    """A bound or a floor: one seed that violates it refutes it; supporting it needs all seeds."""
     holds = operator.gt if claim.kind == "floor" else operator.le
-    if any(not holds(one, claim.margin) for one in seen.terms[0].values.values()):
+    if any(not holds(value, claim.margin) for value in look.terms[0].values.values()):
         return Result.NOT_SUPPORTED
-    return Result.SUPPORTED if seen.complete else Result.INCONCLUSIVE
+    return Result.SUPPORTED if look.complete else Result.INCONCLUSIVE
 
 
-def _tested(claim: SubClaim, seen: _LookResult) -> Result:
-    if seen.sample is None or not seen.decides:
+def _tested(claim: SubClaim, look: _LookResult) -> Result:
+    if look.sample is None or not look.decides:
         return Result.INCONCLUSIVE
     good = "within" if claim.kind == "equivalence" else "above"
-    return Result.SUPPORTED if margin_test(claim).side(seen.sample) == good else Result.NOT_SUPPORTED
+    return Result.SUPPORTED if margin_test(claim).side(look.sample) == good else Result.NOT_SUPPORTED
 
 
-def _next(rule: Rule, claim: SubClaim, seen: _LookResult) -> tuple[int | None, float | None]:
-    """How many seeds the next look lacks, and how likely it decides."""
-    have = seen.sample.n if seen.sample else 0
-    if not seen.complete:
+def _next(rule: Rule, claim: SubClaim, look: _LookResult) -> tuple[int | None, float | None]:
+    """The seeds that the next look lacks, and the probability that it decides."""
+    have = look.sample.n if look.sample else 0
+    if not look.complete:
         return rule.seeds - have or None, None
-    if seen.look == LOOKS or seen.sample is None or seen.corrected is None:
+    if look.number == LOOKS or look.sample is None or look.corrected is None:
         return None, None
-    family = seen.corrected.alpha / level(seen.look)  # Holm's share, which it is taken to have at the next look too
-    return rule.seeds, chance(margin_test(claim), seen.sample, have + rule.seeds, family * level(seen.look + 1))
+    share = look.corrected.alpha / level(look.number)  # Holm's share, assumed to be the same at the next look
+    return rule.seeds, chance(margin_test(claim), look.sample, have + rule.seeds, share * level(look.number + 1))
 
 
 def _together(findings: Sequence[Finding]) -> Result:
-    """Mixed as soon as two comparisons disagree; one that is open leaves the rest open."""
-    results = {one.result for one in findings if one.claim.decides}
+    """Mixed where two comparisons disagree; else inconclusive where one is open."""
+    results = {finding.result for finding in findings if finding.claim.decides}
     if {Result.SUPPORTED, Result.NOT_SUPPORTED} <= results:
         return Result.MIXED
     return Result.INCONCLUSIVE if Result.INCONCLUSIVE in results else results.pop()
 
 
 def _why(sayings: Sequence[Saying], findings: Sequence[Finding]) -> Words | None:
-    results = {one.claim.id: one.result for one in findings}
-    fitting = (one.say for one in sayings if all(results[name] == result for name, result in one.when.items()))
-    return next(fitting, None)
+    results = {finding.claim.id: finding.result for finding in findings}
+    matching = (saying.say for saying in sayings if saying.when.items() <= results.items())
+    return next(matching, None)
 
 
-def plain_interval(found: Sample | None) -> tuple[float, float] | None:
-    """The 95 % interval of one mean, for tables; uncorrected, since nothing is decided by it."""
-    interval = found.interval(ALPHA) if found else None
+def plain_interval(sample: Sample | None) -> tuple[float, float] | None:
+    """The 95 % interval of one mean, for tables; uncorrected, since it decides nothing."""
+    interval = sample.interval(ALPHA) if sample else None
     return interval if interval and all(map(math.isfinite, interval)) else None

@@ -24,7 +24,7 @@ text { font: 12px system-ui, sans-serif; fill: #24292f }
 
 @dataclass(frozen=True)
 class Bar:
-    """One row: a mean, its interval and the single values; `margins` are drawn as ticks; `tone` is supported, not or
+    """One row: a mean, its interval and the values by seed. `margins` are drawn as ticks; `tone` is supported, not or
     open."""
 
     label: str
@@ -42,7 +42,7 @@ def plot(bars: Sequence[Bar], title: str) -> str:
     low, high = _range(bars)
     height = TOP + ROW * len(bars) + FOOT
     width = LABEL + PLOT + FIGURES
-    rows = "".join(_row(bar, TOP + ROW * (at + 0.5), low, high) for at, bar in enumerate(bars))
+    rows = "".join(_row(bar, TOP + ROW * (number + 0.5), low, high) for number, bar in enumerate(bars))
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" role="img">'
         f"<title>{escape(title)}</title><style>{_STYLE}</style>{_axis(low, high, height - FOOT)}{rows}</svg>\n"
@@ -63,16 +63,15 @@ def _x(value: float, low: float, high: float) -> float:
 
 
 def _row(bar: Bar, y: float, low: float, high: float) -> str:
-    at = _x(bar.mean, low, high)
     parts = [f'<text x="{LABEL - 12}" y="{y + 4}" text-anchor="end">{escape(bar.label)}</text>']
     for margin in bar.margins:
         x = _x(margin, low, high)
         parts.append(f'<line class="margin" x1="{x}" x2="{x}" y1="{y - 10}" y2="{y + 10}"/>')
-    parts += [f'<circle class="seed {bar.tone}" cx="{_x(one, low, high)}" cy="{y}" r="2"/>' for one in bar.seeds]
+    parts += [f'<circle class="seed {bar.tone}" cx="{_x(value, low, high)}" cy="{y}" r="2"/>' for value in bar.seeds]
     if bar.low is not None and bar.high is not None:
         ends = f'x1="{_x(bar.low, low, high)}" x2="{_x(bar.high, low, high)}"'
         parts.append(f'<line class="line {bar.tone}" {ends} y1="{y}" y2="{y}"/>')
-    parts.append(f'<circle class="{bar.tone}" cx="{at}" cy="{y}" r="4"/>')
+    parts.append(f'<circle class="{bar.tone}" cx="{_x(bar.mean, low, high)}" cy="{y}" r="4"/>')
     parts.append(f'<text class="quiet" x="{LABEL + PLOT + 12}" y="{y + 4}">{escape(bar.figures)}</text>')
     return "".join(parts)
 
@@ -91,5 +90,5 @@ def _ticks(low: float, high: float) -> list[float]:
     for step in (base * 10.0**power for power in range(-6, 7) for base in (1, 2, 5)):
         if (high - low) / step <= 8:
             first = -int(-low // step)
-            return [round(at * step, 9) for at in range(first, int(high // step) + 1)]
+            return [round(multiple * step, 9) for multiple in range(first, int(high // step) + 1)]
     return []

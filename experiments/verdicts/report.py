@@ -1,4 +1,4 @@
-"""The report of an experiment: one series, variants × seeds, each variant against the first of its kind."""
+"""The report of an experiment: one series by variant and seed, each variant against the first of its kind."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LISTED = ("test/", "eval/", "loss/")
 
 
 class UnknownMetric(ValueError):
-    """A series that none of the experiment's runs has recorded, nor one of the usual."""
+    """A series that no run of the experiment has recorded and that is not one of the usual ones."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class VariantReport:
 
     @property
     def label(self) -> str:
-        """What tells it apart, as short as that goes."""
+        """A short name: the parameters in which it differs."""
         return label_of(self.params)
 
     @property
@@ -51,25 +51,25 @@ class VariantReport:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Paired differences reference − variant over the seeds that both have, as verdicts write them (full − const_q);
-    positions in `Report.variants`."""
+    """Paired differences reference − variant over the seeds that both have, as in verdicts (full − const_q). `variant`
+    and `reference` are positions in `Report.variants`."""
 
     variant: int
     reference: int
     sample: Sample | None
     corrected: Corrected
-    untested: str  # why there is no test; empty where there is one
-    more_seeds: int | None  # as many again, where it is open
-    chance: float | None  # that these decide
+    untested: str  # why there is no test, or ""
+    more_seeds: int | None  # the same number again, where the test is open
+    chance: float | None  # the probability that these decide
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """At the level that Holm held it against; none where no spread was seen."""
+        """At the level of Holm's correction; None where the values do not vary."""
         return self.sample.interval(self.corrected.alpha) if self.sample and self.sample.std else None
 
     @property
     def conclusion(self) -> str:
-        """larger, smaller or inconclusive: of the variant, corrected; or untested."""
+        """Whether the variant is larger or smaller, corrected; else inconclusive or untested."""
         if self.untested:
             return "untested"
         if self.sample is None or not self.corrected.decides:
@@ -79,10 +79,10 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Report:
-    """What `GET /experiments/{id}/report/` tells."""
+    """The content of `GET /experiments/{id}/report/`."""
 
     metric: str
-    metrics: list[str]  # that its runs have recorded, without the gradients
+    metrics: list[str]  # recorded by its runs, without those of gradients
     seeds: Sequence[int]
     looks: int  # how often seeds were chosen: once, and once more each time that some were added
     variants: list[VariantReport]
@@ -95,13 +95,13 @@ class Report:
 
     @property
     def first_level(self) -> float:
-        """What it would be, had no seeds been added."""
+        """The alpha if no seeds had been added."""
         return level(1)
 
 
 def report(experiment: Experiment, reader: AnyUser, metric: str | None = None) -> tuple[Report, Pool]:
-    """The report of one series, and the runs it stands on, which hold the series of the preset's rule as well.
-    Raises UnknownMetric: before the first run has recorded anything, the rule's series and the usual ones are known."""
+    """The report of one series, and its pool of runs, which holds the series of the preset's rule as well. Raises
+    UnknownMetric; before a run has recorded anything, the rule's series and the usual ones are known."""
     rule = rules().get(experiment.preset)
     recorded = _recorded(experiment)
     if metric is not None:
@@ -125,15 +125,17 @@ def _check_metric(metric: str, experiment: Experiment, usual: Sequence[str]) -> 
 
 
 def looks_of(experiment: Experiment, pool: Pool) -> int:
-    """How often somebody may have looked: once for each time that this experiment's seeds were chosen, and once for
-    each other experiment that trained two or more of these variants, whose runs count here.
+    """The number of looks: one for each time that seeds of this experiment were chosen, and one for each other
+    experiment that trained two or more of these variants and whose runs count here.
 
-    The former is read off the order of its runs: they lie variant by variant, and what is added later begins with the
-    first variant again.
+    The former follows from the order of its runs: they are ordered by variant, and added seeds start with the first
+    variant again.
     """
     variants = [repr(params) for params in experiment.runs.order_by("index").values_list("params", flat=True)]
-    own = max(1, sum(one == variants[0] != before for before, one in zip(["", *variants], variants, strict=False)))
-    cell_of = {spec_hash: at for (at, _), spec_hash in pool.hashes.items()}
+    own = max(
+        1, sum(variant == variants[0] != before for before, variant in zip(["", *variants], variants, strict=False))
+    )
+    cell_of = {spec_hash: cell for (cell, _), spec_hash in pool.hashes.items()}
     others: dict[int, set[int]] = {}
     rows = Run.objects.filter(pk__in=pool.runs.values()).exclude(experiment=experiment)
     for other, spec_hash in rows.values_list("experiment_id", "spec_hash"):
@@ -142,48 +144,50 @@ def looks_of(experiment: Experiment, pool: Pool) -> int:
 
 
 def _awaited(experiment: Experiment, pool: Pool) -> dict[int, int]:
-    """Position of a cell → how many of its runs have not ended, nor has any that counts in their place."""
-    on_their_way = set(experiment.runs.filter(finished=None).values_list("spec_hash", flat=True))
-    found: dict[int, int] = {}
-    for (at, _), spec_hash in pool.hashes.items():
-        found[at] = found.get(at, 0) + (spec_hash in on_their_way and spec_hash not in pool.runs)
-    return found
+    """Position of a cell → the number of its runs that have not ended and that no other run replaces."""
+    unfinished = set(experiment.runs.filter(finished=None).values_list("spec_hash", flat=True))
+    counts: dict[int, int] = {}
+    for (cell, _), spec_hash in pool.hashes.items():
+        counts[cell] = counts.get(cell, 0) + (spec_hash in unfinished and spec_hash not in pool.runs)
+    return counts
 
 
 def _tests(
     cells: Sequence[Cell], variants: Sequence[VariantReport], looks: int, awaited: Mapping[int, int]
 ) -> list[Comparison]:
-    pairs = [(at, ref) for at, ref in enumerate(_references(cells)) if ref != at]
-    samples = [paired(variants[ref].values.values, variants[at].values.values) for at, ref in pairs]
-    why_not = [_untested(found, awaited[at] + awaited[ref]) for (at, ref), found in zip(pairs, samples, strict=True)]
-    ps = [1.0 if reason or found is None else _NONE.p(found) for found, reason in zip(samples, why_not, strict=True)]
+    pairs = [(own, ref) for own, ref in enumerate(_references(cells)) if ref != own]
+    samples = [paired(variants[ref].values.values, variants[own].values.values) for own, ref in pairs]
+    reasons = [
+        _untested(sample, awaited[own] + awaited[ref]) for (own, ref), sample in zip(pairs, samples, strict=True)
+    ]
+    ps = [1.0 if why or sample is None else _NONE.p(sample) for sample, why in zip(samples, reasons, strict=True)]
     return [
-        Comparison(at, ref, found, one, reason, *_more(found, one, looks, reason))
-        for (at, ref), found, one, reason in zip(pairs, samples, holm(ps, level(looks)), why_not, strict=True)
+        Comparison(own, ref, sample, corrected, why, *_more(sample, corrected, looks, why))
+        for (own, ref), sample, corrected, why in zip(pairs, samples, holm(ps, level(looks)), reasons, strict=True)
     ]
 
 
-def _untested(found: Sample | None, awaited: int) -> str:
-    """Why nothing is tested. A test while seeds are still coming would be a look at each of them."""
+def _untested(sample: Sample | None, awaited: int) -> str:
+    """Why there is no test, or "". A test while runs are still training would be an additional look."""
     if awaited:
-        return f"not tested before its runs have ended: {awaited} to come"
-    if found is None:
+        return f"not tested until all runs have ended; unfinished: {awaited}"
+    if sample is None:
         return "no seed that both have"
-    return "one seed: no test" if found.std is None else ""
+    return "one seed: no test" if sample.std is None else ""
 
 
-def _more(found: Sample | None, corrected: Corrected, looks: int, untested: str) -> tuple[int | None, float | None]:
-    """As many seeds again, and how likely they decide at the next look's share of alpha."""
-    if found is None or corrected.decides or (untested and found.std is not None):
+def _more(sample: Sample | None, corrected: Corrected, looks: int, untested: str) -> tuple[int | None, float | None]:
+    """The same number of seeds again, and the probability that they decide with the next look's share of alpha."""
+    if sample is None or corrected.decides or (untested and sample.std is not None):
         return None, None
     share = corrected.alpha / level(looks)
-    return found.n, chance(_NONE, found, 2 * found.n, share * level(looks + 1))
+    return sample.n, chance(_NONE, sample, 2 * sample.n, share * level(looks + 1))
 
 
 def _references(cells: Sequence[Cell]) -> list[int]:
-    """For each cell the first one that agrees with it in everything but the matrix's first field."""
+    """For each cell the first one that differs from it at most in the matrix's first field."""
     first: dict[str, int] = {}
-    return [first.setdefault(_family(cell), at) for at, cell in enumerate(cells)]
+    return [first.setdefault(_family(cell), position) for position, cell in enumerate(cells)]
 
 
 def _family(cell: Cell) -> str:
@@ -197,7 +201,7 @@ def _recorded(experiment: Experiment) -> list[str]:
 
 
 def _usual(ruled: Sequence[str], recorded: Sequence[str]) -> str:
-    """What one most likely wants to see: the rule's own series, else a final, else the loss."""
+    """The default series: the rule's own, else one of the test split, else the loss."""
     for name in (*ruled, *_USUAL, *recorded):
         if name in recorded:
             return name
@@ -205,12 +209,12 @@ def _usual(ruled: Sequence[str], recorded: Sequence[str]) -> str:
 
 
 def label_of(params: Mapping[str, Any]) -> str:
-    """What tells a variant apart, as short as that goes."""
+    """A short name of a variant: its parameters."""
     return ", ".join(_short(path, value) for path, value in params.items()) or "as it stands"
 
 
 def _short(path: str, value: Any) -> str:
-    """`full` and `heads 4` rather than dotted paths; a mapping as its own fields."""
+    """`full` and `heads 4` instead of dotted paths; a mapping as its own fields."""
     name = path.rsplit(".", 1)[-1]
     if isinstance(value, Mapping):
         return " ".join(f"{key} {_text(part)}" for key, part in flatten(value)) or f"{name} as it is"

@@ -1,6 +1,6 @@
-"""How each preset is decided: one YAML file each under `rules/`. Pure, no Django.
+"""The rule of each preset's verdict, one YAML file each in `rules/`. Pure, no Django.
 
-A rule says what is compared and with which margin, never what came out.
+A rule says what is compared and with which margin, never the outcome.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ UNTESTED: frozenset[Kind] = frozenset({"bound", "floor"})
 
 
 class Result(StrEnum):
-    """What a comparison, or a preset, comes to."""
+    """The result of a comparison or of a preset."""
 
     SUPPORTED = "supported"
     NOT_SUPPORTED = "not supported"
     INCONCLUSIVE = "inconclusive"
-    MIXED = "mixed"  # of a preset alone: its comparisons differ
+    MIXED = "mixed"  # only of a preset: its comparisons disagree
 
 
 class _RuleModel(BaseModel):
@@ -41,8 +41,8 @@ class _RuleModel(BaseModel):
 
 
 class Term(_RuleModel):
-    """A measured quantity of the one cell of the preset that `where` selects: the last value of one series, or the
-    mean of several; that less the mean of the series in `minus`; or the first step at which one lies `below`."""
+    """A measured quantity of the one cell of the preset that `where` selects: the last value of a series, or the mean
+    of several, minus the mean of the series in `minus`; or the first step at which a series lies `below` a value."""
 
     metric: str | list[str]
     minus: list[str] = []
@@ -52,7 +52,7 @@ class Term(_RuleModel):
     @model_validator(mode="after")
     def _is_one_kind(self) -> Term:
         if self.below is not None and (self.minus or len(self.metrics) > 1):
-            raise ValueError(f"{self.metric}: only one series alone has a first step below {self.below}")
+            raise ValueError(f"{self.metric}: `below` needs exactly one series and no `minus`")
         return self
 
     @property
@@ -61,11 +61,11 @@ class Term(_RuleModel):
 
     @property
     def last(self) -> list[str]:
-        """The series of which it takes the last value."""
+        """The series whose last value it reads."""
         return [] if self.below is not None else [*self.metrics, *self.minus]
 
     def selects(self, leaves: Mapping[str, Any]) -> bool:
-        """Whether these are the cell's fields; a field that it does not have matches nothing."""
+        """Whether the cell has these values; a missing field matches nothing."""
         return all(path in leaves and _same(leaves[path], value) for path, value in self.where.items())
 
 
@@ -78,9 +78,9 @@ class SubClaim(_RuleModel):
     value: Term
     against: Term | None = None
     margin: float
-    resolution: float = Field(0.0, ge=0)  # the step in which the values move: a smaller spread counts as that
+    resolution: float = Field(0.0, ge=0)  # the step between possible values: a smaller spread counts as that
     refutable: bool = False  # a difference that only equivalence, or the opposite difference, refutes
-    decides: bool = True  # False: stands beside and does not count towards the verdict
+    decides: bool = True  # False: shown, but does not count towards the verdict
 
     @model_validator(mode="after")
     def _has_its_parts(self) -> SubClaim:
@@ -88,7 +88,7 @@ class SubClaim(_RuleModel):
         if paired != (self.against is not None):
             raise ValueError(f"{self.id}: a {self.kind} {'needs' if paired else 'takes no'} `against`")
         if self.refutable and self.kind != "difference":
-            raise ValueError(f"{self.id}: only a difference can be refuted by equivalence")
+            raise ValueError(f"{self.id}: `refutable` needs the kind difference")
         return self
 
     @property
@@ -97,71 +97,71 @@ class SubClaim(_RuleModel):
 
 
 class Shown(_RuleModel):
-    """A figure beside the comparisons: a mean with its interval, without a test."""
+    """A mean with its interval, shown without a test."""
 
     label: Words
     term: Term
 
 
 class Saying(_RuleModel):
-    """Why it came out so: said when the named comparisons have just these results."""
+    """An explanation, shown when the named comparisons have exactly these results."""
 
     when: dict[str, Result]
     say: Words
 
 
 class Rule(_RuleModel):
-    """How one preset ends in a verdict."""
+    """How the verdict of one preset is decided."""
 
     preset: str
-    pilot_seeds: list[int] = []  # the margins were chosen on these: they decide nothing
-    test_seeds: list[int] = Field(min_length=2)  # fixed before they were trained; fewer cannot conclude
+    pilot_seeds: list[int] = []  # used to choose the margins; they decide nothing
+    test_seeds: list[int] = Field(min_length=2)  # fixed before training; fewer decide nothing
     claims: list[SubClaim] = Field(min_length=1)
     why: list[Saying]
     shows_not: Words
-    differs: list[Words] = []  # where our model differs from the notes' sketch and from SAM 3
-    differs_as: str | None = None  # the preset whose `differs` holds for this one's runs of the task segment
+    differs: list[Words] = []  # how our model differs from the notes' sketch and from SAM 3
+    differs_as: str | None = None  # the preset whose `differs` applies to this one's runs of the task segment
     shown: list[Shown] = []
 
     @model_validator(mode="after")
     def _names_what_it_has(self) -> Rule:
-        known = [one.id for one in self.claims]
+        known = [claim.id for claim in self.claims]
         if len(set(known)) < len(known):
             raise ValueError(f"{self.preset}: two comparisons have the same id")
-        if strange := {name for saying in self.why for name in saying.when} - set(known):
-            raise ValueError(f"{self.preset}: `why` names {sorted(strange)}, which are no comparisons")
-        if seen := sorted({*self.pilot_seeds} & {*self.candidates}):
-            raise ValueError(f"{self.preset}: the seeds {seen} are of the pilot and cannot test it")
+        if unknown := {name for saying in self.why for name in saying.when} - set(known):
+            raise ValueError(f"{self.preset}: `why` names unknown comparisons {sorted(unknown)}")
+        if shared := sorted({*self.pilot_seeds} & {*self.candidates}):
+            raise ValueError(f"{self.preset}: the seeds {shared} are pilot seeds and cannot be test seeds")
         return self
 
     @property
     def differences(self) -> list[Words]:
-        """Its own, then those of the preset that it refers to."""
+        """Its own, then those of the preset in `differs_as`."""
         return self.differs + (rules()[self.differs_as].differs if self.differs_as else [])
 
     @property
     def seeds(self) -> int:
-        """How many seeds a look takes."""
+        """The number of seeds of a look."""
         return len(self.test_seeds)
 
     @property
     def further_seeds(self) -> list[int]:
-        """As many again, which the second look takes besides."""
+        """The same number of seeds again, which the second look adds."""
         after = max(self.test_seeds) + 1
         return list(range(after, after + self.seeds))
 
     @property
     def candidates(self) -> list[int]:
-        """All seeds that can count, in the order in which they do."""
+        """All seeds that can count, in order."""
         return [*self.test_seeds, *self.further_seeds]
 
     @property
     def terms(self) -> list[Term]:
-        return [term for one in self.claims for term in one.terms] + [one.term for one in self.shown]
+        return [term for claim in self.claims for term in claim.terms] + [shown.term for shown in self.shown]
 
     @property
     def metrics(self) -> list[str]:
-        """Every series of which it reads the last value, in order of first use."""
+        """Every series whose last value it reads, in order of first use."""
         return list(dict.fromkeys(metric for term in self.terms for metric in term.last))
 
     @property
@@ -173,8 +173,8 @@ class Rule(_RuleModel):
 @cache
 def rules() -> dict[str, Rule]:
     """All rules by preset."""
-    found = [Rule.model_validate(yaml.safe_load(path.read_text("utf-8"))) for path in sorted(_FOLDER.glob("*.yaml"))]
-    return {rule.preset: rule for rule in found}
+    every = [Rule.model_validate(yaml.safe_load(path.read_text("utf-8"))) for path in sorted(_FOLDER.glob("*.yaml"))]
+    return {rule.preset: rule for rule in every}
 
 
 def _same(ours: Any, wanted: Any) -> bool:

@@ -1,8 +1,8 @@
-"""The alarm of an experiment: variants that differ in name and not in training. Works on rows of any age.
+"""Alarms of an experiment: variants that differ in name but not in training. Works on rows of any age.
 
-Red: runs differ in a varied training field and have the same effective spec, so the field was overridden or has no
-part in the training; a difference between such variants is no finding, and neither is their likeness. Neutral: the
-specs differ and the recorded series are equal to the bit, so the field changed nothing here.
+`same_training`: runs differ in a varied training field and have the same effective spec, so the field is overridden or
+has no effect on training; comparing such variants shows nothing. `identical`: the specs differ and the recorded series
+are equal to the bit, so the field changed nothing here.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Digests = dict[int, str]  # seed → digest of its series
 
 @dataclass(frozen=True)
 class Alarm:
-    """Variants that are one. `fields` are the dotted paths in which they differ by name."""
+    """Variants that do not differ. `fields` are the dotted paths in which their specs differ."""
 
     kind: Literal["same_training", "identical"]
     fields: list[str]
@@ -41,7 +41,7 @@ class _Variant:
 
 
 def alarms_of(experiment: Experiment) -> list[Alarm]:
-    """What the page and the report have to say. One query; an effective spec is made once a variant."""
+    """The alarms for page and report. One query; the effective spec is computed once per variant."""
     variants: dict[str, _Variant] = {}
     rows = experiment.runs.order_by("index").values_list("params", "spec", "seed", "series_digest")
     for params, spec, seed, digest in rows:
@@ -57,47 +57,58 @@ def _same_training(variants: Sequence[_Variant]) -> list[Alarm]:
     alike: dict[str, list[_Variant]] = {}
     for variant in variants:
         alike.setdefault(variant.training, []).append(variant)
-    return [alarm for group in alike.values() if (alarm := _red(group))]
+    return [alarm for group in alike.values() if (alarm := _same_training_alarm(group))]
 
 
-def _red(group: list[_Variant]) -> Alarm | None:
+def _same_training_alarm(group: list[_Variant]) -> Alarm | None:
     fields = [path for path in _differing(group) if trains(path)]
     if len(group) < 2 or not fields:
         return None
     names = [label_of(variant.params) for variant in group]
     text = (
-        f"{_listed(names)} differ in {_listed(fields)} and train the same: another field overrides it at every "
-        "place, or nothing in this training depends on it. What the report says of them is no finding."
+        f"{_listed(names)} differ in {_listed(fields)} but train the same: another field overrides it everywhere, or "
+        "nothing in this training depends on it. Comparing them shows nothing."
     )
     return Alarm("same_training", fields, names, text)
 
 
 def _identical(variants: Sequence[_Variant]) -> list[Alarm]:
-    """Groups of variants whose series are equal at every seed that two of them share; red ones are not repeated."""
+    """Groups of variants whose series are equal at every seed that two of them share, except those of
+    `same_training`."""
     groups: list[list[_Variant]] = []
-    places: dict[tuple[int, str], list[int]] = {}
+    by_digest: dict[tuple[int, str], list[int]] = {}
     for variant in variants:
-        near = {at for key in variant.digests.items() for at in places.get(key, ())}
-        at = next((at for at in sorted(near) if _agree(groups[at][0].digests, variant.digests)), len(groups))
-        if at == len(groups):
+        place = _place(variant, groups, by_digest)
+        if place == len(groups):
             groups.append([])
-        groups[at].append(variant)
+        groups[place].append(variant)
         for key in variant.digests.items():
-            places.setdefault(key, []).append(at)
-    return [_neutral(group) for group in groups if len({variant.training for variant in group}) > 1 or _kept(group)]
+            by_digest.setdefault(key, []).append(place)
+    return [_identical_alarm(group) for group in groups if _trains_apart(group) or _recorded_apart(group)]
 
 
-def _kept(group: list[_Variant]) -> bool:
-    """Variants that differ in what is recorded alone."""
+def _place(variant: _Variant, groups: list[list[_Variant]], by_digest: Mapping[tuple[int, str], list[int]]) -> int:
+    """The first group with equal series, else that of a new one."""
+    near = {place for key in variant.digests.items() for place in by_digest.get(key, ())}
+    equal = (place for place in sorted(near) if _agree(groups[place][0].digests, variant.digests))
+    return next(equal, len(groups))
+
+
+def _trains_apart(group: list[_Variant]) -> bool:
+    return len({variant.training for variant in group}) > 1
+
+
+def _recorded_apart(group: list[_Variant]) -> bool:
+    """Variants that differ only in what is recorded."""
     return len(group) > 1 and not any(map(trains, _differing(group)))
 
 
-def _agree(one: Digests, other: Digests) -> bool:
-    shared = one.keys() & other.keys()
-    return bool(shared) and all(one[seed] == other[seed] for seed in shared)
+def _agree(digests: Digests, other: Digests) -> bool:
+    shared = digests.keys() & other.keys()
+    return bool(shared) and all(digests[seed] == other[seed] for seed in shared)
 
 
-def _neutral(group: list[_Variant]) -> Alarm:
+def _identical_alarm(group: list[_Variant]) -> Alarm:
     fields, names = _differing(group), [label_of(variant.params) for variant in group]
     text = f"{_listed(names)} are identical to the bit: {_listed(fields)} changed nothing here."
     return Alarm("identical", fields, names, text)

@@ -1,14 +1,14 @@
 """Statistics over training seeds: means with intervals, paired differences, equivalence, Holm. Pure.
 
-The unit is a seed. Everything stands on one interval, mean ± t·s/√n with n − 1 degrees of freedom; for two variants
-the values are the differences over the seeds that both have (paired t). A decision is where the interval lies:
+The unit is a seed. Everything is based on one interval, mean ± t·s/√n with n − 1 degrees of freedom; for two variants
+the values are the differences over the seeds that both have (paired t). The place of the interval decides:
 
 above        all of it above the margin
 within       all of it inside ± margin: the two one-sided tests of equivalence (Schuirmann 1987), each at α/2
 below        all of it below
 None         across: open
 
-Whoever looks, adds seeds and looks again spends alpha each time: see `level`.
+Testing, adding seeds and testing again spends alpha each time: see `level`.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ _FIRST, _LATER = 0.8, 0.2  # of ALPHA: .04, .008, .0016, …, never more than AL
 def level(look: int) -> float:
     """The alpha that a look may spend; looks are counted from 1.
 
-    Whoever tests, adds seeds and tests again has several chances to be wrong. Each look is therefore held against a
-    share of ALPHA of its own, and the shares sum to ALPHA: the chance that any of them is wrong stays below it,
-    however the looks depend on each other (Bonferroni over looks).
+    Testing, adding seeds and testing again gives several chances to be wrong. Each look therefore has its own share of
+    ALPHA, and the shares sum to ALPHA: the probability that any of them is wrong stays below it, however the looks
+    depend on each other (Bonferroni over looks).
     """
     return ALPHA * _FIRST * _LATER ** (look - 1)
 
@@ -52,14 +52,14 @@ class Sample:
 
     @property
     def effect(self) -> float | None:
-        """Mean ÷ standard deviation: of paired differences this is Cohen's d_z. None where nothing varies."""
+        """Mean ÷ standard deviation; for paired differences this is Cohen's d_z. None where nothing varies."""
         return self.mean / self.std if self.std else None
 
     def tail_above(self, bound: float) -> float:
         """One-sided p of "the mean is at most `bound`"; small where it lies above. 1 with fewer than two values.
 
-        Values that move in steps, such as a share of test cases, may all be one: then nothing is known of the spread,
-        t would be infinite, and what is left is the sign test, by which n values on one side have the p 2⁻ⁿ.
+        Discrete values, such as a share of test cases, may all be equal: then the spread is unknown and t would be
+        infinite, so the sign test is used, by which n values on one side have the p 2⁻ⁿ.
         """
         if self.std is None:
             return 1.0
@@ -73,9 +73,9 @@ class Sample:
 
 
 def sample(values: Sequence[float], *, largest: float = 0.0, resolution: float = 0.0) -> Sample | None:
-    """None of no values. Spread below the rounding of the values counts as none: they are stored in single precision,
-    and are differences of values up to `largest` in size. A spread below `resolution`, the step in which the values
-    move, counts as that."""
+    """None without values. Spread below the rounding of the values counts as none: they are stored in single precision
+    and are differences of values up to `largest` in size. A spread below `resolution`, the step between possible
+    values, counts as that."""
     if not values:
         return None
     mean = math.fsum(values) / len(values)
@@ -87,7 +87,7 @@ def sample(values: Sequence[float], *, largest: float = 0.0, resolution: float =
 
 
 def paired(ours: Mapping[int, float], theirs: Mapping[int, float], *, resolution: float = 0.0) -> Sample | None:
-    """Of ours − theirs at the seeds that both have."""
+    """The sample of ours − theirs at the seeds that both have."""
     shared = sorted(ours.keys() & theirs.keys())
     largest = max((abs(side[seed]) for side in (ours, theirs) for seed in shared), default=0.0)
     return sample([ours[seed] - theirs[seed] for seed in shared], largest=largest, resolution=resolution)
@@ -95,37 +95,37 @@ def paired(ours: Mapping[int, float], theirs: Mapping[int, float], *, resolution
 
 @dataclass(frozen=True)
 class MarginTest:
-    """Where does the mean lie? `two_sided` asks for ± margin: an effect is refuted by equivalence, or equivalence
-    is the claim itself."""
+    """A test of the mean against a margin. `two_sided` tests against ± margin: equivalence refutes an effect, or is the
+    claim itself."""
 
     margin: float
     two_sided: bool = False
 
-    def p(self, found: Sample) -> float:
+    def p(self, sample: Sample) -> float:
         """The smallest alpha whose interval decides, at most 1: what Holm corrects."""
-        return min(1.0, 2 * min(self._tails(found).values()))
+        return min(1.0, 2 * min(self._tails(sample).values()))
 
-    def side(self, found: Sample) -> str | None:
-        """The side that `p` speaks for: above, within or below; None where nothing speaks for any."""
-        tails = self._tails(found)
+    def side(self, sample: Sample) -> str | None:
+        """The side that `p` supports: above, within or below; None where it supports none."""
+        tails = self._tails(sample)
         side = min(tails, key=lambda name: tails[name])
         return side if tails[side] < 0.5 else None
 
-    def _tails(self, found: Sample) -> dict[str, float]:
+    def _tails(self, sample: Sample) -> dict[str, float]:
         if not self.two_sided:
-            return {"above": found.tail_above(self.margin), "below": found.tail_below(self.margin)}
+            return {"above": sample.tail_above(self.margin), "below": sample.tail_below(self.margin)}
         return {
-            "above": found.tail_above(self.margin),
-            "within": self.equivalence_p(found),
-            "below": found.tail_below(-self.margin),
+            "above": sample.tail_above(self.margin),
+            "within": self.equivalence_p(sample),
+            "below": sample.tail_below(-self.margin),
         }
 
-    def equivalence_p(self, found: Sample) -> float:
+    def equivalence_p(self, sample: Sample) -> float:
         """The p of the two one-sided tests (TOST): the larger one."""
-        return max(found.tail_above(-self.margin), found.tail_below(self.margin))
+        return max(sample.tail_above(-self.margin), sample.tail_below(self.margin))
 
     def deciding(self, half: float) -> list[tuple[float, float]]:
-        """Where the mean has to lie so that an interval of this half-width is clear of the margin."""
+        """The ranges of the mean in which an interval of this half-width does not contain the margin."""
         if not self.two_sided:
             return [(-math.inf, self.margin - half), (self.margin + half, math.inf)]
         inner = self.margin - half
@@ -135,7 +135,7 @@ class MarginTest:
 
 @dataclass(frozen=True)
 class Corrected:
-    """A p-value among its family: Holm's adjusted one, and the alpha at which its interval is to be drawn."""
+    """A p-value of a family: Holm's adjusted one, and the alpha of its interval."""
 
     p: float
     adjusted: float
@@ -148,18 +148,18 @@ class Corrected:
 
 
 def holm(ps: Sequence[float], alpha: float = ALPHA) -> list[Corrected]:
-    """Holm 1979 in the order given. The i-th smallest of m (from 0) is held against α/(m − i), and after the first
-    that fails all fail. `alpha` of each is that bound, of those after a failure the failed one's: so an interval
-    drawn at its alpha excludes the margin just where the corrected test decides."""
-    found: list[Corrected | None] = [None] * len(ps)
+    """Holm 1979, in the order given. The i-th smallest of m (from 0) is compared with α/(m − i), and after the first
+    that fails all fail. `alpha` of each is that bound, after a failure that of the failed one: so an interval at its
+    alpha excludes the margin exactly where the corrected test decides."""
+    corrected: dict[int, Corrected] = {}
     adjusted, bound, failed = 0.0, alpha, False
-    for rank, at in enumerate(sorted(range(len(ps)), key=lambda at: ps[at])):
+    for rank, index in enumerate(sorted(range(len(ps)), key=lambda index: ps[index])):
         left = len(ps) - rank
-        adjusted = max(adjusted, min(1.0, ps[at] * left))
+        adjusted = max(adjusted, min(1.0, ps[index] * left))
         bound = bound if failed else alpha / left
-        failed = failed or ps[at] >= bound
-        found[at] = Corrected(ps[at], adjusted, bound, alpha)
-    return [one for one in found if one is not None]
+        failed = failed or ps[index] >= bound
+        corrected[index] = Corrected(ps[index], adjusted, bound, alpha)
+    return [corrected[index] for index in range(len(ps))]
 
 
 @lru_cache(maxsize=4096)

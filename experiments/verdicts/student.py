@@ -1,6 +1,6 @@
-"""Student's t distribution: its upper tail and its quantile. Pure; tests hold it against scipy.
+"""Student's t distribution: its upper tail and its quantile. Pure; tests compare it with scipy.
 
-The server needs one distribution, and scipy would double what it installs. See docs/decisions/0026.
+The server needs one distribution, and scipy would double the size of its installation. See docs/decisions/0026.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def _beta_share(a: float, b: float, x: float) -> float:
 
 
 def _fraction(a: float, b: float, x: float) -> float:
-    """The continued fraction of Abramowitz & Stegun 26.5.8, evaluated as by Lentz."""
+    """The continued fraction of Abramowitz & Stegun 26.5.8, evaluated by Lentz's method."""
     c, d = 1.0, 1 / _away_from_zero(1 - (a + b) * x / (a + 1))
     found = d
     for m in range(1, 1000):

@@ -1,4 +1,4 @@
-"""Which stored runs today's code would train again: those of this training revision and the torch installed here."""
+"""The stored runs that today's code would train alike: those of this training revision and installed torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .samples import candidates
 
 @cache
 def torch_here() -> str:
-    """Major.minor of the torch that is installed here, without importing it; empty where there is none."""
+    """Major.minor of the installed torch, without importing it; empty where there is none."""
     try:
         return ".".join(version("torch").split("+")[0].split(".")[:2])
     except PackageNotFoundError:
@@ -24,15 +24,15 @@ def torch_here() -> str:
 
 
 def is_todays(identity: Identity) -> bool:
-    """Whether a run was trained by this revision and, as far as that is known here, this torch."""
+    """Whether a run was trained by this revision and, where torch is installed, by that torch."""
     return identity.revision == REVISION and (not torch_here() or identity.torch in {"", torch_here()})
 
 
 def todays(hashes: Collection[str], visible: RunQuerySet) -> list[Candidate]:
-    """Succeeded runs of these specs, oldest first, that began with no other run's weights."""
-    return [one for one in candidates(hashes, visible) if not one.forked and is_todays(one.identity)]
+    """Today's succeeded runs of these specs, oldest first, without forks."""
+    return [run for run in candidates(hashes, visible) if not run.forked and is_todays(run.identity)]
 
 
 def trained_already(hashes: Collection[str], visible: RunQuerySet) -> dict[str, Candidate]:
-    """The newest such run of each spec. Where it read files, nobody knows before training whether they are the same."""
-    return {one.spec_hash: one for one in todays(hashes, visible)}
+    """The newest such run of each spec. Whether files that it read have changed is only known when training."""
+    return {run.spec_hash: run for run in todays(hashes, visible)}

@@ -1,4 +1,4 @@
-"""Numbers and outcomes in words, the same on pages and in docs/verdicts.md. Pure."""
+"""Numbers and results as text, for pages and docs/verdicts.md. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ESTIMATE = {
 
 
 def number(value: float | None) -> str:
-    """Three decimals, or three digits where those would say nothing."""
+    """Three decimals, or three digits for very small and large numbers."""
     if value is None:
         return "–"
     if value and abs(value) < 0.0005:
@@ -31,33 +31,33 @@ def p_value(value: float | None) -> str:
     return "< 0.0001" if value < 0.0001 else f"{value:.2g}"
 
 
-def p_of(one: Finding) -> str:
-    """Holm's p with the hypothesis that it belongs to."""
-    told = hypothesis(one)
-    tested = one.corrected and one.sample and one.sample.std is not None
-    return f"{p_value(one.corrected.adjusted)} of: {told}" if tested and one.corrected else told
+def p_of(finding: Finding) -> str:
+    """Holm's p with its hypothesis."""
+    text = hypothesis(finding)
+    tested = finding.corrected and finding.sample and finding.sample.std is not None
+    return f"{p_value(finding.corrected.adjusted)} of: {text}" if tested and finding.corrected else text
 
 
-def estimate(one: Finding) -> float | None:
-    """What is held against the margin: of a bound the largest value, of a floor the smallest, else the mean."""
-    if one.claim.kind in UNTESTED:
-        worst = max if one.claim.kind == "bound" else min
-        return worst(one.value.values.values(), default=None)
-    return one.sample.mean if one.sample else None
+def estimate(finding: Finding) -> float | None:
+    """What is compared with the margin: for a bound the largest value, for a floor the smallest, else the mean."""
+    if finding.claim.kind in UNTESTED:
+        worst = max if finding.claim.kind == "bound" else min
+        return worst(finding.value.values.values(), default=None)
+    return finding.sample.mean if finding.sample else None
 
 
-def estimate_name(one: Finding) -> str:
-    return _ESTIMATE[one.claim.kind]
+def estimate_name(finding: Finding) -> str:
+    return _ESTIMATE[finding.claim.kind]
 
 
 def interval(low: float | None, high: float | None) -> str:
     return "" if low is None or high is None else f"[{number(low)}, {number(high)}]"
 
 
-def needs(one: Finding) -> str:
-    """The bar, as a formula."""
-    margin = f"{one.claim.margin:g}"
-    match one.claim.kind:
+def needs(finding: Finding) -> str:
+    """The requirement, as a formula."""
+    margin = f"{finding.claim.margin:g}"
+    match finding.claim.kind:
         case "equivalence":
             return f"within ± {margin}"
         case "bound":
@@ -66,68 +66,66 @@ def needs(one: Finding) -> str:
             return f"> {margin} at every seed"
         case "ratio":
             return f"> {margin} ×"
-    return f"> {margin}" + (f" (equal within ± {margin} refutes)" if one.claim.refutable else "")
+    return f"> {margin}" + (f" (equality within ± {margin} refutes)" if finding.claim.refutable else "")
 
 
-def open_because(one: Finding) -> str:
-    """Why an inconclusive comparison is open, and what would close it; empty for the others."""
-    if one.result != Result.INCONCLUSIVE:
+def open_because(finding: Finding) -> str:
+    """Why a comparison is inconclusive, and what would decide it; empty for all others."""
+    if finding.result != Result.INCONCLUSIVE:
         return ""
-    if one.problem:
-        return one.problem
-    have = one.sample.n if one.sample else 0
-    if have < one.seeds:
-        lacking = ", ".join(map(str, one.lacking))
-        return f"{have} of {one.seeds} seeds" + (f", none trained at {lacking}" if lacking else "")
-    if one.more_seeds is None:
+    if finding.problem:
+        return finding.problem
+    have = finding.sample.n if finding.sample else 0
+    if have < finding.seeds:
+        lacking = ", ".join(map(str, finding.lacking))
+        return f"{have} of {finding.seeds} seeds" + (f", none trained at {lacking}" if lacking else "")
+    if finding.more_seeds is None:
         return f"open after {LOOKS} looks, the last at {have} seeds"
-    return f"{one.more_seeds} more seeds would decide with probability {percent(one.chance)}"
+    return f"{finding.more_seeds} more seeds would decide with probability {percent(finding.chance)}"
 
 
 def percent(value: float | None) -> str:
-    """A probability in steps of five percent; more would promise more than is known."""
+    """A probability in steps of five percent; it is not known more precisely."""
     if value is None:
         return "unknown"
     return "< 5 %" if value < 0.05 else "> 95 %" if value > 0.95 else f"{5 * round(value * 20)} %"
 
 
-def hypothesis(one: Finding) -> str:
-    """What its p speaks against: the hypothesis that it refutes where it is small."""
-    margin = f"{one.claim.margin:g}"
-    if one.claim.kind in UNTESTED:
-        return "no test: it has to hold at every seed"
-    if one.sample is None or one.sample.std is None:
-        return "one seed: no test" if one.sample else "no test yet"
-    name = estimate_name(one)
-    match margin_test(one.claim).side(one.sample):
+def hypothesis(finding: Finding) -> str:
+    """The hypothesis that a small p refutes."""
+    margin = f"{finding.claim.margin:g}"
+    if finding.claim.kind in UNTESTED:
+        return "no test: it must hold at every seed"
+    if finding.sample is None or finding.sample.std is None:
+        return "one seed: no test" if finding.sample else "no test yet"
+    name = estimate_name(finding)
+    match margin_test(finding.claim).side(finding.sample):
         case "within":
-            return f"{name} is at least {margin} in size"
+            return f"absolute {name} ≥ {margin}"
         case "below":
-            bound = f"−{margin}" if margin_test(one.claim).two_sided else margin
+            bound = f"−{margin}" if margin_test(finding.claim).two_sided else margin
             return f"{name} ≥ {bound}"
     return f"{name} ≤ {margin}"
 
 
 def seeds(verdict: Verdict) -> str:
-    """How many seeds there are, and how many it takes."""
-    have, takes = verdict.most_seeds, verdict.rule.seeds
-    return f"{have} of {takes}" if have <= takes else f"{have}, takes {takes}"
+    """The number of trained seeds, and the required number."""
+    have, required = verdict.most_seeds, verdict.rule.seeds
+    return f"{have} of {required}" if have <= required else f"{have} ({required} required)"
 
 
-def mean_and_interval(one: VariantReport) -> str:
-    found = one.sample
-    if found is None:
+def mean_and_interval(variant: VariantReport) -> str:
+    if variant.sample is None:
         return "–"
-    low, high = one.interval or (None, None)
-    return f"{number(found.mean)} {interval(low, high)}".strip()
+    low, high = variant.interval or (None, None)
+    return f"{number(variant.sample.mean)} {interval(low, high)}".strip()
 
 
 def in_one_sentence(verdict: Verdict) -> str:
-    """The rule's sentence where one fits, else how many comparisons came to what."""
+    """The rule's sentence where one matches, else the numbers of results."""
     if verdict.why:
         return verdict.why.en
-    deciding = [one for one in verdict.findings if one.claim.decides]
-    counts = [(sum(one.result == result for one in deciding), result) for result in Result]
-    told = ", ".join(f"{count} {result}" for count, result in counts if count)
-    short = f"; {verdict.most_seeds} of the {verdict.rule.seeds} seeds that it takes have been trained"
-    return f"Of {len(deciding)} comparisons: {told}{short if verdict.most_seeds < verdict.rule.seeds else ''}."
+    results = [finding.result for finding in verdict.findings if finding.claim.decides]
+    counts = ", ".join(f"{count} {result}" for result in Result if (count := results.count(result)))
+    short = f"; {verdict.most_seeds} of {verdict.rule.seeds} required seeds have been trained"
+    return f"Of {len(results)} comparisons: {counts}{short if verdict.most_seeds < verdict.rule.seeds else ''}."

@@ -80,7 +80,7 @@ def test_a_difference_needs_something_to_differ_from() -> None:
     for kind, against, message in (
         ("difference", {}, "needs `against`"),
         ("threshold", {"against": {"metric": "test/x"}}, "takes no `against`"),
-        ("ratio", {"against": {"metric": "test/x"}, "refutable": True}, "only a difference"),
+        ("ratio", {"against": {"metric": "test/x"}, "refutable": True}, "needs the kind difference"),
     ):
         with pytest.raises(ValidationError, match=message):
             SubClaim.model_validate({**part, "kind": kind, **against})

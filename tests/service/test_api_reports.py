@@ -140,7 +140,7 @@ def test_nothing_is_tested_while_seeds_are_still_to_come(member: Any, project: P
     path = f"/experiments/{experiment.pk}/report/"
     tests = {one["variant"]: one for one in get(client_of(member), path)["tests"]}
     assert {name: one["untested"] for name, one in tests.items() if one["untested"]} == {
-        "uniform, heads 1": "not tested before its runs have ended: 1 to come"
+        "uniform, heads 1": "not tested until all runs have ended; unfinished: 1"
     }
     assert tests["uniform, heads 1"]["p"] is None
     finish(experiment.runs.latest("pk"), accuracies(experiment.runs.latest("pk")), worker)

@@ -59,7 +59,7 @@ def test_variants_overridden_at_every_site_are_told_red_on_the_page_and_in_the_r
     for address in (f"/experiments/{experiment.pk}/", f"/experiments/{experiment.pk}/report/"):
         html = client.get(address).content.decode()
         assert "notice-bad" in html
-        assert "full and const_q differ in model.attention.variant and train the same" in html
+        assert "full and const_q differ in model.attention.variant but train the same" in html
 
 
 def kinds_of(experiment: Experiment) -> list[tuple[str, list[str]]]:

@@ -160,7 +160,7 @@ def test_steps_to_a_loss_are_read_off_the_whole_series_and_a_run_that_never_gets
     assert steps.against is not None
     assert steps.against.values[15] == 90.0
     assert steps.result == Result.INCONCLUSIVE
-    assert "never came below 0.5 in loss/total" in steps.problem
+    assert "never went below 0.5 in loss/total" in steps.problem
 
 
 def test_a_difference_of_differences_takes_the_inputs_own_gain_off(reader: Any) -> None:
