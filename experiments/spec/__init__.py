@@ -1,69 +1,42 @@
 """What a run is: its sections, its errors and its content hash. Pure, and shared by service, supervisor and trainer."""
 
-from .errors import FieldError, SpecError, did_you_mean
-from .sections.attention import Attention, Kind, Transformer
-from .sections.attention_names import Matrix, Variant
-from .sections.base import Section
-from .sections.data import CocoData, DigitScenesData, DigitsData, PointerData, RolesData, ScenesData, TextData
-from .sections.hf import HfModel
-from .sections.models import ClassifierModel, SegmenterModel, TokenModel
-from .sections.question import Edit, QuestionSpec
-from .sections.training import Optimizer, Record, Resources, SegmentLoss, Train
-from .spec import (
-    TASKS,
-    ClassifySpec,
-    HfSpec,
-    LanguageSpec,
-    PluginSpec,
-    PointerSpec,
-    RolesSpec,
-    SegmentSpec,
-    Spec,
-    content_hash,
-    flatten,
-    parse_spec,
-    resolved,
-)
-
-__all__ = [
-    "TASKS",
-    "Attention",
-    "ClassifierModel",
-    "ClassifySpec",
-    "CocoData",
-    "DigitScenesData",
-    "DigitsData",
-    "Edit",
-    "FieldError",
-    "HfModel",
-    "HfSpec",
-    "Kind",
-    "LanguageSpec",
-    "Matrix",
-    "Optimizer",
-    "PluginSpec",
-    "PointerData",
-    "PointerSpec",
-    "QuestionSpec",
-    "Record",
-    "Resources",
-    "RolesData",
-    "RolesSpec",
-    "ScenesData",
-    "Section",
-    "SegmentLoss",
-    "SegmentSpec",
-    "SegmenterModel",
-    "Spec",
-    "SpecError",
-    "TextData",
-    "TokenModel",
-    "Train",
-    "Transformer",
-    "Variant",
-    "content_hash",
-    "did_you_mean",
-    "flatten",
-    "parse_spec",
-    "resolved",
-]
+from .errors import FieldError as FieldError
+from .errors import SpecError as SpecError
+from .errors import did_you_mean as did_you_mean
+from .sections.attention import Attention as Attention
+from .sections.attention import Kind as Kind
+from .sections.attention import Transformer as Transformer
+from .sections.attention_names import Matrix as Matrix
+from .sections.attention_names import Variant as Variant
+from .sections.base import Section as Section
+from .sections.data import CocoData as CocoData
+from .sections.data import DigitScenesData as DigitScenesData
+from .sections.data import DigitsData as DigitsData
+from .sections.data import PointerData as PointerData
+from .sections.data import RolesData as RolesData
+from .sections.data import ScenesData as ScenesData
+from .sections.data import TextData as TextData
+from .sections.hf import HfModel as HfModel
+from .sections.models import ClassifierModel as ClassifierModel
+from .sections.models import SegmenterModel as SegmenterModel
+from .sections.models import TokenModel as TokenModel
+from .sections.question import Edit as Edit
+from .sections.question import QuestionSpec as QuestionSpec
+from .sections.training import Optimizer as Optimizer
+from .sections.training import Record as Record
+from .sections.training import Resources as Resources
+from .sections.training import SegmentLoss as SegmentLoss
+from .sections.training import Train as Train
+from .spec import TASKS as TASKS
+from .spec import ClassifySpec as ClassifySpec
+from .spec import HfSpec as HfSpec
+from .spec import LanguageSpec as LanguageSpec
+from .spec import PluginSpec as PluginSpec
+from .spec import PointerSpec as PointerSpec
+from .spec import RolesSpec as RolesSpec
+from .spec import SegmentSpec as SegmentSpec
+from .spec import Spec as Spec
+from .spec import content_hash as content_hash
+from .spec import flatten as flatten
+from .spec import parse_spec as parse_spec
+from .spec import resolved as resolved

@@ -50,14 +50,14 @@ _WANTED = {
 
 
 def message(
-    item: ErrorDetails, path: tuple[str | int, ...], raw: Mapping[str, Any], tasks: Mapping[str, type[BaseModel]]
+    details: ErrorDetails, path: tuple[str | int, ...], raw: Mapping[str, Any], tasks: Mapping[str, type[BaseModel]]
 ) -> str:
     """`raw` is the whole spec, `tasks` the model of each task: together they tell where an unknown field belongs."""
-    context = item.get("ctx", {})
-    given = f"; you gave {item['input']!r}" if not isinstance(item["input"], Mapping) else ""
-    if wanted := _WANTED.get(item["type"]):
+    context = details.get("ctx", {})
+    given = f"; you gave {details['input']!r}" if not isinstance(details["input"], Mapping) else ""
+    if wanted := _WANTED.get(details["type"]):
         return f"must be {wanted.format(**context)}{given}"
-    match item["type"]:
+    match details["type"]:
         case "extra_forbidden":
             return _unknown_field(path, raw, tasks)
         case "missing":
@@ -68,7 +68,7 @@ def message(
         case "union_tag_not_found":
             return "names no data set: set `dataset`"
         case _:
-            return item["msg"]
+            return details["msg"]
 
 
 def _unknown_field(path: tuple[str | int, ...], raw: Mapping[str, Any], tasks: Mapping[str, type[BaseModel]]) -> str:

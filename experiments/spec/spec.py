@@ -157,7 +157,7 @@ def parse_spec(raw: object, *, stored: bool = False) -> Spec:
     try:
         return TASKS.get(task, PluginSpec).model_validate(raw, context={"stored": stored})
     except ValidationError as error:
-        raise SpecError([_field_error(item, raw) for item in error.errors()[:MAX_ERRORS]]) from None
+        raise SpecError([_field_error(details, raw) for details in error.errors()[:MAX_ERRORS]]) from None
 
 
 def resolved(spec: Spec) -> dict[str, Any]:
@@ -194,21 +194,21 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield path, value
 
 
-def _field_error(item: Any, raw: Mapping[str, Any]) -> FieldError:
-    path = _path(item, raw)
-    return FieldError(path, message(item, path, raw, TASKS))
+def _field_error(details: Any, raw: Mapping[str, Any]) -> FieldError:
+    path = _path(details, raw)
+    return FieldError(path, message(details, path, raw, TASKS))
 
 
-def _path(item: Any, raw: Mapping[str, Any]) -> tuple[str | int, ...]:
+def _path(details: Any, raw: Mapping[str, Any]) -> tuple[str | int, ...]:
     """A check of two sections names the field to change in its context, as `at`."""
-    if field := item.get("ctx", {}).get("at"):
+    if field := details.get("ctx", {}).get("at"):
         return tuple(str(field).split("."))
-    return (*_without_tags(item["loc"], raw), *_inner(item))
+    return (*_without_tags(details["loc"], raw), *_inner(details))
 
 
-def _inner(item: Any) -> tuple[str, ...]:
+def _inner(details: Any) -> tuple[str, ...]:
     """A check of a whole section names the wrong field in its context, as `field`."""
-    field = item.get("ctx", {}).get("field")
+    field = details.get("ctx", {}).get("field")
     return () if field is None else tuple(str(field).split("."))
 
 

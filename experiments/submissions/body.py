@@ -55,7 +55,7 @@ def parse(raw: Mapping[str, Any]) -> Submission:
     try:
         submission = Submission.model_validate(raw)
     except ValidationError as error:
-        raise SubmissionError([_plain(dict(item)) for item in error.errors()]) from None
+        raise SubmissionError([_plain(dict(details)) for details in error.errors()]) from None
     if (submission.preset is None) == (submission.spec is None):
         field = "preset" if submission.preset is None else "spec"
         raise SubmissionError([FieldError((field,), "set exactly one of `preset` and `spec`")])
@@ -75,14 +75,16 @@ def _nul_paths(data: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[st
             yield from _nul_paths(part, (*path, index))
 
 
-def _plain(item: dict[str, Any]) -> FieldError:
-    message = item["msg"]
-    if item["type"] == "extra_forbidden":
-        message = f"unknown field '{item['loc'][-1]}'{did_you_mean(str(item['loc'][-1]), Submission.model_fields)}"
-    elif item["type"] == "missing":
+def _plain(details: dict[str, Any]) -> FieldError:
+    message = details["msg"]
+    if details["type"] == "extra_forbidden":
+        message = (
+            f"unknown field '{details['loc'][-1]}'{did_you_mean(str(details['loc'][-1]), Submission.model_fields)}"
+        )
+    elif details["type"] == "missing":
         message = "this field is required"
-    elif item["type"] == "string_too_short":
+    elif details["type"] == "string_too_short":
         message = "must not be empty"
-    elif item["type"] == "int_type":
-        message = f"must be a whole number such as 0 or 7, not {json.dumps(item['input'], default=str)[:40]}"
-    return FieldError(tuple(item["loc"]), message)
+    elif details["type"] == "int_type":
+        message = f"must be a whole number such as 0 or 7, not {json.dumps(details['input'], default=str)[:40]}"
+    return FieldError(tuple(details["loc"]), message)

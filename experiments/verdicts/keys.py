@@ -131,10 +131,7 @@ def _most(keyed: Sequence[tuple[tuple[Any, ...], Candidate]], own: Collection[in
 
 
 def _left_out(
-    others: Iterable[Candidate],
-    used: Candidate,
-    digests: Mapping[Hashable, str],
-    sources: Mapping[str, Hashable],
+    others: Iterable[Candidate], used: Candidate, digests: Mapping[Hashable, str], sources: Mapping[str, Hashable]
 ) -> list[ExcludedRuns]:
     counts: Counter[tuple[tuple[str, str, str], ...]] = Counter()
     for other in others:

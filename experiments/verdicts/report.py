@@ -109,7 +109,8 @@ def report(experiment: Experiment, reader: AnyUser, metric: str | None = None) -
     wanted = metric or _usual(rule.metrics if rule else (), recorded)
     pool = experiment_pool(experiment, reader, [wanted], rule)
     variants = [
-        VariantReport(cell.params, pool.values_of(at, Term(metric=wanted))) for at, cell in enumerate(pool.cells)
+        VariantReport(cell.params, pool.values_of(number, Term(metric=wanted)))
+        for number, cell in enumerate(pool.cells)
     ]
     looks = looks_of(experiment, pool)
     tests = _tests(pool.cells, variants, looks, _awaited(experiment, pool))

@@ -51,7 +51,7 @@ def _beta_share(a: float, b: float, x: float) -> float:
 def _fraction(a: float, b: float, x: float) -> float:
     """The continued fraction of Abramowitz & Stegun 26.5.8, evaluated by Lentz's method."""
     c, d = 1.0, 1 / _away_from_zero(1 - (a + b) * x / (a + 1))
-    found = d
+    fraction = d
     for m in range(1, 1000):
         for numerator in (
             m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m)),
@@ -59,10 +59,10 @@ def _fraction(a: float, b: float, x: float) -> float:
         ):
             d = 1 / _away_from_zero(1 + numerator * d)
             c = _away_from_zero(1 + numerator / c)
-            found *= c * d
+            fraction *= c * d
         if abs(c * d - 1) < _EXACT:
             break
-    return found
+    return fraction
 
 
 def _away_from_zero(value: float) -> float:

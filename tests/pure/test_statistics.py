@@ -171,9 +171,9 @@ def test_the_false_positive_rate_of_a_family_stays_below_five_percent() -> None:
 
 def test_a_difference_as_large_as_the_margin_is_seldom_called_equal_or_larger() -> None:
     rng = np.random.default_rng(3)
-    question = MarginTest(0.1, two_sided=True)
+    margin_test = MarginTest(0.1, two_sided=True)
     draws = [sample(row) for row in rng.normal(0.1, 0.05, (3000, 8)).tolist()]
-    assert np.mean([question.p(one) < ALPHA for one in draws if one]) < 0.06
+    assert np.mean([margin_test.p(one) < ALPHA for one in draws if one]) < 0.06
 
 
 def test_the_looks_together_spend_no_more_than_alpha() -> None:
@@ -185,13 +185,13 @@ def test_the_looks_together_spend_no_more_than_alpha() -> None:
 @pytest.mark.parametrize("n", [5, 8])
 def test_looking_twice_at_an_effect_of_the_margin_is_seldom_wrong(n: int, two_sided: bool) -> None:
     """With one alpha for both looks it would be called larger in 4 % and more, where 2.5 % are allowed."""
-    rng, question = np.random.default_rng(5), MarginTest(0.2, two_sided)
+    rng, margin_test = np.random.default_rng(5), MarginTest(0.2, two_sided)
     larger = naive = 0
     for row in rng.normal(0.2, 0.1, (6000, 2 * n)).tolist():
         first, both = sample(row[:n]), sample(row)
         assert first is not None
         assert both is not None
-        looks = [(question.p(one), question.side(one)) for one in (first, both)]
+        looks = [(margin_test.p(one), margin_test.side(one)) for one in (first, both)]
         decided = next((side for look, (p, side) in enumerate(looks, 1) if p < level(look)), None)
         larger += decided == "above"
         naive += any(p < ALPHA and side == "above" for p, side in looks)
@@ -204,14 +204,14 @@ def test_the_chance_that_more_seeds_decide_is_how_often_they_do() -> None:
     rng = np.random.default_rng(6)
     told, happened = [], []
     for _ in range(9000):
-        n, question = int(rng.choice([5, 8])), MarginTest(0.2, bool(rng.integers(2)))
+        n, margin_test = int(rng.choice([5, 8])), MarginTest(0.2, bool(rng.integers(2)))
         row = rng.normal(rng.uniform(-0.2, 0.6), rng.uniform(0.02, 0.4), 2 * n).tolist()
         first, both = sample(row[:n]), sample(row)
         assert first is not None
         assert both is not None
-        if question.p(first) >= level(1):
-            told.append(chance(question, first, 2 * n, level(2)))
-            happened.append(question.p(both) < level(2))
+        if margin_test.p(first) >= level(1):
+            told.append(chance(margin_test, first, 2 * n, level(2)))
+            happened.append(margin_test.p(both) < level(2))
     said, came = np.array(told, float), np.array(happened, float)
     for low in (0.0, 0.2, 0.4, 0.6):
         there = (said >= low) & (said < low + 0.2)

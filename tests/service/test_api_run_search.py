@@ -15,7 +15,7 @@ from experiments import run_search
 from experiments.api.runs.filters import RunQuery, conditions
 from experiments.api.runs.paging import page
 from experiments.models import Experiment, Headline, Param, Project, Run
-from experiments.run_search import keyset_scan as walk
+from experiments.run_search import keyset_scan
 
 from .api_client import needs_database
 from .factories import make_user
@@ -134,7 +134,12 @@ def asked(question: dict[str, str], user: Any, limit: int, cursor: str | None = 
 
 def take(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     few, near, far = WAYS[way]
-    for module, name, value in ((walk, "NEAR", near), (walk, "FAR", far), (walk, "FEW", few), (run_search, "FEW", few)):
+    for module, name, value in (
+        (keyset_scan, "NEAR", near),
+        (keyset_scan, "FAR", far),
+        (keyset_scan, "FEW", few),
+        (run_search, "FEW", few),
+    ):
         monkeypatch.setattr(module, name, value)
 
 

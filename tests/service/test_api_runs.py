@@ -146,7 +146,7 @@ def test_a_misspelt_parameter_gets_a_hint(api: APIClient) -> None:
     assert "did you mean 'state'?" in error["message"]
 
 
-def walk(api: APIClient, **query: Any) -> list[int]:
+def paged(api: APIClient, **query: Any) -> list[int]:
     """All pages forward; then back from the last one, which must find the same rows."""
     page = get(api, "/runs/", **query)
     pages = [page]
@@ -175,7 +175,7 @@ def test_pages_hold_every_run_once_in_both_directions(api: APIClient, project: P
         "param.seed": [3, 1, 5, 0, 4, 6, 2],
         "-started": [6, 5, 4, 3, 2, 1, 0],
     }[ordering]
-    assert walk(api, ordering=ordering, limit=2) == [runs[at].pk for at in expected]
+    assert paged(api, ordering=ordering, limit=2) == [runs[at].pk for at in expected]
 
 
 def test_a_page_stays_where_it_was_when_runs_arrive(api: APIClient, project: Project) -> None:

@@ -14,7 +14,7 @@ from rest_framework.response import Response
 
 from experiments import lifecycle
 from experiments.api.http.access import editable_experiment, person, project_for, visible_experiment
-from experiments.api.http.base import View, answer
+from experiments.api.http.base import View, answer, fields_of
 from experiments.api.http.names import check_preset, check_project
 from experiments.api.http.paging import Key, Page, paginate
 from experiments.api.http.problems import Invalid
@@ -58,8 +58,7 @@ class Validated(BaseModel):
     steps: int = Field(description="training steps of all runs together")
     parameters: int | None = Field(description="parameters of the base spec's model, frozen ones included")
     seconds: float | None = Field(
-        description="training time of all runs one after the other, from step times of similar runs that you may see; "
-        "null where there are none"
+        description="training time of all runs together, from similar runs that you may see; null without any"
     )
     pool: str
     project: str
@@ -207,9 +206,8 @@ def _validated(planned: Plan, project: Project, visible: RunQuerySet) -> Validat
 
 
 def _trained(index: int, candidate: Candidate) -> TrainedRow:
-    key = candidate.identity
-    parts = {"torch": key.torch, "device_kind": key.device_kind, "data_digest": key.data_digest}
-    return TrainedRow(index=index, run=candidate.run, **parts)
+    key = fields_of(candidate.identity, "torch", "device_kind", "data_digest")
+    return TrainedRow(index=index, run=candidate.run, **key)
 
 
 def _cancel_unless_ended(run_id: int, request: Request) -> None:
@@ -242,20 +240,15 @@ def _digest_of_old(experiment: Experiment, planned: Plan) -> str:
     """The digest of an experiment stored before digests were; empty where its definition differs."""
     if experiment.spec_hash != planned.spec_hash:
         return ""
-    kept = {name: getattr(experiment, name) for name in ("name", "notes", "tags", "priority")}
+    kept = fields_of(experiment, "name", "notes", "tags", "priority")
     request = planned.submission.model_copy(update={**kept, "preset": experiment.preset or None})
     return dataclasses.replace(planned, submission=request).request_digest(experiment.project_id)
 
 
 def _filtered(request: Request, query: ExperimentQuery) -> Any:
-    names = {
-        "project": "project__name",
-        "preset": "preset",
-        "created__gte": "created__gte",
-        "created__lt": "created__lt",
-    }
-    wanted = {field: getattr(query, name) for name, field in names.items() if getattr(query, name) is not None}
+    wanted = query.model_dump(include={"preset", "created__gte", "created__lt"}, exclude_none=True)
     rows = Experiment.objects.visible_to(request.user).filter(**wanted)
+    rows = rows.filter(project__name=query.project) if query.project is not None else rows
     return rows.filter(HasTag("tags", query.tag)) if query.tag else rows
 
 
@@ -269,8 +262,7 @@ def _states(experiments: list[Experiment]) -> dict[int, dict[str, int]]:
 
 def _row(experiment: Experiment, states: dict[str, int]) -> dict[str, Any]:
     author = experiment.created_by
-    plain = ("id", "name", "preset", "tags", "priority", "pool", "created")
-    return {name: getattr(experiment, name) for name in plain} | {
+    return fields_of(experiment, "id", "name", "preset", "tags", "priority", "pool", "created") | {
         "project": experiment.project.name,
         "created_by": author.get_username() if author else None,
         "states": states,
@@ -278,7 +270,7 @@ def _row(experiment: Experiment, states: dict[str, int]) -> dict[str, Any]:
 
 
 def _whole(experiment: Experiment) -> Response:
-    definition = {name: getattr(experiment, name) for name in ("spec", "matrix", "seeds", "notes")}
+    definition = fields_of(experiment, "spec", "matrix", "seeds", "notes")
     runs = [run.model_dump() for run in _runs(experiment)]
     states = _states([experiment]).get(experiment.pk, {})
     return Response(_row(experiment, states) | definition | {"runs": runs})

@@ -159,8 +159,6 @@ class ReportAnswer(BaseModel):
     variants: list[VariantRow]
     tests: list[TestRow]
     verdict: VerdictAnswer | None
-    departs_in: list[str] = Field(
-        description="fields in which it differs from its preset; if there are any, `verdict` is null"
-    )
+    departs_in: list[str] = Field(description="fields that differ from the preset; then `verdict` is null")
     alarms: list[AlarmRow]
     evidence: EvidenceRow

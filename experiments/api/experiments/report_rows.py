@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from experiments.api.http.base import fields_of
 from experiments.spec.identity import Identity
 from experiments.verdicts.judge import Finding, Values, Verdict, plain_interval
 from experiments.verdicts.keys import Choice, ExcludedRuns
@@ -41,10 +42,8 @@ def report_answer(
 ) -> ReportAnswer:
     return ReportAnswer(
         experiment=experiment_id,
-        metric=result.metric,
-        metrics=result.metrics,
+        **fields_of(result, "metric", "metrics", "looks"),
         seeds=list(result.seeds),
-        looks=result.looks,
         variants=[_variant(variant) for variant in result.variants],
         tests=[_test(result, comparison) for comparison in result.tests],
         verdict=verdict,
@@ -60,10 +59,8 @@ def verdict_answer(verdict: Verdict, pool: Pool) -> VerdictAnswer:
         preset=rule.preset,
         verdict=verdict.result,
         seeds_needed=rule.seeds,
-        test_seeds=rule.test_seeds,
-        pilot_seeds=rule.pilot_seeds,
+        **fields_of(rule, "test_seeds", "pilot_seeds", "shows_not"),
         why=verdict.why,
-        shows_not=rule.shows_not,
         differs=rule.differences,
         comparisons=[_finding(finding) for finding in verdict.findings],
         shown=[ShownRow(label=shown.label, term=_term(shown.term, pool.term(shown.term))) for shown in rule.shown],
@@ -74,9 +71,7 @@ def verdict_answer(verdict: Verdict, pool: Pool) -> VerdictAnswer:
 def _evidence(choice: Choice) -> EvidenceRow:
     key = choice.identities[0] if choice.identities else Identity()
     return EvidenceRow(
-        revision=key.revision,
-        torch=key.torch,
-        device_kind=key.device_kind,
+        **fields_of(key, "revision", "torch", "device_kind"),
         data_digests=[identity.data_digest for identity in choice.identities if identity.data_digest],
         unknown_data=choice.unknown_data,
         left_out=[_left_out(excluded) for excluded in choice.left_out],
@@ -136,47 +131,26 @@ def _test(result: Report, comparison: Comparison) -> TestRow:
         alpha=comparison.corrected.alpha,
         **_p_values(None if comparison.untested else comparison.corrected),
         effect=sample.effect if sample else None,
-        conclusion=comparison.conclusion,
-        untested=comparison.untested,
-        more_seeds=comparison.more_seeds,
-        chance=comparison.chance,
+        **fields_of(comparison, "conclusion", "untested", "more_seeds", "chance"),
     )
 
 
 def _term(term: Term, values: Values) -> TermRow:
-    return TermRow(
-        metrics=term.metrics,
-        minus=term.minus,
-        below=term.below,
-        where=term.where,
-        problem=values.problem,
-        **_spread(values),
-    )
+    return TermRow(**fields_of(term, "metrics", "minus", "below", "where"), problem=values.problem, **_spread(values))
 
 
 def _finding(finding: Finding) -> FindingRow:
     claim, sample = finding.claim, finding.sample
     corrected = finding.corrected if _std(sample) is not None else None
     return FindingRow(
-        id=claim.id,
-        claim=claim.claim,
-        kind=claim.kind,
-        decides=claim.decides,
-        result=finding.result,
-        margin=claim.margin,
-        refutable=claim.refutable,
+        **fields_of(claim, "id", "claim", "kind", "decides", "margin", "refutable"),
         n=_count(sample),
         estimate=_mean(sample),
         std=_std(sample),
-        low=finding.low,
-        high=finding.high,
         alpha=corrected.alpha if corrected else None,
         hypothesis=hypothesis(finding),
         **_p_values(corrected),
-        effect=finding.effect,
-        look=finding.look,
-        more_seeds=finding.more_seeds,
-        chance=finding.chance,
+        **fields_of(finding, "result", "low", "high", "effect", "look", "more_seeds", "chance"),
         value=_term(claim.value, finding.value),
         against=_term(claim.against, finding.against) if claim.against and finding.against else None,
     )

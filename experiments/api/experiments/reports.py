@@ -6,7 +6,7 @@ from typing import Annotated
 
 from django.conf import settings
 from django.http import Http404
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -28,11 +28,7 @@ from .report_rows import report_answer, verdict_answer
 
 
 class ReportQuery(Query):
-    metric: str | None = Field(
-        None,
-        max_length=200,
-        description="the name of a series, of which the last value counts; without it, the preset's",
-    )
+    metric: str | None = Field(None, max_length=200, description="a series, by its last value; default: the preset's")
 
 
 class ExperimentReport(View[ReportQuery]):
@@ -91,11 +87,9 @@ class ExperimentSeeds(View[Query]):
 
     def post(self, request: Request, experiment_id: int) -> Response:
         experiment = editable_experiment(request, experiment_id)
+        seeds = self.sent_as(Seeds).seeds
         try:
-            seeds = Seeds.model_validate(self.sent).seeds
             runs = lifecycle.append_seeds(experiment.pk, seeds, person(request), max_runs=settings.ATTN_MAX_RUNS)
-        except ValidationError as error:
-            raise Invalid.from_pydantic(error) from None
         except lifecycle.TooMany as error:
             raise Invalid.at("seeds", str(error)) from None
         experiment.refresh_from_db(fields=["seeds"])

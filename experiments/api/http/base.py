@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Generic, TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -20,6 +20,7 @@ from .problems import Invalid
 from .query import Query
 
 Q = TypeVar("Q", bound=Query)
+Body = TypeVar("Body", bound=BaseModel)
 Answers = dict[str, tuple[int, type[BaseModel] | str | None]]
 
 
@@ -40,12 +41,24 @@ class View(APIView, Generic[Q]):
             Query.read(request.query_params)
             self.sent = self._fields(request.data)
 
+    def sent_as(self, model: type[Body]) -> Body:
+        """The body as a model. Raises Invalid."""
+        try:
+            return model.model_validate(self.sent)
+        except ValidationError as error:
+            raise Invalid.from_pydantic(error) from None
+
     def _fields(self, data: Any) -> dict[str, Any]:
         if not isinstance(data, dict):
             raise Invalid([FieldError((), "must be a JSON object")])
         if self.body is None and data:
             raise Invalid(FieldError((str(name),), "unknown field: this call takes none") for name in data)
         return data
+
+
+def fields_of(source: object, *names: str) -> dict[str, Any]:
+    """Attributes of a row or dataclass that the answer has under the same names."""
+    return {name: getattr(source, name) for name in names}
 
 
 def answer(model: BaseModel, status: int = 200, headers: dict[str, str] | None = None) -> Response:

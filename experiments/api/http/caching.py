@@ -30,10 +30,7 @@ class Cached:
 
     @staticmethod
     def answer(
-        request: Request,
-        runs: Collection[int],
-        make: Callable[[], Response],
-        groups: Sequence[Group] | None = None,
+        request: Request, runs: Collection[int], make: Callable[[], Response], groups: Sequence[Group] | None = None
     ) -> HttpResponseBase:
         """The reply of `make`, or 304 without calling it. `groups` are those of the answer, where known."""
         etag = _etag(request, runs, groups)

@@ -78,9 +78,9 @@ def without_match(globs: Iterable[str], names: Collection[str]) -> list[str]:
     return [glob for glob in globs if not any(matches(name, [glob]) for name in names)]
 
 
-def unmatched_part(asked: Query, names: Collection[str]) -> dict[str, list[str]]:
+def unmatched_part(query: Query, names: Collection[str]) -> dict[str, list[str]]:
     """The requested names and globs that match nothing, as a part of the answer; empty where there are none."""
-    globs: list[str] = asked.names if "names" in asked.model_fields_set else []  # type: ignore[attr-defined]
+    globs: list[str] = query.names if "names" in query.model_fields_set else []  # type: ignore[attr-defined]
     unmatched = without_match(globs, names)
     return {"unmatched": unmatched} if unmatched else {}
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from django.core import signing
 from django.db.models import F, Model, Q, QuerySet
@@ -18,8 +18,7 @@ from .problems import Invalid
 from .query import Paged
 
 M = TypeVar("M", bound=Model)
-INVALID_CURSOR = "invalid cursor; take it from `next` or `previous`"
-OTHER_ORDERING = "cursor of another ordering; take it from `next` or `previous` of this one"
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -46,16 +45,21 @@ def paginate(
     ordered = rows.order_by(*(_order(key, backward) for key in keys))
     if values is not None:
         ordered = ordered.filter(_beyond(keys, values, backward))
-    page = list(ordered[: query.limit + 1])
-    more = len(page) > query.limit
-    page = page[: query.limit]
+    page, last, first = cut(list(ordered[: query.limit + 1]), query.limit, backward, values is not None)
+    return page, {
+        "next": link(request, _encode(keys, last, backward=False)) if last else None,
+        "previous": link(request, _encode(keys, first, backward=True)) if first else None,
+    }
+
+
+def cut(rows: list[R], limit: int, backward: bool, has_cursor: bool) -> tuple[list[R], R | None, R | None]:
+    """The page of `limit + 1` rows that were read, its last row where a page follows, and its first where one precedes
+    it."""
+    page, more = rows[:limit], len(rows) > limit
     if backward:
         page.reverse()
-    has_next, has_previous = (True, more) if backward else (more, values is not None)
-    return page, {
-        "next": link(request, _encode(keys, page[-1], backward=False)) if has_next and page else None,
-        "previous": link(request, _encode(keys, page[0], backward=True)) if has_previous and page else None,
-    }
+    has_next, has_previous = (True, more) if backward else (more, has_cursor)
+    return page, page[-1] if has_next and page else None, page[0] if has_previous and page else None
 
 
 def _order(key: Key, backward: bool) -> OrderBy:
@@ -94,20 +98,32 @@ def link(request: Request, cursor: str | None) -> str | None:
 
 
 def _encode(keys: Sequence[Key], row: Model, backward: bool) -> str:
-    values = [getattr(row, key.name) for key in keys]
-    plain = [{"at": value.isoformat()} if isinstance(value, datetime) else value for value in values]
-    return signing.dumps([_scope(keys), backward, plain], salt="cursor")
+    values = [to_plain(getattr(row, key.name)) for key in keys]
+    return signing.dumps([_scope(keys), backward, values], salt="cursor")
 
 
 def _decode(cursor: str, keys: Sequence[Key]) -> tuple[bool, list[Any]]:
-    """The cursor is signed, so its values have the right types."""
+    backward, plain = load_cursor(cursor, _scope(keys))
+    return backward, list(map(from_plain, plain))
+
+
+def load_cursor(cursor: str, scope: str) -> list[Any]:
+    """What follows the scope. The cursor is signed, so its values have the right types."""
     try:
-        scope, backward, plain = signing.loads(cursor, salt="cursor")
+        stored, *rest = cast(list[Any], signing.loads(cursor, salt="cursor"))
     except signing.BadSignature:
-        raise Invalid.at("cursor", INVALID_CURSOR) from None
-    if scope != _scope(keys):
-        raise Invalid.at("cursor", OTHER_ORDERING)
-    return backward, [datetime.fromisoformat(v["at"]) if isinstance(v, dict) else v for v in plain]
+        raise Invalid.at("cursor", "invalid cursor; take it from `next` or `previous`") from None
+    if stored != scope:
+        raise Invalid.at("cursor", "cursor of another ordering; take it from `next` or `previous` of this one")
+    return rest
+
+
+def to_plain(value: Any) -> Any:
+    return {"at": value.isoformat()} if isinstance(value, datetime) else value
+
+
+def from_plain(value: Any) -> Any:
+    return datetime.fromisoformat(value["at"]) if isinstance(value, dict) else value
 
 
 def _scope(keys: Sequence[Key]) -> str:

@@ -54,7 +54,7 @@ class Invalid(Exception):
 
     @classmethod
     def from_pydantic(cls, error: ValidationError) -> Invalid:
-        return cls(FieldError(tuple(item["loc"]), _message(dict(item))) for item in error.errors())
+        return cls(FieldError(tuple(details["loc"]), _message(dict(details))) for details in error.errors())
 
 
 def pointer(path: Iterable[str | int]) -> str:
@@ -107,16 +107,16 @@ def _words(detail: Any) -> str:
     return "; ".join(map(_words, detail)) if isinstance(detail, list) else str(detail)
 
 
-def _message(item: dict[str, Any]) -> str:
-    match item["type"]:
+def _message(details: dict[str, Any]) -> str:
+    match details["type"]:
         case "extra_forbidden":
             return "unknown field; remove it"
         case "missing":
             return "this field is required"
         case "value_error":
-            return str(item["ctx"]["error"])
+            return str(details["ctx"]["error"])
         case "literal_error":
-            return unknown_choice(item["input"], re.findall(r"'([^']*)'", item["ctx"]["expected"]))
+            return unknown_choice(details["input"], re.findall(r"'([^']*)'", details["ctx"]["expected"]))
         case "int_parsing":
-            return f"must be a whole number; you gave {item['input']!r}"
-    return str(item["msg"]).replace("Input should", "should")
+            return f"must be a whole number; you gave {details['input']!r}"
+    return str(details["msg"]).replace("Input should", "should")

@@ -62,18 +62,10 @@ class RunAttention(View[MapQuery]):
     def get(self, request: Request, run_id: int) -> Response:
         run = visible_run(request, run_id, defer=["spec"])
         steps = steps_with_maps(run)
-        empty: dict[str, Any] = {
-            "step": None,
-            "site": "",
-            "sites": [],
-            "samples": 0,
-            "side": 0,
-            "weights": [],
-            "about": {},
-        }
+        empty: dict[str, Any] = {"step": None, "site": "", "sites": [], "samples": 0, "side": 0, "weights": []}
         head = {"run": run.pk, "steps": steps, "sample": self.params.sample, "missing": ""}
         if not steps:
-            return Response(head | empty | {"missing": NO_MAPS})
+            return Response(head | empty | {"about": {}, "missing": NO_MAPS})
         try:
             return Response(head | stored_map(run, self.params.site, self.params.step, self.params.sample))
         except UnknownMap as error:

@@ -7,9 +7,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from experiments.api.http.access import visible_run
-from experiments.api.http.base import View
+from experiments.api.http.base import View, fields_of
 from experiments.api.http.query import Query
-from experiments.inspection.gradient_flow import Ladder, flow
+from experiments.inspection.gradient_flow import flow
 
 
 class FlowQuery(Query):
@@ -48,10 +48,6 @@ class RunFlow(View[FlowQuery]):
     def get(self, request: Request, run_id: int) -> Response:
         run = visible_run(request, run_id, defer=["spec"])
         steps, ladders, errors = flow(run.pk, self.params.columns)
-        rows = [_row(ladder) for ladder in ladders]
+        rows = [fields_of(ladder, "site", "stations", "values", "error") for ladder in ladders]
         head = {"run": run.pk, "steps": steps, "sites": rows, "errors": errors}
         return Response({**head, "missing": "" if rows else MISSING})
-
-
-def _row(ladder: Ladder) -> dict[str, object]:
-    return {name: getattr(ladder, name) for name in ("site", "stations", "values", "error")}

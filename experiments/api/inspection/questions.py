@@ -6,14 +6,13 @@ from datetime import datetime
 from typing import Any, Literal
 
 from django.http import Http404
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from rest_framework.exceptions import APIException
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from experiments.api.http.access import person, visible_run
-from experiments.api.http.base import View
-from experiments.api.http.problems import Invalid
+from experiments.api.http.base import View, fields_of
 from experiments.api.http.query import MAX_ID, Query
 from experiments.inspection import questions
 from experiments.lifecycle import NotAllowed
@@ -55,12 +54,9 @@ class RunQuestions(View[Query]):
 
     def post(self, request: Request, run_id: int) -> Response:
         run = visible_run(request, run_id, defer=["spec"])
+        question_spec = self.sent_as(QuestionSpec)
         try:
-            request_spec = QuestionSpec.model_validate(self.sent)
-        except ValidationError as error:
-            raise Invalid.from_pydantic(error) from None
-        try:
-            question = questions.ask(run, person(request), request_spec)
+            question = questions.ask(run, person(request), question_spec)
         except questions.NoInspectionWorker as error:
             raise Unavailable(str(error)) from None
         except questions.TooMany as error:
@@ -84,5 +80,5 @@ class QuestionDetail(View[Query]):
 
 def question_row(question: Question) -> dict[str, Any]:
     """A question as REST shows it."""
-    plain = ("id", "step", "state", "request", "answer", "problem", "created", "started", "finished")
-    return {name: getattr(question, name) for name in plain} | {"run": question.run_id}
+    names = ("id", "step", "state", "request", "answer", "problem", "created", "started", "finished")
+    return fields_of(question, *names) | {"run": question.run_id}

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from experiments.api.http.base import View
+from experiments.api.http.base import View, fields_of
 from experiments.api.http.paging import Key, Page, paginate
 from experiments.api.http.query import Paged, Query
 from experiments.models import Run, Worker
@@ -132,8 +132,8 @@ def _held_runs(workers: list[Worker], request: Request) -> dict[int, list[dict[s
 
 
 def _worker(worker: Worker, alive: bool, held: int, runs: list[dict[str, Any]]) -> dict[str, Any]:
-    plain = ("id", "name", "host", "pools", "slots", "device", "info", "started", "last_seen", "draining")
-    return {name: getattr(worker, name) for name in plain} | {"alive": alive, "held": held, "runs": runs}
+    names = ("id", "name", "host", "pools", "slots", "device", "info", "started", "last_seen", "draining")
+    return fields_of(worker, *names) | {"alive": alive, "held": held, "runs": runs}
 
 
 def _waiting(request: Request) -> dict[str, list[dict[str, Any]]]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from experiments import lifecycle
 from experiments.api.http.access import editable_run, person
 from experiments.api.http.base import View
-from experiments.api.http.problems import Invalid
 from experiments.api.http.query import Query
 from experiments.models import Run
 from experiments.submissions.forks import fork_plan, step_of
@@ -26,9 +25,7 @@ class Fork(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     step: int | None = Field(None, strict=True, ge=0)
-    overrides: dict[str, Any] = Field(
-        {}, max_length=200, description="dotted path → value; the shapes of the model must stay"
-    )
+    overrides: dict[str, Any] = Field({}, max_length=200, description="dotted path → value; not the model's shape")
     name: str = Field("", max_length=200, description="name of the fork's experiment")
     priority: int | None = Field(None, strict=True, ge=-100, le=100)
 
@@ -42,10 +39,7 @@ class RunFork(View[Query]):
     def post(self, request: Request, run_id: int) -> Response:
         editable_run(request, run_id)
         parent = Run.objects.select_related("experiment", "project").get(pk=run_id)
-        try:
-            changes = Fork.model_validate(self.sent)
-        except ValidationError as error:
-            raise Invalid.from_pydantic(error) from None
+        changes = self.sent_as(Fork)
         step = step_of(parent, changes.step)
         planned = fork_plan(parent, step, changes.overrides, changes.name, changes.priority)
         run = lifecycle.fork(parent, step, planned, person(request))

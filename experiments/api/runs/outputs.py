@@ -12,7 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from experiments.api.http.access import visible_run
-from experiments.api.http.base import View
+from experiments.api.http.base import View, fields_of
 from experiments.api.http.paging import Key, Page, paginate
 from experiments.api.http.query import Paged, Step
 from experiments.models import Artifact, Event, LogChunk
@@ -143,9 +143,8 @@ def _files(request: Request, run_id: int, **wanted: Any) -> QuerySet[Artifact]:
 
 def artifact_row(file: Artifact) -> dict[str, Any]:
     """An artifact as REST and pages show it."""
-    plain = ("id", "kind", "name", "step", "media_type", "size", "meta", "created")
-    more = {"attempt": file.fence, "url": reverse("artifact", args=[file.pk])}
-    return {name: getattr(file, name) for name in plain} | more
+    head = fields_of(file, "id", "kind", "name", "step", "media_type", "size", "meta", "created")
+    return head | {"attempt": file.fence, "url": reverse("artifact", args=[file.pk])}
 
 
 def _log(chunk: LogChunk) -> dict[str, Any]:
@@ -153,5 +152,5 @@ def _log(chunk: LogChunk) -> dict[str, Any]:
 
 
 def _event(event: Event) -> dict[str, Any]:
-    plain = ("id", "at", "actor", "who", "kind", "from_state", "to_state", "step", "message")
-    return {name: getattr(event, name) for name in plain} | {"attempt": event.fence}
+    names = ("id", "at", "actor", "who", "kind", "from_state", "to_state", "step", "message")
+    return fields_of(event, *names) | {"attempt": event.fence}

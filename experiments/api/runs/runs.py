@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -10,7 +10,6 @@ from experiments import lifecycle
 from experiments.api.http.access import editable_run, person, visible_run
 from experiments.api.http.base import View
 from experiments.api.http.paging import Page, link
-from experiments.api.http.problems import Invalid
 from experiments.api.http.query import Query
 from experiments.models import Run
 
@@ -86,8 +85,5 @@ class RunRetry(View[Query]):
 
     def post(self, request: Request, run_id: int) -> Response:
         run = editable_run(request, run_id)
-        try:
-            options = Retry.model_validate(self.sent)
-        except ValidationError as error:
-            raise Invalid.from_pydantic(error) from None
-        return Response(run_rows.row(lifecycle.retry(run.pk, person(request), from_start=options.from_start)))
+        from_start = self.sent_as(Retry).from_start
+        return Response(run_rows.row(lifecycle.retry(run.pk, person(request), from_start=from_start)))

@@ -34,9 +34,7 @@ _WORDS = pa.dictionary(pa.int32(), pa.string())
 
 
 class ExportQuery(Query):
-    format: Literal["csv", "parquet", "arrow"] | None = Field(
-        None, description="format of the file; without it, that of the header Accept, else csv"
-    )
+    format: Literal["csv", "parquet", "arrow"] | None = Field(None, description="default: by Accept, else csv")
     names: Names = Field(["**"], description="names or globs; `*` stops at a slash, `**` crosses it")
     group: str | None = Field(None, max_length=16, description="only the series of this group: train, eval, probe, …")
 

@@ -16,7 +16,7 @@ from rest_framework.response import Response
 
 from experiments import store
 from experiments.api.http.access import visible_run, visible_runs
-from experiments.api.http.base import View
+from experiments.api.http.base import View, fields_of
 from experiments.api.http.caching import Cached
 from experiments.api.http.names import check_series, unmatched_part
 from experiments.api.http.paging import Page
@@ -166,7 +166,7 @@ def _check_total(chosen: list[store.Chosen], query: SeriesQuery) -> None:
 
 
 def _points(request: Request, runs: list[int], query: SeriesQuery, chosen: list[store.Chosen]) -> Response:
-    window = {name: getattr(query, name) for name in ("from_step", "to_step", "since_step")}
+    window = fields_of(query, "from_step", "to_step", "since_step")
     every = store.read(runs, query.names, max_points=query.max_points, **window, chosen=chosen)
     names = {choice.group.names[column] for choice in chosen for column in choice.columns}
     unmatched = unmatched_part(query, names)
@@ -189,7 +189,7 @@ def _grid(query: GridQuery) -> Response:
 def _plain(series: store.Series) -> dict[str, Any]:
     """orjson accepts contiguous arrays, without a Python object for each point."""
     arrays = {"step": series.steps, "time": series.times, "value": series.values}
-    head = {name: getattr(series, name) for name in ("run", "name", "group", "count", "nonfinite", "exact")}
+    head = fields_of(series, "run", "name", "group", "count", "nonfinite", "exact")
     if series.thinned:
         head["thinned"] = {
             "level": series.thinned,

@@ -20,9 +20,7 @@ Kind = Literal["self", "text", "image", "text_to_image"]
 class OfKind(Section):
     """Settings in which the sites of one kind differ from the others."""
 
-    variant: VariantName | None = Field(
-        None, description="variant of the sites of this kind; empty: that of all others"
-    )
+    variant: VariantName | None = Field(None, description="variant of these sites; empty: as the others")
 
 
 class ByKind(Section):
@@ -43,10 +41,8 @@ class Attention(Section):
     scale: Scale = Field("sqrt_dk", description="what QKᵀ is divided by")
     frozen: tuple[Matrix, ...] = Field((), description="matrices that keep their initial values")
     qk_norm: bool = Field(False, description="normalize Q and K per head before their product")
-    d_k: int | None = Field(
-        None, ge=1, le=1024, description="columns of a head in W_q and W_k; d_model / heads if null"
-    )
-    d_v: int | None = Field(None, ge=1, le=1024, description="columns of a head in W_v; d_model / heads if null")
+    d_k: int | None = Field(None, ge=1, le=1024, description="columns of a head in W_q and W_k; null: d_model / heads")
+    d_v: int | None = Field(None, ge=1, le=1024, description="columns of a head in W_v; null: d_model / heads")
     by_kind: ByKind = ByKind()
 
     @field_validator("frozen")

@@ -15,7 +15,7 @@ STATIONS = ("pred", "queries", "out", "mix", "weights", "logits", "Q", "W_q")
 
 @dataclass(frozen=True)
 class VariantFacts:
-    """What every world knows of a variant of ours; its forward pass stands in `workers/trainer/attention/variants.py`,
+    """What every world knows of one of our variants; its forward pass is in `workers/trainer/attention/variants.py`,
     and a test compares the two."""
 
     owned: tuple[Matrix, ...]

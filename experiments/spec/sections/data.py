@@ -28,12 +28,8 @@ class ScenesData(Section):
     test_size: int = Field(512, ge=8, le=10_000, description="scenes in the test split")
     absent: float = Field(0.2, ge=0, le=0.9, description="share of prompts that match nothing")
     language: Literal["both", "en", "zh"] = Field("both", description="language of the prompts")
-    distractors: float = Field(
-        0.0, ge=0, le=1, description="share of scenes with two things of one class in two colours, one of them prompted"
-    )
-    held_out: tuple[Thing, ...] = Field(
-        (), description="things absent from training scenes and prompts; only the compositional split has them"
-    )
+    distractors: float = Field(0.0, ge=0, le=1, description="share of scenes with two colours of the prompted class")
+    held_out: tuple[Thing, ...] = Field((), description="things in no training scene, only in the compositional split")
 
     @field_validator("held_out")
     @classmethod
@@ -88,12 +84,8 @@ class TextData(Section):
     dataset: Literal["text"]
     path: BelowRoot | None = Field(None, description="file below the data root")
     context: int = Field(64, ge=8, le=4096, description="context length in characters")
-    characters: int = Field(
-        1024, ge=16, le=65536, description="most frequent characters in the vocabulary; others share one"
-    )
-    val_share: float = Field(
-        0.1, gt=0, lt=0.9, description="share at the end of the text: one half validation split, one half test split"
-    )
+    characters: int = Field(1024, ge=16, le=65536, description="size of the vocabulary, most frequent first")
+    val_share: float = Field(0.1, gt=0, lt=0.9, description="share for validation and test, at the text's end")
 
 
 class CocoData(Section):

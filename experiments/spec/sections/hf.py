@@ -28,14 +28,11 @@ class HfModel(Section):
     """Either `config`, with random initial weights, or `path`, with stored weights."""
 
     config: dict[str, JsonValue] | None = Field(
-        None,
-        description='a configuration, such as {"model_type": "gpt2", "n_embd": 64}; the data determine the rest',
+        None, description='a configuration, such as {"model_type": "gpt2", "n_embd": 64}; the data determine the rest'
     )
     path: BelowRoot | None = Field(None, description="folder below the models root, with config.json and safetensors")
     frozen: tuple[str, ...] = Field(
-        (),
-        max_length=50,
-        description="modules that keep their values, such as vision_encoder; nothing is recorded for them",
+        (), max_length=50, description="modules that keep their values and are not recorded, such as vision_encoder"
     )
 
     @field_validator("frozen")

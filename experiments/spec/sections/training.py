@@ -20,9 +20,7 @@ class SegmentLoss(Section):
     mask_bce: float = Field(5.0, ge=0, le=1000, description="weight of loss/mask_bce")
     mask_dice: float = Field(5.0, ge=0, le=1000, description="weight of loss/mask_dice")
     presence: float = Field(1.0, ge=0, le=1000, description="weight of loss/presence")
-    mask_form: Literal["bce_dice", "l2"] = Field(
-        "bce_dice", description="l2: the squared error of the mask, weighted by mask_l2, instead of the two mask terms"
-    )
+    mask_form: Literal["bce_dice", "l2"] = Field("bce_dice", description="l2: mask_l2 replaces the two mask terms")
     mask_l2: float = Field(25.0, ge=0, le=1000, description="weight of loss/mask_l2, where mask_form is l2")
     aux: bool = Field(True, description="apply box and score losses to every decoder layer")
 
@@ -32,25 +30,16 @@ class Optimizer(Section):
 
     name: Literal["adamw", "sgd"] = "adamw"
     lr: float = Field(1e-3, gt=0, le=10, description="peak learning rate")
-    weight_decay: float = Field(
-        0.01, ge=0, le=1, description="weight decay, for weights of two or more dimensions; not for biases and norms"
-    )
+    weight_decay: float = Field(0.01, ge=0, le=1, description="of weights, not of biases and norms")
     beta1: float = Field(0.9, ge=0, lt=1, description="AdamW's β₁")
     beta2: float = Field(0.999, ge=0, lt=1, description="AdamW's β₂")
     momentum: float = Field(0.0, ge=0, lt=1, description="SGD's momentum")
-    warmup_steps: int = Field(
-        100,
-        ge=0,
-        le=1_000_000,
-        description="steps of linear warm-up; a run shorter than the default warms up until its end",
-    )
+    warmup_steps: int = Field(100, ge=0, le=1_000_000, description="steps of linear warm-up, at most train.steps")
     schedule: Literal["cosine", "constant", "linear", "inverse_sqrt", "step"] = Field(
-        "cosine", description="schedule of the learning rate after the warm-up"
+        "cosine", description="after the warm-up"
     )
-    drop_every: int = Field(
-        1000, ge=1, le=10_000_000, description="steps between drops of the learning rate, for the schedule 'step'"
-    )
-    drop_factor: float = Field(0.1, gt=0, lt=1, description="factor of each drop, for the schedule 'step'")
+    drop_every: int = Field(1000, ge=1, le=10_000_000, description="steps between drops, for the schedule 'step'")
+    drop_factor: float = Field(0.1, gt=0, lt=1, description="factor of a drop, for the schedule 'step'")
     clip_norm: float | None = Field(0.1, gt=0, le=1e6, description="largest total gradient norm; null turns it off")
 
 
@@ -64,16 +53,10 @@ class Train(Section):
     checkpoint_every: int = Field(100, ge=1, le=10_000_000, description="steps between checkpoints")
     predictions: int = Field(8, ge=0, le=64, description="validation samples drawn at each evaluation")
     on_nan: Literal["fail", "record"] = Field(
-        "fail",
-        description="what happens when a loss, gradient norm or weight is NaN or infinite: fail ends the run; record "
-        "continues it, and weights that are not finite are neither evaluated nor saved",
+        "fail", description="when a loss, gradient norm or weight is not finite: fail ends the run; record continues it"
     )
-    precision: Literal["fp32", "bf16", "fp16"] = Field(
-        "fp32", description="of the forward pass; bf16 and fp16 are autocast, fp16 with a loss scale"
-    )
-    ema: float | None = Field(
-        None, gt=0, lt=1, description="decay of the EMA of the weights, which evaluation uses; null: no EMA"
-    )
+    precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="bf16 and fp16: autocast")
+    ema: float | None = Field(None, gt=0, lt=1, description="decay of the weights' EMA, which is evaluated")
     recompute: bool = Field(False, description="gradient checkpointing: compute layers twice to save memory")
     compile: bool = Field(False, description="torch.compile for the training passes; needs a C++ compiler")
     deterministic: bool = Field(True, description="use only kernels that repeat bit for bit, where torch has them")
@@ -90,7 +73,7 @@ class Record(Section):
     histograms: bool = Field(True, description="histograms of gradients and weights, at up to 64 probes")
     finals: bool = Field(True, description="evaluate the trained model on the test split after the last step")
     maps_every: int | None = Field(
-        None, ge=0, le=10_000_000, description="steps between stored attention maps; null: at some probes; 0: none"
+        None, ge=0, le=10_000_000, description="steps between maps; null: some probes; 0: none"
     )
 
 
@@ -102,14 +85,9 @@ class Resources(Section):
     gpus: int = Field(0, ge=0, le=1, description="GPUs the run needs")
     threads: int = Field(2, ge=1, le=64, description="CPU threads of the trainer")
     max_minutes: float | None = Field(
-        None,
-        gt=0,
-        le=1_000_000,
-        description="wall-clock time of all attempts since a user queued the run; null: no limit",
+        None, gt=0, le=1_000_000, description="wall-clock time of all attempts; null: no limit"
     )
-    max_memory_mb: int | None = Field(
-        None, ge=64, le=100_000_000, description="resident memory of the trainer's processes; null: no limit"
-    )
+    max_memory_mb: int | None = Field(None, ge=64, le=100_000_000, description="resident memory; null: no limit")
 
     @field_validator("pool")
     @classmethod

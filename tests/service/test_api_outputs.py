@@ -1,4 +1,4 @@
-"""Logs, events, artifacts and their files; workers and the line."""
+"""Logs, events, artifacts and their files; workers and the queue."""
 
 from __future__ import annotations
 
