@@ -163,7 +163,7 @@ def test_an_experiment_that_departs_from_its_preset_has_none_of_its_verdict(memb
     client = Client()
     client.force_login(member)
     page = client.get(f"/experiments/{experiment.pk}/").content.decode()
-    assert "departs from it in" in page
+    assert "differs from it in" in page
     part = get(client_of(member), f"/experiments/{finished(accuracies, project, seeds=[8], **ONE_HEAD).pk}/report/")
     assert (part["departs_in"], part["verdict"]["preset"]) == ([], "why-q")
 
