@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Literal
+from itertools import chain
+from typing import Literal
 
 from django.contrib import messages
 from django.core.paginator import Paginator
 from django.db.models import Count, Q
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect, render
+from django.shortcuts import redirect
 from django.views.decorators.http import require_POST, require_safe
 from pydantic import Field
 
@@ -19,6 +20,7 @@ from experiments.api.http.problems import Invalid
 from experiments.models import Experiment, Headline, Project, Run
 from experiments.pages.http.access import experiment_or_404, may_edit, require_editor
 from experiments.pages.http.address import Address, problems_of, refuse, refuse_all, takes
+from experiments.pages.http.polling import polled
 from experiments.states import ENDED, State
 from experiments.submissions.presets import presets
 
@@ -60,15 +62,10 @@ def experiment_list(request: HttpRequest) -> HttpResponse:
         refuse(request, "page", f"the last page is {pages.num_pages}")
     page = pages.get_page(view.page)
     add_counts(page.object_list)
-    context = {
-        "page": page,
-        "view": request.GET,
-        "projects": Project.objects.visible_to(request.user).distinct(),
-    }
-    part = request.GET.get("part") == "rows"
-    response = render(request, "pages/experiments/rows.html" if part else "pages/experiments/list.html", context)
-    response["X-Next-Poll"] = "4"
-    return response
+    projects = Project.objects.visible_to(request.user).distinct()
+    context = {"page": page, "view": request.GET, "projects": projects}
+    part = request.GET.get("part") or "list"
+    return polled(request, f"pages/experiments/{part}.html", context, 4)
 
 
 @takes(ExperimentAddress)
@@ -76,24 +73,23 @@ def experiment_list(request: HttpRequest) -> HttpResponse:
 def experiment_page(request: HttpRequest, pk: int) -> HttpResponse:
     experiment = experiment_or_404(request, pk)
     runs = list(experiment.runs.select_related("worker").defer("spec").order_by("index"))
+    results = _results(runs)
     context = {
         "experiment": experiment,
-        "runs": _with_results(runs),
-        "columns": list(dict.fromkeys(key for run in runs for key in run.params)),
-        "metrics": _metrics(runs),
+        "runs": [(run, results.get(run.pk, {})) for run in runs],
+        "columns": list(dict.fromkeys(chain.from_iterable(run.params for run in runs))),
+        "metrics": [key for key in SHOWN_METRICS if any(key in values for values in results.values())],
         "live": any(not run.ended for run in runs),
         "ids": ",".join(str(run.pk) for run in runs[:100]),
         "preset": presets().get(experiment.preset),
         "may_edit": may_edit(request, experiment.project),
     }
     add_counts([experiment])
-    part = request.GET.get("part") == "live"
-    if not part:
+    part = request.GET.get("part") or "page"
+    if part == "page":
         context["yaml"] = yaml_text.dump(experiment.spec)
         context |= report.section(request, experiment)
-    response = render(request, "pages/experiments/live.html" if part else "pages/experiments/page.html", context)
-    response["X-Next-Poll"] = "2" if context["live"] else "0"
-    return response
+    return polled(request, f"pages/experiments/{part}.html", context, 2 if context["live"] else 0)
 
 
 @require_POST
@@ -126,13 +122,9 @@ def add_counts(experiments: Iterable[Experiment]) -> None:
         experiment.by_state = [(state, by_state[state]) for state in State if state in by_state]  # type: ignore[attr-defined]
 
 
-def _metrics(runs: list[Run]) -> list[str]:
-    recorded = set(Headline.objects.filter(run__in=runs, key__in=SHOWN_METRICS).values_list("key", flat=True))
-    return [key for key in SHOWN_METRICS if key in recorded]
-
-
-def _with_results(runs: list[Run]) -> list[tuple[Run, dict[str, Any]]]:
-    heads: dict[int, dict[str, Any]] = {}
-    for head in Headline.objects.filter(run__in=runs, key__in=SHOWN_METRICS):
-        heads.setdefault(head.run_id, {})[head.key] = head.last
-    return [(run, heads.get(run.pk, {})) for run in runs]
+def _results(runs: list[Run]) -> dict[int, dict[str, float | None]]:
+    """The last value of each shown metric, by run."""
+    results: dict[int, dict[str, float | None]] = {}
+    for headline in Headline.objects.filter(run__in=runs, key__in=SHOWN_METRICS):
+        results.setdefault(headline.run_id, {})[headline.key] = headline.last
+    return results

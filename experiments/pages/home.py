@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
 from experiments.models import Headline, Run
 from experiments.pages.http.address import Address, takes
+from experiments.pages.http.polling import polled
 from experiments.states import ENDED
 from experiments.submissions.presets import Preset, presets
 from experiments.verdicts.judge import Verdict
@@ -27,18 +27,14 @@ class HomeAddress(Address):
 @takes(HomeAddress)
 @require_safe
 def home(request: HttpRequest) -> HttpResponse:
-    part = request.GET.get("part", "")
+    part = request.GET.get("part") or "page"
     if part == "recent":
-        response = render(request, "pages/home/recent.html", _recent(request))
-        response["X-Next-Poll"] = "5"
-        return response
+        return polled(request, "pages/home/recent.html", _recent(request), 5)
     context = _now(request)
-    if part != "live":
+    if part == "page":
         context |= _recent(request) | {"presets": _gallery(request)}
         context["losses"] = _losses([*context["running"], *context["recent"]])
-    response = render(request, "pages/home/live.html" if part == "live" else "pages/home/page.html", context)
-    response["X-Next-Poll"] = "2" if context["running"] else "4"
-    return response
+    return polled(request, f"pages/home/{part}.html", context, 2 if context["running"] else 4)
 
 
 def _now(request: HttpRequest) -> dict[str, Any]:

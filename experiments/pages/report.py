@@ -9,7 +9,7 @@ from typing import Any, Literal
 from django.conf import settings
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect, render
+from django.shortcuts import redirect
 from django.views.decorators.http import require_POST, require_safe
 from pydantic import Field
 
@@ -17,6 +17,7 @@ from experiments import lifecycle
 from experiments.models import Experiment
 from experiments.pages.http.access import experiment_or_404, may_edit, require_editor
 from experiments.pages.http.address import Address, refuse, takes, whole_number
+from experiments.pages.http.polling import polled
 from experiments.verdicts.judge import Verdict
 from experiments.verdicts.report import Comparison, Report, UnknownMetric, VariantReport, report
 from experiments.verdicts.sameness import alarms_of
@@ -36,11 +37,10 @@ class ReportAddress(Address):
 def experiment_report(request: HttpRequest, pk: int) -> HttpResponse:
     """The tables alone, or the banner (`?part=verdict`), for the page's live regions."""
     experiment = experiment_or_404(request, pk)
-    context = section(request, experiment)
-    part = "verdict" if request.GET.get("part") == "verdict" else "report"
-    response = render(request, f"pages/experiments/{part}.html", context | {"experiment": experiment})
-    response["X-Next-Poll"] = "5" if experiment.runs.filter(finished=None).exists() else "0"
-    return response
+    context = section(request, experiment) | {"experiment": experiment}
+    part = request.GET.get("part") or "report"
+    live = experiment.runs.filter(finished=None).exists()
+    return polled(request, f"pages/experiments/{part}.html", context, 5 if live else 0)
 
 
 def section(request: HttpRequest, experiment: Experiment) -> dict[str, Any]:

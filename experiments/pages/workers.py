@@ -8,12 +8,13 @@ from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.db.models import Count, F, Min, QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404, redirect, render
+from django.shortcuts import get_object_or_404, redirect
 from django.views.decorators.http import require_POST, require_safe
 
 from experiments import lifecycle
 from experiments.models import Run, Worker
 from experiments.pages.http.address import Address, takes
+from experiments.pages.http.polling import polled
 from experiments.queue.order import Wait, queue_order, waits
 from experiments.states import State
 
@@ -28,10 +29,8 @@ class WorkersAddress(Address):
 @takes(WorkersAddress)
 @require_safe
 def workers_page(request: HttpRequest) -> HttpResponse:
-    template = "pages/workers/live.html" if request.GET.get("part") == "live" else "pages/workers/page.html"
-    response = render(request, template, workers_and_queue(request))
-    response["X-Next-Poll"] = "3"
-    return response
+    part = request.GET.get("part") or "page"
+    return polled(request, f"pages/workers/{part}.html", workers_and_queue(request), 3)
 
 
 @require_POST

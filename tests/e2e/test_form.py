@@ -1,4 +1,4 @@
-"""What someone types wrong is told at the field, while typing and after sending, and nothing is stored."""
+"""Wrong input is reported at its field, during typing and after submitting, and nothing is stored."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ WRONG = [
 ]
 
 
-def test_a_wrong_value_is_told_at_its_field_while_one_types(form: Any) -> None:
+def test_a_wrong_value_is_reported_at_its_field_during_typing(form: Any) -> None:
     form.locator("[data-section=optimizer] summary").click()
     for field, typed, told in WRONG:
         entry = form.locator(f"[name='{field}']")
@@ -71,7 +71,7 @@ def test_a_matrix_of_a_million_runs_is_refused_at_once(form: Any, rest: Rest) ->
     assert experiments(rest) == before
 
 
-def test_a_misspelt_field_in_yaml_is_told_with_its_line(form: Any) -> None:
+def test_a_misspelt_field_in_yaml_is_reported_with_its_line(form: Any) -> None:
     form.get_by_text("YAML", exact=True).click()
     text = form.get_by_label("Spec as YAML")
     text.wait_for()
@@ -102,7 +102,7 @@ def test_another_dataset_brings_its_own_fields(form: Any) -> None:
     assert form.locator("[name='spec.model.queries']").count() == 0
 
 
-def test_an_unknown_preset_is_told_beside_a_blank_form_that_complains_of_nothing_else(
+def test_an_unknown_preset_is_reported_beside_a_blank_form_without_other_errors(
     open_page: Callable[..., Any],
 ) -> None:
     page = open_page()

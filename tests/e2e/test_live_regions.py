@@ -1,4 +1,4 @@
-"""What a reader does in a live region outlasts its next visit to the server."""
+"""Focus, typed text and open elements of a live region outlast its updates."""
 
 from __future__ import annotations
 

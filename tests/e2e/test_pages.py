@@ -59,7 +59,7 @@ def shown(rest: Rest) -> dict[str, str]:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_every_page_is_worth_showing(open_page: Callable[..., Any], shown: dict[str, str]) -> None:
-    """Each page is loaded once and then seen in every view, as someone does who turns a tablet at dusk."""
+    """Each page is loaded once and then shown in every width and theme."""
     page = open_page()
     OUTPUT.mkdir(exist_ok=True)
     for name, address in shown.items():
@@ -85,7 +85,9 @@ def keep_picture(page: Any, name: str) -> None:
 
 
 @pytest.mark.timeout(120)
-def test_rows_that_are_zero_but_for_rounding_say_why(open_page: Callable[..., Any], shown: dict[str, str]) -> None:
+def test_rows_that_are_zero_up_to_rounding_show_the_reason(
+    open_page: Callable[..., Any], shown: dict[str, str]
+) -> None:
     """Prompts of digit-scenes have one token: its self-attention has a single key."""
     page = open_page()
     page.goto(shown["run"])
@@ -133,7 +135,7 @@ def test_the_theme_is_remembered_without_a_flash(open_page: Callable[..., Any]) 
     assert 'data-theme="dark"' in answer.text()
 
 
-def test_someone_without_a_session_is_led_to_the_door(open_page: Callable[..., Any], stack: Any) -> None:
+def test_someone_without_a_session_is_redirected_to_the_sign_in(open_page: Callable[..., Any], stack: Any) -> None:
     page = open_page(storage_state=None)
     page.goto("/runs/1/?tab=log")
     assert "/login/" in page.url

@@ -1,4 +1,4 @@
-"""What a browser sends of a form, read off the page: written anew from the HTML standard, knowing nothing of ours."""
+"""What a browser sends of a form, read from its HTML by the rules of the standard alone."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 
 
 def flowing(page: str) -> str:
-    """A page's source as its text flows: all whitespace between two words is one space."""
+    """A page's source with every run of white space as one space."""
     return " ".join(page.split())
 
 

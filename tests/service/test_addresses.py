@@ -145,7 +145,7 @@ SLIPS = [
 
 
 @pytest.mark.parametrize(("path", "name", "value", "words"), SLIPS)
-def test_a_slip_in_a_value_is_told_with_what_was_meant(
+def test_a_misspelt_value_is_reported_with_a_suggestion(
     user: Any, run: Run, path: str, name: str, value: str, words: str
 ) -> None:
     call = next(call for way, where, call in calls() if (way, where) == ("get", path))
@@ -266,7 +266,7 @@ WRONG_VALUES = [
 
 
 @pytest.mark.parametrize(("name", "query", "field", "words"), WRONG_VALUES)
-def test_a_page_tells_a_value_that_names_nothing(
+def test_a_page_reports_a_value_that_names_nothing(
     browser: Client, run: Run, name: str, query: dict[str, str], field: str, words: str
 ) -> None:
     both = ",".join(map(str, run.experiment.runs.values_list("pk", flat=True)))
@@ -366,7 +366,7 @@ def test_a_link_with_its_cursor_is_known(user: Any, run: Run) -> None:
     assert client.get(reply["next"]).status_code == 200
 
 
-def test_what_stands_beside_the_documented_calls_is_checked_too(browser: Client, run: Run) -> None:
+def test_undocumented_calls_are_checked_too(browser: Client, run: Run) -> None:
     for path in ("/api/v1/docs/", f"/artifacts/{Artifact.objects.get().pk}/"):
         reply = browser.get(path, {"sed": "1"})
         assert reply.status_code == 400

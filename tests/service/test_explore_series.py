@@ -42,7 +42,7 @@ def run(user: Any) -> Run:
     return run
 
 
-def test_a_ladder_has_its_stations_from_the_loss_downwards(user: Any, run: Run) -> None:
+def test_a_chain_has_its_stations_from_the_loss_downwards(user: Any, run: Run) -> None:
     told = get(client_of(user), f"/runs/{run.pk}/flow/")
     [ladder] = told["sites"]
     assert told["steps"] == [0, 2, 4, 6, 8]
@@ -54,7 +54,7 @@ def test_a_ladder_has_its_stations_from_the_loss_downwards(user: Any, run: Run) 
     assert told["missing"] == ""
 
 
-def test_a_ladder_of_many_steps_is_brought_to_the_columns_that_are_asked(user: Any, run: Run) -> None:
+def test_a_chain_of_many_steps_is_brought_to_the_columns_that_are_asked(user: Any, run: Run) -> None:
     told = get(client_of(user), f"/runs/{run.pk}/flow/", columns=2)
     assert len(told["steps"]) == len(told["sites"][0]["values"][0]) == 2
 
@@ -66,7 +66,7 @@ def test_probes_stand_beside_their_baselines(user: Any, run: Run) -> None:
     assert x["untrained"] is None
 
 
-def test_runs_without_say_what_is_missing(user: Any, run: Run) -> None:
+def test_runs_without_them_report_the_reason(user: Any, run: Run) -> None:
     bare, client = make_run(run.project), client_of(user)
     assert "no gradient" in get(client, f"/runs/{bare.pk}/flow/")["missing"]
     assert "no probes" in get(client, f"/runs/{bare.pk}/probes/")["missing"]

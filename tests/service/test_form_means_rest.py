@@ -1,4 +1,4 @@
-"""The form, its YAML editor, a template and REST mean one thing: each is another way to the same runs."""
+"""The form, its YAML editor, a template and REST give the same runs."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def ed(user: Any) -> Client:
 
 
 def trained(experiment: Experiment) -> Trained:
-    """What stands stored of each run: all that says what it trains."""
+    """The stored definition of each run."""
     rows = experiment.runs.order_by("index")
     return [(run.index, run.params, run.seed, run.spec, run.spec_hash) for run in rows]
 
@@ -63,7 +63,7 @@ def opened(browser: Client, address: str) -> dict[str, Any]:
 
 
 def edited(browser: Client, form: dict[str, Any]) -> dict[str, Any]:
-    """The form after its editor came again: for another task or data set, or as YAML."""
+    """The form after its editor was reloaded: for another task or dataset, or as YAML."""
     html = browser.post(EDITOR, form).content.decode()
     kept = {name: values for name, values in form.items() if name.split(".")[0] not in {"spec", "has", "shown", "to"}}
     return {**kept, **sent_by(html)}
@@ -135,7 +135,7 @@ def test_variants_chosen_in_the_form_train_different_models(ed: Client) -> None:
         assert {site["variant"] for site in run.spec["model"]["attention"]["by_kind"].values()} == {None}
 
 
-def test_what_a_changed_preset_leaves_out_is_said_before_and_after(ed: Client, user: Any) -> None:
+def test_what_a_changed_preset_leaves_out_is_reported_before_and_after(ed: Client, user: Any) -> None:
     form = opened(ed, f"{NEW}?preset=why-q") | {"spec.data.tokens": "8"}
     told = ed.post(f"{NEW}check/", form).content.decode()
     assert "24 runs of task segment" in told
@@ -221,7 +221,7 @@ def test_the_whole_count_is_announced(ed: Client) -> None:
     assert "16 variants of pointer and 3 variants of segment × 8 seeds" in " ".join(told.split())
 
 
-def test_all_errors_are_told_at_once_each_at_its_field(ed: Client) -> None:
+def test_all_errors_are_reported_at_once_each_at_its_field(ed: Client) -> None:
     wrong = {"spec.model.d_model": "65", "spec.optimizer.lr": "0", "name": "", "seeds": "3-1", "priority": "many"}
     form = opened(ed, NEW) | wrong
     html = ed.post(NEW, form).content.decode()

@@ -1,4 +1,4 @@
-"""What is posted to a page and has no place in its form is refused; nothing is stored or done."""
+"""Posted names that a page's form does not have are refused; nothing is stored or changed."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_what_the_form_itself_sends_is_known(browser: Client, query: str) -> Non
         assert "unknown field" not in switched.content.decode()
 
 
-def test_a_verb_with_a_word_that_it_does_not_know_does_nothing(browser: Client) -> None:
+def test_a_verb_with_an_invalid_value_changes_nothing(browser: Client) -> None:
     run, worker = make_run(), make_worker()
     Run.objects.filter(pk=run.pk).update(state="failed")
     for path, data in (

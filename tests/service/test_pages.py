@@ -1,4 +1,4 @@
-"""Pages: who may see and do what, what a table costs, and what a bad form leaves behind."""
+"""Pages: permissions, query counts of tables, and rejected forms."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def form(**fields: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("path", PAGES)
-def test_a_page_opens_for_a_member_and_leads_a_stranger_to_the_door(ed: Client, path: str) -> None:
+def test_a_page_opens_for_a_member_and_redirects_a_stranger_to_the_sign_in(ed: Client, path: str) -> None:
     assert ed.get(path).status_code == 200
     answer = Client().get(path)
     assert answer.status_code == 302
@@ -78,7 +78,7 @@ def test_what_belongs_to_others_is_not_found(ed: Client) -> None:
         assert (f"/runs/{run.pk}/" in browser.get(address).content.decode()) == sees
 
 
-def test_a_viewer_looks_and_changes_nothing() -> None:
+def test_a_viewer_may_look_and_change_nothing() -> None:
     viewer = make_user()
     project = make_project("lab", viewer=viewer)
     run = make_run(project)
@@ -131,20 +131,20 @@ def test_a_preset_that_was_changed_keeps_its_name(ed: Client) -> None:
         ({"matrix-path": [""], "matrix-values": ["3"]}, "matrix.0"),
     ],
 )
-def test_bad_input_is_told_at_its_field_and_nothing_is_stored(ed: Client, fields: dict[str, Any], at: str) -> None:
+def test_bad_input_is_reported_at_its_field_and_nothing_is_stored(ed: Client, fields: dict[str, Any], at: str) -> None:
     answer = ed.post("/experiments/new/", form(**fields))
     assert answer.status_code == 400
     assert at in answer.context["errors"], answer.context["errors"]
     assert not Experiment.objects.exists()
 
 
-def test_an_unknown_preset_in_the_address_is_told_beside_a_blank_form(ed: Client) -> None:
+def test_an_unknown_preset_in_the_address_is_reported_beside_a_blank_form(ed: Client) -> None:
     answer = ed.get("/experiments/new/?preset=sam3-lit")
     assert answer.status_code == 400
     assert "did you mean &#x27;sam3-lite&#x27;" in answer.content.decode()
 
 
-def test_the_form_tells_the_cost_before_anything_is_submitted(ed: Client, project: Project) -> None:
+def test_the_form_shows_the_cost_before_anything_is_submitted(ed: Client, project: Project) -> None:
     fields = form(**{"matrix-path": ["model.attention.variant"], "matrix-values": ["full, no_q"]})
     before = ed.post("/experiments/new/check/", fields)
     smallest, largest = before.context["smallest"], before.context["largest"]
@@ -211,9 +211,7 @@ def test_the_table_filters_sorts_and_names_its_columns(ed: Client, project: Proj
     assert ed.get(f"/runs/?experiment={experiment.pk}").context["found"].count == 4
 
 
-def test_the_table_turns_its_pages_there_and_back(
-    ed: Client, project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_table_pages_forward_and_back(ed: Client, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     experiment = make_experiment(project, seeds=[3, 1, 4, 0, 2])
     monkeypatch.setattr(table, "PAGE_SIZE", 2)
     shown, links, path = [], [], "?ordering=seed"
@@ -236,7 +234,7 @@ def test_the_three_inputs_of_a_filter_become_what_rest_understands(ed: Client) -
 @pytest.mark.parametrize(
     "query", ["colour=red", "state=asleep", "metric.loss/total__lt=much", "ordering=beauty", "cursor=guessed"]
 )
-def test_a_filter_that_makes_no_sense_is_told(ed: Client, query: str) -> None:
+def test_an_invalid_filter_is_reported(ed: Client, query: str) -> None:
     page = ed.get(f"/runs/?{query}")
     assert page.status_code == 400
     assert f"<code>{query.partition('=')[0]}</code>" in page.content.decode()
@@ -278,7 +276,7 @@ def test_a_claimed_run_says_what_it_waits_for(ed: Client, project: Project) -> N
     assert words in ed.get(f"/runs/{run.pk}/live/").content.decode()
 
 
-def test_a_log_is_read_on_from_where_one_stopped(ed: Client, project: Project) -> None:
+def test_a_log_is_continued_after_its_last_line(ed: Client, project: Project) -> None:
     run = make_run(project)
     held = claim(run).held
     lifecycle.add_log(held, "first <b>line</b>")
@@ -302,14 +300,14 @@ def test_draining_a_worker_needs_the_permission_to_change_workers() -> None:
         assert Worker.objects.get(pk=worker.pk).draining is draining
 
 
-def test_a_run_that_ended_asks_its_page_to_stop_polling(ed: Client, project: Project) -> None:
+def test_the_page_of_an_ended_run_stops_polling(ed: Client, project: Project) -> None:
     run = make_run(project)
     assert ed.get(f"/runs/{run.pk}/live/")["X-Next-Poll"] != "0"
     ed.post(f"/runs/{run.pk}/cancel/")
     assert ed.get(f"/runs/{run.pk}/live/")["X-Next-Poll"] == "0"
 
 
-def test_who_tries_too_often_is_told_to_wait(settings: Any) -> None:
+def test_too_many_sign_in_attempts_are_rejected(settings: Any) -> None:
     settings.AXES_FAILURE_LIMIT = 2
     make_user("someone")
     client = Client(REMOTE_ADDR="10.1.2.3")
@@ -318,7 +316,7 @@ def test_who_tries_too_often_is_told_to_wait(settings: Any) -> None:
     assert "Too many attempts" in answers[-1].content.decode()
 
 
-def test_compare_lists_what_differs_and_leaves_out_what_does_not(ed: Client, project: Project) -> None:
+def test_compare_lists_only_the_fields_that_differ(ed: Client, project: Project) -> None:
     experiment = make_experiment(project, matrix={"model.attention.variant": ["full", "no_q"]}, seeds=[0])
     address = "/compare/?runs=" + ",".join(str(run.pk) for run in experiment.runs.all())
     page = ed.get(address).context

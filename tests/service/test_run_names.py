@@ -1,4 +1,4 @@
-"""A filter or an order that names nothing is refused, on the page and in REST; it never looks like an answer."""
+"""A filter or an order that names nothing is refused, on the page and in REST, and returns no runs."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_what_names_nothing_is_refused_at_its_field(user: Any, query: dict[str, 
 
 
 @pytest.mark.parametrize(("query", "field", "words"), REFUSED)
-def test_the_page_tells_it_and_shows_no_runs(
+def test_the_page_reports_it_and_shows_no_runs(
     client: Client, user: Any, query: dict[str, str], field: str, words: str
 ) -> None:
     client.force_login(user)

@@ -12,6 +12,8 @@ from typing import Any
 from experiments.models import Experiment
 from experiments.submissions.matrix import merged
 
+from .spec_form import value_at
+
 
 def matrix(experiment: Experiment) -> dict[str, list[Any]]:
     """The matrix, each section with all the values that its runs were trained with."""
@@ -28,14 +30,8 @@ def _trained(experiment: Experiment, runs: list[tuple[Any, Any]], path: str, val
     if spec is None or not isinstance(value, Mapping):
         return value
     varied = [key.removeprefix(f"{path}.") for key in experiment.matrix if key.startswith(f"{path}.")]
-    trained = _without(_at(spec, path), varied)
-    return value if trained == _without(merged(_at(experiment.spec, path), value), varied) else trained
-
-
-def _at(tree: Any, path: str) -> Any:
-    for part in path.split("."):
-        tree = tree.get(part, {}) if isinstance(tree, Mapping) else {}
-    return tree
+    trained = _without(value_at(spec, path, {}), varied)
+    return value if trained == _without(merged(value_at(experiment.spec, path, {}), value), varied) else trained
 
 
 def _without(tree: Any, paths: list[str]) -> Any:

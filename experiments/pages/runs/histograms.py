@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 from django.core.files.storage import default_storage
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
 from experiments.models import Artifact, Run
 from experiments.pages.http.access import run_or_404
 from experiments.pages.http.address import Address, refuse, takes
+from experiments.pages.http.polling import polled
 from experiments.spec.errors import did_you_mean
 
 NAME, MAX_PROBES = "histograms", 80
@@ -47,9 +47,7 @@ def run_histograms(request: HttpRequest, pk: int) -> HttpResponse:
     matrix, known = request.GET.get("matrix"), context["histogram_matrices"]
     if matrix and matrix not in known and (known or run.ended):
         refuse(request, "matrix", f"no histogram of '{matrix}' is stored{did_you_mean(matrix, known)}")
-    response = render(request, "pages/run/histograms.html", {"run": run} | context)
-    response["X-Next-Poll"] = "0" if run.ended else "10"
-    return response
+    return polled(request, "pages/run/histograms.html", {"run": run} | context, 0 if run.ended else 10)
 
 
 def histograms(run: Run, given: Any) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from experiments.models.notices import notices_of
 from experiments.models.trained_with import shown, trained_with
 from experiments.pages.http.access import may_edit, require_editor, run_or_404
 from experiments.pages.http.address import takes
+from experiments.pages.http.polling import polled
 from experiments.queue.order import waits
 from experiments.spec import SpecError, flatten, parse_spec, resolved
 from experiments.store import points_per_bucket
@@ -26,16 +27,6 @@ from .inspection import attention
 from .inspection_series import flow_tab, probes_tab
 from .panels import names_of, panels_of
 
-TABS = {
-    "training": "Training",
-    "attention": "Inspect",
-    "flow": "Gradient chain",
-    "probes": "Probes",
-    "config": "Config",
-    "log": "Log",
-    "events": "Events",
-    "artifacts": "Artifacts",
-}
 LOG_TAIL = 400
 FORKS_SHOWN = 20
 _SECTIONS = ("task", "seed", "data", "model", "loss", "train", "optimizer", "record", "resources")
@@ -53,7 +44,8 @@ SHADES = (("W_q", "m-q"), ("W_k", "m-k"), ("W_v", "m-v"), ("W_o", "m-o"))
 def run_page(request: HttpRequest, pk: int) -> HttpResponse:
     run = run_or_404(request, pk)
     tab = request.GET.get("tab") or "training"
-    context = _head(request, run) | {"tab": tab, "tabs": TABS} | _TAB_CONTEXT[tab](request, run)
+    tabs = {name: title for name, (title, _) in TABS.items()}
+    context = _head(request, run) | {"tab": tab, "tabs": tabs} | TABS[tab][1](request, run)
     return render(request, f"pages/run/tabs/{tab}.html", context)
 
 
@@ -61,9 +53,7 @@ def run_page(request: HttpRequest, pk: int) -> HttpResponse:
 def run_live(request: HttpRequest, pk: int) -> HttpResponse:
     """The header, for polling."""
     run = run_or_404(request, pk)
-    response = render(request, "pages/run/head.html", _head(request, run))
-    response["X-Next-Poll"] = "0" if run.ended else "1.5"
-    return response
+    return polled(request, "pages/run/head.html", _head(request, run), 0 if run.ended else 1.5)
 
 
 @takes(PanelsAddress)
@@ -73,18 +63,15 @@ def run_panels(request: HttpRequest, pk: int) -> HttpResponse:
     run = run_or_404(request, pk)
     more = request.GET.get("part") == "more"
     context = {"run": run, "panels": _panels(run)["more" if more else "panels"], "quiet": more}
-    response = render(request, "pages/run/panels.html", context)
-    response["X-Next-Poll"] = "0" if run.ended else "4"
-    return response
+    return polled(request, "pages/run/panels.html", context, 0 if run.ended else 4)
 
 
 @takes(PicturesAddress)
 @require_safe
 def run_predictions(request: HttpRequest, pk: int) -> HttpResponse:
     run = run_or_404(request, pk)
-    response = render(request, "pages/run/predictions.html", {"run": run} | _predictions(request, run))
-    response["X-Next-Poll"] = "0" if run.ended else "4"
-    return response
+    context = {"run": run} | _predictions(request, run)
+    return polled(request, "pages/run/predictions.html", context, 0 if run.ended else 4)
 
 
 @takes(LogAddress)
@@ -100,9 +87,7 @@ def run_log(request: HttpRequest, pk: int) -> HttpResponse:
 @require_safe
 def run_events(request: HttpRequest, pk: int) -> HttpResponse:
     run = run_or_404(request, pk)
-    response = render(request, "pages/run/event_list.html", {"run": run} | _events(request, run))
-    response["X-Next-Poll"] = "0" if run.ended else "3"
-    return response
+    return polled(request, "pages/run/event_list.html", {"run": run} | _events(request, run), 0 if run.ended else 3)
 
 
 @require_POST
@@ -246,13 +231,13 @@ def _artifacts(request: HttpRequest, run: Run) -> dict[str, Any]:
     return {"artifacts": run.artifacts.order_by("-id")[:500], "checkpoints": run.checkpoints.all()}
 
 
-_TAB_CONTEXT = {
-    "training": _training,
-    "attention": attention,
-    "flow": flow_tab,
-    "probes": probes_tab,
-    "config": _config,
-    "log": _log,
-    "events": _events,
-    "artifacts": _artifacts,
+TABS = {
+    "training": ("Training", _training),
+    "attention": ("Inspect", attention),
+    "flow": ("Gradient chain", flow_tab),
+    "probes": ("Probes", probes_tab),
+    "config": ("Config", _config),
+    "log": ("Log", _log),
+    "events": ("Events", _events),
+    "artifacts": ("Artifacts", _artifacts),
 }

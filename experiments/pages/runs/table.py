@@ -7,7 +7,7 @@ from typing import Any, Literal
 from urllib.parse import urlencode
 
 from django.http import HttpRequest, HttpResponse, QueryDict
-from django.shortcuts import redirect, render
+from django.shortcuts import redirect
 from django.views.decorators.http import require_safe
 from pydantic import Field
 
@@ -18,6 +18,7 @@ from experiments.api.runs.filters import RunFilters, RunQuery, conditions
 from experiments.api.runs.names import check_columns
 from experiments.models import Headline, Param, Project, Run
 from experiments.pages.http.address import Address, problems_of, refuse, refuse_all, takes
+from experiments.pages.http.polling import polled
 from experiments.states import State
 
 PAGE_SIZE = 50
@@ -103,10 +104,9 @@ def run_list(request: HttpRequest) -> HttpResponse:
     except Invalid as error:
         refuse_all(request, error)
     context = _context(request, page)
-    part = request.GET.get("part") == "rows"
-    response = render(request, "pages/run_table/rows.html" if part else "pages/run_table/page.html", context)
-    response["X-Next-Poll"] = "2" if any(not run.ended for run in page.runs) else "6"
-    return response
+    part = request.GET.get("part") or "page"
+    live = any(not run.ended for run in page.runs)
+    return polled(request, f"pages/run_table/{part}.html", context, 2 if live else 6)
 
 
 def _page(request: HttpRequest, given: QueryDict) -> RunsPage:

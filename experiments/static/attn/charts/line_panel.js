@@ -212,7 +212,7 @@ export class LinePanel {
     const open = this.legend.classList.contains("unfolded");
     this.more.hidden = !folded && !open;
     this.more.ariaExpanded = String(open);
-    this.more.textContent = open ? "show fewer" : `show all ${this.lines.length}`;
+    this.more.textContent = open ? "fewer" : `all ${this.lines.length}`;
   }
 
   addMore() {
