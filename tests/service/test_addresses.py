@@ -235,7 +235,7 @@ WRONG_VALUES = [
     ("run-list", {"cols": "metric.loss/total:best,metric.eval/acuracy"}, "cols", "did you mean 'metric.eval/accuracy'"),
     ("run-list", {"cols": "lr"}, "cols", "did you mean 'param.optimizer.lr'"),
     ("run-list", {"cols": "metric.loss/total:mean"}, "cols", "':mean' is not a headline value"),
-    ("run-list", {"cols": "metric.loss/total__gt"}, "cols", "'__gt' compares"),
+    ("run-list", {"cols": "metric.loss/total__gt"}, "cols", "remove '__gt'"),
     ("run-list", {"stat": "failed"}, "stat", "did you mean 'state'"),
     ("run-list", {"state": "faild"}, "state", "did you mean 'failed'"),
     ("run-list", {"limit": "3"}, "limit", "unknown query parameter"),
