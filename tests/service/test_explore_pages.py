@@ -51,13 +51,13 @@ def test_before_the_first_checkpoint_the_tab_says_when_there_is_something_to_ins
 
 def test_with_a_checkpoint_a_sentence_can_be_typed(browser: Client) -> None:
     run = with_checkpoint(run_of(browser))
-    assert "no inspection worker is running" in tab(browser, run)
+    assert "No inspection worker is running" in tab(browser, run)
     make_worker("explore@host", pools=("explore",))
     page = tab(browser, run)
     assert "data-inspect" in page
     assert 'data-text="我 爱 吃 苹果"' in page
     assert "step 10" in page
-    assert "no inspection worker is running" not in page
+    assert "No inspection worker is running" not in page
 
 
 def test_without_an_inspection_worker_the_tab_says_how_to_start_one(browser: Client) -> None:
