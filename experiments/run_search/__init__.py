@@ -1,15 +1,15 @@
-"""One page of the runs that some conditions let through, in any order, as fast at 100,000 runs as at a hundred.
+"""One page of the runs that match some conditions, in any order, as fast at 100,000 runs as at a hundred.
 
-Conditions and orders stand in narrow side tables, each on its own index (`Param`, `Headline`) or on a narrow index of
-`Run`. Which way is fast depends on how many runs a condition lets through and on where in the order they lie, and a
-wrong guess costs a hundred times the right one. So little is guessed:
+Conditions and orders are in narrow side tables, each on its own index (`Param`, `Headline`) or on a narrow index of
+`Run`. Which way is fast depends on how many runs match a condition and where they are in the order, and a wrong guess
+costs a hundred times the right one. So little is guessed:
 
-1. Lead: each condition's runs are counted, up to FEW. The fewest, where they are few, lead: they are looked up in the
-   order's table and sorted.
-2. Probe: else the next rows of the order are looked at, each condition by one look-up a row, for as long as hits are
-   dense enough to fill the page soon. Conditions that let many runs through nearly always do.
-3. Common: else, of several conditions, the runs that all of them let through are asked for; where few, these lead.
-4. Scan: else the rest of the order's index is read against the conditions' sets of runs, each built once.
+1. Lead: the runs of each condition are counted, up to FEW. If the fewest are few, that condition leads: its runs are
+   looked up in the order's table and sorted.
+2. Probe: otherwise the next rows of the order are read, with one lookup per row and condition, while hits are dense
+   enough to fill the page soon. Conditions that many runs match nearly always are.
+3. Common: otherwise, of several conditions, the runs that match all are listed; if they are few, these lead.
+4. Scan: otherwise the rest of the order's index is read against the conditions' sets of runs, each built once.
 
 docs/decisions/0010-run-table.md has the measurements.
 """
@@ -21,61 +21,61 @@ from collections.abc import Sequence
 from experiments.models import Project, Run
 from experiments.models.definitions import AnyUser
 
-from .keyset_scan import FEW, Walk, matching
-from .terms import Condition, Listed, Order, Place, Section
+from .keyset_scan import FEW, KeysetScan, matching
+from .terms import Condition, Listed, Order, OrderSection, Place
 
-__all__ = ["Condition", "Order", "Place", "Section", "by_id", "by_value", "count", "find", "visible"]
+__all__ = ["Condition", "Order", "OrderSection", "Place", "by_id", "by_value", "count", "find", "visible"]
 
 
 def find(
     conditions: Sequence[Condition], order: Order, limit: int, after: Place | None = None, *, backward: bool = False
 ) -> list[Place]:
-    """At most `limit` runs that stand after a place (before it, nearest first, where `backward`)."""
+    """At most `limit` runs after a place; if `backward`, before it, nearest first."""
     lead = _lead(conditions)
     several = lead is None and len(conditions) > 1
-    found: list[Place] = []
+    places: list[Place] = []
     for number in order.numbers(backward, after):
         start = after if after and after.section == number else None
-        walk = Walk(number, order.sections[number], order.descending != backward, start)
-        wanted = limit - len(found)
-        hits, rest = ([], walk) if lead else walk.probe(conditions, wanted)
+        scan = KeysetScan(number, order.sections[number], order.descending != backward, start)
+        wanted = limit - len(places)
+        hits, rest = ([], scan) if lead else scan.probe(conditions, wanted)
         if rest is not None and several:
             lead, several = _common(conditions), False
         if lead:
-            hits = walk.led(lead, conditions, wanted)
+            hits = scan.led(lead, conditions, wanted)
         elif rest is not None:
             hits += rest.scan(conditions, wanted - len(hits))
-        found += hits
-        if len(found) == limit:
+        places += hits
+        if len(places) == limit:
             break
-    return found
+    return places
 
 
 def count(conditions: Sequence[Condition], at_most: int) -> int:
-    """How many runs there are; `at_most` where there are as many or more."""
+    """How many runs match, counted up to `at_most`."""
     rows = matching(conditions) if conditions else Run.objects.values_list("pk")
     return rows[:at_most].count()
 
 
 def _lead(conditions: Sequence[Condition]) -> Condition | None:
-    """The condition that lets the fewest runs through, where they are few."""
-    counts = {}
-    for at, condition in enumerate(conditions):
-        counts[at] = condition.ids()[: FEW + 1].count()
-        if counts[at] == 0:
+    """The condition that the fewest runs match, if they are few."""
+    counts: list[int] = []
+    for condition in conditions:
+        counts.append(condition.ids()[: FEW + 1].count())
+        if counts[-1] == 0:
             break
-    at = min(counts, key=counts.__getitem__, default=-1)
-    return conditions[at] if at >= 0 and counts[at] <= FEW else None
+    fewest = min(counts, default=FEW + 1)
+    return conditions[counts.index(fewest)] if fewest <= FEW else None
 
 
 def _common(conditions: Sequence[Condition]) -> Condition | None:
-    """The runs that all conditions let through, as one condition, where they are few."""
+    """The runs that match all conditions, as one condition, if they are few."""
     runs = list(matching(conditions)[: FEW + 1])
     return Condition(Run.objects.filter(Listed("pk", runs)), "pk") if len(runs) <= FEW else None
 
 
 def visible(user: AnyUser) -> list[Condition]:
-    """What lets through the runs that the user may see; nothing at all for one who may see every project."""
+    """The condition that the user may see a run; none for a user who may see every project."""
     projects = set(Project.objects.visible_to(user).order_by().values_list("pk", flat=True))
     if len(projects) == Project.objects.count():
         return []
@@ -83,10 +83,10 @@ def visible(user: AnyUser) -> list[Condition]:
 
 
 def by_id(*, descending: bool) -> Order:
-    return Order("id", descending, (Section(Run.objects.all(), "pk"),))
+    return Order("id", descending, (OrderSection(Run.objects.all(), "pk"),))
 
 
-def by_value(name: str, *valued: Section, descending: bool) -> Order:
-    """Sections of rows that have a value, then the runs that have none."""
+def by_value(name: str, *valued: OrderSection, descending: bool) -> Order:
+    """Sections of rows with a value, then the runs without one."""
     have = tuple(Condition(section.rows, section.run) for section in valued)
-    return Order(name, descending, (*valued, Section(Run.objects.all(), "pk", without=have)))
+    return Order(name, descending, (*valued, OrderSection(Run.objects.all(), "pk", without=have)))

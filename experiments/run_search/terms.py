@@ -1,4 +1,4 @@
-"""The words of a search: conditions, orders in sections, places, and the expressions that they become."""
+"""The terms of a search: conditions, orders in sections, places, and the expressions that they become."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from django.db.models import BooleanField, F, Func, OuterRef, QuerySet, Subquery
 
 @dataclass(frozen=True)
 class Condition:
-    """Rows of one table, at most one a run; `run` is the column with the run's id. `in_order` says that an index
-    holds just these rows in order of runs."""
+    """Rows of one table, at most one per run; `run` is the column with the run's id. `in_order`: an index holds just
+    these rows in order of runs."""
 
     rows: QuerySet[Any]
     run: str = "run_id"
@@ -22,16 +22,16 @@ class Condition:
     def ids(self) -> QuerySet[Any, Any]:
         return self.rows.order_by().values_list(self.run, flat=True)
 
-    def look(self, run: str) -> Subquery:
-        """Something where the outer row's run is let through. For EXISTS PostgreSQL would build the whole set."""
+    def lookup(self, run: str) -> Subquery:
+        """Not null if the outer row's run matches. For EXISTS PostgreSQL would build the whole set."""
         own = self.rows.order_by().filter(**{self.run: OuterRef(run)})
         return Subquery(own.values("pk")[:1])
 
 
 @dataclass(frozen=True)
-class Section:
-    """A stretch of an order: rows that one index holds in order of `value` and run. Without a value it is every run,
-    in order of ids, but for those that `without` names: what earlier sections hold."""
+class OrderSection:
+    """Part of an order: rows that one index holds in order of `value` and run. Without a value: all runs in order of
+    ids, except those of `without`, which earlier sections hold."""
 
     rows: QuerySet[Any]
     run: str = "run_id"
@@ -45,7 +45,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a run stands in an order: enough to go on from there, whatever arrives or leaves meanwhile."""
+    """The place of a run in an order: enough to continue from, even if rows are added or deleted meanwhile."""
 
     section: int
     value: Any
@@ -54,12 +54,12 @@ class Place:
 
 @dataclass(frozen=True)
 class Order:
-    """Sections follow each other in either direction: what has no value stands last. Equals are ordered by run, in
-    the order's own direction, for then one index has it all."""
+    """Sections follow each other in either direction; runs without a value come last. Equal values are ordered by run,
+    in the order's own direction, so that one index serves both."""
 
     name: str
     descending: bool
-    sections: tuple[Section, ...]
+    sections: tuple[OrderSection, ...]
 
     def numbers(self, backward: bool, after: Place | None) -> Iterator[int]:
         """The sections to read, in the order of reading."""
@@ -70,8 +70,8 @@ class Order:
 
 
 class Among(Func):
-    """Is the run in the set? A plain IN would let PostgreSQL join, and SQLite drive from the set, whatever its size;
-    with IS TRUE both build the set once and look into it."""
+    """Whether the run is in the set. With a plain IN, PostgreSQL would join and SQLite start from the set, whatever
+    its size; with IS TRUE both build the set once and look it up."""
 
     template = "((%(expressions)s) IS TRUE)"
     arg_joiner = " IN "
@@ -86,8 +86,7 @@ class NotAmong(Among):
 
 
 class Listed(Func):
-    """Is the run one of these thousands? One parameter holds them all; as many parameters would cost more than the
-    rows they find."""
+    """Whether the run is one of thousands, in one parameter: thousands of parameters would cost more than the rows."""
 
     output_field = BooleanField()
 
@@ -105,11 +104,11 @@ class Listed(Func):
 
 
 class Beyond(Func):
-    """Compares rows as a whole, which an index on both columns answers in one step."""
+    """Compares whole rows, which an index on both columns answers in one step."""
 
     output_field = BooleanField()
 
-    def __init__(self, section: Section, after: Place, *, descending: bool) -> None:
+    def __init__(self, section: OrderSection, after: Place, *, descending: bool) -> None:
         there = [after.run, after.value][: len(section.columns)]
         pairs = list(zip(section.columns, there, strict=True))[::-1]
         super().__init__(*(F(column) for column, _ in pairs), *(Value(value) for _, value in pairs))

@@ -11,7 +11,7 @@ from django.db.models import QuerySet
 from experiments.api.http.problems import Invalid
 from experiments.api.http.query import finite
 from experiments.models import Headline, Param
-from experiments.run_search import Condition, Order, Section, by_value
+from experiments.run_search import Condition, Order, OrderSection, by_value
 
 OPERATORS = ("ne", "lt", "lte", "gt", "gte")
 STATS = ("last", "min", "max", "best")
@@ -89,16 +89,16 @@ def metric_condition(key: str, value: str) -> Condition:
 def metric_order(name: str, descending: bool) -> Order:
     parsed = parse_ordering_key(name)
     rows = Headline.objects.filter(key=parsed.name, **{f"{parsed.stat}__isnull": False})
-    return by_value(f"metric.{parsed.name}:{parsed.stat}", Section(rows, value=parsed.stat), descending=descending)
+    return by_value(f"metric.{parsed.name}:{parsed.stat}", OrderSection(rows, value=parsed.stat), descending=descending)
 
 
 def param_order(name: str, descending: bool) -> Order:
     """Numbers by value, then the rest by text."""
     rows = Param.objects.filter(key=parse_ordering_key(name).name)
-    sections = [Section(rows.filter(number__isnull=False), value="number")]
+    sections = [OrderSection(rows.filter(number__isnull=False), value="number")]
     texts = rows.filter(number__isnull=True)
     if _any(texts):  # rarely both: else the index on texts would be read in vain
-        sections.append(Section(texts, value="text"))
+        sections.append(OrderSection(texts, value="text"))
     return by_value(name, *sections, descending=descending)
 
 

@@ -15,7 +15,7 @@ from experiments.api.http.problems import Invalid
 from experiments.api.http.query import Moment, Names, Paged, Query, RowIds
 from experiments.api.http.tags import HasTag
 from experiments.models import Experiment, Param, Project, Run
-from experiments.run_search import Condition, Order, Section, by_id, by_value, visible
+from experiments.run_search import Condition, Order, OrderSection, by_id, by_value, visible
 from experiments.spec.errors import did_you_mean
 from experiments.states import State
 
@@ -99,8 +99,8 @@ def order(ordering: str) -> Order:
         return by_id(descending=descending)
     if nullable:
         have = Run.objects.filter(**{f"{column}__isnull": False})
-        return by_value(name, Section(have, "pk", column), descending=descending)
-    return Order(name, descending, (Section(Run.objects.all(), "pk", column),))
+        return by_value(name, OrderSection(have, "pk", column), descending=descending)
+    return Order(name, descending, (OrderSection(Run.objects.all(), "pk", column),))
 
 
 def _fixed(query: RunQuery) -> list[Condition]:
