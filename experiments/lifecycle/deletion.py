@@ -32,24 +32,16 @@ def delete_run(run_id: int, user: AbstractBaseUser | None) -> None:
         PendingDeletion.objects.schedule(paths)
         groups = Group.objects.filter(run=run).count()
         run.delete()
-    log.info(
-        "run %d was deleted by %s: %d groups of series and %d files to clear away",
-        run_id,
-        name_of(user),
-        groups,
-        len(paths),
-    )
+    text = "run %d was deleted by %s; %d groups of series and %d files will be removed"
+    log.info(text, run_id, name_of(user), groups, len(paths))
 
 
 def clear_series(budget: int) -> int:
     """Delete series of deleted runs. Returns how many rows were deleted."""
     deleted = 0
     for group_id in Group.objects.filter(run=None).order_by("pk").values_list("pk", flat=True)[:1000]:
-        while deleted < budget:
-            some = _clear_some(group_id)
+        while deleted < budget and (some := _clear_some(group_id)):
             deleted += some
-            if not some:
-                break
         if deleted >= budget:
             break
     return deleted

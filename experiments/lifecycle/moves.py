@@ -69,18 +69,8 @@ def event(
 
 def finish(run: Run, to: State, actor: Actor, reason: Reason, detail: str, message: str, **fields: Any) -> None:
     _end_attempt(run, reason or to)
-    move(
-        run,
-        to,
-        actor,
-        message=message,
-        reason=reason,
-        detail=detail,
-        finished=Now(),
-        lease_until=None,
-        worker=None,
-        **fields,
-    )
+    fields |= {"reason": reason, "detail": detail, "finished": Now(), "lease_until": None, "worker": None}
+    move(run, to, actor, message=message, **fields)
 
 
 def requeue(run: Run, actor: Actor, reason: Reason, message: str, detail: str, *, counts: bool) -> None:
@@ -94,14 +84,9 @@ def requeue(run: Run, actor: Actor, reason: Reason, message: str, detail: str, *
     else:
         _end_attempt(run, reason)
         wait = settings.ATTN_BACKOFF_S * 2 ** (crashes - 1) if counts else 0
-        fields: dict[str, Any] = {
-            "crash_count": crashes,
-            "reason": reason,
-            "detail": detail,
-            "lease_until": None,
-            "worker": None,
-        }
-        move(run, State.QUEUED, actor, message=message, next_at=db_in(wait) if wait else None, **fields)
+        fields: dict[str, Any] = {"crash_count": crashes, "next_at": db_in(wait) if wait else None}
+        fields |= {"reason": reason, "detail": detail, "lease_until": None, "worker": None}
+        move(run, State.QUEUED, actor, message=message, **fields)
         if not wait:
             ring_on_commit(run.pool, [run.pk], 1)
 

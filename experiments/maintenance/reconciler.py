@@ -100,11 +100,8 @@ class Reconciler:
             if not mine.update(owner=self.owner, fence=lead.fence + 1, lease_until=now + lease / 2, renewed=now):
                 return False
         if not new and now - lead.renewed > lease / 2:
-            log.warning(
-                "no reconciler for %.0f s: leases expire %d s later",
-                (now - lead.renewed).total_seconds(),
-                settings.ATTN_LEASE_S,
-            )
+            gap = (now - lead.renewed).total_seconds()
+            log.warning("no reconciler for %.0f s: leases expire %d s later", gap, settings.ATTN_LEASE_S)
             self._expire_after = self._monotonic() + settings.ATTN_LEASE_S
         return True
 
