@@ -1,4 +1,4 @@
-"""The service's objects in Django's admin: people and projects are edited here, runs are only looked at."""
+"""The service's objects in Django's admin: people and projects are edited here, runs are read-only."""
 
 from __future__ import annotations
 
@@ -132,15 +132,15 @@ class WorkerAdmin(ReadOnly, ModelAdmin):  # type: ignore[misc]
     def has_drain_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("experiments.change_worker")
 
-    @admin.action(description="Drain: finish or checkpoint what runs, take nothing new", permissions=["drain"])
+    @admin.action(description="Drain: finish or checkpoint runs, take no new ones", permissions=["drain"])
     def drain(self, request: HttpRequest, workers: QuerySet[Worker]) -> None:
-        self.message_user(request, f"{self._tell(request, workers, True)} worker(s) are draining.")
+        self.message_user(request, f"{self._set_draining(request, workers, True)} worker(s) are draining.")
 
     @admin.action(description="End draining: take new runs again", permissions=["drain"])
     def undrain(self, request: HttpRequest, workers: QuerySet[Worker]) -> None:
-        self.message_user(request, f"{self._tell(request, workers, False)} worker(s) take new runs.")
+        self.message_user(request, f"{self._set_draining(request, workers, False)} worker(s) take new runs.")
 
-    def _tell(self, request: HttpRequest, workers: QuerySet[Worker], draining: bool) -> int:
+    def _set_draining(self, request: HttpRequest, workers: QuerySet[Worker], draining: bool) -> int:
         names = list(workers.values_list("name", flat=True))
         for name in names:
             lifecycle.drain_worker(name, draining, request.user)  # type: ignore[arg-type]
@@ -164,7 +164,7 @@ class PeopleAdmin(GroupAdmin, ModelAdmin):  # type: ignore[misc]
 
 @admin.register(AuthToken)
 class TokenAdmin(ModelAdmin):  # type: ignore[misc]
-    """Tokens can be revoked here, never made or read: only their digests exist."""
+    """Tokens can be revoked here, not made or read: only their digests are stored."""
 
     list_display = ("user", "created", "expiry")
     list_display_links = None  # a token's name is its digest

@@ -1,4 +1,4 @@
-"""The database's clock: the only one that leases are measured by."""
+"""Database time: the only clock by which leases are measured."""
 
 from __future__ import annotations
 

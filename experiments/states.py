@@ -9,7 +9,7 @@ class State(StrEnum):
     QUEUED = "queued"  # a worker's claim, or a user's cancel
     CLAIMED = "claimed"  # the supervisor that claimed it; the reconciler when its lease has expired
     RUNNING = "running"  # the same
-    STOPPING = "stopping"  # the same: a cancel or a drain is on its way through
+    STOPPING = "stopping"  # the same; a cancel or a drain is in progress
     SUCCEEDED = "succeeded"  # nobody: final
     FAILED = "failed"  # a user's retry
     CANCELLED = "cancelled"  # a user's retry
@@ -21,32 +21,32 @@ class Actor(StrEnum):
     WORKER = "worker"  # a worker process that holds nothing yet
     SUPERVISOR = "supervisor"  # holds the fence
     RECONCILER = "reconciler"  # acts on an expired lease
-    USER = "user"  # writes `desired`, cancels what nobody holds, retries what ended
+    USER = "user"  # writes `desired`, cancels queued runs, retries ended ones
 
 
 class Desired(StrEnum):
-    """What the user wants; written without a fence, obeyed by whoever holds the lease."""
+    """What the user wants; written without a fence, obeyed by the holder of the lease."""
 
     RUN = "run"
     CANCEL = "cancel"
 
 
 class Reason(StrEnum):
-    """Why a run stands where it stands, in one word for programs; `detail` is for people."""
+    """Why a run is in its state, in one word for programs; `detail` is for people."""
 
     NONE = ""
     CANCELLED = "cancelled"  # a user asked
-    PREEMPTED = "preempted"  # the worker was told to go
+    PREEMPTED = "preempted"  # the worker was told to stop
     CRASHED = "crashed"  # the trainer died
-    LEASE_EXPIRED = "lease_expired"  # the worker fell silent
+    LEASE_EXPIRED = "lease_expired"  # the worker sent no heartbeat
     POISONED = "poisoned"  # three crashes in a row with no new checkpoint
     ERROR = "error"  # the training code raised
     OUT_OF_MEMORY = "out_of_memory"
     NAN = "nan"  # a non-finite loss, gradient norm or weight where the spec says `on_nan: fail`
     SPEC = "spec"  # this worker cannot run this spec
-    STORAGE = "storage"  # a file could not be kept
+    STORAGE = "storage"  # a file could not be stored
     LIMIT = "limit"  # the run used up the time or the memory that its spec allows
-    STUCK = "stuck"  # the trainer lived but made no step
+    STUCK = "stuck"  # the trainer ran but completed no step
 
 
 HELD = (State.CLAIMED, State.RUNNING, State.STOPPING)

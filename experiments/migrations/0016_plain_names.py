@@ -74,6 +74,45 @@ class Migration(migrations.Migration):
                         help_text="how many sealed rows were archived, or found too small to be",
                     ),
                 ),
+                # Help texts, which no database knows.
+                migrations.AlterField(
+                    "group",
+                    "thin_done",
+                    models.CharField(blank=True, default="", help_text="the retention rule applied", max_length=250),
+                ),
+                migrations.AlterField(
+                    "lane", "used_at", models.DateTimeField(help_text="when `used` was computed", null=True)
+                ),
+                migrations.AlterField(
+                    "question", "request", models.JSONField(help_text="experiments.spec.QuestionSpec")
+                ),
+                migrations.AlterField(
+                    "question", "problem", models.TextField(blank=True, help_text="why there is no answer")
+                ),
+                migrations.AlterField(
+                    "worker",
+                    "stopped",
+                    models.DateTimeField(blank=True, help_text="when it stopped; null while it works", null=True),
+                ),
+                migrations.AlterField(
+                    "worker",
+                    "backlog",
+                    models.BigIntegerField(
+                        default=0, help_text="bytes of its trainers' messages that are not stored yet"
+                    ),
+                ),
+                migrations.AlterField(
+                    "run",
+                    "lease_until",
+                    models.DateTimeField(help_text="until when the holder has the run, in database time", null=True),
+                ),
+                migrations.AlterField(
+                    "attempt",
+                    "info",
+                    models.JSONField(
+                        default=dict, help_text="parameters, sites, versions, as the trainer reported them"
+                    ),
+                ),
             ],
         )
     ]

@@ -9,27 +9,7 @@ from .series import ArchivedBlock, Block, Frame, Group, Headline, StepIndex
 from .workers import LeaderLease, Worker
 
 __all__ = [
-    "ArchivedBlock",
-    "Artifact",
-    "Attempt",
-    "Block",
-    "Checkpoint",
-    "Event",
-    "Experiment",
-    "Frame",
-    "Group",
-    "Headline",
-    "Lane",
-    "LeaderLease",
-    "LogChunk",
-    "Membership",
-    "Param",
-    "PendingDeletion",
-    "Project",
-    "Question",
-    "QuestionState",
-    "Role",
-    "Run",
-    "StepIndex",
-    "Worker",
-]
+    "ArchivedBlock", "Artifact", "Attempt", "Block", "Checkpoint", "Event", "Experiment", "Frame", "Group",
+    "Headline", "Lane", "LeaderLease", "LogChunk", "Membership", "Param", "PendingDeletion", "Project", "Question",
+    "QuestionState", "Role", "Run", "StepIndex", "Worker",
+]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Projects, their members, and experiments: what people own and what they asked for."""
+"""Projects, their members, and experiments."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ AnyUser = AbstractBaseUser | AnonymousUser
 
 
 class Role(models.TextChoices):
-    """What a member may do: look, submit and cancel, or also manage members."""
+    """What a member may do: view; submit and cancel; or also manage members."""
 
     VIEWER = "viewer"
     EDITOR = "editor"
@@ -21,28 +21,23 @@ class Role(models.TextChoices):
 
 class ProjectQuerySet(models.QuerySet["Project"]):
     def visible_to(self, user: AnyUser) -> ProjectQuerySet:
-        """Projects that the user may look at; a superuser sees all."""
-        if not user.is_authenticated:
-            return self.none()
-        if getattr(user, "is_superuser", False):
-            return self
-        return self.filter(memberships__user_id=user.pk)
+        """Projects that the user may see; a superuser sees all."""
+        return self._of_member(user)
 
     def editable_by(self, user: AnyUser) -> ProjectQuerySet:
         """Projects that the user may submit to and cancel in."""
-        if not user.is_authenticated:
-            return self.none()
-        if getattr(user, "is_superuser", False):
-            return self
-        return self.filter(memberships__user_id=user.pk, memberships__role__in=[Role.EDITOR, Role.OWNER])
+        return self._of_member(user, memberships__role__in=[Role.EDITOR, Role.OWNER])
 
     def owned_by(self, user: AnyUser) -> ProjectQuerySet:
         """Projects whose rules the user may change."""
+        return self._of_member(user, memberships__role=Role.OWNER)
+
+    def _of_member(self, user: AnyUser, **role: object) -> ProjectQuerySet:
         if not user.is_authenticated:
             return self.none()
         if getattr(user, "is_superuser", False):
             return self
-        return self.filter(memberships__user_id=user.pk, memberships__role=Role.OWNER)
+        return self.filter(memberships__user_id=user.pk, **role)
 
 
 class Project(models.Model):
@@ -94,7 +89,7 @@ class Membership(models.Model):
 
 class ExperimentQuerySet(models.QuerySet["Experiment"]):
     def visible_to(self, user: AnyUser) -> ExperimentQuerySet:
-        """Experiments of projects that the user may look at."""
+        """Experiments of projects that the user may see."""
         return self.filter(project__in=Project.objects.visible_to(user))
 
 

@@ -10,10 +10,10 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 
 class OrderedJSON(models.JSONField):
-    """JSON as it was written: on PostgreSQL `json`, whose keys keep their order, instead of `jsonb`, whose do not.
+    """JSON as written: on PostgreSQL `json`, which keeps the order of keys, instead of `jsonb`, which does not.
 
-    For a matrix, whose first field is what a report compares, and for specs, which people read back as they wrote
-    them. It can be read and written, not searched.
+    For a matrix, whose first field is what a report compares, and for specs, which people read back. It cannot be
+    searched.
     """
 
     def db_type(self, connection: BaseDatabaseWrapper) -> str | None:

@@ -14,7 +14,7 @@ class Lane(models.Model):
     project = models.ForeignKey(Project, models.CASCADE, related_name="lanes")
     owner = models.BigIntegerField(default=0, help_text="the user who submitted, 0 for nobody")
     used = models.FloatField(default=0.0, help_text="slot seconds, halved every ATTN_SHARE_HALF_LIFE_S")
-    used_at = models.DateTimeField(null=True, help_text="when `used` was worth that much")
+    used_at = models.DateTimeField(null=True, help_text="when `used` was computed")
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["pool", "project", "owner"], name="one_lane_per_owner")]

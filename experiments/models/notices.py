@@ -1,5 +1,5 @@
-"""What a run's numbers do not cover, as its trainer told it: attention that no instrument saw, parameters that no loss
-reaches, data that was left out (`workers.protocol.Notice`). Kept in the attempt's `info`."""
+"""Notices of a trainer about what a run's numbers do not cover: unrecorded attention, parameters that no loss reaches,
+data that was left out (`workers.protocol.Notice`). They are stored in the attempt's `info`."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from . import Attempt
 
 
 def notices_of(runs: Collection[int]) -> dict[int, list[dict[str, Any]]]:
-    """Of each run the notices of its newest attempt that began to train, each with `kind`, `text` and `items`. One
-    query. Runs that nobody trained yet, or an older trainer, are missing."""
-    told = Attempt.objects.filter(run__in=runs, info__has_key="notices").order_by("run_id", "-fence")
+    """By run, the notices of its newest started attempt, each with `kind`, `text` and `items`. One query. Runs that
+    have not started, or ran in an older trainer, are left out."""
+    attempts = Attempt.objects.filter(run__in=runs, info__has_key="notices").order_by("run_id", "-fence")
     newest: dict[int, list[dict[str, Any]]] = {}
-    for run, info in told.values_list("run_id", "info"):
+    for run, info in attempts.values_list("run_id", "info"):
         newest.setdefault(run, info["notices"])
     return newest

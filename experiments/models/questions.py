@@ -1,4 +1,4 @@
-"""Questions to checkpoints: asked by people, answered by the workers of the queue `explore`."""
+"""Questions to checkpoints, answered by inspection workers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .runs import Run
 
 
 class QuestionState(StrEnum):
-    """waiting → answering → answered or refused; both of the first two are refused when their time is up."""
+    """waiting → answering → answered or refused; an open question is refused when its time is up."""
 
     WAITING = "waiting"
     ANSWERING = "answering"
@@ -26,7 +26,7 @@ OPEN = (QuestionState.WAITING, QuestionState.ANSWERING)
 
 class QuestionQuerySet(models.QuerySet["Question"]):
     def visible_to(self, user: AnyUser) -> QuestionQuerySet:
-        """Questions to runs that the user may look at."""
+        """Questions to runs that the user may see."""
         return self.filter(run__in=Run.objects.visible_to(user))
 
 
@@ -37,12 +37,12 @@ class Question(models.Model):
     user = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="questions")
     checkpoint = models.ForeignKey(Checkpoint, models.SET_NULL, null=True, related_name="questions")
     step = models.BigIntegerField(help_text="completed steps of the checkpoint")
-    request = models.JSONField(help_text="experiments.spec.Ask")
+    request = models.JSONField(help_text="experiments.spec.QuestionSpec")
     state = models.CharField(
         max_length=10, choices=[(state, state) for state in QuestionState], default=QuestionState.WAITING
     )
     answer = models.JSONField(null=True)
-    problem = models.TextField(blank=True, help_text="why there is no answer, in words")
+    problem = models.TextField(blank=True, help_text="why there is no answer")
     created = models.DateTimeField(auto_now_add=True)
     started = models.DateTimeField(null=True)
     finished = models.DateTimeField(null=True)
@@ -52,7 +52,7 @@ class Question(models.Model):
     class Meta:
         ordering = ["-id"]
         indexes = [
-            # The sweep of what is old, and how many of one person's questions are open.
+            # Deletion of old questions, and the count of a user's open ones.
             models.Index(fields=["created"], name="question_created"),
             models.Index(fields=["user"], name="question_open", condition=models.Q(state__in=OPEN)),
         ]

@@ -1,4 +1,4 @@
-"""What a run leaves behind besides series: events, checkpoints, artifacts and log lines."""
+"""What a run leaves besides series: events, checkpoints, artifacts and log lines."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .runs import Run
 
 
 class Event(models.Model):
-    """One thing that happened to a run; append-only, written in the transaction of the move it tells."""
+    """One event of a run; append-only, written in the transaction of the move it records."""
 
     run = models.ForeignKey(Run, models.CASCADE, related_name="events")
     at = models.DateTimeField()
@@ -33,7 +33,7 @@ class Event(models.Model):
 
 
 class Checkpoint(models.Model):
-    """A published checkpoint: the file was durable before this row named it."""
+    """A published checkpoint: its file was durable before this row was written."""
 
     run = models.ForeignKey(Run, models.CASCADE, related_name="checkpoints")
     fence = models.BigIntegerField()
@@ -49,7 +49,7 @@ class Checkpoint(models.Model):
         ordering = ["-step", "-id"]
         constraints = [models.UniqueConstraint(fields=["run", "fence", "step"], name="one_checkpoint_per_step")]
         indexes = [
-            # Whether a file still has a name: a fork names its parent's.
+            # Whether another row names a file: a fork names its parent's.
             models.Index(fields=["path"], name="checkpoint_path")
         ]
 

@@ -1,4 +1,4 @@
-"""Runs and their attempts: what is executed, by whom, and how far it has come."""
+"""Runs, their attempts and their parameters."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .fields import OrderedJSON
 
 class RunQuerySet(models.QuerySet["Run"]):
     def visible_to(self, user: AnyUser) -> RunQuerySet:
-        """Runs of projects that the user may look at."""
+        """Runs of projects that the user may see."""
         if getattr(user, "is_superuser", False):
             return self
         return self.filter(project__in=Project.objects.visible_to(user))
@@ -67,7 +67,7 @@ class Run(models.Model):
     detail = models.TextField(blank=True, help_text="the reason in words, with a traceback where there is one")
 
     fence = models.BigIntegerField(default=0, help_text="bumped by every claim; outdates earlier holders")
-    lease_until = models.DateTimeField(null=True, help_text="the holder renews it; by the database's clock")
+    lease_until = models.DateTimeField(null=True, help_text="until when the holder has the run, in database time")
     worker = models.ForeignKey("Worker", models.SET_NULL, null=True, blank=True, related_name="runs")
     committed_step = models.BigIntegerField(default=0, help_text="completed steps whose points are stored")
     checkpoint_step = models.BigIntegerField(default=0, help_text="completed steps in the newest checkpoint")
@@ -84,7 +84,7 @@ class Run(models.Model):
         max_length=64, blank=True, db_default="", help_text="of what a succeeded run recorded; see store.digest"
     )
 
-    # The evidence key besides the spec hash (experiments.spec.identity): of the newest attempt that began to train.
+    # With the spec hash the key by which verdicts pool runs (experiments.spec.identity), of the newest started attempt.
     data_digest = models.CharField(max_length=64, blank=True, db_default="", help_text="of the files that were read")
     revision = models.IntegerField(null=True, help_text="of the training code")
     torch = models.CharField(max_length=32, blank=True, db_default="", help_text="major.minor")
@@ -106,7 +106,7 @@ class Run(models.Model):
             models.Index(fields=["lane", "id"], name="run_lane_oldest", condition=Q(state=State.QUEUED)),
             # The best queued runs of a pool, for the doorbell.
             models.Index(fields=["pool", "-priority", "id"], name="run_ready", condition=Q(state=State.QUEUED)),
-            # The reconciler's sweep over held runs, oldest lease first.
+            # The reconciler's sweep of held runs, oldest lease first.
             models.Index(fields=["lease_until"], name="run_lease", condition=Q(state__in=HELD)),
             # The runs table, filtered by state or project, newest first.
             models.Index(fields=["state", "-id"], name="run_state"),
@@ -130,7 +130,7 @@ class Run(models.Model):
 
 
 class Attempt(models.Model):
-    """One try at executing a run, numbered by its fence."""
+    """One attempt to execute a run, numbered by its fence."""
 
     run = models.ForeignKey(Run, models.CASCADE, related_name="attempts")
     fence = models.BigIntegerField()
@@ -144,7 +144,7 @@ class Attempt(models.Model):
     started = models.DateTimeField(null=True)
     ended = models.DateTimeField(null=True)
     outcome = models.CharField(max_length=16, blank=True, help_text="the state or reason it ended with")
-    info = models.JSONField(default=dict, help_text="parameters, sites, versions, as the trainer told them")
+    info = models.JSONField(default=dict, help_text="parameters, sites, versions, as the trainer reported them")
 
     class Meta:
         ordering = ["-fence"]
@@ -155,7 +155,7 @@ class Attempt(models.Model):
 
 
 class Param(models.Model):
-    """One leaf of a run's resolved spec, typed and indexed: what `param.<path>=` and the table's columns ask."""
+    """One leaf of a run's resolved spec, typed and indexed, for `param.<path>=` and the table's columns."""
 
     run = models.ForeignKey(Run, models.CASCADE, related_name="param_rows")
     key = models.CharField(max_length=100)

@@ -8,12 +8,12 @@ from .runs import Run
 
 
 class Group(models.Model):
-    """Series of a run that share a step grid. Names stand here once, in column order.
+    """Series of a run that share their steps; `names` in column order.
 
-    A later attempt may bring other names; then a new row with the next version takes its frames.
+    If a later attempt records other names, a row with the next version takes its frames.
     """
 
-    run = models.ForeignKey(Run, models.SET_NULL, null=True, related_name="groups")  # null: deleted, to be cleared away
+    run = models.ForeignKey(Run, models.SET_NULL, null=True, related_name="groups")  # null: deleted
     name = models.CharField(max_length=16)
     version = models.IntegerField(default=0)
     names = models.JSONField()
@@ -27,13 +27,13 @@ class Group(models.Model):
         default=0, db_column="parcelled", help_text="how many sealed rows were archived, or found too small to be"
     )
     thinned = models.JSONField(default=list, help_text="the finest level kept of each column; empty: every point")
-    thin_done = models.CharField(max_length=250, default="", blank=True, help_text="the retention rule carried out")
+    thin_done = models.CharField(max_length=250, default="", blank=True, help_text="the retention rule applied")
     revision = models.BigIntegerField(default=0, help_text="bumped by sealing and truncation, so that readers notice")
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["run", "name", "version"], name="one_group_per_version")]
         indexes = [
-            # The reconciler's sweep: what a worker left unsealed.
+            # The reconciler's sweep: rows that a worker left unsealed.
             models.Index(fields=["run"], name="group_unsealed", condition=models.Q(rows__gt=models.F("sealed")))
         ]
 
@@ -87,8 +87,8 @@ class StepIndex(models.Model):
 class Block(models.Model):
     """A sealed piece of one series: 4,096 × 16^(level-1) rows as at most 256 buckets of 16^level rows each.
 
-    Blocks of level 1 carry the exact values besides. Blocks of a higher level appear when sixteen of the level
-    below are complete; nothing is ever updated in place.
+    Blocks of level 1 also hold the exact values, unless they are archived. A block of a higher level is written once
+    sixteen of the level below are complete. No summary is updated in place.
     """
 
     group = models.ForeignKey(Group, models.CASCADE, related_name="blocks")
@@ -121,7 +121,7 @@ class ArchivedBlock(models.Model):
         db_table = "experiments_parcel"
         constraints = [models.UniqueConstraint(fields=["group", "number"], name="one_parcel_per_block")]
         indexes = [
-            # Whether an object still has a name.
+            # Whether a row names an object.
             models.Index(fields=["key"], name="parcel_key")
         ]
 
@@ -130,9 +130,9 @@ class ArchivedBlock(models.Model):
 
 
 class Headline(models.Model):
-    """Last, min, max and best of one chosen series of one run: what the table sorts and filters by.
+    """Headline values of one series of one run, by which the runs table sorts and filters.
 
-    Values are finite or null, since databases disagree about NaN.
+    Values are finite or null, since databases treat NaN differently.
     """
 
     run = models.ForeignKey(Run, models.CASCADE, related_name="headlines")

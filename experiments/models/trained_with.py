@@ -1,5 +1,5 @@
-"""What runs were trained with besides their specs, as pages and REST show it: the parts of the evidence key, the files
-that were read, and the code. Of the newest attempt that began to train."""
+"""What runs were trained with besides their specs, as pages and REST show it: the parts of the pooling key, the files
+that were read, and the code. Of the newest started attempt."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ TOLD = ("inputs", "source")  # keys of an attempt's info
 
 
 def trained_with(runs: Iterable[Run]) -> dict[int, dict[str, Any]]:
-    """By run; runs that nobody has begun to train are missing. One query."""
+    """By run; runs that have not started are left out. One query."""
     known = {run.pk: run for run in runs}
     started = Attempt.objects.filter(run__in=known, started__isnull=False).order_by("run_id", "-fence")
-    found: dict[int, dict[str, Any]] = {}
+    facts: dict[int, dict[str, Any]] = {}
     for pk, device, inputs, source in started.values_list("run_id", "device", *(f"info__{name}" for name in TOLD)):
-        if pk not in found:
-            found[pk] = _row(known[pk], device, inputs or {}, source or {})
-    return found
+        if pk not in facts:
+            facts[pk] = _row(known[pk], device, inputs or {}, source or {})
+    return facts
 
 
 def _row(run: Run, device: str, inputs: Mapping[str, str], source: Mapping[str, Any]) -> dict[str, Any]:
@@ -28,7 +28,7 @@ def _row(run: Run, device: str, inputs: Mapping[str, str], source: Mapping[str, 
 
 
 def shown(told: Mapping[str, Any] | None) -> dict[str, str]:
-    """Its lines in the words of pages; nothing of a run that has not started."""
+    """Its lines as pages show them; none for a run that has not started."""
     if told is None:
         return {}
     commit = f"{told['commit'][:12]}{' with changes' if told['dirty'] else ''}"

@@ -1,4 +1,4 @@
-"""Who executes runs, and who watches over leases."""
+"""Workers, and the leader lease of the reconciler."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from django.db.models.functions import Now
 
 class WorkerQuerySet(models.QuerySet["Worker"]):
     def alive(self) -> WorkerQuerySet:
-        """Workers that have not said goodbye and were heard within the lease time, by the database's clock."""
+        """Workers that have not stopped and sent a heartbeat within the lease time, by database time."""
         return self.filter(stopped=None, last_seen__gte=Now() - timedelta(seconds=settings.ATTN_LEASE_S))
 
 
 class Worker(models.Model):
-    """One worker process: where it runs, what it takes, when it was last heard."""
+    """One worker process: its host, its pools, its last heartbeat."""
 
     name = models.CharField(max_length=255, unique=True)
     host = models.CharField(max_length=255)
@@ -27,8 +27,8 @@ class Worker(models.Model):
     info = models.JSONField(default=dict, help_text="versions, cores, GPU memory")
     started = models.DateTimeField()
     last_seen = models.DateTimeField()
-    stopped = models.DateTimeField(null=True, blank=True, help_text="when it said goodbye; null while it works")
-    backlog = models.BigIntegerField(default=0, help_text="bytes that its trainers have said and nobody has stored yet")
+    stopped = models.DateTimeField(null=True, blank=True, help_text="when it stopped; null while it works")
+    backlog = models.BigIntegerField(default=0, help_text="bytes of its trainers' messages that are not stored yet")
     draining = models.BooleanField(default=False, help_text="finish or checkpoint what runs, take nothing new")
 
     objects = WorkerQuerySet.as_manager()

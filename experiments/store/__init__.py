@@ -1,4 +1,4 @@
-"""The metric store: frames in, series out. The only module that knows how points are kept."""
+"""The metric store: writes frames, reads series. No other package knows how points are stored."""
 
 from experiments.store.archive.blocks import Unreadable
 from experiments.store.archive.blocks import forget as forget_archived
@@ -19,32 +19,8 @@ from experiments.store.writers.throttle import LARGE_WRITE, throttle_write
 from .choice import Chosen, Thinned, choose
 
 __all__ = [
-    "LARGE_WRITE",
-    "Chosen",
-    "Grid",
-    "Incoming",
-    "Series",
-    "SeriesInfo",
-    "Thinned",
-    "Unreadable",
-    "append",
-    "archive_next",
-    "catalogue",
-    "choose",
-    "digest",
-    "drop_some",
-    "first_below",
-    "forget_archived",
-    "grid",
-    "last_values",
-    "points_per_bucket",
-    "read",
-    "remove_object",
-    "restore",
-    "seal_next",
-    "snapshot",
-    "take_back",
-    "thin",
-    "throttle_write",
-    "truncate",
-]
+    "LARGE_WRITE", "Chosen", "Grid", "Incoming", "Series", "SeriesInfo", "Thinned", "Unreadable", "append",
+    "archive_next", "catalogue", "choose", "digest", "drop_some", "first_below", "forget_archived", "grid",
+    "last_values", "points_per_bucket", "read", "remove_object", "restore", "seal_next", "snapshot", "take_back",
+    "thin", "throttle_write", "truncate",
+]  # fmt: skip

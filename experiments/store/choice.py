@@ -1,4 +1,4 @@
-"""Which series are meant: globs over names, and the group rows that have them."""
+"""Choosing series: globs over names, and the group rows that have them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from experiments.store.blocks.cover import finest
 
 
 class Thinned(ValueError):
-    """What was asked for needs points that a retention rule has dropped."""
+    """The request needs points that a retention rule has dropped."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Chosen:
 
     @property
     def floor(self) -> int:
-        """The finest level that all columns can be relied on to have: 0 where every point is kept."""
+        """The finest level that all columns are sure to have: 0 if every point is kept."""
         thinned = self.group.thinned
         return finest(max(thinned[column] for column in self.columns), self.group.sealed) if thinned else 0
 
@@ -50,7 +50,7 @@ class Chosen:
 @lru_cache(maxsize=1024)
 def matcher(glob: str) -> Any:
     """A glob over series names: `*` stops at a slash, `**` crosses it. RE2 matches in time linear in the name: Python's
-    own engine goes back and forth between many stars, and one request would hold the server for minutes."""
+    own engine backtracks between many stars, and one request would block the server for minutes."""
     parts = re.split(r"(\*\*|\*)", glob)
     return re2.compile("".join({"**": ".*", "*": "[^/]*"}.get(part) or re2.escape(part) for part in parts))
 
@@ -61,7 +61,7 @@ def matches(name: str, globs: Iterable[str]) -> bool:
 
 @lru_cache(maxsize=4096)
 def _matching(names: tuple[str, ...], globs: tuple[str, ...]) -> tuple[int, ...]:
-    return tuple(at for at, name in enumerate(names) if matches(name, globs))
+    return tuple(column for column, name in enumerate(names) if matches(name, globs))
 
 
 def choose(run_ids: Sequence[int], globs: Sequence[str]) -> list[Chosen]:

@@ -1,7 +1,7 @@
-"""The store's large tables in partitions by hash of their group of series, on PostgreSQL.
+"""Partition the store's large tables by hash of their group of series, on PostgreSQL.
 
-A group belongs to one run and every question to the store names groups, so a question touches one partition of each
-table. Constraints and indexes keep the names that Django gave them: later migrations find them.
+A group belongs to one run and every query of the store names groups, so a query reads one partition of each table.
+Constraints and indexes keep the names that Django gave them, so that later migrations find them.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ MODELS: tuple[type[Model], ...] = (Block, Frame, StepIndex)
 KEY = "group_id"
 
 
-class NotHere(RuntimeError):
-    """The database cannot do it, or has done it."""
+class NotPossible(RuntimeError):
+    """The database cannot partition tables, or they are partitioned already."""
 
 
 def partition(parts: int) -> dict[str, int]:
-    """Rebuild the tables in so many partitions each, in one transaction, with writers shut out. Returns rows by table.
+    """Rebuild each table in so many partitions, in one transaction that locks writers out. Returns rows by table.
 
-    Needs as much free disk as the tables take. Raises NotHere on other databases and on tables that are partitioned.
+    Needs as much free disk as the tables take. Raises NotPossible.
     """
     if connection.vendor != "postgresql":
-        raise NotHere("only PostgreSQL partitions tables; this database is " + connection.vendor)
+        raise NotPossible("only PostgreSQL partitions tables; this database is " + connection.vendor)
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
         return {model._meta.db_table: _rebuild(cursor, model, parts) for model in MODELS}
@@ -38,7 +38,7 @@ def _rebuild(cursor: CursorWrapper, model: type[Model], parts: int) -> int:
     table = model._meta.db_table
     cursor.execute("SELECT relkind FROM pg_class WHERE oid = %s::regclass", [table])
     if cursor.fetchone()[0] == "p":
-        raise NotHere(f"{table} is partitioned already")
+        raise NotPossible(f"{table} is partitioned already")
     old = f"{table}_whole"
     cursor.execute(f'LOCK TABLE "{table}" IN ACCESS EXCLUSIVE MODE')
     constraints, indexes = _constraints(cursor, table), _indexes(cursor, table)
@@ -61,7 +61,7 @@ def _rebuild(cursor: CursorWrapper, model: type[Model], parts: int) -> int:
 
 
 def _constraints(cursor: CursorWrapper, table: str) -> list[tuple[str, str]]:
-    """Unique and foreign keys as they are; the primary key with the column that the hash is of."""
+    """Unique and foreign keys as they are; the primary key with the hashed column added."""
     cursor.execute(
         "SELECT conname, contype, pg_get_constraintdef(oid) FROM pg_constraint"
         " WHERE conrelid = %s::regclass AND contype IN ('p', 'u', 'f')",
@@ -71,7 +71,7 @@ def _constraints(cursor: CursorWrapper, table: str) -> list[tuple[str, str]]:
 
 
 def _indexes(cursor: CursorWrapper, table: str) -> list[str]:
-    """Those that no constraint makes."""
+    """Indexes that belong to no constraint."""
     cursor.execute(
         "SELECT pg_get_indexdef(indexrelid) FROM pg_index WHERE indrelid = %s::regclass AND NOT EXISTS"
         " (SELECT 1 FROM pg_constraint WHERE conindid = indexrelid AND conrelid = indrelid)",

@@ -1,4 +1,4 @@
-"""`manage.py doctor`: look the deployment over; exit code 1 where something is bad."""
+"""`manage.py doctor`: check the deployment; exit status 1 if something is bad."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         bad = 0
-        for found in examine():
-            bad += found.level == "bad"
-            self.stdout.write(f"{found.level:8}{found.subject:12}{found.words}")
+        for finding in examine():
+            bad += finding.level == "bad"
+            self.stdout.write(f"{finding.level:8}{finding.subject:12}{finding.words}")
         if bad:
-            self.stdout.write(f"{bad} thing{'s are' if bad > 1 else ' is'} bad")
+            self.stdout.write(f"{bad} {'checks' if bad > 1 else 'check'} failed")
             sys.exit(1)

@@ -1,4 +1,4 @@
-"""`manage.py fill`: believable finished runs through the real write path; prints JSON of what it made."""
+"""`manage.py fill`: realistic finished runs through the real write path; prints them as JSON."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from experiments.operations.demo_runs import fill
 
 
 class Command(BaseCommand):
-    help = "Fill the database with believable finished runs, each series with one known spike."
+    help = "Fill the database with realistic finished runs, each series with one known spike."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--runs", type=int, required=True)

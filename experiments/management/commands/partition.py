@@ -1,4 +1,4 @@
-"""`manage.py partition`: the store's large tables in partitions, on PostgreSQL, in a maintenance window."""
+"""`manage.py partition`: partition the store's large tables on PostgreSQL, in a maintenance window."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from experiments.store.partitioning import NotHere, partition
+from experiments.store.partitioning import NotPossible, partition
 
 MOST = 1024
 
@@ -25,7 +25,7 @@ class Command(BaseCommand):
         began = time.perf_counter()
         try:
             rows = partition(parts)
-        except NotHere as error:
+        except NotPossible as error:
             raise CommandError(str(error)) from None
-        told = ", ".join(f"{table}: {count:,} rows" for table, count in rows.items())
-        self.stdout.write(f"{parts} partitions each; {told}; {time.perf_counter() - began:.1f} s")
+        summary = ", ".join(f"{table}: {count:,} rows" for table, count in rows.items())
+        self.stdout.write(f"{parts} partitions each; {summary}; {time.perf_counter() - began:.1f} s")

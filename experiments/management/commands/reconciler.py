@@ -12,7 +12,7 @@ from experiments.maintenance.reconciler import Reconciler
 
 
 class Command(BaseCommand):
-    help = "Watch over leases and ring for queued runs. Several may run; one acts."
+    help = "Expire leases and ring for queued runs. Several may run; one acts."
 
     def handle(self, *args: Any, **options: Any) -> None:
         stop = threading.Event()

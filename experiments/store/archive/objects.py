@@ -1,4 +1,4 @@
-"""Objects of the block storage: written whole, read whole or in ranges of bytes, several at once."""
+"""Objects of the block storage: written whole, read whole or by byte ranges, several at once."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ Span = tuple[str, int, int]  # key, first byte, end
 
 
 class NoStorage(RuntimeError):
-    """ATTN_BLOCKS_STORAGE is not set here, but the database says that something lies in it."""
+    """ATTN_BLOCKS_STORAGE is not set, but blocks are archived in it."""
 
 
 def storage() -> Any:
     try:
         return storages["blocks"]
     except InvalidStorageError:
-        raise NoStorage("ATTN_BLOCKS_STORAGE is not set here, and some blocks lie in it") from None
+        raise NoStorage("ATTN_BLOCKS_STORAGE is not set here, but some blocks are archived in it") from None
 
 
 def put(key: str, data: bytes) -> None:
     """Write an object; it is durable when this returns."""
     kept = storage().save(key, ContentFile(data))
     if kept != key:
-        raise RuntimeError(f"the block storage named an object {kept} that was to be {key}")
+        raise RuntimeError(f"the block storage stored object {key} under another name, {kept}")
 
 
 def remove(key: str) -> None:
@@ -39,22 +39,22 @@ def ranges(spans: Sequence[Span]) -> list[bytes | Exception]:
     """The bytes of each span, or why they could not be read."""
     fetch = _fetcher(storage())
 
-    def one(span: Span) -> bytes | Exception:
+    def fetched(span: Span) -> bytes | Exception:
         try:
             return fetch(*span)
         except Exception as error:  # whatever the storage's client raises
             return error
 
     if len(spans) == 1:
-        return [one(spans[0])]
+        return [fetched(spans[0])]
     with ThreadPoolExecutor(min(AT_ONCE, max(len(spans), 1))) as pool:
-        return list(pool.map(one, spans))
+        return list(pool.map(fetched, spans))
 
 
 def _fetcher(store: Any) -> Callable[[str, int, int], bytes]:
     if not hasattr(store, "bucket_name"):
         return lambda key, first, end: _from_file(store, key, first, end)
-    client = store.connection.meta.client  # one for all threads: each thread's own would cost a session
+    client = store.connection.meta.client  # shared by all threads: a client each would cost a session each
 
     def get(key: str, first: int, end: int) -> bytes:
         name = store._normalize_name(key)

@@ -1,5 +1,5 @@
-"""Fetching rows that hold blobs. psycopg asks for text by default, and PostgreSQL then writes each byte as two
-characters that are parsed again: in binary a heat-map costs half (docs/decisions/0042)."""
+"""Fetching rows with blobs in binary. By default psycopg requests text, in which PostgreSQL writes each byte as two
+characters: in binary a heat-map costs half (docs/decisions/0042)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def fetch_rows(rows: QuerySet[Any, Any]) -> Iterable[tuple[Any, ...]]:
         sql, params = rows.query.sql_with_params()
     except EmptyResultSet:
         return []
-    from psycopg import Cursor  # Django's own cursors bind on the client, which rules binary out
+    from psycopg import Cursor  # Django's own cursors bind on the client, which excludes binary
 
     connection.ensure_connection()
     with connection.wrap_database_errors, Cursor(connection.connection) as cursor:

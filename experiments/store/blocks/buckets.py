@@ -1,8 +1,8 @@
-"""Buckets: what stands for many consecutive points of a series without losing a spike.
+"""Buckets: summaries of many consecutive points of a series that keep every spike.
 
-A bucket holds the first, the minimum, the maximum and the last real point, one non-finite point where there
-is one, and how many points it stands for. Merging neighbours keeps every field exact, so a coarser level never
-invents or forgets an extreme.
+A bucket holds the first, the minimum, the maximum and the last real point, one non-finite point if there is one, and
+the count of its points. Merging neighbours keeps every field exact, so a coarser level never invents or loses an
+extreme.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ FIELDS = {
 
 
 class Buckets(dict[str, NDArray]):  # type: ignore[type-arg]  # each field has its own kind
-    """One array [series, buckets] a field. Values are float32; steps and times (milliseconds since the run
-    started) int64; `low` and `high` are NaN at step NEVER where nothing is finite, `odd` where everything is."""
+    """One array [series, buckets] per field. Values are float32; steps and times (milliseconds since the run started)
+    int64; `low` and `high` are NaN at step NEVER if no point is finite, `odd` if all are."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -41,7 +41,7 @@ class Buckets(dict[str, NDArray]):  # type: ignore[type-arg]  # each field has i
 
 
 def milliseconds(times: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Seconds as the whole milliseconds that the store keeps."""
+    """Seconds in whole milliseconds, as stored."""
     return np.rint(times * 1000).astype(np.int64)
 
 
@@ -78,7 +78,7 @@ def build(values: NDArray[np.float32], steps: NDArray[np.int64], millis: NDArray
         "last": (np.broadcast_to(held - 1, (series, n)), None),
         "low": (np.where(finite, cube, np.inf).argmin(axis=2), some),
         "high": (np.where(finite, cube, -np.inf).argmax(axis=2), some),
-        "odd": ((~finite).argmax(axis=2), nonfinite > 0),  # padding is NaN too, but stands last
+        "odd": ((~finite).argmax(axis=2), nonfinite > 0),  # padding is NaN too, but comes last
     }
     for point, (at, real) in places.items():
         value = np.take_along_axis(cube, at[:, :, None], axis=2)[:, :, 0]
@@ -124,7 +124,7 @@ def merge(buckets: Buckets, size: int) -> Buckets:
 
 
 def _keep_best(out: Buckets, buckets: Buckets, point: str, rank: NDArray[np.float32], size: int) -> None:
-    """Of each group of neighbours take over the point with the smallest rank; NaN ranks last."""
+    """Of each group of neighbours keep the point with the smallest rank; NaN ranks last."""
     series, n = rank.shape
     groups = -(-n // size)
     padded = np.full((series, groups * size), np.inf, np.float32)
@@ -136,8 +136,8 @@ def _keep_best(out: Buckets, buckets: Buckets, point: str, rank: NDArray[np.floa
 
 
 def clip(buckets: Buckets, first: int, last: int) -> Buckets:
-    """Only those of the kept points that lie at steps [first, last]; buckets keep their places. Where nothing of a
-    bucket is left, its first point is the next bucket's and its last the one's before, so that both ends survive."""
+    """Drop points outside of steps [first, last]; buckets keep their places. An empty bucket gets the first point of
+    the next bucket and the last of the one before, so that both ends survive."""
     values, steps, millis = (
         np.stack([buckets[f"{point}{suffix}"] for point in POINTS]) for suffix in ("", "_step", "_ms")
     )
@@ -168,7 +168,7 @@ def _take(stacked: NDArray[Any], which: NDArray[np.int64]) -> NDArray[Any]:
 
 
 def _fill(out: Buckets, point: str, way: int) -> None:
-    """Where a bucket has no such point, take the nearest before it (`way` 1) or after it (-1)."""
+    """If a bucket has no such point, take the nearest before it (`way` 1) or after it (-1)."""
     have = (out[f"{point}_step"] != NEVER)[:, ::way]
     at = np.maximum.accumulate(np.where(have, np.arange(have.shape[1]), 0), axis=1)
     for suffix in ("", "_step", "_ms"):

@@ -1,7 +1,7 @@
-"""Which sealed blocks cover a window of rows at a level: arithmetic alone, no database.
+"""Which sealed blocks cover a window of rows at a level: arithmetic only, no database.
 
-Block b of level l covers the level-1 blocks [b·16^(l-1), (b+1)·16^(l-1)); it exists once they are all complete.
-So a window is covered by a few blocks of the wanted level and at most fifteen of each finer one at either end.
+Block b of level l covers the level-1 blocks [b·16^(l-1), (b+1)·16^(l-1)); it exists once all of them are complete. So
+a window is covered by a few blocks of the wanted level and at most fifteen of each finer one at either end.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def cover(first: int, last: int, sealed: int, level: int) -> list[Piece]:
 
 
 def thinned_cover(first: int, last: int, sealed: int, level: int, floor: int) -> list[Piece]:
-    """Pieces around rows [first, last) where thinning has dropped all finer than `floor` that a complete coarser block
-    covers. The first and the last piece are as fine as there is: what they have outside of the window is clipped."""
+    """Pieces around rows [first, last) after thinning has dropped all blocks finer than `floor` that a complete coarser
+    one covers. The first and the last piece are as fine as possible; the caller clips what is outside of the window."""
     last = min(last, sealed)
     if first >= last:
         return []
@@ -70,14 +70,14 @@ def _home(row: int, sealed: int, floor: int) -> tuple[int, int]:
 
 
 def finest(floor: int, sealed: int) -> int:
-    """The level that a whole history thinned to `floor` is sure to have: coarser ones may have no complete block."""
+    """The level that a history thinned to `floor` is sure to have: coarser ones may have no complete block."""
     while floor > 1 and BLOCK * FAN ** (floor - 1) > sealed:
         floor -= 1
     return floor if sealed else 0
 
 
 def covered(level: int, sealed: int) -> int:
-    """How many blocks of `level`, from the first on, lie below a complete block of the next."""
+    """How many blocks of `level`, from the first on, a complete block of the next level covers."""
     return int(sealed // (BLOCK * FAN**level) * FAN)
 
 

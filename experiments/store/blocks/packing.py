@@ -17,7 +17,7 @@ from .buckets import FAN, FIELDS, NEVER, Buckets, milliseconds
 
 _LZ4 = pa.Codec("lz4_raw")
 # Level 1, per bucket of 16 rows: four values, where the extremes and the first non-finite point stand, how many
-# are not finite. The steps and times of those places are the clock's.
+# are not finite. The steps and times of those places are the index's.
 _FINE_VALUES = ("first", "low", "high", "last")
 _FINE_PLACES = ("low_step", "high_step", "odd_step")
 _NONE = 255
@@ -53,39 +53,39 @@ def pack_step_index(steps: NDArray[np.int64], times: NDArray[np.float64]) -> byt
 
 @dataclass(frozen=True)
 class StepIndexes:
-    """Steps and times of equally long blocks of several groups. Row k is clock k; times are in milliseconds.
+    """Steps and times of equally long blocks of several groups. Row k is index k; times are in milliseconds.
 
-    Evenly spaced steps are computed where they are asked for; `uneven` [clocks, rows] holds the others.
+    Evenly spaced steps are computed where they are asked for; `uneven` [indexes, rows] holds the others.
     """
 
     rows: int
-    first: NDArray[np.int64]  # [clocks, 1]
-    stride: NDArray[np.int64]  # [clocks, 1]
-    base: NDArray[np.int64]  # [clocks, 1]
-    since: NDArray[np.int32]  # [clocks, rows], since base
+    first: NDArray[np.int64]  # [indexes, 1]
+    stride: NDArray[np.int64]  # [indexes, 1]
+    base: NDArray[np.int64]  # [indexes, 1]
+    since: NDArray[np.int32]  # [indexes, rows], since base
     uneven: NDArray[np.int64] | None
 
-    def at(self, clock: NDArray[np.int64], row: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Steps and milliseconds of places [n, m]; `clock` is [n, 1], `row` broadcasts to [n, m]."""
-        place = clock * self.rows + row
-        millis = self.base[clock[:, 0]] + self.since.ravel()[place]
+    def at(self, index: NDArray[np.int64], row: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Steps and milliseconds of places [n, m]; `index` is [n, 1], `row` broadcasts to [n, m]."""
+        place = index * self.rows + row
+        millis = self.base[index[:, 0]] + self.since.ravel()[place]
         if self.uneven is not None:
             return self.uneven.ravel()[place], millis
-        return self.first[clock[:, 0]] + self.stride[clock[:, 0]] * row, millis
+        return self.first[index[:, 0]] + self.stride[index[:, 0]] * row, millis
 
     def all(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Every step and millisecond, [clocks, rows] each."""
+        """Every step and millisecond, [indexes, rows] each."""
         steps = self.first + self.stride * np.arange(self.rows) if self.uneven is None else self.uneven
         return steps, self.base + self.since
 
-    def all_of(self, clock: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Every step and millisecond of one clock, [rows]."""
-        steps, millis = self.at(np.array([[clock]]), np.arange(self.rows)[None])
+    def all_of(self, index: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Every step and millisecond of one index, [rows]."""
+        steps, millis = self.at(np.array([[index]]), np.arange(self.rows)[None])
         return steps[0], millis[0]
 
 
 def unpack_step_indexes(packed: Sequence[bytes], rows: int) -> StepIndexes:
-    """StepIndexes of blocks of `rows` rows each."""
+    """The step indexes of blocks of `rows` rows each."""
     heads = [_CLOCK.unpack_from(data) for data in packed]
     raw = [
         _inflate(data[_CLOCK.size :], (4 if head[0] else 12) * rows) for data, head in zip(packed, heads, strict=True)
@@ -125,12 +125,12 @@ def _places(chosen: NDArray[np.int64], steps: NDArray[np.int64]) -> NDArray[np.u
     return np.where(chosen == NEVER, _NONE, at).astype("u1")
 
 
-def unpack_fine(packed: list[bytes], rows: int, clocks: StepIndexes) -> Buckets:
-    """Level-1 buckets [series, buckets]. Equally many series belong to each clock, in the order of the clocks."""
+def unpack_fine(packed: list[bytes], rows: int, indexes: StepIndexes) -> Buckets:
+    """Level-1 buckets [series, buckets]. Equally many series belong to each step index, in their order."""
     n = -(-rows // FAN)
     raw = _stack(packed, 20 * n)
-    width = len(packed) // len(clocks.base)
-    clock = np.repeat(np.arange(len(clocks.base)), width)[:, None]
+    width = len(packed) // len(indexes.base)
+    index = np.repeat(np.arange(len(indexes.base)), width)[:, None]
     offset = np.arange(n) * FAN
     ends = np.minimum(offset + FAN, rows)
     out = Buckets((field, _value_plane(raw, at, n)) for at, field in enumerate(_FINE_VALUES))
@@ -145,10 +145,10 @@ def unpack_fine(packed: list[bytes], rows: int, clocks: StepIndexes) -> Buckets:
             out["odd_step"] = out["odd_ms"] = np.broadcast_to(np.int64(NEVER), place.shape)
             continue
         row = offset + place if whole else np.minimum(offset + place, rows - 1)
-        steps, out[f"{point}_ms"] = clocks.at(clock, row)
+        steps, out[f"{point}_ms"] = indexes.at(index, row)
         out[f"{point}_step"] = steps if whole else np.where(place == _NONE, NEVER, steps)
     for point, edge in (("first", offset), ("last", ends - 1)):
-        out[f"{point}_step"], out[f"{point}_ms"] = clocks.at(clock, edge[None])
+        out[f"{point}_step"], out[f"{point}_ms"] = indexes.at(index, edge[None])
     return out
 
 

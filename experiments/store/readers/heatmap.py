@@ -1,7 +1,7 @@
 """A heat-map: series × columns of steps, reduced on the server to what a screen can show.
 
-A cell needs one value of each bucket, so the pyramid is read more coarsely than for curves, and of a level-1
-bucket only the bytes of that value are looked at. A mean has to see every point.
+A cell needs one value of each bucket, so the pyramid is read at a coarser level than for curves, and of a level-1
+bucket only the bytes of that value are read. A mean needs every point.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Strip:
 def grid(run_id: int, globs: Sequence[str], *, columns: int = 400, reduce: Reduce = "max") -> Grid:
     """The matching series of one run that share the group of the first match, in columns of equal numbers of rows.
 
-    Raises Thinned where a mean is asked for and a retention rule has dropped points.
+    Raises Thinned on a mean of series whose points a retention rule has dropped.
     """
     strips = consistent_with(lambda: choose([run_id], globs), lambda chosen: _strips(chosen, columns, reduce))
     names = list(dict.fromkeys(name for strip in strips for name in _names(strip.chosen)))

@@ -1,8 +1,8 @@
 """Sealing: frames become per-series blocks with their pyramid. Safe to interrupt, safe to repeat.
 
-One call seals one level-1 block of one group and whatever higher blocks it completes, removes the frames it used,
-and runs inside the caller's transaction, so that a reader sees either the frames or the blocks. Nothing past the
-newest checkpoint is ever sealed, for a resumed run writes that again.
+One call seals one level-1 block of one group and any higher blocks that it completes, and deletes the frames it used,
+in the caller's transaction, so that a reader sees either the frames or the blocks. No row after the newest checkpoint
+is sealed, since a resumed run writes it again.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from experiments.store.blocks import codec, packing
 from experiments.store.blocks.buckets import FAN, beside, build, merge, milliseconds
 from experiments.store.blocks.cover import BLOCK, MAX_LEVEL, PER_BLOCK
 
-MANY_FRAMES = 64  # unsealed frames that are worth joining where steps are slow
+MANY_FRAMES = 64  # so many unsealed frames are joined if steps are slow
 
 
 def seal_next(group: Group, before_step: int, *, final: bool = False) -> bool:
     """Seal the group's next block if its rows lie before `before_step`; a last, shorter one only if `final`.
 
-    Where too few rows wait, many small frames are joined into one. Returns whether a block was sealed.
+    If there are too few rows, many small frames are joined into one. Returns whether a block was sealed.
     """
     frames = list(Frame.objects.filter(group=group, last_step__lt=before_step, first_row__lt=group.sealed + BLOCK))
     waiting = sum(frame.rows for frame in frames)
@@ -35,10 +35,8 @@ def seal_next(group: Group, before_step: int, *, final: bool = False) -> bool:
     block, rest = _split(rows, min(BLOCK, waiting))
     number = group.sealed // BLOCK
     _store(group, number, block)
-    for level in range(2, MAX_LEVEL + 1):
-        if (number + 1) % FAN ** (level - 1) or len(block.steps) < BLOCK:
-            break
-        _crown(group, level, (number + 1) // FAN ** (level - 1) - 1)
+    if len(block.steps) == BLOCK:
+        _store_completed_levels(group, number)
     Frame.objects.filter(group=group, pk__in=[frame.pk for frame in frames]).delete()
     if len(rest.steps):
         _frame(group, rest, group.sealed + BLOCK)
@@ -54,7 +52,7 @@ def _split(rows: codec.Block, at: int) -> tuple[codec.Block, codec.Block]:
 
 
 def _store(group: Group, number: int, block: codec.Block) -> None:
-    """StepIndex and level-1 blocks of every series."""
+    """Store the step index and the level-1 blocks of all series."""
     StepIndex.objects.create(
         group=group,
         number=number,
@@ -76,8 +74,16 @@ def _store(group: Group, number: int, block: codec.Block) -> None:
     )
 
 
-def _crown(group: Group, level: int, number: int) -> None:
-    """The block of a higher level that sixteen of the level below have just completed."""
+def _store_completed_levels(group: Group, number: int) -> None:
+    """Store the blocks of higher levels that level-1 block `number` completes."""
+    for level in range(2, MAX_LEVEL + 1):
+        if (number + 1) % FAN ** (level - 1):
+            break
+        _store_coarse(group, level, (number + 1) // FAN ** (level - 1) - 1)
+
+
+def _store_coarse(group: Group, level: int, number: int) -> None:
+    """Merge sixteen blocks of the level below into one."""
     below = Block.objects.filter(
         group=group, level=level - 1, number__gte=number * FAN, number__lt=(number + 1) * FAN
     ).order_by("number", "column")
@@ -85,9 +91,9 @@ def _crown(group: Group, level: int, number: int) -> None:
     for at, summary in below.values_list("number", "summary"):
         parts.setdefault(at, []).append(bytes(summary))
     if level == 2:
-        clocks = dict(StepIndex.objects.filter(group=group, number__in=parts).values_list("number", "data"))
+        indexes = dict(StepIndex.objects.filter(group=group, number__in=parts).values_list("number", "data"))
         fine = [
-            packing.unpack_fine(packed, BLOCK, packing.unpack_step_indexes([bytes(clocks[at])], BLOCK))
+            packing.unpack_fine(packed, BLOCK, packing.unpack_step_indexes([bytes(indexes[at])], BLOCK))
             for at, packed in parts.items()
         ]
     else:
@@ -100,7 +106,7 @@ def _crown(group: Group, level: int, number: int) -> None:
 
 
 def _join(group: Group, frames: list[Frame]) -> None:
-    """One frame instead of many; readers that were under way notice by the revision."""
+    """Replace many frames by one; the revision tells readers to read again."""
     rows = codec.join([codec.decode(frame.data) for frame in frames])
     Frame.objects.filter(group=group, pk__in=[frame.pk for frame in frames]).delete()
     _frame(group, rows, frames[0].first_row)
@@ -129,7 +135,7 @@ def _advance(group: Group, block: codec.Block) -> None:
 
 
 def _stride(group: Group, steps: NDArray[np.int64]) -> int:
-    """Steps between rows as long as they have all been the same, else 0."""
+    """Steps between rows if they have always been the same, else 0."""
     gaps = np.diff(steps, prepend=group.sealed_step) if group.sealed else np.diff(steps)
     gap = int(gaps[0]) if len(gaps) else 1
     if (gaps != gap).any() or (group.sealed and gap != group.stride):
@@ -138,30 +144,34 @@ def _stride(group: Group, steps: NDArray[np.int64]) -> int:
 
 
 def unseal(group: Group, step: int) -> None:
-    """Take back every sealed row at `step` and later; rows before it in the same block become a frame again."""
+    """Unseal every row at `step` and later; earlier rows of the same block become a frame again."""
     if group.sealed == 0 or step > group.sealed_step:
         return
-    clock = StepIndex.objects.filter(group=group, last_step__gte=step).order_by("number").first()
-    assert clock is not None, "the group's sealed_step says that there is one"
-    whole = clock.number * BLOCK
+    index = StepIndex.objects.filter(group=group, last_step__gte=step).order_by("number").first()
+    assert index is not None, "the group's sealed_step says that there is one"
+    whole = index.number * BLOCK
     rows = min(group.sealed - whole, BLOCK)
-    steps, millis = packing.unpack_step_index(bytes(clock.data), rows)
+    steps, millis = packing.unpack_step_index(bytes(index.data), rows)
     kept = int(np.searchsorted(steps, step))
     if kept:
-        packed = Block.objects.filter(group=group, level=1, number=clock.number).order_by("column")
-        inline = dict(packed.values_list("column", "data"))
-        outside = archived_blocks.load(
-            [group], [(group.pk, at, clock.number) for at, data in inline.items() if data is None]
-        )
-        blobs = [outside[group.pk, at, clock.number] if data is None else bytes(data) for at, data in inline.items()]
-        values = [packing.unpack_values(data, rows) for data in blobs]
-        _frame(group, codec.Block(steps[:kept], millis[:kept] / 1000, np.stack(values)[:, :kept]), whole)
+        values = _exact_values(group, index.number, rows)
+        _frame(group, codec.Block(steps[:kept], millis[:kept] / 1000, values[:, :kept]), whole)
     for level in range(1, MAX_LEVEL + 1):
-        Block.objects.filter(group=group, level=level, number__gte=clock.number // FAN ** (level - 1)).delete()
-    StepIndex.objects.filter(group=group, number__gte=clock.number).delete()
-    archived_blocks.forget(group.pk, clock.number)
+        Block.objects.filter(group=group, level=level, number__gte=index.number // FAN ** (level - 1)).delete()
+    StepIndex.objects.filter(group=group, number__gte=index.number).delete()
+    archived_blocks.forget(group.pk, index.number)
     before = StepIndex.objects.filter(group=group).order_by("-number").values_list("last_step", flat=True).first()
     group.sealed, group.sealed_step = whole, -1 if before is None else before
     group.archived = min(group.archived, whole)
     sealed = {"sealed": group.sealed, "sealed_step": group.sealed_step, "archived": group.archived}
     Group.objects.filter(pk=group.pk).update(**sealed, revision=F("revision") + 1)
+
+
+def _exact_values(group: Group, number: int, rows: int) -> NDArray[np.float32]:
+    """Values [series, rows] of a level-1 block, from the database or the block storage."""
+    packed = Block.objects.filter(group=group, level=1, number=number).order_by("column")
+    inline = dict(packed.values_list("column", "data"))
+    places = [(group.pk, column, number) for column, data in inline.items() if data is None]
+    outside = archived_blocks.load([group], places)
+    blobs = [outside[group.pk, column, number] if data is None else data for column, data in inline.items()]
+    return np.stack([packing.unpack_values(bytes(data), rows) for data in blobs])

@@ -1,7 +1,7 @@
-"""Thinning: exact values and fine buckets give way to a coarser level of the pyramid, whose points are real ones.
+"""Thinning: delete exact values and fine buckets; a coarser level of the pyramid, whose points are real, remains.
 
-First the group says so, and from then on no reader asks for more; then rows go, a few a transaction, and each goes only
-where a complete coarser block covers it. So it can stop between any two statements and go on at any later time.
+First the group records it, and from then on no reader reads more; then rows are deleted, a few per transaction, each
+only if a complete coarser block covers it. So it can stop between any two statements and continue later.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from experiments.models import Block, Group
 from experiments.store.blocks.cover import covered
 from experiments.store.choice import matches
 
-Thinner = tuple[QuerySet[Block], bool]  # rows, and whether only their exact values go
+Thinner = tuple[QuerySet[Block], bool]  # rows, and whether only their exact values are deleted
 
 
 def thin(group: Group, globs: Sequence[str], level: int) -> int:
-    """Say that the matching series are kept from `level` on. Returns how many series had more until now."""
+    """Record that the matching series are kept from `level` on. Returns how many had finer levels before."""
     before = group.thinned or [0] * len(group.names)
     after = [max(old, level if matches(name, globs) else 0) for old, name in zip(before, group.names, strict=True)]
     fresh: int = sum(new > old for new, old in zip(after, before, strict=True))
@@ -29,9 +29,9 @@ def thin(group: Group, globs: Sequence[str], level: int) -> int:
 
 
 def drop_some(group: Group, limit: int) -> int:
-    """Drop at most `limit` rows' worth of what the group no longer keeps. Returns of how many; 0 when all has gone.
+    """Delete at most `limit` rows that the group no longer keeps. Returns how many; 0 when none are left.
 
-    Everything of the group must have been sealed.
+    All rows of the group must be sealed.
     """
     for rows, values_only in _surplus(group):
         some = list(rows.order_by("pk").values_list("pk", flat=True)[:limit])
