@@ -1,4 +1,4 @@
-"""Files of an attempt: its scratch folder, and the way into and out of the artifact storage."""
+"""Files of an attempt: its scratch folder, and transfers to and from the artifact storage."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ _BLOCK = 2**20
 
 
 class Damaged(Exception):
-    """A stored checkpoint is gone, or is not what was written."""
+    """A stored checkpoint is missing, or differs from what was written."""
 
 
 def open_scratch(held: Held) -> Path:
-    """An empty folder for the attempt. What earlier attempts left on this machine goes."""
+    """An empty folder for the attempt. Folders of earlier attempts on this machine are deleted."""
     root = Path(settings.ATTN_SCRATCH)
-    for left in root.glob(f"{held.run_id}-*"):
-        shutil.rmtree(left, ignore_errors=True)
+    for earlier in root.glob(f"{held.run_id}-*"):
+        shutil.rmtree(earlier, ignore_errors=True)
     scratch = root / f"{held.run_id}-{held.fence}"
     scratch.mkdir(parents=True)
     return scratch
 
 
 def inside(scratch: Path, path: str) -> Path:
-    """The file that a trainer names, which must lie in its own scratch folder."""
+    """The resolved path of a trainer's file. Raises ValueError unless it lies in the scratch folder."""
     local = Path(path).resolve()
     if not local.is_relative_to(scratch.resolve()):
         raise ValueError(f"the trainer named a file outside of its scratch folder: {path}")
@@ -41,12 +41,12 @@ def inside(scratch: Path, path: str) -> Path:
 
 
 def stored_name(held: Held, *parts: str) -> str:
-    """Where a file of the attempt lies in the storage."""
+    """The name of an attempt's file in the storage."""
     return "/".join(["runs", str(held.run_id), str(held.fence), *parts])[-255:]
 
 
 def keep(local: Path, name: str) -> str:
-    """Copy a file into the storage and return the name it got; durable before this returns."""
+    """Move a file to the storage and return its name there; durable before this returns."""
     with local.open("rb") as source:
         kept: str = default_storage.save(name, File(source))
     local.unlink(missing_ok=True)
@@ -54,7 +54,7 @@ def keep(local: Path, name: str) -> str:
 
 
 def fetch(name: str, sha256: str, to: Path) -> Path:
-    """Copy a stored checkpoint to a local folder. Raises Damaged unless it is there and is what was written."""
+    """Copy a stored checkpoint to a local folder. Raises Damaged where it is missing or its SHA-256 differs."""
     digest = hashlib.sha256()
     local = to / f"resume-{Path(name).name}"
     try:
@@ -71,9 +71,9 @@ def fetch(name: str, sha256: str, to: Path) -> Path:
 
 
 def discard(names: Iterable[str]) -> None:
-    """Delete surplus files; one that cannot be deleted only costs space."""
+    """Delete surplus files; one that cannot be deleted is logged and stays."""
     for name in names:
         try:
             default_storage.delete(name)
         except Exception as error:  # whatever the storage's client raises
-            log.warning("surplus file %s stays: %s", name, error)
+            log.warning("surplus file %s cannot be deleted: %s", name, error)

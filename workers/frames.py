@@ -1,8 +1,7 @@
-"""The wire form of a frame: steps × series as one Arrow record batch. No Django, no torch.
+"""A frame as bytes: steps × series as one Arrow record batch. No Django, no torch.
 
-The matrix is a single FixedSizeList column; the names travel once, in `Schema`. A column per
-series would cost 138 bytes a point at one step a frame, the matrix costs 8.
-"""
+The matrix is one FixedSizeList column; names are sent once, in `Schema`. A column per series would cost 138 bytes a
+point at one step a frame, the matrix costs 8."""
 
 from __future__ import annotations
 
@@ -15,9 +14,8 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Frame:
-    """Consecutive recorded points of one group: `steps` int64 [n], `times` float64 [n] in seconds since
-    the run started, `values` float32 [n, series]. Every series of a group has a value at every step of
-    the group's grid, so NaN and Inf here are recorded values, never holes."""
+    """Consecutive recorded points of one group; `times` are seconds since the run started, `values` is [n, series].
+    Every series of a group has a value at every step of the group, so NaN and Inf are recorded values, never gaps."""
 
     steps: NDArray[np.int64]
     times: NDArray[np.float64]
@@ -25,7 +23,7 @@ class Frame:
 
 
 def encode(frame: Frame) -> bytes:
-    """The frame as an Arrow IPC stream of one batch: step int64, time float64, values FixedSizeList<float32>."""
+    """An Arrow IPC stream of one batch: step int64, time float64, values FixedSizeList<float32>."""
     width = frame.values.shape[1]
     values = pa.FixedSizeListArray.from_arrays(pa.array(frame.values.ravel(), pa.float32()), width)
     batch = pa.record_batch([pa.array(frame.steps), pa.array(frame.times), values], ["step", "time", "values"])

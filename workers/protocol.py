@@ -1,4 +1,4 @@
-"""What a trainer and its supervisor say to each other. No Django, no torch.
+"""The messages between a trainer and its supervisor. No Django, no torch.
 
 Supervisor → trainer, on the trainer's standard input: one JSON object a line (`Orders`, then `Stop`).
 Trainer → supervisor, on a descriptor of its own (number in `ATTN_PIPE_FD`), never on stdout:
@@ -10,6 +10,7 @@ Order matters: a checkpoint of step n is announced after the flush that reaches 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from typing import Annotated, Any, BinaryIO, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
@@ -24,23 +25,26 @@ _PREFIX = struct.Struct("<II")
 
 
 class Message(BaseModel):
-    """Base of everything that is said."""
+    """Base of all messages."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Orders(Message):
-    """Run this. `start_step` completed steps lie in `checkpoint`; both are 0 and None for a first attempt."""
+    """The run to train. `checkpoint` holds `start_step` completed steps; a first attempt has None and 0.
+
+    No field is ever removed: a running supervisor may start the trainer of a newer checkout, which refuses unknown
+    fields."""
 
     type: Literal["orders"] = "orders"
     run: int
     fence: int
     spec: dict[str, Any]
-    scratch: str  # a folder of the attempt's own; checkpoints and pictures are written here
+    scratch: str  # the attempt's own folder, for checkpoints and pictures
     start_step: int = 0
     checkpoint: str | None = None  # a readable local path
-    forked: bool = False  # the checkpoint is another run's: take over what fits
-    parent: dict[str, Any] | None = None  # that run's spec, where it is still known
+    forked: bool = False  # the checkpoint is another run's: load what fits
+    parent: dict[str, Any] | None = None  # that run's spec, if still known
     time_offset: float = 0.0  # seconds between the run's start and the sending of this message
 
 
@@ -61,9 +65,8 @@ class Ready(Message):
 
 
 class Started(Message):
-    """Model and data stand; training begins. `sites` lists the attention modules, `notices` what a reader of this
-    run's numbers must know of: what was left out, and what no instrument sees; `inputs` are the files that
-    were read."""
+    """Training begins. `sites` lists the attention modules, `notices` what a reader of this run's numbers must know:
+    what was left out and what is not measured; `inputs` are the files that were read."""
 
     type: Literal["started"] = "started"
     device: str
@@ -77,9 +80,9 @@ class Started(Message):
 
 
 class Notice(Message):
-    """Something that this run's numbers do not cover, told where they are read: on the run's page, in REST, in the
-    log. `kind` says which (`unseen_attention`, `unreached`, `left_out`, …), `text` is one sentence with its counts,
-    `items` names what it counts, at most MAX_ITEMS of them."""
+    """Something that this run's numbers do not cover, shown on the run's page, in REST and in the log. `kind` is
+    `unseen_attention`, `unreached`, `left_out`, …; `text` is one sentence with counts; `items` names what is counted,
+    at most MAX_ITEMS."""
 
     kind: str
     text: str
@@ -115,9 +118,9 @@ class GroupFrame(Message):
 class Flush(Message):
     """Steps [lo, hi) are complete; the payload carries every point recorded in them, of all groups.
 
-    `hi > lo`, flushes follow each other without a gap, and every point of every group has lo <= step < hi:
-    an evaluation after step s must ride in the flush that reaches s + 1, for the database settles an
-    ambiguous commit by comparing `hi` with the committed step.
+    `hi > lo`, flushes follow each other without a gap, and every point of every group has lo <= step < hi. An
+    evaluation after step s belongs in the flush that reaches s + 1: an ambiguous commit is resolved by comparing `hi`
+    with the committed step.
     """
 
     type: Literal["flush"] = "flush"
@@ -135,7 +138,7 @@ class Log(Message):
 
 
 class Artifact(Message):
-    """A file in scratch that the service should keep; `step` is the last completed step index."""
+    """A file in scratch for the service to keep; `step` is the index of the last completed step."""
 
     type: Literal["artifact"] = "artifact"
     kind: Literal["prediction", "map", "file"]
@@ -147,7 +150,7 @@ class Artifact(Message):
 
 
 class Checkpoint(Message):
-    """Written beside, fsynced, renamed and hashed: `step` completed steps lie in `path`."""
+    """`path` holds `step` completed steps, durably written."""
 
     type: Literal["checkpoint"] = "checkpoint"
     step: int
@@ -157,14 +160,14 @@ class Checkpoint(Message):
 
 
 class Result(Message):
-    """All steps are done; the last flush and checkpoint came before this."""
+    """All steps are done; sent after the last flush and checkpoint."""
 
     type: Literal["result"] = "result"
     step: int
 
 
 class Stopped(Message):
-    """The answer to `Stop`; the checkpoint, if one could be written, came before this."""
+    """The answer to `Stop`, sent after the checkpoint, if one could be written."""
 
     type: Literal["stopped"] = "stopped"
     why: StopReason
@@ -172,7 +175,7 @@ class Stopped(Message):
 
 
 class Failure(Message):
-    """The training ended in an error that a repetition would meet again."""
+    """Training ended in an error that would occur again."""
 
     type: Literal["failure"] = "failure"
     reason: Literal["error", "out_of_memory", "nan", "spec", "storage"]
@@ -191,7 +194,7 @@ _from_trainer: TypeAdapter[Any] = TypeAdapter(FromTrainer)
 
 
 class ProtocolError(RuntimeError):
-    """The other side spoke nonsense or died in the middle of a message."""
+    """An invalid or incomplete message."""
 
 
 def send(stream: BinaryIO, message: Orders | Stop) -> None:
@@ -226,3 +229,11 @@ def read_message(stream: BinaryIO) -> tuple[Message, bytes] | None:
     if len(header) < header_size or len(payload) < payload_size:
         raise ProtocolError("the trainer died in the middle of a message")
     return _from_trainer.validate_json(header), payload
+
+
+def split_payload(flush: Flush, payload: bytes) -> Iterator[tuple[str, bytes]]:
+    """Each group of a flush and its Arrow stream."""
+    start = 0
+    for group in flush.groups:
+        yield group.group, payload[start : start + group.size]
+        start += group.size

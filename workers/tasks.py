@@ -1,8 +1,6 @@
-"""The one Celery task: somebody rang, so look for work until there is none.
+"""The one Celery task: a doorbell rang, so claim and execute runs until none is left or the worker drains.
 
-A run is executed inside the task, which returns when nothing is left to claim or the worker drains. The
-message was acknowledged before: whatever happens here, only the rows say what becomes of a run.
-"""
+The message is acknowledged before that: what becomes of a run depends on its rows alone."""
 
 from __future__ import annotations
 
@@ -18,14 +16,14 @@ from workers.supervisor.attempt.supervision import supervise
 from workers.supervisor.machine import drain
 from workers.supervisor.machine.identity import this_worker
 
-__all__ = ["doorbell", "node"]  # importing `node` connects the worker's life to Celery's signals
+__all__ = ["doorbell", "node"]  # importing `node` connects its signal handlers
 
 log = logging.getLogger(__name__)
 
 
 @app.task(name="workers.doorbell", ignore_result=True)
 def doorbell(run_id: int) -> None:
-    """Claim the best run of this worker's pools, execute it, claim again. The id is only for the log."""
+    """Claim the next run of this worker's pools, execute it, claim again. The id is only logged."""
     log.debug("the doorbell rang for run %s", run_id)
     while not drain.requested():
         claim = claim_next()
@@ -36,12 +34,12 @@ def doorbell(run_id: int) -> None:
 
 
 def claim_next() -> Claim | None:
-    """The best queued run, if any. While the database is away there is none; the reconciler rings again."""
+    """The next queued run, if any. None while the database is away: the reconciler rings again."""
     close_old_connections()
     identity = this_worker()
     try:
         return lifecycle.claim(identity.pools, identity.row())
     except Error as error:
-        log.warning("nothing claimed: %s", error)
+        log.warning("cannot claim a run: %s", error)
         connection.close()
         return None

@@ -96,7 +96,7 @@ def test_with_record_the_run_goes_on_and_its_last_good_checkpoint_stays(tmp_path
     assert [each.step for each in sink.of(Checkpoint)] == [3]
     assert np.isnan(sink.values("grad_norm/total")[4])
     (told,) = [each.text for each in sink.of(Log) if "not finite" in each.text]
-    assert "after step 4: no evaluation, probe or checkpoint any more" in told
+    assert "after step 4: no further evaluation, probe or checkpoint" in told
 
 
 def test_a_step_that_fp16_leaves_out_ends_no_run(tmp_path: Path, broken_at: Any) -> None:
@@ -106,7 +106,7 @@ def test_a_step_that_fp16_leaves_out_ends_no_run(tmp_path: Path, broken_at: Any)
     assert np.isinf(sink.values("grad_norm/total")[4])
     assert [each.step for each in sink.of(Checkpoint)] == [3, 6]
     assert all(map(_all_finite, sink.of(Checkpoint)))
-    assert "steps that fp16 left out in this attempt, since gradients overflowed: 1" in [m.text for m in sink.of(Log)]
+    assert "steps that fp16 skipped in this attempt, since gradients overflowed: 1" in [m.text for m in sink.of(Log)]
 
 
 @pytest.mark.parametrize("task", ["classify", "segment", "pointer", "language"])

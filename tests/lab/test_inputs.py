@@ -28,7 +28,7 @@ from workers.trainer.entry.orders import carry_out
 from workers.trainer.recording.recorder import Recorder
 from workers.trainer.tasks.hf.library import transformers
 from workers.trainer.training.checkpoint import CheckpointError, check_inputs
-from workers.trainer.training.inherit import start_notices
+from workers.trainer.training.inherit import checkpoint_notices
 from workers.trainer.training.loop import Fork, Session
 
 LETTERS = "the cat sat on the mat and saw the hat of the rat. " * 30
@@ -269,5 +269,5 @@ def test_a_run_goes_on_over_edited_code_and_says_so(package: Path) -> None:
     before = {"inputs": _source()}
     (package / "parts" / "mixing.py").write_text("HEADS = 4\n")
     check_inputs(before, _source())
-    (notice,) = start_notices(before | {"revision": REVISION}, _source(), "cpu", forked=False)
+    (notice,) = checkpoint_notices(before | {"revision": REVISION}, _source(), "cpu", forked=False)
     assert "the code of package own_code is not what this run began with" in notice.text

@@ -98,7 +98,7 @@ def test_a_body_of_rest_means_the_run_that_rest_makes_of_it(tmp_path: Path) -> N
     (wanted,) = plan(body).runs
     assert load((tmp_path / "out" / "spec.yaml").read_text()) == resolved(wanted.spec)
     assert (wanted.spec.optimizer.lr, wanted.seed, wanted.spec.model.attention.variant) == (0.5, 3, "no_q")
-    assert "nothing comes of: notes" in (tmp_path / "out" / "log.txt").read_text()
+    assert "no effect without the service: notes" in (tmp_path / "out" / "log.txt").read_text()
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_what_a_preset_file_has_besides_its_spec_is_told(tmp_path: Path) -> None
     preset = {"name": "p", "title": title, "claim": claim, "section": "1", "minutes": 1, "order": 1, "spec": SHORT}
     assert run_of(tmp_path, {**preset, "matrix": {"optimizer.lr": [1, 2]}, "seeds": [8, 9]}) == 0
     log = (tmp_path / "out" / "log.txt").read_text()
-    assert "trained is the preset's spec alone, with seed 0; left out: the matrix (optimizer.lr); the seeds 8, 9" in log
+    assert "only the preset's spec is trained, with seed 0; left out: the matrix (optimizer.lr); the seeds 8, 9" in log
 
 
 def test_a_folder_that_holds_something_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

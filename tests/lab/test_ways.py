@@ -191,7 +191,7 @@ def test_a_compiled_pass_finds_the_same_gradients_and_leaves_no_trace() -> None:
     wanted = torch.autograd.grad(model(x).sin().sum(), list(model.parameters()))
     forwards = Forwards(Train(compile=True), model)
     torch._dynamo.utils.counters.clear()
-    with forwards.taken():
+    with forwards.swapped():
         found = torch.autograd.grad(model(x).sin().sum(), list(model.parameters()))
     torch.testing.assert_close(found, wanted)
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1

@@ -1,5 +1,5 @@
-"""What packages installed on this worker register: entry points in the groups attnservice.variants, .tasks, .models
-and .datasets, each named `package.name`. A spec only names them; the code is the operator's."""
+"""Entry points of installed packages in the groups attnservice.variants, .tasks, .models and .datasets, each named
+`package.name`. A spec only names them; the code is the operator's."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ _FIELDS = {"variants": "model.attention.variant", "tasks": "task", "models": "mo
 
 
 def load(group: str, name: str) -> Any:
-    """What the package registered. Raises SpecError where no package here has it, or it cannot be imported."""
-    found = {point.name: point for point in entry_points(group=f"attnservice.{group}")}
+    """The registered object. Raises SpecError where no installed package has it, or its import fails."""
+    registered = {point.name: point for point in entry_points(group=f"attnservice.{group}")}
     path = tuple(_FIELDS[group].split("."))
-    if name not in found:
-        known = f"it has {', '.join(sorted(found))}" if found else "it has none of any package"
+    if name not in registered:
+        known = f"it has {', '.join(sorted(registered))}" if registered else "no package here registers any"
         raise SpecError([FieldError(path, f"this worker has no '{name}' among its {group}; {known}")])
     try:
-        loaded = found[name].load()
-        digest.read_package(found[name].module)
+        loaded = registered[name].load()
+        digest.read_package(registered[name].module)
         return loaded
-    except Exception as error:  # a package's import may raise whatever it likes
-        message = f"'{name}' of {found[name].value} cannot be imported: {type(error).__name__}: {error}"
+    except Exception as error:  # a package's import may raise anything
+        message = f"'{name}' of {registered[name].value} cannot be imported: {type(error).__name__}: {error}"
         raise SpecError([FieldError(path, message)]) from error

@@ -1,4 +1,4 @@
-"""What the training loop asks of a task."""
+"""The interface of a task."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ class Task(Protocol):
     def losses(self, micro_step: int) -> Mapping[str, Tensor]:
         """Loss terms of one micro-batch and their weighted sum as `total`; differentiable.
 
-        A task whose terms are means over numbers that vary from batch to batch (boxes, tokens that are not padding)
-        takes a second argument, `step: range | None = None`. Where a step has several micro-batches the loop gives it
-        their numbers, and each term is then the batch's sum divided by the count of the whole step: terms add up over
-        the step, so that accumulation is a larger batch. From a task without it the loop takes the mean of means."""
+        A task whose terms are means over counts that vary between batches (boxes, tokens that are not padding) takes a
+        second argument, `step: range | None = None`. Where a step has several micro-batches, the loop passes their
+        numbers, and each term is the batch's sum divided by the count of the whole step, so that accumulation equals a
+        larger batch. For a task without it the loop takes the mean of means."""
 
     def evaluate(self) -> Mapping[str, float]:
         """Measures on the validation split."""

@@ -1,32 +1,31 @@
-"""Patience with a database that is away: training goes on, and what is to be written waits."""
+"""Database calls that wait while the database is away; training goes on meanwhile."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection
 
 log = logging.getLogger(__name__)
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
 class Away(Exception):
-    """The database did not answer; it has not been away for long."""
+    """The database did not answer, and ATTN_DB_OUTAGE_S has not passed yet."""
 
 
 class DatabaseGone(Exception):
-    """The database has been away for longer than ATTN_DB_OUTAGE_S: the attempt is given up, its lease expires."""
+    """The database has been away for longer than ATTN_DB_OUTAGE_S: the attempt is abandoned, its lease expires."""
 
 
 class Database:
-    """Calls of one attempt, which remember since when the database has not answered.
-
-    `urgent` is called between tries: it must not need the database. It may raise to give up.
-    """
+    """The database calls of one attempt. `urgent` is called between tries and must not need the database; it may
+    raise to give up."""
 
     def __init__(self, urgent: Callable[[], None]) -> None:
         self._urgent = urgent
@@ -37,10 +36,10 @@ class Database:
         """Whether the last call was answered."""
         return self._away_since is None
 
-    def once(self, call: Callable[[], T]) -> T:
-        """One try. Raises Away, or DatabaseGone when the patience is at its end."""
+    def once(self, call: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
+        """One try. Raises Away, or DatabaseGone after ATTN_DB_OUTAGE_S."""
         try:
-            result = call()
+            result = call(*args, **named)
         except (OperationalError, InterfaceError) as error:
             connection.close()
             self._missed(error)
@@ -50,12 +49,12 @@ class Database:
             self._away_since = None
         return result
 
-    def persist(self, call: Callable[[], T]) -> T:
-        """Try until it is written. An ambiguous commit is made again: lifecycle's writes settle it."""
+    def persist(self, call: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
+        """Try until it is written. An ambiguous commit is made again: lifecycle's writes are idempotent."""
         wait = 0.1
         while True:
             try:
-                return self.once(call)
+                return self.once(call, *args, **named)
             except Away:
                 self._urgent()
                 time.sleep(wait)

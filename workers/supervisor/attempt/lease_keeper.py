@@ -1,4 +1,4 @@
-"""What a supervisor owes to the clock while its trainer works: the lease, the user's wish, the drain, the log."""
+"""What a supervisor does on time while its trainer works: renew the lease, obey cancel and drain, write the log."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import contextlib
 import logging
 import time
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +30,13 @@ class LeaseKeeper:
     """Call `tick` often. Raises LeaseLost and DatabaseGone; everything else waits for the next call."""
 
     def __init__(self, held: Held, trainer: Trainer) -> None:
-        self.held = held
-        self.trainer = trainer
+        self.held, self.trainer = held, trainer
         self.database = Database(self.urgent)
         self.stop_reason: StopReason | None = None
         self.breach: Breach | None = None  # what the run did wrong
         self._watchdog: Watchdog | None = None
         self._scratch: Path | None = None
-        self.kill_cause = ""  # why the supervisor killed the trainer, in words
+        self.kill_cause = ""  # why the supervisor killed the trainer
         self.recorded = False  # whether the row says that the run is stopping
         self._deadline = 0.0
         self._warned: set[str] = set()  # kinds of warnings
@@ -46,11 +44,8 @@ class LeaseKeeper:
         self.quotas = Quotas(self.warn)
         self._chunk = ""
         self._spooling = False
-        now = time.monotonic()
-        self._began = now
-        self._renew_at = now + settings.ATTN_BEAT_S
-        self._poll_at = now
-        self._log_at = now
+        self._began = self._poll_at = self._log_at = time.monotonic()
+        self._renew_at = self._began + settings.ATTN_BEAT_S
 
     def tick(self) -> None:
         """Do what is due now."""
@@ -58,13 +53,13 @@ class LeaseKeeper:
         with contextlib.suppress(Away):
             self._renew_or_poll()
             if self.stop_reason and not self.recorded:
-                self.database.once(partial(lifecycle.stopping, self.held, why=_STOP_TEXT[self.stop_reason]))
+                self.database.once(lifecycle.stopping, self.held, why=_STOP_TEXT[self.stop_reason])
                 self.recorded = True
             self.write_log()
             self.write_warnings()
 
     def urgent(self) -> None:
-        """The part that needs no database: hear the drain, end a trainer that has used up its time."""
+        """The part that needs no database: obey a drain, report the backlog, kill a trainer that is out of time."""
         if drain.requested() and self.stop_reason is None:
             self._request_stop("preempt", settings.ATTN_STOP_GRACE_S)
         now = time.monotonic()
@@ -73,12 +68,12 @@ class LeaseKeeper:
         if self.out_of_time and self.trainer.alive:
             self._kill(f"it did not stop in time after a {self.stop_reason}")
         if not self.trainer.ready and now > self._began + limits.START_S:
-            self._kill(f"it said nothing within {limits.START_S} s")
+            self._kill(f"it sent nothing within {limits.START_S} s")
         if drain.shutting_down() and now > self._deadline + limits.TERM_GRACE_S and not self.database.answers:
-            raise DatabaseGone("the worker must go while the database is away")
+            raise DatabaseGone("the worker shuts down while the database is away")
 
     def start_watchdog(self, spec: Mapping[str, Any], spent: float, scratch: Path) -> None:
-        """From now on, the orders being given, end a trainer that passes a limit or makes no step."""
+        """From now on kill a trainer that passes a limit or makes no step."""
         self._watchdog, self._scratch = Watchdog(spec, spent, self.trainer), scratch
 
     def _check_run(self) -> None:
@@ -91,7 +86,7 @@ class LeaseKeeper:
             self._kill(self.breach.text)
 
     def _report_backlog(self) -> None:
-        """Tell how much waits to be stored, and once in the log when it goes to disk."""
+        """Report how much waits to be stored, and log once when it goes to disk."""
         inbox = self.trainer.inbox
         backlog.report(inbox.backlog)
         if inbox.spooled and not self._spooling:
@@ -100,7 +95,7 @@ class LeaseKeeper:
 
     @property
     def out_of_time(self) -> bool:
-        """Whether a stop has used up its grace."""
+        """Whether the grace period of a stop is over."""
         return self.stop_reason is not None and time.monotonic() > self._deadline
 
     def write_log(self, *, all_of_it: bool = False) -> None:
@@ -111,38 +106,38 @@ class LeaseKeeper:
         self._log_at = now + limits.LOG_EVERY_S
         while chunk := self._chunk or self.trainer.journal.take():
             self._chunk = chunk  # kept until it is written
-            self.database.once(partial(lifecycle.add_log, self.held, chunk))
+            self.database.once(lifecycle.add_log, self.held, chunk)
             self._chunk = ""
             if not all_of_it:
                 return
 
-    def warn(self, kind: str, words: str, over: str = "") -> None:
-        """Tell users something that does not end the run, when the database answers: once for each kind, or once
-        again after `resolve` has said that it is `over`."""
+    def warn(self, kind: str, text: str, over: str = "") -> None:
+        """Record an event that does not end the run, once for each kind, and again after `resolve` has recorded the
+        event `over`."""
         if kind not in self._warned:
             self._warned.add(kind)
-            self._unwritten.append((kind, words, over))
-            log.warning("run %s: %s: %s", self.held.run_id, kind, words)
+            self._unwritten.append((kind, text, over))
+            log.warning("run %s: %s: %s", self.held.run_id, kind, text)
 
-    def resolve(self, kind: str, over: str, words: str) -> None:
-        """Tell that what `kind` warned of is over; nothing where nobody was warned."""
+    def resolve(self, kind: str, over: str, text: str) -> None:
+        """Record that what `kind` warned of is over, if it was warned of."""
         if kind in self._warned:
             self._warned.discard(kind)
-            self._unwritten.append((over, words, kind))
+            self._unwritten.append((over, text, kind))
 
     def write_warnings(self) -> None:
-        """Write what is to be told."""
+        """Write the recorded events."""
         self.quotas.log(self.trainer.journal.full)
         while self._unwritten:
-            kind, words, over = self._unwritten[0]
-            self.database.once(partial(lifecycle.warn, self.held, kind, words, again_after=over))
+            kind, text, over = self._unwritten[0]
+            self.database.once(lifecycle.warn, self.held, kind, text, again_after=over)
             del self._unwritten[0]
 
     def _renew_or_poll(self) -> None:
-        """Renew the lease, or between renewals only read what the user wants."""
+        """Renew the lease, or between renewals only read whether the user cancelled."""
         now = time.monotonic()
         if now >= self._renew_at:
-            desired = self.database.once(partial(lifecycle.renew, self.held))
+            desired = self.database.once(lifecycle.renew, self.held)
             self._renew_at = now + settings.ATTN_BEAT_S
         elif now >= self._poll_at:
             desired = self.database.once(self._read_desired)

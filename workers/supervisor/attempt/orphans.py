@@ -1,4 +1,4 @@
-"""Trainers of earlier attempts that outlived their supervisor. PDEATHSIG should leave none; this makes sure."""
+"""Trainers that outlived their supervisor. The parent-death signal should leave none; this makes sure."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from workers.supervisor import limits
 from workers.supervisor.machine import machine
 
 log = logging.getLogger(__name__)
-BIRTH = "pid_created"  # key in an attempt's info: tells a trainer from a later process with its id
+BIRTH = "pid_created"  # key in an attempt's info: distinguishes a trainer from a later process with its id
 _CLOCK_SLACK_S = 2.0
 
 
 def birth(pid: int) -> float | None:
-    """When a process was started, as psutil tells it."""
+    """When a process was started, according to psutil."""
     try:
         return float(psutil.Process(pid).create_time())
     except psutil.Error:
@@ -28,11 +28,11 @@ def birth(pid: int) -> float | None:
 
 
 def kill_orphans(held: Held) -> None:
-    """Kill what earlier attempts of this run left on this host."""
+    """Kill trainers of earlier attempts of this run on this host."""
     earlier = Attempt.objects.filter(run_id=held.run_id, fence__lt=held.fence, host=machine.host(), pid__isnull=False)
     for pid, info in earlier.order_by("-fence").values_list("pid", "info")[:10]:
         if pid and _is_that_trainer(pid, info.get(BIRTH)):
-            log.warning("run %s: killing trainer %s, left over from an earlier attempt", held.run_id, pid)
+            log.warning("run %s: killing trainer %s, an orphan of an earlier attempt", held.run_id, pid)
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(pid, signal.SIGKILL)
 

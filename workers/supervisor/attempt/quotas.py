@@ -1,4 +1,4 @@
-"""A run that floods: what is over a limit is left out, one warning in the run's history says so, training goes on."""
+"""Quotas of a run: what exceeds one is dropped, with one warning in the run's history; training goes on."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from experiments.store import Incoming
 from workers.frames import Frame
 from workers.protocol import Artifact
 
-Warn = Callable[[str, str], None]  # a kind of event, and words
+Warn = Callable[[str, str], None]  # kind of event, text
 
 
 class Quotas:
-    """What one run has used up so far, earlier attempts included, so that a resumed run is cut at the same place."""
+    """What a run has used so far, earlier attempts included, so that a resumed run is cut at the same place."""
 
     def __init__(self, warn: Warn) -> None:
         self._warn = warn
@@ -24,7 +24,7 @@ class Quotas:
         self._files: dict[tuple[str, str, int | None], int] = {}
 
     def load(self, run_id: int) -> None:
-        """Look up what earlier attempts left. Needs the database."""
+        """Read the usage of earlier attempts from the database."""
         self._series, self._files = lifecycle.usage(run_id)
 
     def names(self, group: str, names: list[str]) -> list[int]:
@@ -35,8 +35,10 @@ class Quotas:
                 self._series.add((group, name))
                 kept.append(column)
         if len(kept) < len(names):
-            words = f"more than {settings.ATTN_MAX_SERIES:,} series (ATTN_MAX_SERIES): further names are not recorded"
-            self._warn("series capped", f"{words}, the first of them {group}/{_first_left(names, kept)}")
+            kept_columns = set(kept)
+            dropped = next(name for column, name in enumerate(names) if column not in kept_columns)[:100]
+            limit = f"more than {settings.ATTN_MAX_SERIES:,} series (ATTN_MAX_SERIES)"
+            self._warn("series capped", f"{limit}: further names are not recorded, the first of them {group}/{dropped}")
         return kept
 
     def admits(self, message: Artifact, size: int) -> bool:
@@ -54,15 +56,10 @@ class Quotas:
         return False
 
     def log(self, full: bool) -> None:
-        """Say that the log is over its limit, if it is."""
+        """Warn where the log is over its limit."""
         if full:
             megabytes = settings.ATTN_MAX_LOG_BYTES / 2**20
             self._warn("log capped", f"the log passed {megabytes:.3g} MB (ATTN_MAX_LOG_BYTES): the rest is not kept")
-
-
-def _first_left(names: list[str], kept: list[int]) -> str:
-    left = set(kept)
-    return next(name for column, name in enumerate(names) if column not in left)[:100]
 
 
 def cut(group: str, names: list[str], kept: list[int], frame: Frame) -> Incoming:

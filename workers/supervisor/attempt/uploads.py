@@ -1,4 +1,4 @@
-"""Slow traffic with the artifact storage, in a thread, while the supervisor keeps the lease."""
+"""Transfers to and from the artifact storage, in a thread, while the supervisor keeps the lease."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
-from typing import TypeVar
+from functools import partial
+from typing import ParamSpec, TypeVar
 
 from django.conf import settings
 
@@ -15,29 +16,29 @@ from workers.supervisor import limits
 from workers.supervisor.attempt.lease_keeper import LeaseKeeper
 
 log = logging.getLogger(__name__)
+P = ParamSpec("P")
 T = TypeVar("T")
 REFUSES, ANSWERS = "storage refuses", "storage answers"  # kinds of events
 
 
 class StorageFailed(Exception):
-    """A file could not be brought into the storage, or out of it."""
+    """A file could not be written to the storage or read from it."""
 
 
 class Uploads:
-    """One transfer at a time. The lease is renewed meanwhile, and a failed transfer is tried again for
-    ATTN_DB_OUTAGE_S seconds, or until a stop has used up its grace. The calls must not touch the database.
-    """
+    """One transfer at a time. The lease is renewed meanwhile. A failed transfer is tried again for ATTN_DB_OUTAGE_S
+    seconds, or until the grace of a stop is over. Calls must not use the database."""
 
     def __init__(self, keeper: LeaseKeeper) -> None:
         self._keeper = keeper
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="upload")
 
-    def run(self, call: Callable[[], T]) -> T:
-        """The call's answer. Raises StorageFailed when it cannot be had, and Damaged as the call does."""
+    def run(self, call: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
+        """The call's result. Raises StorageFailed where it keeps failing, and Damaged as the call does."""
         pause, until = 0.5, time.monotonic() + settings.ATTN_DB_OUTAGE_S
         while True:
             try:
-                answer = self._once(call)
+                result = self._once(partial(call, *args, **named))
             except (Damaged, StorageFailed):
                 raise
             except FileNotFoundError as error:
@@ -49,8 +50,8 @@ class Uploads:
                 words = f"the storage refuses: {error}; trying again for {settings.ATTN_DB_OUTAGE_S} s"
                 self._keeper.warn(REFUSES, words, over=ANSWERS)
             else:
-                self._keeper.resolve(REFUSES, ANSWERS, "the storage takes and gives files again")
-                return answer
+                self._keeper.resolve(REFUSES, ANSWERS, "the storage works again")
+                return result
             self._pause(pause)
             pause = min(pause * 2, 10.0)
 
@@ -59,7 +60,7 @@ class Uploads:
         while not wait([future], limits.TICK_S).done:
             self._keeper.tick()
             if self._keeper.out_of_time:
-                raise StorageFailed("the transfer did not end within the grace of a stop")
+                raise StorageFailed("the transfer did not end within the stop's grace period")
         return future.result()
 
     def _pause(self, seconds: float) -> None:
@@ -69,5 +70,5 @@ class Uploads:
             time.sleep(limits.TICK_S)
 
     def close(self) -> None:
-        """Give up what is under way."""
+        """Abandon the transfer in progress."""
         self._thread.shutdown(wait=False, cancel_futures=True)

@@ -1,4 +1,4 @@
-"""What ends a run that goes on too long, grows too large, or lives without making a step."""
+"""Finds a run that takes too long, uses too much memory, or makes no step."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from experiments.states import Reason
 from workers.supervisor import limits
 from workers.supervisor.process.trainer_process import Trainer
 
-STACKS = "stacks.txt"  # in scratch: where a trainer writes its stacks on SIGUSR1
+STACKS = "stacks.txt"  # in scratch: a trainer writes its stacks there on SIGUSR1
 _CHECK_S = 1.0
 _DUMP_S = 2.0
 
 
 @dataclass(frozen=True)
 class Breach:
-    """Why the trainer has to go, for programs and in words."""
+    """Why the trainer must be killed."""
 
     reason: Reason
     text: str
 
 
 class Watchdog:
-    """Looks about once a second. `spent` are seconds that earlier attempts used of the run's time."""
+    """Checks about once a second. `spent`: seconds of the run's time that earlier attempts used."""
 
     def __init__(self, spec: Mapping[str, Any], spent: float, trainer: Trainer) -> None:
         resources = spec.get("resources", {})
@@ -39,7 +39,7 @@ class Watchdog:
         self._began = self._next = time.monotonic()
 
     def check(self) -> Breach | None:
-        """What is wrong now, if it is time to look and something is."""
+        """The breach, if a check is due and finds one."""
         now = time.monotonic()
         if now < self._next:
             return None
@@ -57,8 +57,8 @@ class Watchdog:
         used = resident(self._trainer.pid) / 2**20
         if used <= self._megabytes:
             return None
-        words = f"its processes hold {used:,.0f} MB; resources.max_memory_mb = {self._megabytes} allows no more"
-        return Breach(Reason.LIMIT, words)
+        text = f"its processes hold {used:,.0f} MB, more than resources.max_memory_mb = {self._megabytes} allows"
+        return Breach(Reason.LIMIT, text)
 
     def _stuck(self, now: float) -> Breach | None:
         inbox = self._trainer.inbox
@@ -69,7 +69,7 @@ class Watchdog:
 
 
 def resident(pid: int) -> int:
-    """Bytes of memory that a process and all its descendants hold."""
+    """Bytes of memory of a process and all its descendants."""
     try:
         process = psutil.Process(pid)
         family = [process, *process.children(recursive=True)]
@@ -86,9 +86,9 @@ def _resident(process: psutil.Process) -> int:
 
 
 def dump_stacks(trainer: Trainer, scratch: Path) -> Path | None:
-    """Ask a trainer for the stacks of all its threads; None where it does not answer in time."""
+    """Have a trainer write the stacks of all its threads; None where it does not in time."""
     path = scratch / STACKS
-    if not path.exists():  # it has not registered: the signal would only kill it
+    if not path.exists():  # no handler yet: the signal would kill it
         return None
     os.kill(trainer.pid, signal.SIGUSR1)
     deadline = time.monotonic() + _DUMP_S

@@ -1,4 +1,4 @@
-"""`python -m workers.trainer answer`: stay warm, answer questions to checkpoints one after the other."""
+"""`python -m workers.trainer answer`: answers questions about checkpoints, one after the other."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ def serve() -> int:
     torch.set_num_threads(THREADS)
     models = Models()
     warm_up()
-    with os.fdopen(descriptor, "wb") as pipe, open(sys.stdin.fileno(), "rb", closefd=False) as told:
+    with os.fdopen(descriptor, "wb") as pipe, open(sys.stdin.fileno(), "rb", closefd=False) as questions:
         pipe.write(Warm().bytes())
         pipe.flush()
-        for text in told:
-            pipe.write(reply(models, QuestionMessage.model_validate_json(text)).bytes())
+        for line in questions:
+            pipe.write(reply(models, QuestionMessage.model_validate_json(line)).bytes())
             pipe.flush()
     return 0
 
 
 def warm_up() -> None:
-    """One question to a model of the smallest size: loads every lazy import and kernel."""
+    """Ask a minimal model one question of each kind: loads lazy imports and kernels."""
     tiny = {"d_model": 8, "heads": 1, "ffn": 8}
     for name, dataset in (("roles", "roles"), ("segment", "digit-scenes")):
         spec = parse_spec({"task": name, "data": {"dataset": dataset}, "model": tiny})
@@ -44,15 +44,15 @@ def warm_up() -> None:
 
 
 def reply(models: Models, question: QuestionMessage) -> AnswerMessage:
-    """The answer, or why there is none; a bug here refuses one question and not the next."""
+    """The answer, or why there is none. Whatever fails refuses this question alone."""
     try:
         reply_content = answer(models.get(question), question.spec["task"], QuestionSpec.model_validate(question.ask))
         text = json.dumps(reply_content, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    except ValueError as error:  # the asker's mistake, or a checkpoint of another spec
+    except ValueError as error:  # an invalid question, or a checkpoint of another spec
         return AnswerMessage(question=question.question, problem=str(error))
     except Exception as error:
         traceback.print_exc()
-        return AnswerMessage(question=question.question, problem=f"the model could not be asked: {error!r}")
+        return AnswerMessage(question=question.question, problem=f"the model could not answer: {error!r}")
     size = len(text.encode())
     if size > question.most_bytes:
         problem = f"the answer has {size:,} bytes; at most {question.most_bytes:,} are allowed"

@@ -1,4 +1,4 @@
-"""Tasks with the weights of a checkpoint in them; the last few stay loaded."""
+"""Tasks with the weights of a checkpoint; the last few stay loaded."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KEPT_BYTES = 512 * 2**20  # of weights
 
 
 class Models:
-    """The least recently asked goes first, by count and by the size of its weights."""
+    """A cache bounded by count and by the size of the weights; the least recently used is dropped first."""
 
     def __init__(self) -> None:
         self._loaded: OrderedDict[tuple[str, str], tuple[Task, int]] = OrderedDict()
@@ -42,12 +42,12 @@ class Models:
 
 
 def _load(spec: Spec, path: Path) -> tuple[Task, int]:
-    """The task on the CPU in evaluation mode, and the bytes of its weights. Leaves the optimizer's state unread."""
-    about = facts_of(path)
-    check_spec(path, about, spec)
+    """The task on the CPU in evaluation mode, and the bytes of its weights. The optimizer's state is not read."""
+    facts = facts_of(path)
+    check_spec(path, facts, spec)
     with trained_before(), reading() as inputs:
         task = build_task(spec, torch.device("cpu"))
-    check_inputs(about, inputs)
+    check_inputs(facts, inputs)
     with safe_open(path, framework="pt") as file:
         names = [name for name in file.keys() if name.startswith(WEIGHT)]  # noqa: SIM118 (not a dict)
         weights = {name.removeprefix(WEIGHT): file.get_tensor(name) for name in names}

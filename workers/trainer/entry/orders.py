@@ -1,4 +1,4 @@
-"""Carry out one order: train, and say how it ended."""
+"""Carry out orders: train, and send how it ended."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from workers.trainer.recording.sink import Send
 from workers.trainer.training.checkpoint import CheckpointError
 from workers.trainer.training.loop import Fork, train
 
-LONGEST = 8000  # characters of a refusal
+MAX_MESSAGE = 8000  # characters of a user's mistake
 _FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 
 def carry_out(orders: Orders, send: Send, should_stop: Callable[[], StopReason | None]) -> bool:
-    """True when the order ended as it should: finished, or stopped on request."""
+    """True where training finished or was stopped on request."""
     arrived = time.monotonic()
 
     def elapsed() -> float:
@@ -37,8 +37,8 @@ def carry_out(orders: Orders, send: Send, should_stop: Callable[[], StopReason |
         fork = Fork(parse_spec(orders.parent, stored=True) if orders.parent else None) if orders.forked else None
         outcome = train(spec, recorder, should_stop, scratch=Path(orders.scratch), checkpoint=checkpoint, fork=fork)
     except BrokenPipeError:
-        raise  # nobody listens any more: there is no one to tell
-    except Exception as error:  # every failure is reported, whatever it is
+        raise  # the supervisor is gone
+    except Exception as error:
         send(failure(error))
         return False
     send(Stopped(why=outcome.stopped, step=outcome.step) if outcome.stopped else Result(step=outcome.step))
@@ -46,9 +46,9 @@ def carry_out(orders: Orders, send: Send, should_stop: Callable[[], StopReason |
 
 
 def failure(error: Exception) -> Failure:
-    """A user's mistake is told in sentences, one a line where there are several; anything else with its traceback."""
+    """A user's mistake as sentences, one a line; anything else with its traceback."""
     if isinstance(error, DataError | SpecError | CheckpointError):
-        return Failure(reason=reason_of(error), message=str(error)[:LONGEST])
+        return Failure(reason=reason_of(error), message=str(error)[:MAX_MESSAGE])
     return Failure(reason=reason_of(error), message=_one_line(error), traceback=traceback.format_exc())
 
 

@@ -1,4 +1,4 @@
-"""The warm spare: a trainer that has imported everything and waits for its orders on standard input."""
+"""The spare trainer: it has imported everything and waits for orders on standard input."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TINY = {"d_model": 8, "heads": 1, "ffn": 8}
 
 
 class StopListener:
-    """Listens for `Stop` on a thread of its own while the main thread trains."""
+    """Listens for `Stop` in a thread while the main thread trains."""
 
     def __init__(self, stream: FileIO) -> None:
         self.why: StopReason | None = None
@@ -32,35 +32,35 @@ class StopListener:
 
     def _listen(self) -> None:
         for line in self._stream:
-            if isinstance(told := receive(line), Stop):
-                self.why = told.why
+            if isinstance(message := receive(line), Stop):
+                self.why = message.why
 
 
 def serve() -> int:
-    """Send `Ready`, carry out one order, leave. 0 also when the input closed before an order came."""
+    """Send `Ready`, carry out one order, exit. Also returns 0 where the input closes before an order."""
     warm_up()
     descriptor = int(os.environ[PIPE_FD])
     os.set_inheritable(descriptor, False)
     send = PipeSink(os.fdopen(descriptor, "wb"))
     send(Ready(pid=os.getpid(), torch=torch.__version__, capability=torch.backends.cpu.get_cpu_capability()))
-    # Unbuffered: a thread that waits inside a buffered reader would abort the interpreter's exit.
-    told = open(sys.stdin.fileno(), "rb", buffering=0, closefd=False)  # noqa: SIM115 (descriptor 0, never closed)
-    line = told.readline()
+    # Unbuffered: a thread inside a buffered reader would abort the interpreter's exit.
+    orders_in = open(sys.stdin.fileno(), "rb", buffering=0, closefd=False)  # noqa: SIM115 (descriptor 0, never closed)
+    line = orders_in.readline()
     if not line:
         return 0
     orders = receive(line)
     assert isinstance(orders, Orders)
-    # SIGUSR1 writes where every thread stands, even one that hangs in a library; the file stays open for that.
+    # SIGUSR1 writes the stack of every thread, even one that hangs in a library; the file stays open for it.
     stacks = (Path(orders.scratch) / "stacks.txt").open("w")
     faulthandler.register(signal.SIGUSR1, stacks, all_threads=True)
-    listener = StopListener(told)
+    listener = StopListener(orders_in)
     carry_out(orders, send, lambda: listener.why)
     send.close()
     return 0
 
 
 def warm_up() -> None:
-    """One step of each task at the smallest size: loads every lazy import and kernel. No CUDA is touched."""
+    """Train a minimal model of two tasks for a step: loads lazy imports and kernels. CUDA is not used."""
     common = {"resources": {"device": "cpu"}, "optimizer": {"warmup_steps": 0}, "train": {"steps": 1, "batch_size": 2}}
     tasks = (
         {"task": "classify", "data": {"dataset": "digits"}},
@@ -74,4 +74,4 @@ def warm_up() -> None:
 
 
 def _nobody(message: object, payload: bytes = b"") -> None:
-    """Takes what a warm-up would say."""
+    """Discards the messages of a warm-up."""

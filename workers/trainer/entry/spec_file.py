@@ -1,8 +1,7 @@
-"""A file that names one run: a spec, the body of `POST /experiments/`, or a preset.
+"""A file with one run: a spec, the body of `POST /experiments/`, or a preset.
 
-The body means what REST makes of it, and is refused where that is more than one run: only one is trained here. Of a
-preset file the spec is trained, and what it has besides is told.
-"""
+A body means what it means in REST, and is refused where it makes more than one run. Of a preset the spec is trained;
+the rest is logged as left out."""
 
 from __future__ import annotations
 
@@ -17,19 +16,19 @@ from experiments.spec.yaml_text import YamlError, load
 from experiments.submissions.presets import Preset
 from experiments.submissions.submission import Submission, SubmissionError, plan
 
-_OF_THE_SERVICE = ("project", "priority", "tags", "notes")  # fields of a body that change no training
+_OF_THE_SERVICE = ("project", "priority", "tags", "notes")  # fields of a body without effect on training
 
 
 @dataclass(frozen=True)
 class Named:
-    """The run, and what else the file says that no run here comes of."""
+    """The run, and a sentence on what else the file holds."""
 
     spec: Spec
     left_out: str = ""
 
 
 def read(path: Path) -> Named:
-    """Raises SpecError that names every bad field, YamlError, and ValueError of a preset that is none."""
+    """Raises SpecError that names every invalid field, YamlError, and ValueError for an invalid preset."""
     try:
         raw = load(path.read_text("utf-8"))
     except YamlError as error:
@@ -40,7 +39,7 @@ def read(path: Path) -> Named:
 
 
 def _alone(raw: Any) -> Spec:
-    """As in a body that says nothing else."""
+    """A spec by itself, checked like the spec of a body."""
     spec = parse_spec(raw)
     if not is_whole(raw, spec) and (errors := list(unused([spec]))):
         raise SpecError(errors)
@@ -53,8 +52,8 @@ def _of_preset(raw: Mapping[str, Any]) -> Named:
     parts += [f"{len(preset.also)} further part{'s' * (len(preset.also) > 1)} (also)"] if preset.also else []
     spec = parse_spec(preset.spec)
     parts += [f"the seeds {', '.join(map(str, preset.seeds))}"] if preset.seeds != [spec.seed] else []
-    told = f"trained is the preset's spec alone, with seed {spec.seed}; left out: {'; '.join(parts)}"
-    return Named(spec, told if parts else "")
+    text = f"only the preset's spec is trained, with seed {spec.seed}; left out: {'; '.join(parts)}"
+    return Named(spec, text if parts else "")
 
 
 def _of_body(raw: Mapping[str, Any]) -> Named:
@@ -63,9 +62,9 @@ def _of_body(raw: Mapping[str, Any]) -> Named:
     except SubmissionError as error:
         raise SpecError(error.errors) from None
     if len(planned.runs) > 1:
-        many = [name for name, values in (("matrix", planned.matrix), ("seeds", planned.seeds[1:])) if values]
-        message = f"makes {len(planned.runs):,} runs, and one is trained here: submit it, or leave one value of each"
-        raise SpecError([FieldError((name,), message) for name in many or ["preset"]])
+        fields = [name for name, values in (("matrix", planned.matrix), ("seeds", planned.seeds[1:])) if values]
+        message = f"makes {len(planned.runs):,} runs, and one is trained here: submit it, or keep one value of each"
+        raise SpecError([FieldError((name,), message) for name in fields or ["preset"]])
     run = planned.runs[0]
     unused = [name for name in _OF_THE_SERVICE if raw.get(name)]
-    return Named(run.spec, f"without the service nothing comes of: {', '.join(unused)}" if unused else "")
+    return Named(run.spec, f"no effect without the service: {', '.join(unused)}" if unused else "")

@@ -1,4 +1,4 @@
-"""`python -m workers.trainer run spec.yaml --out DIR`: a run with no service at all."""
+"""`python -m workers.trainer run spec.yaml --out DIR`: a run without the service."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from workers.trainer.recording.folder import FolderSink
 
 
 class Interrupt:
-    """Ctrl-C asks for an orderly end: a checkpoint first. A second one ends at once."""
+    """Ctrl-C saves a checkpoint and stops; a second one stops at once."""
 
     def __init__(self) -> None:
         self.why: StopReason | None = None
-        signal.signal(signal.SIGINT, self._asked)
+        signal.signal(signal.SIGINT, self._interrupted)
 
-    def _asked(self, _signal: int, _frame: object) -> None:
+    def _interrupted(self, _signal: int, _frame: object) -> None:
         self.why = "cancel"
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -33,8 +33,8 @@ def main(arguments: list[str]) -> int:
         named = read(options.spec)
         _is_free(options.out)
     except SpecError as error:
-        for item in error.errors:
-            print(f"{options.spec}: {item.dotted}: {item.message}", file=sys.stderr)
+        for field_error in error.errors:
+            print(f"{options.spec}: {field_error.dotted}: {field_error.message}", file=sys.stderr)
         return 2
     except (OSError, ValueError) as error:
         print(f"{options.spec}: {error}", file=sys.stderr)
@@ -63,11 +63,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--out", type=Path, required=True, help="new folder for frames, checkpoints, pictures and the log"
     )
-    parser.add_argument("--checkpoint", type=Path, help="go on from this checkpoint of the same spec")
+    parser.add_argument("--checkpoint", type=Path, help="resume from this checkpoint of the same spec")
     return parser
 
 
 def _is_free(out: Path) -> None:
-    """Results of two runs would mix: checkpoints, log and pictures stay, frames are replaced. Raises ValueError."""
+    """Raises ValueError for a folder with files: results of two runs would mix."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"--out {out} is not an empty folder: name a new one, also to go on from a checkpoint in it")
+        raise ValueError(f"--out {out} is not an empty folder: name a new one, also to resume from a checkpoint in it")

@@ -1,4 +1,4 @@
-"""From values on the device to series: the recorder and what it measures, and `recording` for loops of one's own."""
+"""From values on the device to series: the recorder, what it measures, and `recording` for your own loops."""
 
 from .own_loop.hf_trainer import recording_trainer
 from .own_loop.record import recording

@@ -1,8 +1,7 @@
-"""Norms of finite gradients whose squares leave the range of fp32: below about 1e-19 and above about 1e19.
+"""Norms of finite gradients whose squares leave the range of fp32: entries below about 1e-19 or above about 1e19.
 
-A norm that may have lost squares is taken again, of entries times a power of two, which rounds nothing. All others stay
-as they are. On the CPU only those that need it are computed; on a device that would mean to wait for it, so that all
-are, and chosen from there."""
+A norm that may have lost squares is computed again from entries times a power of two, which rounds nothing. On the CPU
+only those norms are; on a device, where choosing would mean waiting, all are, and the affected ones are selected."""
 
 from __future__ import annotations
 
@@ -12,18 +11,18 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-AT_HAND = {"cpu"}  # where nobody waits for a value
+AT_HAND = {"cpu"}  # devices whose values need no wait
 DOWN, UP = 2.0**-96, 2.0**96
-ROUNDED = 2.0**-51  # per entry's root: where all squares that are lost together are below the rounding of the rest
+ROUNDED = 2.0**-51  # times √entries: a larger norm's lost squares are all below its rounding
 
 
 def is_lost(norms: Tensor, entries: int) -> Tensor:
-    """Where squares of this many entries may have overflowed, or come to nothing."""
+    """Where squares of this many entries may have overflowed or underflowed."""
     return norms.isinf() | (norms < ROUNDED * math.sqrt(entries))
 
 
 def kept(norms: Tensor, units: Tensor) -> Tensor:
-    """`norms` of matrices `units` [..., rows, columns], as they are where nothing was lost."""
+    """`norms` of matrices `units` [..., rows, columns], corrected where squares were lost."""
     lost = is_lost(norms, units.shape[-2:].numel())
     if units.dtype == torch.float64:
         return norms
@@ -37,14 +36,14 @@ def kept(norms: Tensor, units: Tensor) -> Tensor:
 
 
 def together(norms: Tensor, parts: Tensor, entries: int) -> Tensor:
-    """`norms` [n] of matrices, from those of their parts [n, parts] where something was lost."""
+    """`norms` [n] of matrices, computed from the norms of their parts [n, parts] where squares were lost."""
     if parts.dtype == torch.float64:
         return norms
     return torch.where(is_lost(norms, entries), torch.linalg.vector_norm(parts.double(), dim=1).float(), norms)
 
 
 def kept_total(norm: Tensor, gradients: Sequence[Tensor], *, large: bool) -> Tensor:
-    """`norm` of all gradients together, in fp64 where something was lost; without `large` an overflow stays one."""
+    """`norm` of all gradients, in fp64 where squares were lost; without `large` an overflow stays inf."""
     lost = is_lost(norm, sum(gradient.numel() for gradient in gradients))
     lost = lost if large else lost & ~norm.isinf()
     if norm.dtype == torch.float64 or (norm.device.type in AT_HAND and not bool(lost)):

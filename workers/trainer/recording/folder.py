@@ -1,4 +1,4 @@
-"""A sink that writes what a run says to a folder: frames as Arrow, a log, and progress on the terminal."""
+"""A sink that writes a run's messages to a folder: frames as Arrow, a log, and progress on the terminal."""
 
 from __future__ import annotations
 
@@ -8,14 +8,26 @@ from typing import IO
 import pyarrow as pa
 
 from workers.frames import decode
-from workers.protocol import Artifact, Checkpoint, Failure, Flush, Log, Message, Result, Schema, Started, Stopped
+from workers.protocol import (
+    Artifact,
+    Checkpoint,
+    Failure,
+    Flush,
+    Log,
+    Message,
+    Result,
+    Schema,
+    Started,
+    Stopped,
+    split_payload,
+)
 
 KEPT = 2  # checkpoints that stay
 
 
 class FolderSink:
     """`<group>.arrow` (Arrow stream; the names stand in the schema's metadata under `names`), `log.txt`,
-    `artifacts.jsonl`; checkpoints and pictures are already where the trainer wrote them."""
+    `artifacts.jsonl`. Pictures and the last KEPT checkpoints stay where the trainer wrote them."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -49,16 +61,12 @@ class FolderSink:
                 self._line(f"failed ({message.reason}): {message.message}\n{message.traceback}".strip())
 
     def _frames(self, flush: Flush, payload: bytes) -> None:
-        start = 0
-        for group in flush.groups:
-            data = payload[start : start + group.size]
-            start += group.size
-            frame = decode(data)
-            if group.group == "train":
-                self.loss = float(frame.values[-1, 0])
+        for group, data in split_payload(flush, payload):
+            if group == "train":
+                self.loss = float(decode(data).values[-1, 0])
             with pa.ipc.open_stream(data) as reader:
                 for batch in reader:
-                    self._writer(group.group, batch.schema).write_batch(batch)
+                    self._writer(group, batch.schema).write_batch(batch)
 
     def _writer(self, group: str, schema: pa.Schema) -> pa.ipc.RecordBatchStreamWriter:
         if group not in self._writers:

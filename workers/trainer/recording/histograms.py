@@ -1,8 +1,7 @@
-"""How large the entries of every matrix and of its gradient are, at some probes: counts by magnitude.
+"""Histograms of the magnitudes of every matrix and its gradient, at some probes.
 
-Bins are the same at every step and in every run, a quarter of a decade each, so that a history can be drawn as one
-picture and runs compare: magnitudes say where gradients vanish, signs do not.
-"""
+Bins are a quarter of a decade, the same at every step and in every run, so that steps and runs can be compared.
+Magnitudes, not signs, show where gradients vanish."""
 
 from __future__ import annotations
 
@@ -18,7 +17,7 @@ from workers.protocol import Artifact
 from workers.trainer.attention.sites import parts
 
 LOWEST, HIGHEST, PER_DECADE = -10, 2, 4
-NAME, KEPT = "histograms", 64  # at most so many probes of a run keep them
+NAME, KEPT = "histograms", 64  # probes of a run with histograms, at most
 
 
 def due(step: int, steps: int, probe_every: int) -> bool:
@@ -30,32 +29,32 @@ def due(step: int, steps: int, probe_every: int) -> bool:
 
 @torch.no_grad()
 def histograms(model: nn.Module) -> dict[str, list[int]]:
-    """By `<gradient|weight>/<site>/<matrix>`: see `counts`. Gradients are those that the optimizer has just used,
-    after clipping. Copies once to the host."""
-    found = {}
+    """`counts` by `<gradient|weight>/<site>/<matrix>`. Gradients are the clipped ones that the optimizer has just used.
+    Copies once to the host."""
+    by_name = {}
     for name, part in parts(model):
-        found[f"gradient/{name}"] = counts(part.grad)
-        found[f"weight/{name}"] = counts(part.detach())
-    if not found:
+        by_name[f"gradient/{name}"] = counts(part.grad)
+        by_name[f"weight/{name}"] = counts(part.detach())
+    if not by_name:
         return {}
-    rows: list[list[int]] = torch.stack(list(found.values())).tolist()
-    return dict(zip(found, rows, strict=True))
+    rows: list[list[int]] = torch.stack(list(by_name.values())).tolist()
+    return dict(zip(by_name, rows, strict=True))
 
 
 def counts(values: Tensor) -> Tensor:
-    """Entries below 10^LOWEST (zeros among them), in each bin from there to 10^HIGHEST, above, and not finite. By
-    sorting: a count by scattering has no order on a GPU."""
+    """Number of entries below 10^LOWEST (zeros included), in each bin up to 10^HIGHEST, above it, and not finite. By
+    sorting: counting by scattering is not deterministic on a GPU."""
     exponents = torch.arange(LOWEST * PER_DECADE, HIGHEST * PER_DECADE + 1, device=values.device) / PER_DECADE
     sizes = values.float().abs().flatten()
-    broken = (~sizes.isfinite()).sum()
+    non_finite = (~sizes.isfinite()).sum()
     ordered = sizes.nan_to_num(nan=math.inf).sort().values
     below = torch.searchsorted(ordered, 10.0**exponents)  # entries under each edge
-    above = len(sizes) - below[-1] - broken
-    return torch.cat([below[:1], below.diff(), torch.stack([above, broken])])
+    above = len(sizes) - below[-1] - non_finite
+    return torch.cat([below[:1], below.diff(), torch.stack([above, non_finite])])
 
 
 def write(model: nn.Module, step: int, scratch: Path) -> Artifact:
-    """One small JSON file of a probe."""
+    """Write one small JSON file."""
     path = scratch / f"step-{step:08d}-{NAME}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     about: dict[str, Any] = {"lowest": LOWEST, "highest": HIGHEST, "per_decade": PER_DECADE}

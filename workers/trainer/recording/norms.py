@@ -1,8 +1,7 @@
 """Norms of gradients, updates and weights, for every matrix and head at once.
 
-Matrices of one shape are stacked, so a step costs a handful of kernels however many sites there are,
-and every value stays on the device: nothing here waits for it.
-"""
+Matrices of one shape are stacked, so a step costs a few kernels for any number of sites. Values stay on the device,
+and nothing here waits for it."""
 
 from __future__ import annotations
 
@@ -80,26 +79,26 @@ class Norms:
         self.stacks = _stacks(model)
         self.names = [name for stack in self.stacks for name in self._names(stack)]
         self._old: list[Tensor] = []
-        self._found: list[Tensor] = []
+        self._gradient_norms: list[Tensor] = []
 
     def before(self) -> None:
         """Call when gradients are complete and unclipped."""
-        self._found = []
+        self._gradient_norms = []
         for stack in self.stacks:
-            self._found += stack.norms(stack.gradients(), per_head=self.record.per_head)
+            self._gradient_norms += stack.norms(stack.gradients(), per_head=self.record.per_head)
         if self.record.update_ratio:
             self._old = [stack.values() for stack in self.stacks]
 
     def after(self) -> Tensor:
         """Call after the optimizer's step. All values in the order of `names`, on the device."""
-        parts = iter(self._found)
+        gradient_norms = iter(self._gradient_norms)
         out = []
         for index, stack in enumerate(self.stacks):
-            out += [next(parts)] + ([next(parts)] if self.record.per_head else [])
-            out += self._moved(index, stack)
+            out += [next(gradient_norms)] + ([next(gradient_norms)] if self.record.per_head else [])
+            out += self._changes(index, stack)
         return torch.cat([each.float().to(out[0].device) for each in out]) if out else torch.zeros(0)
 
-    def _moved(self, index: int, stack: Stack) -> list[Tensor]:
+    def _changes(self, index: int, stack: Stack) -> list[Tensor]:
         if not (self.record.update_ratio or self.record.weight_norm):
             return []
         new = stack.values()
@@ -115,8 +114,8 @@ class Norms:
 
 
 def total_norm(gradients: Sequence[Tensor], *, large: bool = True) -> Tensor:
-    """Frobenius norm of all gradients together, in fp32, or in fp64 where one of them is; 0 where there is none.
-    Without `large` it is inf where squares overflow in fp32, as an optimizer's do."""
+    """Frobenius norm of all gradients, in fp32, or fp64 where one of them is fp64; 0 without gradients. Without `large`
+    it is inf where squares overflow in fp32, as an optimizer's do."""
     values = [_dense(gradient) for gradient in gradients]
     if not values:
         return torch.zeros(())
@@ -127,7 +126,7 @@ def total_norm(gradients: Sequence[Tensor], *, large: bool = True) -> Tensor:
 
 
 def _dense(gradient: Tensor) -> Tensor:
-    """Values with the same norm: of a sparse gradient those of its rows, each summed over its occurrences."""
+    """A dense tensor of the same norm: of a sparse gradient its rows, summed over their occurrences."""
     if gradient.is_sparse:
         gradient = gradient.coalesce().values()
     return torch.view_as_real(gradient) if gradient.is_complex() else gradient
@@ -143,9 +142,9 @@ def clip(gradients: Sequence[Tensor], norm: Tensor, limit: float | None) -> Tens
 
 
 def update_ratio(old: Tensor, new: Tensor) -> Tensor:
-    """‖ΔW‖/‖W‖ against the weights before the step; a matrix that did not move has 0, also where W is 0."""
-    moved = _norms(new - old)
-    return torch.where(moved == 0, moved, moved / _norms(old))
+    """‖ΔW‖/‖W‖ with W before the step; 0 for a matrix that did not change, also where W is 0."""
+    change = _norms(new - old)
+    return torch.where(change == 0, change, change / _norms(old))
 
 
 def _wide(stacked: Tensor) -> Tensor:
@@ -157,11 +156,11 @@ def _norms(stacked: Tensor) -> Tensor:
 
 
 def _stacks(model: nn.Module) -> list[Stack]:
-    found: dict[object, Stack] = {}
+    stacks: dict[object, Stack] = {}
     for name, part in parts(model):
         own = part.parameter
         kind = (part.shape, own.dtype, own.device, part.heads, part.by_rows)
-        stack = found.setdefault(kind, Stack([], [], part.heads, part.by_rows))
+        stack = stacks.setdefault(kind, Stack([], [], part.heads, part.by_rows))
         stack.names.append(name)
         stack.weights.append(part)
-    return list(found.values())
+    return list(stacks.values())

@@ -1,4 +1,4 @@
-"""Explicit attention on a fixed probe batch: the map is recomputed in fp32, reduced on the device and dropped."""
+"""Attention on a fixed probe batch: maps are recomputed in fp32, reduced on the device and dropped."""
 
 from __future__ import annotations
 
@@ -27,20 +27,19 @@ def probe_names(task: Task, per_head: bool = False) -> list[str]:
 
 
 def probe(task: Task, per_head: bool = False) -> dict[str, float]:
-    """The probe series of this moment. Costs one forward pass of the probe batch and its maps, and a forward and
-    backward pass of the chain's batch in two precisions, in evaluation mode; leaves gradients, modes and random state
-    as they are, and copies once to the host."""
+    """The probe series at this step. Costs a forward pass of the probe batch with its maps, a forward and backward pass
+    of the chain's batch in two precisions, and one copy to the host; gradients, modes and random state stay."""
     with evaluating(task.model):
-        values = {**_seen(task, per_head), **(followed(task) if is_chained(task) else {})}
+        values = {**_attention(task, per_head), **(followed(task) if is_chained(task) else {})}
     device = next(task.model.parameters()).device
     numbers = torch.stack([value.detach().to(device, torch.float32) for value in values.values()]).tolist()
     return dict(zip(values, numbers, strict=True))
 
 
 @torch.no_grad()
-def _seen(task: Task, per_head: bool) -> dict[str, Tensor]:
+def _attention(task: Task, per_head: bool) -> dict[str, Tensor]:
     with taps(task.model) as seen, watched(task.model) as foreign:
-        found = task.probe(seen)
+        measures = task.probe(seen)
     values: dict[str, Tensor] = {}
     for name, site in sites(task.model).items():
         if name in seen:
@@ -51,7 +50,7 @@ def _seen(task: Task, per_head: bool) -> dict[str, Tensor]:
         own = foreign.get(name)
         values[f"attn/entropy/{name}"] = own.entropy if own else _NOTHING
         values[f"attn/logit_max/{name}"] = own.logit_max if own else _NOTHING
-    return {**values, **found}
+    return {**values, **measures}
 
 
 def weights_of(tap: Tap) -> Tensor:

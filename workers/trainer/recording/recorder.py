@@ -1,8 +1,7 @@
-"""Collects points of every group and hands them on about once a second, as one flush.
+"""Collects the points of every group and sends them about once a second as one flush.
 
-`train` lives in a device ring (see ring.py); `eval`, `probe` and `system` are a few host numbers.
-Nothing here waits for the device except a forced flush.
-"""
+`train` is kept in a ring on the device (ring.py); `eval`, `probe` and `system` are a few numbers on the host. Only a
+forced flush waits for the device."""
 
 from __future__ import annotations
 
@@ -16,13 +15,13 @@ from torch import Tensor
 
 from workers.frames import Frame, encode
 from workers.protocol import Flush, GroupFrame, Log, Schema
-from workers.trainer.recording.ring import Late, Ring, Taken
+from workers.trainer.recording.ring import Deferred, Ring, Transfer
 from workers.trainer.recording.sink import Send
 from workers.trainer.recording.system import SystemMeter
 
 FLUSH_S = 1.0
 TRAIN = "train"
-TOOK = "time/step_ms"
+STEP_MS = "time/step_ms"
 
 
 @dataclass
@@ -41,30 +40,30 @@ class Rows:
 
 @dataclass(frozen=True)
 class Pending:
-    """A flush whose train rows may still be on their way from the device."""
+    """A flush whose train rows may not have arrived from the device yet."""
 
     lo: int
     hi: int
-    taken: Taken | None
+    transfer: Transfer | None
     groups: dict[str, Rows]
 
 
 class NonFinite(FloatingPointError):
-    """Something is NaN or infinite and the spec says that this ends the run."""
+    """A value is NaN or infinite, which ends a run with on_nan: fail."""
 
-    def __init__(self, step: int, what: str = "loss/total") -> None:
-        super().__init__(f"{what} is not finite at step {step}")
+    def __init__(self, step: int, name: str = "loss/total") -> None:
+        super().__init__(f"{name} is not finite at step {step}")
         self.step = step
 
 
 class Recorder:
-    """`send` takes protocol messages; `elapsed` gives seconds since the run started."""
+    """`send` takes protocol messages; `elapsed` returns the seconds since the run started."""
 
     def __init__(self, send: Send, elapsed: Callable[[], float], *, fail_on_nan: bool = True) -> None:
         self.send, self.elapsed, self.fail_on_nan = send, elapsed, fail_on_nan
         self.rows: dict[str, Rows] = {}
         self.ring: Ring | None = None
-        self.finite: list[tuple[int, str]] = []  # columns of `train` that must be finite, and their names
+        self.finite: list[tuple[int, str]] = []  # columns of `train` that must be finite, with names
         self.system = SystemMeter(torch.device("cpu"))
         self.lo = self.hi = 0
         self._pending: Pending | None = None
@@ -78,10 +77,10 @@ class Recorder:
         device: torch.device,
         finite: Sequence[str] = (),
     ) -> None:
-        """Name the series of every group, and those of `train` that must be finite."""
+        """Declare the series of every group, and those of `train` that must be finite."""
         self.lo = self.hi = start_step
         self.finite = [(train.index(name), name) for name in finite]
-        self.ring = Ring(len(train), device, late=train.index(TOOK) if TOOK in train else None)
+        self.ring = Ring(len(train), device, deferred=train.index(STEP_MS) if STEP_MS in train else None)
         self.system = SystemMeter(device)
         self.send(Schema(group=TRAIN, names=list(train)))
         for group, names in {**groups, "system": self.system.names}.items():
@@ -89,11 +88,11 @@ class Recorder:
                 self.rows[group] = Rows(list(names))
                 self.send(Schema(group=group, names=list(names)))
 
-    def train(self, step: int, row: Tensor, took: Late | None = None) -> None:
-        """All values of one step, in the order of the names given to `open`. `took` tells how long the step took when
-        the row has come from the device, and stands in place of the row's own."""
+    def train(self, step: int, row: Tensor, step_ms: Deferred | None = None) -> None:
+        """All values of one step, in the order of the names given to `open`. `step_ms` is called when the row has
+        arrived from the device, and replaces the row's own value."""
         assert self.ring is not None
-        self.ring.write(step, self.elapsed(), row, took)
+        self.ring.write(step, self.elapsed(), row, step_ms)
 
     def add(self, group: str, step: int, values: Mapping[str, float]) -> None:
         """One point of every series of a host-side group."""
@@ -106,16 +105,16 @@ class Recorder:
         self.send(Log(text=text))
 
     def complete(self, step: int) -> None:
-        """Step `step` is complete with everything recorded in it; flushes when a second has passed."""
+        """Mark a step and everything recorded in it as complete; flushes when a second has passed."""
         assert self.ring is not None
         self.hi = step + 1
-        if self._pending is not None and (self._pending.taken is None or self._pending.taken.arrived):
+        if self._pending is not None and (self._pending.transfer is None or self._pending.transfer.arrived):
             self._send()
         if self.ring.full or time.monotonic() - self._flushed >= FLUSH_S:
             self._begin()
 
     def flush(self) -> None:
-        """Hand on everything up to the last complete step; waits for the device."""
+        """Send everything up to the last complete step; waits for the device."""
         self._begin()
         self._send()
 
@@ -126,11 +125,11 @@ class Recorder:
             return
         self._flushed = time.monotonic()
         self.add("system", self.hi - 1, self.system.read())
-        taken = self.ring.take() if self.ring.steps else None
-        self._pending = Pending(self.lo, self.hi, taken, self.rows)
+        transfer = self.ring.take() if self.ring.steps else None
+        self._pending = Pending(self.lo, self.hi, transfer, self.rows)
         self.rows = {group: Rows(rows.names) for group, rows in self.rows.items()}
         self.lo = self.hi
-        if taken is None or taken.done is None:
+        if transfer is None or transfer.done is None:
             self._send()
 
     def _send(self) -> None:
@@ -138,23 +137,23 @@ class Recorder:
         if pending is None:
             return
         frames = {group: rows.frame() for group, rows in pending.groups.items() if rows.steps}
-        if pending.taken is not None:
-            frames[TRAIN] = Frame(pending.taken.steps, pending.taken.times, pending.taken.values())
-        bad = self._first_bad(frames.get(TRAIN))
-        hi = pending.hi if bad is None else bad.step + 1
+        if (transfer := pending.transfer) is not None:
+            frames[TRAIN] = Frame(transfer.steps, transfer.times, transfer.values())
+        error = self._first_non_finite(frames.get(TRAIN))
+        hi = pending.hi if error is None else error.step + 1
         self._write(pending.lo, hi, {group: _until(frame, hi) for group, frame in frames.items()})
-        if bad is not None:
-            raise bad
+        if error is not None:
+            raise error
 
-    def _first_bad(self, frame: Frame | None) -> NonFinite | None:
+    def _first_non_finite(self, frame: Frame | None) -> NonFinite | None:
         if frame is None or not self.fail_on_nan:
             return None
-        bad = [
-            NonFinite(int(frame.steps[broken.argmax()]), name)
+        errors = [
+            NonFinite(int(frame.steps[non_finite.argmax()]), name)
             for column, name in self.finite
-            if (broken := ~np.isfinite(frame.values[:, column])).any()
+            if (non_finite := ~np.isfinite(frame.values[:, column])).any()
         ]
-        return min(bad, key=lambda each: each.step, default=None)
+        return min(errors, key=lambda error: error.step, default=None)
 
     def _write(self, lo: int, hi: int, frames: Mapping[str, Frame]) -> None:
         encoded = {group: (len(frame.steps), encode(frame)) for group, frame in frames.items() if len(frame.steps)}
@@ -163,6 +162,6 @@ class Recorder:
 
 
 def _until(frame: Frame, hi: int) -> Frame:
-    """What was recorded before step `hi`: all of it, unless something broke on the way."""
+    """The points before step `hi`: all of them unless a value was not finite."""
     keep = frame.steps < hi
     return Frame(frame.steps[keep], frame.times[keep], frame.values[keep])

@@ -1,4 +1,4 @@
-"""Where a trainer's messages go: a pipe to its supervisor, or a folder."""
+"""Sends a trainer's messages through a pipe to its supervisor; folder.py writes them to a folder."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import BinaryIO, Protocol
 
 from workers.protocol import Message, write_message
 
-QUEUED = 256  # messages the sender may lag behind before the trainer waits for it
+QUEUED = 256  # messages that may wait to be written before the trainer waits
 
 
 class Send(Protocol):
-    """Takes one message to the service and its payload."""
+    """Takes one message and its payload."""
 
     def __call__(self, message: Message, payload: bytes = b"") -> None: ...
 
 
 class PipeSink:
-    """Writes on a thread of its own: a slow supervisor delays the trainer only when the queue is full."""
+    """Writes in a thread: a slow supervisor delays the trainer only when the queue is full."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
@@ -43,5 +43,5 @@ class PipeSink:
             try:
                 if self._error is None:
                     write_message(self._stream, *item)
-            except OSError as error:  # the supervisor is gone; the next message tells the trainer
+            except OSError as error:  # the supervisor is gone: the next call raises
                 self._error = error

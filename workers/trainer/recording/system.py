@@ -1,4 +1,4 @@
-"""What the trainer's process and device are doing: a few numbers for each flush."""
+"""Load and memory of the trainer's process and device, for each flush."""
 
 from __future__ import annotations
 
@@ -45,13 +45,12 @@ def _resident_bytes() -> int:
 
 
 def _has_load(device: torch.device) -> bool:
-    """GPU load needs NVIDIA's management library for Python, which is optional, and a device that tells it: a slice of
-    a GPU does not."""
+    """GPU load needs NVIDIA's management library for Python, which is optional, and a whole GPU: a slice has none."""
     return not math.isnan(_load(device))
 
 
 def _load(device: torch.device) -> float:
-    """Percent; NaN where the library does not say, whose errors share no class with torch's."""
+    """Percent; NaN where the library reports none. Its errors share no class with torch's."""
     try:
         return float(torch.cuda.utilization(device))
     except Exception:

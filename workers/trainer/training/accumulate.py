@@ -1,4 +1,4 @@
-"""One micro-batch's part of a step: terms that add up to those of one large batch."""
+"""Loss terms of one micro-batch that add up over a step to those of one large batch."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from workers.trainer.task import Task
 
 
 def accumulated(task: Task, micro_step: int, step: range) -> Mapping[str, Tensor]:
-    """Loss terms of `micro_step` whose sum over `step` is the mean over the step. A task that takes the step divides
-    by the step's own counts; the terms of another are divided by the number of micro-batches. A step of one
-    micro-batch is that batch, in the same operations as without accumulation."""
+    """Loss terms of `micro_step` whose sum over `step` is the mean over the step. A task that takes `step` divides by
+    the counts of the whole step; terms of other tasks are divided by the number of micro-batches. A step of one
+    micro-batch takes the same operations as without accumulation."""
     if len(step) > 1 and "step" in signature(task.losses).parameters:
-        losses: Mapping[str, Tensor] = task.losses(micro_step, step=step)  # type: ignore[call-arg]  # asked just above
+        losses: Mapping[str, Tensor] = task.losses(micro_step, step=step)  # type: ignore[call-arg]  # checked above
         return losses
     return {name: value / len(step) for name, value in task.losses(micro_step).items()}

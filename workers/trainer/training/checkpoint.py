@@ -1,5 +1,5 @@
-"""Checkpoints as one safetensors file: weights, optimizer state, random state and what else a session keeps, so that
-a resumed run goes on bit for bit. Data order and schedule are functions of (seed, step) and need no state."""
+"""A checkpoint is one safetensors file: weights, optimizer, random and further state, so that a resumed run continues
+bit for bit. Data order and schedule are functions of (seed, step) and need no state."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class CheckpointError(ValueError):
 
 
 class Stateful(Protocol):
-    """Something besides model and optimizer that a later attempt needs."""
+    """State besides model and optimizer that a later attempt needs."""
 
     def state(self) -> dict[str, Tensor]:
-        """What to save."""
+        """The tensors to save."""
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from what was saved."""
+        """Restore what `state` returned."""
 
 
 def save_checkpoint(
@@ -47,18 +47,18 @@ def save_checkpoint(
     stateful: Mapping[str, Stateful] = MappingProxyType({}),
     inputs: Inputs = MappingProxyType({}),
 ) -> Checkpoint:
-    """Written beside, fsynced, renamed: `path` either does not exist or is whole. `inputs` is what the task read."""
+    """Written to a .part file, fsynced, renamed: `path` is complete or does not exist. `inputs`: what the task read."""
     tensors = _tensors(model, optimizer) | _kept(stateful)
     facts = {"step": step, "spec": content_hash(spec), "revision": REVISION, "inputs": dict(inputs)}
     facts["device_kind"] = next(model.parameters()).device.type
     data = save(tensors, {"attnservice": json.dumps(facts)})
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(".part")
-    with beside.open("wb") as file:
+    part = path.with_suffix(".part")
+    with part.open("wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-    beside.replace(path)
+    part.replace(path)
     _sync_folder(path.parent)
     return Checkpoint(step=step, path=str(path), sha256=hashlib.sha256(data).hexdigest(), size=len(data))
 
@@ -71,12 +71,12 @@ def load_checkpoint(
     stateful: Mapping[str, Stateful] = MappingProxyType({}),
     inputs: Inputs = MappingProxyType({}),
 ) -> int:
-    """Put everything back; returns the number of completed steps. Raises CheckpointError where the spec, the
-    revision of the training code or what the task read is another than when the file was written."""
-    about = facts_of(path)
-    check_spec(path, about, spec)
-    check_revision(path, about)
-    check_inputs(about, inputs)
+    """Restore all state; returns the number of completed steps. Raises CheckpointError where the spec, the revision
+    of the training code or the inputs differ from those of the file."""
+    facts = facts_of(path)
+    check_spec(path, facts, spec)
+    check_revision(path, facts)
+    check_inputs(facts, inputs)
     with safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     model.load_state_dict(under(WEIGHT, tensors))
@@ -84,38 +84,38 @@ def load_checkpoint(
     restore_random(under(RANDOM, tensors))
     for name, each in stateful.items():
         each.restore(under(f"{KEPT}{name}/", tensors))
-    return int(about["step"])
+    return int(facts["step"])
 
 
 def facts_of(path: Path) -> dict[str, Any]:
-    """`step`, `spec` (its hash), `revision`, `inputs`, what the task had read, and `device_kind`, cpu or cuda; older
-    files lack the last ones."""
+    """`step`, `spec` (its hash), `revision`, `inputs` that the task read, and `device_kind` (cpu or cuda); older files
+    lack the last ones."""
     with safe_open(path, framework="pt") as file:
         facts: dict[str, Any] = json.loads((file.metadata() or {}).get("attnservice", "{}"))
     return facts
 
 
-def check_spec(path: Path, about: Mapping[str, Any], spec: Spec) -> None:
+def check_spec(path: Path, facts: Mapping[str, Any], spec: Spec) -> None:
     """Raises CheckpointError where another spec was trained."""
-    if about.get("spec") != content_hash(spec):
+    if facts.get("spec") != content_hash(spec):
         raise CheckpointError(f"{path.name} was written by a run with another spec")
 
 
-def check_revision(path: Path, about: Mapping[str, Any]) -> None:
+def check_revision(path: Path, facts: Mapping[str, Any]) -> None:
     """Raises CheckpointError where other training code wrote the file."""
-    revision = about.get("revision", FIRST)
+    revision = facts.get("revision", FIRST)
     if revision != REVISION:
         raise CheckpointError(
-            f"{path.name} was written at training revision {revision}, and this is revision {REVISION}: the rest of "
-            "the run would be another training. Retry it from the start, or fork it"
+            f"{path.name} was written at training revision {revision}, and this is revision {REVISION}: the run would "
+            "mix two trainings. Retry it from the start, or fork it"
         )
 
 
-def check_inputs(about: Mapping[str, Any], inputs: Inputs) -> None:
-    """Raises CheckpointError that names each file with other contents. A checkpoint that knows of none passes. A change
-    of a package's code is only told (inherit.start_notices): most of them mend something."""
-    if told := differences(files_of(about.get("inputs", inputs)), files_of(inputs), "this run"):
-        raise CheckpointError(f"{'; '.join(told)}. Put the former back and retry, or submit the run again")
+def check_inputs(facts: Mapping[str, Any], inputs: Inputs) -> None:
+    """Raises CheckpointError that names each file with other contents. A checkpoint without a record of inputs passes.
+    Changed code of a package only gets a notice (inherit.checkpoint_notices): most changes fix something."""
+    if changed := differences(files_of(facts.get("inputs", inputs)), files_of(inputs), "this run"):
+        raise CheckpointError(f"{'; '.join(changed)}. Restore the earlier files and retry, or submit the run again")
 
 
 def _tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -129,7 +129,7 @@ def _tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Te
 
 
 def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Tied weights stand under several names; safetensors takes no tensor twice, so later names get a copy."""
+    """Tied weights have several names; safetensors takes no tensor twice, so later names get a copy."""
     seen: set[int] = set()
     for name, value in tensors.items():
         if value.data_ptr() in seen and value.numel():
@@ -147,7 +147,7 @@ def _kept(stateful: Mapping[str, Stateful]) -> dict[str, Tensor]:
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Put the optimizer\'s state back; it names parameters by position."""
+    """Restore the optimizer's state, which names parameters by position."""
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         index, _, key = name.partition("/")
@@ -156,19 +156,19 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tenso
 
 
 def restore_random(tensors: dict[str, Tensor]) -> None:
-    """Put the random state back."""
+    """Restore the random state."""
     torch.set_rng_state(tensors["torch"])
     if "cuda" in tensors and torch.cuda.is_initialized():
         torch.cuda.set_rng_state(tensors["cuda"])
 
 
 def under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of one part of a checkpoint, without its prefix."""
+    """The tensors of one section of a checkpoint, without its prefix."""
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the rename itself survive a power cut."""
+    """Make the rename itself durable."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""Training passes on kernels that repeat bit for bit, where torch has them."""
+"""Training passes on deterministic kernels, where torch has them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from workers.trainer.training.precision import Precision
 from workers.trainer.training.unreached import restored
 
 
-class Repeating:
-    """`use_deterministic_algorithms(True, warn_only=True)` leaves the backward passes of fused attention on a GPU as
-    they are: flash, memory-efficient and cuDNN kernels add up in any order unless errors are asked for too. So training
-    passes on a GPU ask for errors, and evaluations and probes, which nothing is resumed from, for warnings."""
+class Deterministic:
+    """With `warn_only=True` the backward passes of fused attention on a GPU stay nondeterministic: flash,
+    memory-efficient and cuDNN kernels sum in any order unless torch is told to raise. So training passes on a GPU run
+    in raising mode, and evaluations and probes, which nothing is resumed from, in warning mode."""
 
     def __init__(self, train: Train, device: torch.device) -> None:
         self.strict = train.deterministic and device.type == "cuda"
@@ -34,9 +34,9 @@ class Repeating:
             if self.strict:
                 torch.use_deterministic_algorithms(True, warn_only=True)
 
-    def tried(self, task: Task, parameters: Mapping[str, nn.Parameter], precision: Precision) -> list[Notice]:
-        """Go through the first micro-batch once. Where an operation has no kernel that repeats itself, training uses
-        what there is, and the notice names the operation. Leaves gradients, random state, buffers and modes alone."""
+    def notices(self, task: Task, parameters: Mapping[str, nn.Parameter], precision: Precision) -> list[Notice]:
+        """Run the first micro-batch once. Where an operation has no deterministic kernel, training uses the other
+        ones, and the notice names the operation. Gradients, random state, buffers and modes stay as they are."""
         if not self.strict:
             return []
         try:

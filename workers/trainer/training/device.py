@@ -1,4 +1,4 @@
-"""The device of a run, pinned so that a repetition gives the same bits."""
+"""The device of a run, configured so that a repetition gives the same bits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from experiments.spec import Spec
 
 
 def pinned_device(spec: Spec) -> torch.device:
-    """The spec's device, with threads pinned, and kernels too unless the spec lets them be the fastest ones."""
+    """The spec's device, with a fixed number of threads, and deterministic kernels unless the spec says otherwise."""
     torch.set_num_threads(spec.resources.threads)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(spec.train.deterministic, warn_only=True)
@@ -21,7 +21,7 @@ def pinned_device(spec: Spec) -> torch.device:
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "cpu"
     if wanted == "cuda" and not torch.cuda.is_available():
-        raise ValueError("the spec asks for a CUDA device and this machine has none")
+        raise ValueError("resources.device is cuda, and this machine has no CUDA device")
     return torch.device(wanted)
 
 

@@ -1,4 +1,4 @@
-"""Whether a training is still in finite numbers: looked at where a checkpoint is due, without a wait in between."""
+"""Whether training is still finite: checked where a checkpoint is due, without waiting for the device in between."""
 
 from __future__ import annotations
 
@@ -9,44 +9,44 @@ from workers.trainer.recording.recorder import NonFinite, Recorder
 
 
 class Finite:
-    """Watches the model's floating-point weights and buffers, except those that begin with an infinite number (masks),
-    and the gradient norms of all steps, recorded or not."""
+    """Checks the model's floating-point weights and buffers, except those that start with infinite values (masks), and
+    the gradient norms of all steps, recorded or not."""
 
     def __init__(self, model: nn.Module, device: torch.device, recorder: Recorder) -> None:
-        self.model, self.recorder, self._told = model, recorder, False
+        self.model, self.recorder, self._logged = model, recorder, False
         self.names = [name for name, value in _floats(model).items() if bool(value.isfinite().all())]
         self._largest = torch.zeros((), device=device)
 
-    def see(self, norm: Tensor) -> None:
-        """A step's gradient norm. One kernel on the device, which nobody waits for; NaN stays."""
+    def observe(self, norm: Tensor) -> None:
+        """Take a step's gradient norm: one kernel on the device, without a wait. NaN stays."""
         self._largest = torch.maximum(self._largest, norm.to(self._largest.device))
 
     def gradients(self) -> bool:
-        """Whether every norm seen since the last call was finite. Waits for the device."""
-        found = bool(self._largest.isfinite())
+        """Whether all norms since the last call were finite. Waits for the device."""
+        finite = bool(self._largest.isfinite())
         self._largest = torch.zeros_like(self._largest)
-        return found
+        return finite
 
     def broken(self, step: int) -> bool:
-        """Whether a weight or buffer is not finite any more after this step. Raises NonFinite where that ends the run.
+        """Whether a weight or buffer is no longer finite after this step. Raises NonFinite where that ends the run.
         Waits for the device."""
-        if not (what := self._broken()):
+        if not (names := self._broken()):
             return False
         if self.recorder.fail_on_nan:
             self.recorder.complete(step)
             self.recorder.flush()
-            raise NonFinite(step, what)
-        if not self._told:
-            self.recorder.log(f"{what} is not finite after step {step}: no evaluation, probe or checkpoint any more")
-        self._told = True
+            raise NonFinite(step, names)
+        if not self._logged:
+            self.recorder.log(f"{names} is not finite after step {step}: no further evaluation, probe or checkpoint")
+        self._logged = True
         return True
 
     def _broken(self) -> str:
-        """A name, and how many more there are; empty where all is finite."""
+        """The first name and the number of others; empty where all are finite."""
         values, device = _floats(self.model), self._largest.device
-        finite = [values[name].isfinite().all().to(device) for name in self.names]
-        whole = torch.stack(finite).tolist() if finite else []
-        names = [name for name, one in zip(self.names, whole, strict=True) if not one]
+        checks = [values[name].isfinite().all().to(device) for name in self.names]
+        results = torch.stack(checks).tolist() if checks else []
+        names = [name for name, finite in zip(self.names, results, strict=True) if not finite]
         return f"{names[0]} (and {len(names) - 1} more)" if len(names) > 1 else "".join(names)
 
 

@@ -1,5 +1,5 @@
-"""Other ways through a model in training steps: layers computed twice to save memory, a compiled forward pass.
-Evaluations and probes go the plain way."""
+"""Other forward passes for training steps: recomputed layers, which save memory, and a compiled model. Evaluations and
+probes use the plain forward pass."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Forward = Callable[..., Any]
 
 
 class Forwards:
-    """`taken` swaps the forward functions in for the time of a step's passes."""
+    """`swapped` replaces the forward functions during a step's passes."""
 
     def __init__(self, spec: Train, model: nn.Module) -> None:
         self.swaps: list[tuple[nn.Module, Forward]] = []
@@ -29,7 +29,7 @@ class Forwards:
             self.swaps.append((model, torch.compile(model.forward)))
 
     @contextmanager
-    def taken(self) -> Iterator[None]:
+    def swapped(self) -> Iterator[None]:
         for module, forward in self.swaps:
             module.forward = forward  # hides the class's own
         try:
@@ -40,7 +40,7 @@ class Forwards:
 
 
 def layers(model: nn.Module) -> list[nn.Module]:
-    """The modules that hold attention sites: what is kept between them is all that a recomputing pass keeps."""
+    """The modules that hold attention sites; a recomputing pass keeps only what passes between them."""
     return [module for module in model.modules() if any(isinstance(child, Attention) for child in module.children())]
 
 

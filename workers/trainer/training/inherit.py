@@ -1,4 +1,4 @@
-"""How a fork begins: with the weights of another run's checkpoint, and with its optimizer state where that fits."""
+"""The start of a fork: the weights of another run's checkpoint, and its optimizer state where that fits."""
 
 from __future__ import annotations
 
@@ -29,10 +29,8 @@ from workers.trainer.training.checkpoint import (
 def inherit(
     path: Path, spec: Spec, parent: Spec | None, model: nn.Module, optimizer: torch.optim.Optimizer
 ) -> tuple[int, str]:
-    """Take over what fits. Returns the number of steps the parent had completed, and what was done in words.
-
-    Raises CheckpointError where the weights do not fit the model that the spec describes.
-    """
+    """Load what fits. Returns the parent's completed steps and a sentence on what was loaded. Raises CheckpointError
+    where the weights do not fit the spec's model."""
     with safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     try:
@@ -49,7 +47,7 @@ def inherit(
 
 
 def _keeps_state(spec: Spec, parent: Spec | None) -> bool:
-    """Its numbers belong to parameters by position: the same optimizer over the same trained matrices."""
+    """State belongs to parameters by position: it fits the same optimizer over the same trained matrices."""
     if parent is None:
         return False
     same = (_frozen(spec), spec.optimizer.name) == (_frozen(parent), parent.optimizer.name)
@@ -57,14 +55,14 @@ def _keeps_state(spec: Spec, parent: Spec | None) -> bool:
 
 
 def _frozen(spec: Spec) -> object:
-    """What decides which matrices are trained."""
+    """What determines which matrices are trained."""
     attention = getattr(spec.model, "attention", None)
     return attention and (sorted(attention.frozen), attention.variant, attention.by_kind)
 
 
-def start_notices(about: Mapping[str, Any], inputs: Inputs, device_kind: str, forked: bool) -> list[Notice]:
-    """What the start from a checkpoint leaves open: a fork that reads other files than its parent or trains by other
-    code, a checkpoint that does not say what its run had read, or another kind of device."""
+def checkpoint_notices(about: Mapping[str, Any], inputs: Inputs, device_kind: str, forked: bool) -> list[Notice]:
+    """Where a checkpoint and this run differ: other files or other training code than a fork's parent, unknown files,
+    or another kind of device."""
     return [
         *_code_notices(about, forked),
         *_data_notices(about, inputs, forked),
@@ -89,7 +87,7 @@ def _code_notices(about: Mapping[str, Any], forked: bool) -> list[Notice]:
 
 def _data_notices(about: Mapping[str, Any], inputs: Inputs, forked: bool) -> list[Notice]:
     if "inputs" not in about:
-        text = "the checkpoint does not say what its run had read, so nobody can tell whether it is read again"
+        text = "the checkpoint does not record which files its run read, so they cannot be compared"
         return [Notice(kind="unknown_data", text=text)] if inputs else []
     told = differences(about["inputs"], inputs, "its parent" if forked else "this run")
     begins = "the fork goes on over other data than its parent" if forked else "the run goes on with other code"

@@ -1,4 +1,4 @@
-"""The training loop, and what stands around it."""
+"""The training loop, and the session that holds what it needs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from experiments.spec import Spec
 from experiments.spec.revision import REVISION
-from workers.protocol import Log, Notice, Started, StopReason
+from workers.protocol import Notice, Started, StopReason
 from workers.trainer.adapt import attention_notices
 from workers.trainer.adapt.evaluating import evaluating
 from workers.trainer.attention.gradient_chain.max_error import MaxChainError
@@ -22,37 +22,37 @@ from workers.trainer.inspection import maps
 from workers.trainer.recording import histograms
 from workers.trainer.recording.norms import Norms, clip, total_norm
 from workers.trainer.recording.probe import probe, probe_names
-from workers.trainer.recording.recorder import TOOK, NonFinite, Recorder
+from workers.trainer.recording.recorder import STEP_MS, NonFinite, Recorder
 from workers.trainer.task import Task
 from workers.trainer.tasks.hf.config import trained_before
 from workers.trainer.tasks.registry import build_task
 from workers.trainer.training.accumulate import accumulated
 from workers.trainer.training.checkpoint import Stateful, facts_of, load_checkpoint, save_checkpoint
-from workers.trainer.training.deterministic import Repeating
+from workers.trainer.training.deterministic import Deterministic
 from workers.trainer.training.device import device_name, pinned_device
 from workers.trainer.training.ema import EMA
 from workers.trainer.training.finite import Finite
 from workers.trainer.training.forwards import Forwards
-from workers.trainer.training.inherit import inherit, start_notices
+from workers.trainer.training.inherit import checkpoint_notices, inherit
 from workers.trainer.training.optimizer import build_optimizer, learning_rate, set_learning_rate
 from workers.trainer.training.precision import Precision
 from workers.trainer.training.stopwatch import Stopwatch
 from workers.trainer.training.unreached import unreached, unreached_notices
 
 WAITING_CHECKPOINTS = 8  # the supervisor removes a file when it has stored it
-SCALARS = ("lr", "grad_norm/total", "grad_norm/clip_scale", TOOK)
+SCALARS = ("lr", "grad_norm/total", "grad_norm/clip_scale", STEP_MS)
 
 
 @dataclass(frozen=True)
 class Fork:
-    """The checkpoint is another run's; its spec, where it is still known."""
+    """The checkpoint is another run's, with this spec, if still known."""
 
     parent: Spec | None
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How far the training came, and why it stopped before the end (None: it did not)."""
+    """How many steps are done, and why training stopped before the end (None: it did not)."""
 
     step: int
     stopped: StopReason | None
@@ -67,48 +67,47 @@ def train(
     checkpoint: Path | None = None,
     fork: Fork | None = None,
 ) -> Outcome:
-    """Train from the start, or go on from a checkpoint. Checkpoints and pictures are written to `scratch`."""
+    """Train from the start or from a checkpoint. Checkpoints and pictures are written to `scratch`."""
     with trained_before(checkpoint is not None):
         session = Session(spec, recorder, scratch)
     start = session.resume(checkpoint, fork)
     session.open(start)
     for step in range(start, spec.train.steps):
-        watch = Stopwatch(session.device)
+        stopwatch = Stopwatch(session.device)
         lr = session.schedule(step)
         losses = session.backward(step)
-        norm = session.norm()
+        norm = session.total_norm()
         record = session.records(step)
         if record:
             session.norms.before()
         scale = clip(session.gradients, norm, spec.optimizer.clip_norm)
         session.optimizer_step()
         if record:
-            session.report(step, losses, (lr, norm, scale), watch)
+            session.report(step, losses, (lr, norm, scale), stopwatch)
         session.evaluate_due(step)
         recorder.complete(step)
-        why = should_stop()
-        if why or session.saves(step):
+        stop_reason = should_stop()
+        if stop_reason or session.checkpoint_due(step):
             session.save(step, losses["total"])
-        if why and step + 1 < spec.train.steps:
-            return Outcome(step + 1, why)
+        if stop_reason and step + 1 < spec.train.steps:
+            return Outcome(step + 1, stop_reason)
     return Outcome(spec.train.steps, None)
 
 
 class Session:
-    """Everything one training run holds: the task, the optimizer, the norms, and when each is due."""
+    """What one training run holds: the task, the optimizer, what is measured, and when each is due."""
 
     def __init__(self, spec: Spec, recorder: Recorder, scratch: Path) -> None:
         self.spec, self.recorder, self.scratch = spec, recorder, scratch
         self.device = pinned_device(spec)
         with reading() as self.inputs:
             self.task: Task = build_task(spec, self.device)
-        self.found: list[Notice] = []  # what the start says
         self.parameters = trained(self.task.model)
         self.optimizer = build_optimizer(spec.optimizer, self.parameters)
         self.norms = Norms(self.task.model, spec.record)
         self.max_error = MaxChainError.of(self.task)
         train, model = spec.train, self.task.model
-        untrained = [each for name, each in model.named_parameters() if name not in self.parameters]
+        untrained = [parameter for name, parameter in model.named_parameters() if name not in self.parameters]
         self.precision = Precision(train, self.device, self.optimizer, untrained)
         self.ema, self.forwards = EMA(train.ema, self.parameters), Forwards(train, model)
         self.stateful: dict[str, Stateful] = {"precision": self.precision, "average": self.ema}
@@ -116,14 +115,16 @@ class Session:
             self.stateful["chain"] = self.max_error
         self.finite = Finite(model, self.device, recorder)
         self.unreached = unreached(self.task, self.parameters)
-        self.found += unreached_notices(list(self.unreached))
-        self.repeating = Repeating(train, self.device)
-        self.found += self.repeating.tried(self.task, self.parameters, self.precision)
-        # Gradients are kept and zeroed, so that every one has a norm at every step. Without a gradient an optimizer
-        # leaves a parameter out, its weight decay included.
-        left_out = {id(parameter) for parameter in self.unreached.values()}
+        self.deterministic = Deterministic(train, self.device)
+        self.start_notices = [
+            *unreached_notices(list(self.unreached)),
+            *self.deterministic.notices(self.task, self.parameters, self.precision),
+        ]
+        # Gradients are zeroed and kept, so that each has a norm at every step. Without one an optimizer leaves the
+        # parameter out, weight decay included.
+        unreached_ids = {id(parameter) for parameter in self.unreached.values()}
         for parameter in self.task.model.parameters():
-            if parameter.requires_grad and id(parameter) not in left_out:
+            if parameter.requires_grad and id(parameter) not in unreached_ids:
                 parameter.grad = torch.zeros_like(parameter)
         torch.manual_seed(spec.seed)
 
@@ -133,21 +134,22 @@ class Session:
 
     @property
     def finals(self) -> list[str]:
-        """What the last step is scored by."""
+        """Names of the test measures taken after the last step."""
         return [*self.task.finals, *(self.max_error.names if self.max_error else ())] if self.spec.record.finals else []
 
     def resume(self, checkpoint: Path | None, fork: Fork | None = None) -> int:
         if checkpoint is None:
             return 0
-        self.found += start_notices(facts_of(checkpoint), self.inputs, self.device.type, fork is not None)
+        facts = facts_of(checkpoint)
+        self.start_notices += checkpoint_notices(facts, self.inputs, self.device.type, fork is not None)
         if fork is not None:
-            step, words = inherit(checkpoint, self.spec, fork.parent, self.task.model, self.optimizer)
-            self.recorder.send(Log(text=words))
-            # An average begins at the weights that were taken over.
+            step, text = inherit(checkpoint, self.spec, fork.parent, self.task.model, self.optimizer)
+            self.recorder.log(text)
+            # The average starts at the inherited weights.
             self.stateful["average"] = self.ema = EMA(self.spec.train.ema, self.parameters)
             return step
         step = load_checkpoint(checkpoint, self.spec, self.task.model, self.optimizer, self.stateful, self.inputs)
-        for parameter in self.unreached.values():  # one that a later batch reached after all is trained since then
+        for parameter in self.unreached.values():  # an optimizer state: a later batch reached the parameter after all
             if parameter in self.optimizer.state:
                 parameter.grad = torch.zeros_like(parameter)
         return step
@@ -176,14 +178,14 @@ class Session:
             "probe": probe_names(self.task, self.spec.record.per_head),
             "test": [f"test/{name}" for name in self.finals],
         }
-        finite = ["loss/total"] if self.precision.leaves_out else ["loss/total", "grad_norm/total"]
+        finite = ["loss/total"] if self.precision.skips_overflows else ["loss/total", "grad_norm/total"]
         self.recorder.open(start, [*losses, *SCALARS, *self.norms.names], groups, self.device, finite)
-        if silent := untrained_sites(model):
-            self.recorder.log(f"not trained, so their gradient norms are 0: {', '.join(silent)}")
+        if names := untrained_sites(model):
+            self.recorder.log(f"not trained, so their gradient norms are 0: {', '.join(names)}")
 
     def notices(self) -> list[Notice]:
-        """What a reader of this run's numbers must know of."""
-        return [*self.found, *attention_notices(self.task.model), *getattr(self.task, "notices", ())]
+        """What a reader of this run's numbers must know."""
+        return [*self.start_notices, *attention_notices(self.task.model), *getattr(self.task, "notices", ())]
 
     def schedule(self, step: int) -> float:
         lr = learning_rate(self.spec.optimizer, step, self.spec.train.steps)
@@ -197,7 +199,7 @@ class Session:
         micro_steps = range(step * count, (step + 1) * count)
         sums: dict[str, Tensor] = {}
         for micro_step in micro_steps:
-            with self.forwards.taken(), self.repeating.passes():
+            with self.forwards.swapped(), self.deterministic.passes():
                 with self.precision.cast():
                     losses = accumulated(self.task, micro_step, micro_steps)
                 self.precision.backward(losses["total"])
@@ -205,32 +207,32 @@ class Session:
         self.precision.unscale()
         return sums
 
-    def norm(self) -> Tensor:
-        """Of all gradients together, before clipping. Infinite where fp16 is about to leave the step out."""
-        norm = total_norm(self.gradients, large=False)  # AdamW squares them too, so that no step comes of larger ones
-        if not self.precision.leaves_out:
-            self.finite.see(norm)
+    def total_norm(self) -> Tensor:
+        """Of all gradients before clipping. Infinite where fp16 is about to skip the step."""
+        norm = total_norm(self.gradients, large=False)  # AdamW squares gradients too: larger ones give no step
+        if not self.precision.skips_overflows:
+            self.finite.observe(norm)
         return norm
 
     def optimizer_step(self) -> None:
-        """The optimizer's step, and what follows the weights."""
+        """Step the optimizer, then update the average."""
         self.ema.update(self.precision.step())
 
     def records(self, step: int) -> bool:
         return step % self.spec.record.every == 0 or self._last(step)
 
     def report(
-        self, step: int, losses: Mapping[str, Tensor], scalars: tuple[float | Tensor, ...], watch: Stopwatch
+        self, step: int, losses: Mapping[str, Tensor], scalars: tuple[float | Tensor, ...], stopwatch: Stopwatch
     ) -> None:
-        watch.stop()
+        stopwatch.stop()
         terms = [losses[name] for name in ("total", *self.task.parts)]
-        given = (*scalars, math.nan)  # the watch tells when the row has arrived
+        given = (*scalars, math.nan)  # the stopwatch is read when the row has arrived
         numbers = [value if isinstance(value, Tensor) else _filled(value, self.device) for value in given]
         row = torch.cat([torch.stack([*terms, *numbers]).float(), self.norms.after()])
-        self.recorder.train(step, row, watch.milliseconds)
+        self.recorder.train(step, row, stopwatch.milliseconds)
 
     def evaluate_due(self, step: int) -> None:
-        """Evaluate, draw and probe where they are due and the weights are finite."""
+        """Evaluate, probe and write maps where they are due and the weights are finite."""
         probes = step % self.spec.record.probe_every == 0 or self._last(step)
         evaluates = (step + 1) % self.spec.train.eval_every == 0 or self._last(step)
         draws = maps.due(self.spec, step)
@@ -247,21 +249,21 @@ class Session:
         if self._last(step) and self.finals:
             self._finish(step)
 
-    def saves(self, step: int) -> bool:
-        """Where a checkpoint is due, unless earlier ones still wait to be stored: more would only fill the disk."""
+    def checkpoint_due(self, step: int) -> bool:
+        """Not while many earlier checkpoints wait to be stored: more would only fill the disk."""
         due = (step + 1) % self.spec.train.checkpoint_every == 0
         return self._last(step) or (due and len(list(self.scratch.glob("checkpoint-*"))) < WAITING_CHECKPOINTS)
 
     def save(self, step: int, loss: Tensor) -> None:
-        """Flush first: a checkpoint is never ahead of the history. A broken state is never saved."""
+        """Flush first: a checkpoint is never ahead of the series. Weights that are not finite are never saved."""
         self.recorder.flush()
-        sound = {"loss/total": bool(loss.isfinite()), "grad_norm/total": self.finite.gradients()}
-        if self.spec.train.on_nan == "fail" and not all(sound.values()):
-            raise NonFinite(step, next(name for name, finite in sound.items() if not finite))
+        finite = {"loss/total": bool(loss.isfinite()), "grad_norm/total": self.finite.gradients()}
+        if self.spec.train.on_nan == "fail" and not all(finite.values()):
+            raise NonFinite(step, next(name for name, is_finite in finite.items() if not is_finite))
         if self.finite.broken(step):
             return
-        if self._last(step) and (left_out := int(self.precision.left_out)):
-            self.recorder.log(f"steps that fp16 left out in this attempt, since gradients overflowed: {left_out}")
+        if self._last(step) and (skipped := int(self.precision.skipped)):
+            self.recorder.log(f"steps that fp16 skipped in this attempt, since gradients overflowed: {skipped}")
         path = self.scratch / f"checkpoint-{step + 1:08d}.safetensors"
         kept = self.task.model, self.optimizer, self.stateful, self.inputs
         self.recorder.send(save_checkpoint(path, step + 1, self.spec, *kept))
@@ -292,5 +294,5 @@ class Session:
 
 
 def _filled(value: float, device: torch.device) -> Tensor:
-    """A scalar made on the device: no copy, so nothing to wait for."""
+    """A scalar created on the device: no copy, no wait."""
     return torch.full((), value, device=device)

@@ -1,5 +1,4 @@
-"""In which precision a step computes. Weights, gradients and the optimizer stay in float32; evaluations and probes
-compute in it too."""
+"""The precision of training passes. Weights, gradients, the optimizer, evaluations and probes stay in float32."""
 
 from __future__ import annotations
 
@@ -15,24 +14,25 @@ HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Precision:
-    """Autocast for the forward pass, and for fp16 a loss scale that keeps small gradients from vanishing: it halves
-    and the step is left out where a gradient overflows, and doubles after 2000 steps without one. Norms and clipping
-    see gradients without the scale, whether the optimizer moves a parameter or not. `left_out` counts steps that were
-    left out by this attempt, on the device."""
+    """Autocast for the forward pass, and for fp16 a loss scale against vanishing gradients: it halves and the step is
+    skipped where a gradient overflows, and doubles after 2000 steps without one. Norms and clipping see unscaled
+    gradients, those of untrained parameters too. `skipped` counts this attempt's skipped steps, on the device."""
 
     def __init__(
         self,
         spec: Train,
         device: torch.device,
         optimizer: torch.optim.Optimizer,
-        still: Sequence[nn.Parameter],
+        untrained: Sequence[nn.Parameter],
     ) -> None:
         self.device, self.dtype = device, HALVES.get(spec.precision)
         self.optimizer = optimizer
-        self.leaves_out = spec.precision == "fp16"  # steps whose gradients overflow
-        self.scaler = torch.amp.GradScaler(device.type, enabled=self.leaves_out)
-        self.left_out = torch.zeros((), device=device)
-        self._still = torch.optim.SGD(still, lr=0.0) if still else None  # never stepped: a handle for `unscale_`
+        self.skips_overflows = spec.precision == "fp16"
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.skips_overflows)
+        self.skipped = torch.zeros((), device=device)
+        self._untrained = (
+            torch.optim.SGD(untrained, lr=0.0) if untrained else None
+        )  # never stepped: a handle for `unscale_`
 
     def cast(self) -> AbstractContextManager[object]:
         """Around a forward pass."""
@@ -42,24 +42,24 @@ class Precision:
         self.scaler.scale(loss).backward()
 
     def unscale(self) -> None:
-        """Call once when a step's gradients are complete."""
+        """Call once when the gradients of a step are complete."""
         self.scaler.unscale_(self.optimizer)
-        if self._still is not None:
-            self.scaler.unscale_(self._still)
+        if self._untrained is not None:
+            self.scaler.unscale_(self._untrained)
 
     def step(self) -> Tensor | None:
-        """Returns 1 where the step was left out and 0 where it was taken, on the device; None where all are taken."""
+        """Returns 1 where the step was skipped, else 0, on the device; None where no step can be."""
         self.scaler.step(self.optimizer)
-        left_out = self._overflow() if self.leaves_out else None
-        if left_out is not None:
-            self.left_out = self.left_out + left_out
+        skipped = self._overflow() if self.skips_overflows else None
+        if skipped is not None:
+            self.skipped = self.skipped + skipped
         self.scaler.update()
-        return left_out
+        return skipped
 
     def _overflow(self) -> Tensor:
-        """What the scaler found in the gradients of this step."""
-        found = self.scaler._per_optimizer_states[id(self.optimizer)]["found_inf_per_device"].values()
-        return torch.stack([each.to(self.device) for each in found]).sum().clamp(max=1)
+        """1 where the scaler found an overflow in this step's gradients."""
+        overflows = self.scaler._per_optimizer_states[id(self.optimizer)]["found_inf_per_device"].values()
+        return torch.stack([overflow.to(self.device) for overflow in overflows]).sum().clamp(max=1)
 
     def state(self) -> dict[str, Tensor]:
         """Empty without a scale."""

@@ -1,4 +1,4 @@
-"""How long a training step takes on the device that computes it."""
+"""How long a training step takes on its device."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import torch
 
 
 class Stopwatch:
-    """Runs from its making to `stop`. A GPU is still at work when the calls that ask it have returned, so there two
-    events in its stream tell, and `milliseconds` is asked for when they have passed: it waits for them."""
+    """Runs from its creation to `stop`. On a GPU, which is still busy when calls return, two events in its stream
+    measure the time, and `milliseconds` waits for them."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device

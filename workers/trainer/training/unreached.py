@@ -1,4 +1,4 @@
-"""Parameters that no loss reaches: read off the graph of one training pass before the first step."""
+"""Parameters without a path to the loss, from the autograd graph of one training pass before the first step."""
 
 from __future__ import annotations
 
@@ -14,22 +14,21 @@ from workers.trainer.task import Task
 
 
 def unreached(task: Task, parameters: Mapping[str, nn.Parameter]) -> dict[str, nn.Parameter]:
-    """Those of `parameters` without a path to the loss in the autograd graph of the first micro-batch. That is not a
-    gradient of zero: a batch without boxes still has the path. Layers that are left out at random count as reached,
-    since the model is asked in evaluation mode too. Costs one forward pass, two where something is unreached; random
-    state, buffers and modes stay as they are."""
+    """Those of `parameters` without a path to the loss on the first micro-batch. A gradient of zero is a path. Layers
+    dropped at random count as reached, since evaluation mode is tried too. Costs one forward pass, two where something
+    is unreached; random state, buffers and modes stay as they are."""
     with restored(task.model):
-        left = dict(parameters)
+        without_path = dict(parameters)
         for training in (True, False):
-            if left:
+            if without_path:
                 task.model.train(training)
                 reached = _leaves(task.losses(0)["total"])
-                left = {name: each for name, each in left.items() if id(each) not in reached}
-    return left
+                without_path = {name: each for name, each in without_path.items() if id(each) not in reached}
+    return without_path
 
 
 def unreached_notices(names: list[str]) -> list[Notice]:
-    """What the start of a run says of them."""
+    """The notice of a run with unreached parameters."""
     if not names:
         return []
     subject = "1 parameter has" if len(names) == 1 else f"{len(names)} parameters have"
@@ -38,8 +37,8 @@ def unreached_notices(names: list[str]) -> list[Notice]:
 
 
 def _leaves(loss: Tensor) -> set[int]:
-    """Identities of the leaves that the graph of `loss` ends in."""
-    found: set[int] = set()
+    """Ids of the leaves of the graph of `loss`."""
+    leaves: set[int] = set()
     seen: set[Any] = set()
     waiting: list[Any] = [loss.grad_fn]
     while waiting:
@@ -49,14 +48,14 @@ def _leaves(loss: Tensor) -> set[int]:
         seen.add(node)
         leaf = getattr(node, "variable", None)
         if leaf is not None:
-            found.add(id(leaf))
+            leaves.add(id(leaf))
         waiting += [before for before, _ in node.next_functions]
-    return found
+    return leaves
 
 
 @contextmanager
 def restored(model: nn.Module) -> Iterator[None]:
-    """Puts random state, buffers and modes back, so that the first step is the one it would have been."""
+    """Restores random state, buffers and modes, so that the first step is unchanged."""
     modes = [(module, module.training) for module in model.modules()]
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     with evaluating.undisturbed():
