@@ -21,7 +21,7 @@ SEPARATE = (
     ("q", "k", "v"),
 )
 FUSED = ("qkv", "c_attn", "qkv_proj", "to_qkv", "Wqkv", "in_proj")
-BY_HEAD = ("query_key_value",)  # q, k and v of a head are adjacent
+BY_HEAD = "query_key_value"  # q, k and v of a head are adjacent
 OUTPUT = ("o_proj", "out_proj", "c_proj", "proj", "out_lin", "wo", "o", "dense", "projection_layer")
 HEADS = ("num_heads", "num_attention_heads", "n_heads", "n_head", "heads", "nhead")
 KV_HEADS = ("num_key_value_heads", "num_kv_heads", "n_kv_heads")
@@ -113,14 +113,12 @@ def _thirds(weight: nn.Parameter, heads: int, kv_heads: int, *, by_rows: bool) -
 
 
 def _by_head(module: nn.Module) -> dict[str, Part] | None:
-    for name in BY_HEAD:
-        if fused := matrix(getattr(module, name, None)):
-            (weight, by_rows), heads = fused, heads_of(module)
-            if not by_rows or weight.shape[0] != 3 * weight.shape[1] or weight.shape[0] % (3 * heads):
-                raise UnknownLayout(f"{name} is {tuple(weight.shape)}: not q, k and v of {heads} heads, head by head")
-            names = ("W_q", "W_k", "W_v")
-            return {matrix_name: interleaved(weight, heads, place) for place, matrix_name in enumerate(names)}
-    return None
+    if not (fused := matrix(getattr(module, BY_HEAD, None))):
+        return None
+    (weight, by_rows), heads = fused, heads_of(module)
+    if not by_rows or weight.shape[0] != 3 * weight.shape[1] or weight.shape[0] % (3 * heads):
+        raise UnknownLayout(f"{BY_HEAD} is {tuple(weight.shape)}: not q, k and v of {heads} heads, head by head")
+    return {role: interleaved(weight, heads, place) for place, role in enumerate(("W_q", "W_k", "W_v"))}
 
 
 def output_of(module: nn.Module, parent: nn.Module | None, parts: Mapping[str, Part]) -> dict[str, Part]:

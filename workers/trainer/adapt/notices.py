@@ -18,35 +18,32 @@ def attention_notices(model: nn.Module) -> list[Notice]:
 
 
 def _skipped(result: Attached) -> list[Notice]:
-    if not result.skipped:
-        return []
     text = (
         f"{len(result.skipped)} candidates for attention (modules, further attentions in a module, or a W_o) have no "
         f"series of their own; {len(result.sites)} attention sites are recorded. The list gives the reasons."
     )
-    return [Notice(kind="unseen_attention", text=text, items=_items(result.skipped))]
+    return _notices("unseen_attention", text, result.skipped)
 
 
 def _unchecked(result: Attached) -> list[Notice]:
-    if not (count := len(result.unchecked)):
-        return []
+    count = len(result.unchecked)
     text = (
         f"W_q, W_k and W_v of {count} module{'' if count == 1 else 's'} could not be checked: they are recognised by "
         "the names of their layers alone. Pass `attach` a call of the model on a real batch."
     )
-    return [Notice(kind="unchecked_attention", text=text, items=_items(result.unchecked))]
+    return _notices("unchecked_attention", text, result.unchecked)
 
 
 def _frozen(result: Attached) -> list[Notice]:
-    if not (frozen := result.frozen):
-        return []
+    frozen = result.frozen
     count = sum(map(len, frozen.values()))
     text = (
         f"{count} {'matrix' if count == 1 else 'matrices'} of attention {'is' if count == 1 else 'are'} frozen: there "
         "is no gradient, so the norms are 0, whether or not a loss depends on them."
     )
-    return [Notice(kind="frozen_attention", text=text, items=_items({k: ", ".join(v) for k, v in frozen.items()}))]
+    return _notices("frozen_attention", text, {site: ", ".join(matrices) for site, matrices in frozen.items()})
 
 
-def _items(reasons: Mapping[str, str]) -> list[str]:
-    return [f"{name}: {why}" for name, why in list(reasons.items())[:MAX_ITEMS]]
+def _notices(kind: str, text: str, items: Mapping[str, str]) -> list[Notice]:
+    lines = [f"{name}: {value}" for name, value in list(items.items())[:MAX_ITEMS]]
+    return [Notice(kind=kind, text=text, items=lines)] if items else []

@@ -154,25 +154,9 @@ class Attention(nn.Module):
         return F.rms_norm(x_BHTD, x_BHTD.shape[-1:]) if self.spec.qk_norm else x_BHTD
 
 
-def _normal(weight: Tensor, std: float) -> None:
-    nn.init.normal_(weight, std=std)
-
-
-def _xavier(weight: Tensor, _std: float) -> None:
-    nn.init.xavier_uniform_(weight)
-
-
-def _orthogonal(weight: Tensor, _std: float) -> None:
-    nn.init.orthogonal_(weight)
-
-
-def _zeros(weight: Tensor, _std: float) -> None:
-    nn.init.zeros_(weight)
-
-
-INITIALIZERS: dict[str, Callable[[Tensor, float], None]] = {
-    "normal": _normal,
-    "xavier": _xavier,
-    "orthogonal": _orthogonal,
-    "zeros": _zeros,
+INITIALIZERS: dict[str, Callable[[Tensor, float], Tensor]] = {
+    "normal": lambda weight, std: nn.init.normal_(weight, std=std),
+    "xavier": lambda weight, _std: nn.init.xavier_uniform_(weight),
+    "orthogonal": lambda weight, _std: nn.init.orthogonal_(weight),
+    "zeros": lambda weight, _std: nn.init.zeros_(weight),
 }

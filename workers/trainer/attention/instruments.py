@@ -102,36 +102,23 @@ def same_object(weights_BHNN: Tensor, cover_BN: Tensor) -> Tensor:
     return means[cover_BN.sum(-1) > 0].mean(0)
 
 
-@dataclass(frozen=True)
-class Observation:
-    """One call of a site and its weights."""
-
-    map: Map
-    spectrum_HD: Tensor  # empty where scores are not bilinear
-
-
-@dataclass(frozen=True)
-class Measure:
-    """A number per head, and how a site's is reduced from them."""
-
-    read: Callable[[Observation], Tensor]
-    reduce: Callable[[Tensor], Tensor]
-
-
-MEASURES: Mapping[str, Measure] = {
-    "entropy": Measure(lambda at_site: entropy(at_site.map), torch.mean),
-    "logit_max": Measure(lambda at_site: logit_max(at_site.map), torch.max),
-    "asymmetry": Measure(lambda at_site: asymmetry(at_site.map), torch.mean),
-    "spectral_norm": Measure(lambda at_site: spectral_norm(at_site.spectrum_HD), torch.max),
-    "effective_rank": Measure(lambda at_site: effective_rank(at_site.spectrum_HD), torch.mean),
+Reduce = Callable[[Tensor], Tensor]  # from the heads' values to the site's
+OF_MAP: Mapping[str, tuple[Callable[[Map], Tensor], Reduce]] = {
+    "entropy": (entropy, torch.mean),
+    "logit_max": (logit_max, torch.max),
+    "asymmetry": (asymmetry, torch.mean),
+}
+OF_SPECTRUM: Mapping[str, tuple[Callable[[Tensor], Tensor], Reduce]] = {
+    "spectral_norm": (spectral_norm, torch.max),
+    "effective_rank": (effective_rank, torch.mean),
 }
 
 
 def measured(name: str, site: Attention) -> list[str]:
     """The measures that apply to a site: asymmetry to self-attention, whose maps are square; those of W_q·W_kᵀ where
     scores are bilinear."""
-    asymmetric = ("asymmetry",) if name.rpartition(".")[2] == "self" else ()
-    return ["entropy", "logit_max", *asymmetric, *(("spectral_norm", "effective_rank") if site.bilinear else ())]
+    of_map = [measure for measure in OF_MAP if measure != "asymmetry" or name.rpartition(".")[2] == "self"]
+    return [*of_map, *(OF_SPECTRUM if site.bilinear else ())]
 
 
 def series_of(name: str, site: Attention, per_head: bool) -> list[str]:
@@ -142,9 +129,14 @@ def series_of(name: str, site: Attention, per_head: bool) -> list[str]:
 
 def values_of(name: str, site: Attention, tap: Tap, per_head: bool) -> dict[str, Tensor]:
     """The values of `series_of`, on the device. Costs one map and two small decompositions a head."""
-    observed = Observation(Map.of(tap), singular_values(site) if site.bilinear else torch.empty(0))
+    attention, spectrum_HD = Map.of(tap), singular_values(site) if site.bilinear else torch.empty(0)
     values: list[Tensor] = []
     for measure in measured(name, site):
-        heads = MEASURES[measure].read(observed)
-        values += [MEASURES[measure].reduce(heads), *(heads if per_head else ())]
+        if measure in OF_MAP:
+            read_map, reduce = OF_MAP[measure]
+            heads = read_map(attention)
+        else:
+            read_spectrum, reduce = OF_SPECTRUM[measure]
+            heads = read_spectrum(spectrum_HD)
+        values += [reduce(heads), *(heads if per_head else ())]
     return dict(zip(series_of(name, site, per_head), values, strict=True))

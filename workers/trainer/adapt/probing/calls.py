@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
-from .measuring import Indices, Measured, Owned, are_apart, measured, merged
+from .measuring import Indices, Measured, Owned, are_apart, derivatives, measured, merged
 from .products import Operand
 from .tracing import Event, Projection
 
@@ -108,17 +108,13 @@ def _combined_layouts(layouts: list[Layout]) -> list[Layout]:
         other = "W_q" if role == "W_v" else "W_v"
         shared = {(each[other].dim, each[other].heads) for each in layouts}
         parts = list({(each[role].dim, each[role].heads): each[role] for each in layouts}.values())
-        options = [_after_each_other(parts)]
+        options = [_with_heads(parts, tuple(dict.fromkeys(head for part in parts for head in part.heads)))]
         if len(shared) == 1:
             same_count = len(layouts[0][other].heads) == len(parts[0].heads)
             options.insert(0 if same_count else 1, _by_head(parts))
         owned = [option for option in options if option is not None]
         combinations = [{**layout, role: each} for layout in combinations for each in owned]
     return combinations
-
-
-def _after_each_other(parts: list[Owned]) -> Owned | None:
-    return _with_heads(parts, tuple(dict.fromkeys(head for part in parts for head in part.heads)))
 
 
 def _by_head(parts: list[Owned]) -> Owned | None:
@@ -174,12 +170,9 @@ def _why(role: str, dependence: Measured) -> str:
 def _reached(operand: Operand | None, weights: Weights) -> Reach:
     if operand is None or not operand.tensor.requires_grad:
         return {}
-    noise = torch.randn_like(operand.tensor)
-    gradients: tuple[Tensor | None, ...] = torch.autograd.grad(
-        operand.tensor, list(weights.values()), noise, retain_graph=True, allow_unused=True
-    )
-    dense = (None if each is None else each.to_dense() if each.is_sparse else each for each in gradients)
-    return {id(weight): each != 0 for weight, each in zip(weights.values(), dense, strict=True) if each is not None}
+    gradients = derivatives(operand, (), list(weights.values()))
+    pairs = zip(weights.values(), gradients, strict=True)
+    return {id(weight): gradient != 0 for weight, gradient in pairs if gradient is not None}
 
 
 def _same_reach(first: list[Reach], second: list[Reach]) -> bool:

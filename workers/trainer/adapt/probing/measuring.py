@@ -95,19 +95,28 @@ def _all(axes: int) -> Slot:
 
 def _masks(operand: Operand, slots: list[Slot], weights: Mapping[str, nn.Parameter]) -> dict[str, list[Tensor]]:
     """By weight: the entries that each slot depends on; slots that depend on none are left out."""
-    masks: dict[str, list[Tensor]] = {name: [] for name in weights}
+    masks = _reached(operand, slots, list(weights.values()))
+    return {name: of_weight for name, of_weight in zip(weights, masks, strict=True) if of_weight}
+
+
+def _reached(operand: Operand, slots: list[Slot], tensors: Sequence[Tensor]) -> list[list[Tensor]]:
+    """By tensor: the elements that each slot depends on, without slots that depend on none."""
+    masks: list[list[Tensor]] = [[] for _ in tensors]
     for slot in slots:
-        for name, gradient in zip(weights, derivatives(operand, slot, list(weights.values())), strict=True):
+        for of_tensor, gradient in zip(masks, derivatives(operand, slot, tensors), strict=True):
             if gradient is not None and bool((gradient != 0).any()):
-                masks[name].append(gradient.to_dense() != 0 if gradient.is_sparse else gradient != 0)
-    return {name: of_slots for name, of_slots in masks.items() if of_slots}
+                of_tensor.append(gradient != 0)
+    return masks
 
 
 def derivatives(operand: Operand, slot: Slot, wanted: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
     """Derivatives of a random combination of the elements of a slot."""
     direction = torch.zeros_like(operand.tensor)
     direction[slot] = torch.randn_like(operand.tensor[slot])
-    return torch.autograd.grad(operand.tensor, wanted, direction, retain_graph=True, allow_unused=True)
+    gradients: tuple[Tensor | None, ...] = torch.autograd.grad(
+        operand.tensor, wanted, direction, retain_graph=True, allow_unused=True
+    )
+    return tuple(each.to_dense() if each is not None and each.is_sparse else each for each in gradients)
 
 
 def _classified(weights: Mapping[str, nn.Parameter], masks: dict[str, list[Tensor]], *, one_head: bool) -> Measured:
@@ -158,12 +167,8 @@ def _one_head(operand: Operand, mixed: Sequence[nn.Parameter], projections: Sequ
 
 
 def _is_positional(operand: Operand, axis: int, sources: Sequence[Projection]) -> bool:
-    reached: list[list[Tensor]] = [[] for _ in sources]
-    outputs = [each.out for each in sources]
-    for position in range(operand.tensor.shape[axis]):
-        for masks, gradient in zip(reached, derivatives(operand, (*_all(axis), position), outputs), strict=True):
-            if gradient is not None and bool((gradient != 0).any()):
-                masks.append(gradient != 0)
+    slots = [(*_all(axis), position) for position in range(operand.tensor.shape[axis])]
+    reached = _reached(operand, slots, [each.out for each in sources])
     used = [(each, masks) for each, masks in zip(sources, reached, strict=True) if masks]
     return bool(used) and all(any(_disjoint(masks, axis) for axis in each.positions) for each, masks in used)
 
