@@ -62,6 +62,9 @@ class Migration(migrations.Migration):
                 *(migrations.AlterModelTable(new, f"experiments_{old.lower()}") for old, (new, *_) in RENAMED.items()),
                 migrations.AlterField("archivedblock", "group", _group("archived_blocks")),
                 migrations.AlterField("stepindex", "group", _group("step_indexes")),
+                migrations.AlterField(
+                    "question", "request", models.JSONField(help_text="experiments.spec.QuestionSpec")
+                ),
                 migrations.RenameField("leaderlease", "beat", "renewed"),
                 migrations.AlterField("leaderlease", "renewed", models.DateTimeField(db_column="beat")),
                 migrations.RenameField("group", "parcelled", "archived"),
