@@ -27,7 +27,7 @@ COPY --from=scripts /scripts/vendor .vendor/vendor
 RUN ATTN_INSECURE_KEY=1 python manage.py collectstatic --noinput --verbosity 0
 USER attn
 EXPOSE 8000
-CMD ["python", "-m", "gunicorn", "--bind", "0.0.0.0:8000", "--worker-class", "attnservice.web_worker.BufferedWorker", "--workers", "2", "--threads", "4", "--no-control-socket", "attnservice.wsgi"]
+CMD ["python", "-m", "gunicorn", "--config", "python:attnservice.web_server", "--bind", "0.0.0.0:8000", "attnservice.wsgi"]
 
 FROM base AS worker
 RUN pip install --constraint requirements.lock --editable '.[worker]'

@@ -86,8 +86,7 @@ def _start(folder: Path, processes: list[subprocess.Popen[bytes]]) -> tuple[str,
     user = get_user_model().objects.create_superuser("bench", password="bench bench bench")
     _, token = get_token_model().objects.create(user)
     port = _free_port()
-    web = f"-m gunicorn --bind 127.0.0.1:{port} -k attnservice.web_worker.BufferedWorker --threads 4"
-    web += " --no-control-socket attnservice.wsgi"
+    web = f"-m gunicorn --config python:attnservice.web_server --bind 127.0.0.1:{port} attnservice.wsgi"
     quiet = "--without-gossip --without-mingle --without-heartbeat"
     worker = f"-m celery -A attnservice.celery worker -Q cpu -c 1 -n bench@%h {quiet}"
     for name, options in (("web", web), ("worker", worker)):

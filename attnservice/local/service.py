@@ -134,10 +134,8 @@ class Service:
         return self._child("redis", *broker.command(folder, path), ready=lambda: broker.wait_until_up(path))
 
     def _web(self) -> Child:
-        options = f"--bind 127.0.0.1:{self.port} --worker-class attnservice.web_worker.BufferedWorker --threads 8"
-        return self._child(
-            "web", sys.executable, "-m", "gunicorn", *options.split(), "--no-control-socket", "attnservice.wsgi"
-        )
+        options = f"--config python:attnservice.web_server --bind 127.0.0.1:{self.port} attnservice.wsgi"
+        return self._child("web", sys.executable, "-m", "gunicorn", *options.split())
 
     def _worker(self) -> Child:
         """One slot, or more for small runs. It may take as long to stop as its trainer, and then requeues the run."""

@@ -20,7 +20,7 @@ import psutil
 
 from .database import ROOT
 
-GUNICORN = "-k attnservice.web_worker.BufferedWorker --workers 2 --threads 4 --no-control-socket attnservice.wsgi"
+GUNICORN = "--config python:attnservice.web_server attnservice.wsgi"
 
 
 @dataclass

@@ -125,9 +125,8 @@ class Cluster:
 
     def open(self, *, workers: int, reconcilers: int = 1, web: bool = True) -> None:
         if web:
-            options = f"--bind 127.0.0.1:{self.port} -k attnservice.web_worker.BufferedWorker"
-            options += " --threads 4 --graceful-timeout 1"
-            self.processes.append(self._python("web", f"-m gunicorn {options} --no-control-socket attnservice.wsgi"))
+            options = f"--config python:attnservice.web_server --bind 127.0.0.1:{self.port} --graceful-timeout 1"
+            self.processes.append(self._python("web", f"-m gunicorn {options} attnservice.wsgi"))
         for number in range(reconcilers):
             self.processes.append(self._python(f"reconciler{number}", "-m django reconciler"))
         for number in range(workers):

@@ -20,6 +20,8 @@ from tests.environment import skip_for_want_of
 from tests.postgres import Postgres
 
 STEPS = 12
+METRICS_TOKEN = "scraper"
+COUNTED = 'django_http_requests_total_by_method_total{method="GET"} '
 
 
 def free_port() -> int:
@@ -68,6 +70,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory, database_url: str) -> I
         "ATTN_DATA": str(folder / "data"),
         "ATTN_ARTIFACTS": str(folder / "artifacts"),
         "WEB": f"http://127.0.0.1:{web}",
+        "ATTN_METRICS_TOKEN": METRICS_TOKEN,
     }
     running = Deployment(folder, instead, more)
     try:
@@ -132,3 +135,15 @@ def test_the_broker_refuses_who_does_not_know_the_password(client: httpx.Client,
     stranger = redis.Redis.from_url("redis://" + url.split("@")[1])
     with pytest.raises(redis.AuthenticationError):
         stranger.ping()
+
+
+def test_counters_of_several_web_processes_are_added_up(deployment: Deployment) -> None:
+    headers = {"Authorization": f"Bearer {METRICS_TOKEN}"}
+
+    def count() -> float:
+        page = httpx.get(f"{deployment.more['WEB']}/metrics", headers=headers, timeout=30)  # by whichever process
+        (line,) = [line for line in page.text.splitlines() if line.startswith(COUNTED)]
+        return float(line.removeprefix(COUNTED))
+
+    first = count()
+    assert [count() for _ in range(20)] == [first + number for number in range(1, 21)]

@@ -28,9 +28,10 @@ class Server:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port: int = free.getsockname()[1]
-        options = f"--bind 127.0.0.1:{self.port} --workers 1 --threads {THREADS} --no-control-socket"
-        command = [sys.executable, "-m", "gunicorn", *options.split(), "-k", "attnservice.web_worker.BufferedWorker"]
-        environment = {**os.environ, "GO": str(self.go), "ATTN_WAITING_REQUESTS": str(waiting)}
+        options = f"--config python:attnservice.web_server --bind 127.0.0.1:{self.port}"
+        command = [sys.executable, "-m", "gunicorn", *options.split()]
+        settings = {"ATTN_WEB_PROCESSES": "1", "ATTN_WEB_THREADS": str(THREADS), "ATTN_WAITING_REQUESTS": str(waiting)}
+        environment = {**os.environ, **settings, "GO": str(self.go)}
         self.process = subprocess.Popen([*command, waiting_app.__name__], cwd=ROOT, env=environment)
         while True:
             try:
