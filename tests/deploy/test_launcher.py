@@ -172,7 +172,7 @@ def test_a_killed_child_is_started_again(running: Launcher) -> None:
     redis = next(child for child in running.family() if "unixsocket" in " ".join(child.cmdline()))
     redis.kill()
     running.wait_for("was killed by SIGKILL")
-    running.wait_for("started again")
+    running.wait_for("restarted")
     assert httpx.get(f"{running.url}/readyz", timeout=10).json()["broker"] == "ok"
 
 
@@ -192,7 +192,7 @@ def test_a_second_ctrl_c_does_not_wait(doomed: Launcher) -> None:
     worker = next(child for child in family if "celery" in " ".join(child.cmdline()))
     worker.suspend()  # it will not hear the first one
     os.killpg(doomed.process.pid, signal.SIGINT)
-    doomed.wait_for("Stopping the worker")
+    doomed.wait_for("Stopping worker")
     os.killpg(doomed.process.pid, signal.SIGINT)
     assert doomed.process.wait(10) == 130
     assert gone(family)
