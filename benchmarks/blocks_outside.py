@@ -31,15 +31,15 @@ def main() -> None:
         empty = size_on_disk()
         archived = _fill(0)
         inside = _size(empty)
-        moved, seconds = _ship()
+        moved, seconds = _archive()
         outside, stays = _size(empty), _fill(1)
         reads = _reads({"inside": stays, "outside": archived})
         if kind == "postgres":
             _partition({"inside": stays, "outside": archived})
     speed = round(moved / seconds / 2**20, 1)
     section = {"points": STEPS * SERIES, "bytes a point": {"inside": inside, "outside": outside}, "ms": reads}
-    for what, found in reads.items():
-        print(f"{what:60s} {found['inside']:8.2f} ms inside {found['outside']:8.2f} ms outside")
+    for what, times in reads.items():
+        print(f"{what:60s} {times['inside']:8.2f} ms inside {times['outside']:8.2f} ms outside")
     print(f"bytes a point, inside: {inside}\nbytes a point, outside: {outside}")
     print(f"archived {moved / 2**20:.0f} MB at {speed} MB/s; load {os.getloadavg()[0]:.1f}")
     keep(f"blocks outside {kind}", section | {"moved, MB/s": speed})
@@ -80,7 +80,7 @@ def _until_open(port: int) -> None:
 
 
 def _partition(runs: dict[str, int]) -> None:
-    """The same reads once more from sixteen partitions, in turn with nothing: compare with those before."""
+    """The same reads once more from sixteen partitions, alone: compare with those before."""
     from experiments.store.partitioning import partition
 
     began = time.monotonic()
@@ -89,8 +89,8 @@ def _partition(runs: dict[str, int]) -> None:
     analyse()
     reads = _reads(runs)
     print(f"16 partitions of {rows} rows made in {seconds:.1f} s")
-    for what, found in reads.items():
-        print(f"{what:60s} {found['inside']:8.2f} ms inside {found['outside']:8.2f} ms outside, partitioned")
+    for what, times in reads.items():
+        print(f"{what:60s} {times['inside']:8.2f} ms inside {times['outside']:8.2f} ms outside, partitioned")
     keep("partitions postgres", {"rows": rows, "seconds": round(seconds, 1), "ms": reads})
 
 
@@ -103,7 +103,7 @@ def _fill(seed: int) -> int:
     return run
 
 
-def _ship() -> tuple[int, float]:
+def _archive() -> tuple[int, float]:
     """Bytes moved and seconds it took."""
     from experiments.maintenance import archiving
 
@@ -114,7 +114,7 @@ def _ship() -> tuple[int, float]:
 
 
 def _size(empty: int) -> dict[str, float]:
-    """Bytes a point: what the blobs in the database are, and what the database has grown by, packed."""
+    """Bytes per point: of the blobs in the database, and by how much the vacuumed database grew."""
     from django.db import connection
     from django.db.models import Sum
     from django.db.models.functions import Length
@@ -138,7 +138,7 @@ def _size(empty: int) -> dict[str, float]:
 
 
 def _reads(runs: dict[str, int]) -> dict[str, dict[str, float]]:
-    """Medians in ms of each question to both runs in turn."""
+    """Medians in ms of each read of both runs in turn."""
     from experiments import store
     from experiments.operations.demo_runs import names_of
 
@@ -157,13 +157,13 @@ def _reads(runs: dict[str, int]) -> dict[str, dict[str, float]]:
 
 
 def _medians(ask: Callable[[int], Any], runs: dict[str, int]) -> dict[str, float]:
-    found: dict[str, list[float]] = {where: [] for where in runs}
+    times_of: dict[str, list[float]] = {where: [] for where in runs}
     for _ in range(REPEATS):
         for where, run in runs.items():
             began = time.perf_counter()
             ask(run)
-            found[where].append((time.perf_counter() - began) * 1000)
-    return {where: round(statistics.median(times[1:]), 2) for where, times in found.items()}
+            times_of[where].append((time.perf_counter() - began) * 1000)
+    return {where: round(statistics.median(times[1:]), 2) for where, times in times_of.items()}
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ def interleaved(steps: Mapping[str, Callable[[], None]], device: str, trials: in
     """Milliseconds of every way, one median a trial: one step of each in turn, the order rotated, so that a busy
     moment of the machine meets all of them. Of this process's CPU on a CPU, of the wall on a GPU."""
     clock = time.process_time if device == "cpu" else time.perf_counter
-    order, found = list(steps), {name: list[float]() for name in steps}
+    order, samples = list(steps), {name: list[float]() for name in steps}
     for _ in range(trials):
         times = {name: list[float]() for name in steps}
         for _ in range(each):
@@ -46,8 +46,8 @@ def interleaved(steps: Mapping[str, Callable[[], None]], device: str, trials: in
                 wait(device)
                 times[name].append(1000 * (clock() - began))
         for name, values in times.items():
-            found[name].append(statistics.median(values))
-    return found
+            samples[name].append(statistics.median(values))
+    return samples
 
 
 def wait(device: str) -> None:
@@ -55,9 +55,9 @@ def wait(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def paired(found: Mapping[str, list[float]], name: str, base: str) -> dict[str, float]:
+def paired(samples: Mapping[str, list[float]], name: str, base: str) -> dict[str, float]:
     """The median ratio of two ways within a trial, and its spread."""
-    ratios = [value / of for value, of in zip(found[name], found[base], strict=True)]
+    ratios = [value / of for value, of in zip(samples[name], samples[base], strict=True)]
     return {"ratio": round(statistics.median(ratios), 4), "low": round(min(ratios), 4), "high": round(max(ratios), 4)}
 
 

@@ -68,10 +68,10 @@ def main() -> None:
     for way in ways.values():
         way()
         way()
-    found = interleaved(ways, options.device, options.trials, options.steps)
-    bare = statistics.median(found["bare"])
+    samples = interleaved(ways, options.device, options.trials, options.steps)
+    bare = statistics.median(samples["bare"])
     looking = _milliseconds(lambda: probe(steps.session.task, per_head=True), options.device, 5)
-    recording = paired(found, "recorded", "bare")
+    recording = paired(samples, "recorded", "bare")
     alone = _recording_alone(steps, options.device)
     report: dict[str, Any] = {
         "parameters": sum(each.numel() for each in steps.session.task.model.parameters()),
@@ -86,7 +86,7 @@ def main() -> None:
         "with_probes_alone": round(1 + alone / bare + looking / bare / PROBE_EVERY, 4),
         "waits_in_a_step": {"bare": _waits(steps.bare), "recorded": _waits(steps.recorded)},
         "targets": TARGETS,
-        "trials": found,
+        "trials": samples,
     }
     path = RESULTS / f"gradnorm-{options.device}.json"
     path.write_text(json.dumps(report, indent=1) + "\n")
@@ -111,13 +111,13 @@ def _recording_alone(steps: Steps, device: str) -> float:
 def _milliseconds(work: Callable[[], object], device: str, times: int) -> float:
     """Median of the CPU's time on a CPU, of the wall's on a GPU."""
     clock = time.process_time if device == "cpu" else time.perf_counter
-    found = []
+    samples = []
     for _ in range(times):
         began = clock()
         work()
         wait(device)
-        found.append(1000 * (clock() - began))
-    return statistics.median(found)
+        samples.append(1000 * (clock() - began))
+    return statistics.median(samples)
 
 
 def _waits(step: Callable[[], None]) -> dict[str, int]:

@@ -1,6 +1,6 @@
-"""What ten and a hundred times as much costs a reader over HTTP, and how much memory an export takes.
+"""What ten and a hundred times the data costs a reader over HTTP, and how much memory an export takes.
 
-`python -m benchmarks.growth [sqlite|postgres] [--strict]` fills a temporary database and asks a warm gunicorn for
+`python -m benchmarks.growth [sqlite|postgres] [--strict]` fills a temporary database and requests a warm gunicorn for
 
 - 1,000 points of one series of 10⁵, 10⁶ and 10⁷ steps (the longest may take twice the time of the shortest);
 - one series of a run among 10, 100 and 1,000 other runs, and 1, 10 and 100 runs at once;
@@ -8,7 +8,7 @@
 - every point of a run of 10⁷ steps, and of 144 series × 10⁵ steps, as Arrow, CSV and Parquet: the highest resident
   memory of a web process over what it had before (bound 100 MB).
 
-Questions that are compared are asked in turn, so that a busy moment of the machine meets all of them.
+Requests that are compared are sent in turn, so that a busy moment of the machine affects all of them.
 ATTN_BENCH_SCALE=10 divides the steps and the runs, for a quick look. Figures go to benchmarks/results.
 """
 
@@ -86,40 +86,40 @@ def _one(run: int) -> dict[str, Any]:
 
 
 def _steps(reader: Reader, filled: Filled) -> dict[str, Any]:
-    asks = {steps: _ask(reader, "series/", _one(run)) for steps, run in filled.long.items()}
-    found = _in_turn(asks)
-    ratio = found[STEPS[-1]] / found[STEPS[0]]
-    _tell("1,000 points of one series of steps", found)
+    requests = {steps: _request(reader, "series/", _one(run)) for steps, run in filled.long.items()}
+    medians = _in_turn(requests)
+    ratio = medians[STEPS[-1]] / medians[STEPS[0]]
+    _print("1,000 points of one series of steps", medians)
     what = f"{STEPS[-1]:,} steps, × the time of {STEPS[0]:,}"
     print(f"{what:60s} {ratio:8.2f} of {TWICE:.0f}{mark(what, ratio <= TWICE)}", flush=True)
-    return {"one series, ms": found, "ratio": round(ratio, 3), "bound": TWICE}
+    return {"one series, ms": medians, "ratio": round(ratio, 3), "bound": TWICE}
 
 
 def _series(reader: Reader, filled: Filled) -> dict[str, Any]:
-    one = _in_turn({width: _ask(reader, "series/", _one(run)) for width, run in filled.wide.items()})
-    _tell("one series of a run of series", one)
+    one = _in_turn({width: _request(reader, "series/", _one(run)) for width, run in filled.wide.items()})
+    _print("one series of a run of series", one)
     grids = {width: _grid(reader, run) for width, run in filled.wide.items()}
     heat = _in_turn(grids, 11)
-    _tell("heat-map of 400 columns of series", heat)
+    _print("heat-map of 400 columns of series", heat)
     return {"one series, ms": one, "heat-map, ms": heat}
 
 
 def _grid(reader: Reader, run: int) -> Callable[[], bytes]:
-    return _ask(reader, "series/grid/", {"run": run, "names": "**", "columns": 400})
+    return _request(reader, "series/grid/", {"run": run, "names": "**", "columns": 400})
 
 
 def _runs(reader: Reader) -> dict[str, Any]:
-    """The same question while ever more runs stand beside; then ever more runs in one question."""
+    """The same request among more and more runs; then more and more runs in one request."""
     runs: list[int] = []
     among: dict[int, float] = {}
     for wanted in AMONG:
         runs += _made(f"{wanted} runs", runs=wanted - len(runs), steps=SHORT, series=1, seed=wanted)
         analyse()
         reader.hang_up()
-        among |= _in_turn({wanted: _ask(reader, "series/", _one(runs[0]))})
-    _tell("one series of 10,000 steps among runs", among)
-    together = _in_turn({many: _ask(reader, "series/", _compare(runs[:many])) for many in (1, 10, 100)}, 11)
-    _tell("compare, 10,000 steps to 1,000 points, of runs", together)
+        among |= _in_turn({wanted: _request(reader, "series/", _one(runs[0]))})
+    _print("one series of 10,000 steps among runs", among)
+    together = _in_turn({many: _request(reader, "series/", _compare(runs[:many])) for many in (1, 10, 100)}, 11)
+    _print("compare, 10,000 steps to 1,000 points, of runs", together)
     return {"one series among, ms": among, "compare, ms": together}
 
 
@@ -138,7 +138,7 @@ def _export(reader: Reader, filled: Filled) -> dict[str, Any]:
 
 
 def _height(reader: Reader, what: str, form: str, run: int, small: int) -> dict[str, float]:
-    for _ in range(4):  # every web process has loaded what it needs
+    for _ in range(4):  # so that every web process has imported what it needs
         reader.drain(f"runs/{small}/export/", {"format": form})
     sizes, began = [], time.perf_counter()
     rose = extra_peak(reader.processes, lambda: sizes.append(reader.drain(f"runs/{run}/export/", {"format": form})))
@@ -148,25 +148,25 @@ def _height(reader: Reader, what: str, form: str, run: int, small: int) -> dict[
     return {"MB": round(rose, 1), "seconds": round(took, 2), "bytes": sizes[0], "bound": EXPORT_MB}
 
 
-def _ask(reader: Reader, path: str, query: Mapping[str, Any]) -> Callable[[], bytes]:
+def _request(reader: Reader, path: str, query: Mapping[str, Any]) -> Callable[[], bytes]:
     return lambda: reader.get(path, query)
 
 
-def _in_turn(asks: Mapping[int, Callable[[], bytes]], repeats: int = REPEATS) -> dict[int, float]:
-    """Median wall time of each question, ms."""
-    took: dict[int, list[float]] = {size: [] for size in asks}
+def _in_turn(requests: Mapping[int, Callable[[], bytes]], repeats: int = REPEATS) -> dict[int, float]:
+    """Median wall time of each request, ms."""
+    took: dict[int, list[float]] = {size: [] for size in requests}
     for at in range(repeats + 3):
-        for size, ask in asks.items():
+        for size, request in requests.items():
             began = time.perf_counter()
-            ask()
+            request()
             if at >= 3:  # the first warm up
                 took[size].append((time.perf_counter() - began) * 1000)
     return {size: round(median(times), 2) for size, times in took.items()}
 
 
-def _tell(what: str, found: Mapping[int, float]) -> None:
-    told = "   ".join(f"{size:,}: {ms:.2f} ms" for size, ms in found.items())
-    print(f"{what:48s} {told}", flush=True)
+def _print(what: str, medians: Mapping[int, float]) -> None:
+    figures = "   ".join(f"{size:,}: {ms:.2f} ms" for size, ms in medians.items())
+    print(f"{what:48s} {figures}", flush=True)
 
 
 if __name__ == "__main__":

@@ -163,9 +163,9 @@ def _at(row: list[float], share: float) -> float:
     return round(row[min(int(share * len(row)), len(row) - 1)], 1)
 
 
-def _until(look: Callable[[], Any], within: float = 90.0) -> None:
+def _until(condition: Callable[[], Any], within: float = 90.0) -> None:
     deadline = time.monotonic() + within
-    while not look():
+    while not condition():
         assert time.monotonic() < deadline, "the service does not get on"
         time.sleep(0.05)
 

@@ -38,7 +38,7 @@ def measure(device: str, steps: int) -> list[tuple[float, float]]:
     """Seconds of a step of ours and of the bare loop's step after it, by turns, so that whatever the machine does falls
     on both. The first steps warm up, and the last one saves."""
     clock, other = _clock(device), bare(device)
-    found: list[tuple[float, float]] = []
+    samples: list[tuple[float, float]] = []
     marks = [clock()]
 
     def ended() -> None:
@@ -46,14 +46,14 @@ def measure(device: str, steps: int) -> list[tuple[float, float]]:
         mine = clock() - marks[0]
         began = clock()
         next(other)
-        found.append((mine, clock() - began))
+        samples.append((mine, clock() - began))
         marks[0] = clock()
 
     began = time.monotonic()
     recorder = Recorder(nobody, lambda: time.monotonic() - began)
     with tempfile.TemporaryDirectory() as scratch:
         train(encoder_spec(device, steps), recorder, ended, scratch=Path(scratch))
-    return found[WARM:-1]
+    return samples[WARM:-1]
 
 
 def bare(device: str) -> Iterator[None]:

@@ -36,21 +36,21 @@ def main() -> None:
 
 
 def _crowd(kind: str, reader: Reader) -> dict[str, Any]:
-    found = together(WRITERS, seconds(), read=partial(_compare, reader))
-    even = sum(found.points) / WRITERS
-    least = min(found.points, default=0) / even if even else 0.0
-    for error in found.errors[:5]:
+    result = together(WRITERS, seconds(), read=partial(_compare, reader))
+    even = sum(result.points) / WRITERS
+    least = min(result.points, default=0) / even if even else 0.0
+    for error in result.errors[:5]:
         print(error)
     return {
         "seconds": seconds(),
-        "errors": found.errors,
-        "errors in all": tell(f"{kind}: errors", len(found.errors), 0),
-        "points lost": tell(f"{kind}: points lost of {sum(found.points):,}", found.lost, 0),
-        "points a second": round(sum(found.points) / seconds()),
-        "reads": found.reads,
-        "reader idle p95 ms": round(found.idle_ms, 2),
-        "reader p95 ms": round(found.busy_ms, 2),
-        "reader slower": tell(f"{kind}: reader's p95, × idle", found.busy_ms / found.idle_ms, SLOWER),
+        "errors": result.errors,
+        "errors in all": tell(f"{kind}: errors", len(result.errors), 0),
+        "points lost": tell(f"{kind}: points lost of {sum(result.points):,}", result.lost, 0),
+        "points a second": round(sum(result.points) / seconds()),
+        "reads": result.reads,
+        "reader idle p95 ms": round(result.idle_ms, 2),
+        "reader p95 ms": round(result.busy_ms, 2),
+        "reader slower": tell(f"{kind}: reader's p95, × idle", result.busy_ms / result.idle_ms, SLOWER),
         "least share": tell(f"{kind}: least writer's share of an even one", least, FAIR, at_least=True),
     }
 

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from benchmarks.smoke.heard import trained
+from benchmarks.smoke.received import trained
 from benchmarks.smoke.report import Line
 from benchmarks.smoke.specs import spec
 from experiments.spec import Spec
@@ -30,11 +30,11 @@ def norms(device: str, names: tuple[str, ...], precisions: tuple[str, ...], fold
         for precision in precisions:
             place = folder / f"{name}-{precision}"
             run = spec(name, device, train={"steps": STEPS, "checkpoint_every": 1, "precision": precision})
-            heard = trained(run, place)
+            received = trained(run, place)
             worst, where, count = 0.0, "none", 0
-            for saved in heard.of(Checkpoint)[:-1]:
+            for saved in received.of(Checkpoint)[:-1]:
                 for series, truth in _autograd(run, device, saved).items():
-                    error = abs(heard.points[series][saved.step] - truth) / truth
+                    error = abs(received.points[series][saved.step] - truth) / truth
                     count += 1
                     if not error <= worst:
                         worst, where = error, f"{series} at step {saved.step}"

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.smoke.heard import Heard
+from benchmarks.smoke.received import Received
 from experiments.spec import Spec, resolved
 from workers.protocol import PARENT_PID, PIPE_FD, Failure, Message, Orders, read_message, send
 
@@ -20,7 +20,7 @@ def ordered(
     run: Spec,
     folder: Path,
     kill_at: Callable[[Message], bool] = lambda _message: False,
-) -> Heard:
+) -> Received:
     """Train in a process of its own, which gets SIGKILL as soon as a message says so. Raises RuntimeError with the
     trainer's own words where it fails."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -33,24 +33,24 @@ def ordered(
     )
     os.close(write_end)
     assert process.stdin is not None
-    heard = Heard()
+    received = Received()
     try:
         with os.fdopen(read_end, "rb") as pipe:
             if (ready := read_message(pipe)) is None:
                 raise RuntimeError(f"the trainer ended with status {process.wait()} before it was ready")
-            heard(*ready)
+            received(*ready)
             send(process.stdin, orders)  # type: ignore[arg-type]
             while (said := read_message(pipe)) is not None:
-                heard(*said)
+                received(*said)
                 if kill_at(said[0]):
                     break
     finally:
         process.kill()
         process.wait()
         process.stdin.close()
-    if failures := heard.of(Failure):
+    if failures := received.of(Failure):
         raise RuntimeError(f"{failures[0].message}\n{failures[0].traceback}")
-    return heard
+    return received
 
 
 def _path() -> str:

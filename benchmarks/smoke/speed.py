@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.smoke.heard import Heard
+from benchmarks.smoke.received import Received
 from benchmarks.smoke.report import Line
 from benchmarks.smoke.specs import spec
 from workers.trainer.recording.recorder import Recorder
@@ -28,16 +28,16 @@ def speed(device: str, name: str, steps: int, precisions: tuple[str, ...], folde
         if device == "cuda":
             torch.cuda.reset_peak_memory_stats()
         marks: list[float] = []
-        heard = Heard()
+        received = Received()
 
         def ended(device: str = device, marks: list[float] = marks) -> None:
             if len(marks) in (WARM - 1, steps + WARM - 2) and device == "cuda":
                 torch.cuda.synchronize()
             marks.append(time.perf_counter())
 
-        train(run, Recorder(heard, lambda: 0.0), ended, scratch=folder)
+        train(run, Recorder(received, lambda: 0.0), ended, scratch=folder)
         measured = 1000 * (marks[steps + WARM - 2] - marks[WARM - 1]) / (steps - 1)
-        told = [heard.points["time/step_ms"][step] for step in range(WARM, steps + WARM - 1)]
+        told = [received.points["time/step_ms"][step] for step in range(WARM, steps + WARM - 1)]
         mean = sum(told) / len(told)
         pace = f"{1000 / measured:.1f} steps/s, {_memory(device)}"
         figure = f"{pace}; time/step_ms says {mean:.2f} ms, the clock {measured:.2f} ms"

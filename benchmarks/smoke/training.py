@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from safetensors.numpy import load_file
 
-from benchmarks.smoke.heard import Heard, differences, trained
 from benchmarks.smoke.process import ordered
+from benchmarks.smoke.received import Received, differences, trained
 from benchmarks.smoke.report import Line, Skip
 from benchmarks.smoke.specs import spec
 from experiments.spec import Spec
@@ -21,42 +21,42 @@ from workers.trainer.attention.variants import VARIANTS
 SAME_AS_CPU = 1e-3  # of the first step, whose gradients differ by rounding alone
 RESUMED = 1e-3  # where the run says that its kernels do not repeat themselves
 COMPARED = ("loss/", "grad_norm/", "weight_norm/", "attn/", "flow/", "eval/loss")  # no counts of what is largest
-LOOKS = {"eval_every": 6, "checkpoint_every": 6, "predictions": 2}
+EVALUATIONS = {"eval_every": 6, "checkpoint_every": 6, "predictions": 2}
 
 
 def processes(device: str, names: tuple[str, ...], folder: Path) -> Iterator[Line]:
     """Each task in a process of its own with everything that a run does: evaluation, probes, maps, final scores."""
     for name in names:
         record = {"probe_every": 6, "finals": True, "maps_every": 6, "histograms": True}
-        run = spec(name, device, train={"steps": 12, **LOOKS}, record=record)
-        heard = ordered(run, folder / name)
-        started, losses = heard.of(Started)[0], heard.points["loss/total"]
+        run = spec(name, device, train={"steps": 12, **EVALUATIONS}, record=record)
+        received = ordered(run, folder / name)
+        started, losses = received.of(Started)[0], received.points["loss/total"]
         wanted = torch.cuda.get_device_name() if device == "cuda" else "cpu"
         faults = [
             *([f"trained on {started.device}"] if (started.device, started.device_kind) != (wanted, device) else []),
-            *([] if [each.step for each in heard.of(Result)] == [12] else ["no result"]),
-            *(f"{name} is not finite" for name in _broken(heard)),
-            *(f"no {group}" for group in ("eval/", "attn/", "test/") if not _any(heard, group)),
+            *([] if [each.step for each in received.of(Result)] == [12] else ["no result"]),
+            *(f"{name} is not finite" for name in _broken(received)),
+            *(f"no {group}" for group in ("eval/", "attn/", "test/") if not _any(received, group)),
         ]
-        figure = f"12 steps on {started.device}, loss {losses[0]:.4g} → {losses[11]:.4g}, {len(heard.points)} series"
+        figure = f"12 steps on {started.device}, loss {losses[0]:.4g} → {losses[11]:.4g}, {len(received.points)} series"
         yield Line(f"trainer process: {name}", "; ".join([figure, *faults]), not faults)
 
 
-def _broken(heard: Heard) -> list[str]:
+def _broken(received: Received) -> list[str]:
     """Losses and norms that are not finite at some step, or do not stand at every step."""
-    watched = {name: points for name, points in heard.points.items() if name.startswith(("loss/", "grad_norm/"))}
+    watched = {name: points for name, points in received.points.items() if name.startswith(("loss/", "grad_norm/"))}
     return [n for n, p in watched.items() if sorted(p) != list(range(12)) or not all(map(math.isfinite, p.values()))]
 
 
-def _any(heard: Heard, group: str) -> bool:
-    return any(name.startswith(group) for name in heard.points)
+def _any(received: Received, group: str) -> bool:
+    return any(name.startswith(group) for name in received.points)
 
 
 def resumed(device: str, cases: tuple[tuple[str, str], ...], folder: Path) -> Iterator[Line]:
     """A run, and the same one killed in a process of its own after its checkpoint of six steps, then resumed: all
     values and weights."""
     for name, precision in cases:
-        run = spec(name, device, train={"steps": 12, **LOOKS, "precision": precision}, record={"probe_every": 6})
+        run = spec(name, device, train={"steps": 12, **EVALUATIONS, "precision": precision}, record={"probe_every": 6})
         place = folder / f"{name}-{precision}"
         whole = trained(run, place / "whole")
         killed = ordered(run, place / "killed", kill_at=lambda said: isinstance(said, Checkpoint))
@@ -66,7 +66,7 @@ def resumed(device: str, cases: tuple[tuple[str, str], ...], folder: Path) -> It
         yield _resumed(f"killed and resumed at step {saved.step}: {name} {precision}", whole, found)
 
 
-def _resumed(check: str, whole: Heard, found: dict[str, float]) -> Line:
+def _resumed(check: str, whole: Received, found: dict[str, float]) -> Line:
     if not found:
         return Line(check, "every value and weight is identical to the bit", True)
     worst = max(found, key=lambda name: found[name])
@@ -77,8 +77,8 @@ def _resumed(check: str, whole: Heard, found: dict[str, float]) -> Line:
     return Line(check, f"{figure}; the run says that it is deterministic", False)
 
 
-def _weights(one: Heard, other: Heard) -> dict[str, float]:
-    mine, theirs = (load_file(heard.of(Checkpoint)[-1].path) for heard in (one, other))
+def _weights(one: Received, other: Received) -> dict[str, float]:
+    mine, theirs = (load_file(received.of(Checkpoint)[-1].path) for received in (one, other))
     points = (
         {f"file {k}": dict(enumerate(v.ravel().astype(float))) for k, v in each.items()} for each in (mine, theirs)
     )
@@ -92,10 +92,10 @@ def variants(device: str, names: tuple[str, ...], starts: tuple[str, ...], folde
             losses, faults = [], []
             for start in starts:
                 model = {"attention": {"variant": variant, "init": start}}
-                heard = trained(spec(name, device, train={"steps": 3}, model=model), folder)
-                losses.append(heard.points["loss/total"][2])
+                received = trained(spec(name, device, train={"steps": 3}, model=model), folder)
+                losses.append(received.points["loss/total"][2])
                 values = [
-                    v for n, p in heard.points.items() if n.startswith(("loss/", "grad_norm/")) for v in p.values()
+                    v for n, p in received.points.items() if n.startswith(("loss/", "grad_norm/")) for v in p.values()
                 ]
                 faults += [] if all(map(math.isfinite, values)) else [start]
             figure = "loss " + ", ".join(f"{loss:.4g} ({start})" for loss, start in zip(losses, starts, strict=True))

@@ -1,4 +1,4 @@
-"""What a trainer says, read as its supervisor reads it."""
+"""A trainer's messages, read as its supervisor reads them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ M = TypeVar("M", bound=Message)
 Points = dict[str, dict[int, float]]  # by series, by step
 
 
-class Heard:
+class Received:
     """Takes messages with their payloads; `points` has every series of every group."""
 
     def __init__(self) -> None:
@@ -46,25 +46,25 @@ class Heard:
                 self.points.setdefault(name, {}).update(zip(frame.steps.tolist(), values.tolist(), strict=True))
 
 
-def trained(run: Spec, folder: Path, checkpoint: Path | None = None) -> Heard:
+def trained(run: Spec, folder: Path, checkpoint: Path | None = None) -> Received:
     """Train in this process, from the start or from a checkpoint."""
-    heard = Heard()
-    train(run, Recorder(heard, lambda: 0.0), lambda: None, scratch=folder, checkpoint=checkpoint)
-    return heard
+    received = Received()
+    train(run, Recorder(received, lambda: 0.0), lambda: None, scratch=folder, checkpoint=checkpoint)
+    return received
 
 
-def differences(one: Points, other: Points, since: int = 0) -> dict[str, float]:
-    """The largest |a − b| ÷ max |a| of each series of a run, from a step on, where values are not the same bits.
-    Times and the machine's load are no results."""
-    found: dict[str, float] = {}
-    for name in sorted(one.keys() | other.keys()):
+def differences(first: Points, other: Points, since: int = 0) -> dict[str, float]:
+    """The largest |a − b| ÷ max |a| of each series of a run, from a step on, if values are not equal to the bit.
+    Times and the machine's load are left out."""
+    largest: dict[str, float] = {}
+    for name in sorted(first.keys() | other.keys()):
         if name.startswith(("time/", "system/")):
             continue
-        mine, theirs = ({s: v for s, v in each.get(name, {}).items() if s >= since} for each in (one, other))
+        mine, theirs = ({s: v for s, v in each.get(name, {}).items() if s >= since} for each in (first, other))
         if mine.keys() != theirs.keys():
-            found[name] = float("inf")
+            largest[name] = float("inf")
             continue
         a, b = (np.array([each[step] for step in sorted(mine)]) for each in (mine, theirs))
         if not np.array_equal(a, b, equal_nan=True):
-            found[name] = float(np.abs(a - b).max() / max(np.abs(a).max(), 1e-12))
-    return found
+            largest[name] = float(np.abs(a - b).max() / max(np.abs(a).max(), 1e-12))
+    return largest
