@@ -74,11 +74,12 @@ def experiment_page(request: HttpRequest, pk: int) -> HttpResponse:
     experiment = experiment_or_404(request, pk)
     runs = list(experiment.runs.select_related("worker").defer("spec").order_by("index"))
     results = _results(runs)
+    recorded = set(chain.from_iterable(results.values()))
     context = {
         "experiment": experiment,
         "runs": [(run, results.get(run.pk, {})) for run in runs],
         "columns": list(dict.fromkeys(chain.from_iterable(run.params for run in runs))),
-        "metrics": [key for key in SHOWN_METRICS if any(key in values for values in results.values())],
+        "metrics": [key for key in SHOWN_METRICS if key in recorded],
         "live": any(not run.ended for run in runs),
         "ids": ",".join(str(run.pk) for run in runs[:100]),
         "preset": presets().get(experiment.preset),

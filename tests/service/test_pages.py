@@ -207,8 +207,8 @@ def test_the_table_filters_sorts_and_names_its_columns(ed: Client, project: Proj
     assert [column.key for column in page.context["columns"]] == ["param.train.steps", "metric.loss/total"]
     numbers = re.findall(r'<td class="num">([^<]*)</td>', page.content.decode())
     assert numbers == ["0", "19", "1", "–"], "seed and last loss of the run that has trained, and of the one that waits"
-    assert ed.get("/runs/?state=running").context["found"].count == 1
-    assert ed.get(f"/runs/?experiment={experiment.pk}").context["found"].count == 4
+    assert ed.get("/runs/?state=running").context["page"].count == 1
+    assert ed.get(f"/runs/?experiment={experiment.pk}").context["page"].count == 4
 
 
 def test_the_table_pages_forward_and_back(ed: Client, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,7 +217,7 @@ def test_the_table_pages_forward_and_back(ed: Client, project: Project, monkeypa
     shown, links, path = [], [], "?ordering=seed"
     while path:
         page = ed.get(f"/runs/{path}").context
-        assert page["found"].count == experiment.runs.count()
+        assert page["page"].count == experiment.runs.count()
         shown.append([run.seed for run in page["runs"]])
         links.append(page["earlier"])
         path = page["later"]

@@ -29,21 +29,9 @@ class Panel:
 PANELS = (
     Panel("loss", "Loss", ("loss/*",), "every term without its weight, and their weighted sum"),
     Panel("eval", "Evaluation", ("eval/*",), "on the validation set"),  # split by _evaluation
-    Panel(
-        "grad",
-        "Gradient norm",
-        ("grad_norm/total",),
-        "‖∂loss/∂W‖ over all weights of an optimizer step, before clipping",
-        log=True,
-    ),
+    Panel("grad", "Gradient norm", ("grad_norm/total",), "‖∂loss/∂W‖ over all weights, before clipping", log=True),
     Panel("lr", "Learning rate", ("lr",), "of the optimizer", later=True),
-    Panel(
-        "clip",
-        "Clip scale",
-        ("grad_norm/clip_scale",),
-        "the factor by which clipping scaled the gradients; 1: not clipped",
-        later=True,
-    ),
+    Panel("clip", "Clip scale", ("grad_norm/clip_scale",), "factor of gradient clipping; 1: not clipped", later=True),
     Panel(
         "entropy",
         "Attention entropy",
@@ -56,12 +44,7 @@ PANELS = (
         ("attn/object_mass/*",),
         "share of attention on the prompted object; chance is the share of the image that it covers",
     ),
-    Panel(
-        "pointing",
-        "Pointing",
-        ("attn/pointing/*",),
-        "how often the position with the most attention lies on the prompted object",
-    ),
+    Panel("pointing", "Pointing", ("attn/pointing/*",), "how often the attention maximum lies on the prompted object"),
     Panel(
         "same-object",
         "Mass on the same object",

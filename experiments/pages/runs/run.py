@@ -31,11 +31,7 @@ LOG_TAIL = 400
 FORKS_SHOWN = 20
 _SECTIONS = ("task", "seed", "data", "model", "loss", "train", "optimizer", "record", "resources")
 _ORDER = {name: place for place, name in enumerate(_SECTIONS)}  # the order of the config table
-QUANTITIES = (
-    ("grad_norm", "gradient norm"),
-    ("update_ratio", "update ratio ‖ΔW‖/‖W‖"),
-    ("weight_norm", "weight norm"),
-)
+QUANTITIES = (("grad_norm", "gradient norm"), ("update_ratio", "update ratio ‖ΔW‖/‖W‖"), ("weight_norm", "weight norm"))
 SHADES = (("W_q", "m-q"), ("W_k", "m-k"), ("W_v", "m-v"), ("W_o", "m-o"))
 
 

@@ -26,6 +26,7 @@ COUNTED = 10_000  # beyond this many the page says "more than"
 MAX_COLUMNS = 24
 DEFAULT_METRICS = ("metric.loss/total", "metric.eval/mask_iou", "metric.eval/accuracy")
 SIGNS = {"": "=", "ne": "≠", "lt": "<", "lte": "≤", "gt": ">", "gte": "≥"}
+SORTED = ("id", "state", "step", "created", "seed", "experiment")
 _PLAIN = ("tag", "project", "pool", "experiment")
 _OWN = ("cols", "part", "where", "sign", "value")
 
@@ -154,18 +155,17 @@ def _context(request: HttpRequest, page: RunsPage) -> dict[str, Any]:
     for run in runs:
         run.cells = [(column, cells.get((run.pk, column.key))) for column in columns]  # type: ignore[attr-defined]
     return {
-        "found": page,
+        "page": page,
         "counted": COUNTED,
         "runs": runs,
         "columns": columns,
-        "sorts": {column.key: _sort(request.GET, column.key) for column in columns}
-        | {name: _sort(request.GET, name) for name in ("id", "state", "step", "created", "seed", "experiment")},
+        "sorts": {key: _sort(request.GET, key) for key in [*SORTED, *(column.key for column in columns)]},
         "chips": _chips(request.GET),
         "states": [(state, state in request.GET.getlist("state")) for state in State],
         "projects": Project.objects.visible_to(request.user).distinct(),
         "choices": _choices(request, runs),
         "signs": SIGNS,
-        "carried": [(name, value) for name, value in request.GET.items() if name not in {*_OWN, "state", "cursor"}],
+        "carried": _carried(request.GET),
         "cols": request.GET.get("cols", ""),
         "column_keys": request.GET.get("cols") or ", ".join(column.key for column in columns),
         "rows_url": f"{request.path}?{_replaced(request.GET, part='rows')}",
@@ -173,6 +173,11 @@ def _context(request: HttpRequest, page: RunsPage) -> dict[str, Any]:
         "earlier": page.previous and f"?{_replaced(request.GET, cursor=page.previous)}",
         "later": page.next and f"?{_replaced(request.GET, cursor=page.next)}",
     }
+
+
+def _carried(given: QueryDict) -> list[tuple[str, Any]]:
+    """The parameters that the forms above the table send on as hidden inputs."""
+    return [(name, value) for name, value in given.items() if name not in {*_OWN, "state", "cursor"}]
 
 
 def _columns(given: QueryDict, runs: list[Run]) -> list[Column]:
