@@ -35,8 +35,7 @@ def find(
     several = lead is None and len(conditions) > 1
     places: list[Place] = []
     for number in order.numbers(backward, after):
-        start = after if after and after.section == number else None
-        scan = KeysetScan(number, order.sections[number], order.descending != backward, start)
+        scan = _scan(order, number, after, backward)
         wanted = limit - len(places)
         hits, rest = ([], scan) if lead else scan.probe(conditions, wanted)
         if rest is not None and several:
@@ -49,6 +48,11 @@ def find(
         if len(places) == limit:
             break
     return places
+
+
+def _scan(order: Order, number: int, after: Place | None, backward: bool) -> KeysetScan:
+    start = after if after and after.section == number else None
+    return KeysetScan(number, order.sections[number], order.descending != backward, start)
 
 
 def count(conditions: Sequence[Condition], at_most: int) -> int:
