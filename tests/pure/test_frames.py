@@ -17,17 +17,17 @@ floats = st.floats(width=32, allow_nan=True, allow_infinity=True)
 
 
 @st.composite
-def blocks(draw: st.DrawFn) -> codec.Block:
+def blocks(draw: st.DrawFn) -> codec.Table:
     rows, series = draw(st.integers(1, 40)), draw(st.integers(1, 5))
     gaps = draw(st.lists(st.integers(1, 3), min_size=rows, max_size=rows))
     steps = np.cumsum(gaps).astype(np.int64) + draw(st.integers(-1, 10**9))
     times = np.cumsum(draw(st.lists(st.integers(0, 10_000), min_size=rows, max_size=rows))) / 1000.0
     values = draw(hnp.arrays(np.float32, (series, rows), elements=floats))
-    return codec.Block(steps, times, values)
+    return codec.Table(steps, times, values)
 
 
 @given(blocks())
-def test_a_block_comes_back_bit_for_bit_with_times_to_the_millisecond(block: codec.Block) -> None:
+def test_a_block_comes_back_bit_for_bit_with_times_to_the_millisecond(block: codec.Table) -> None:
     back = codec.decode(codec.encode(block))
     assert np.array_equal(back.steps, block.steps)
     assert back.values.tobytes() == block.values.tobytes()
@@ -35,7 +35,7 @@ def test_a_block_comes_back_bit_for_bit_with_times_to_the_millisecond(block: cod
 
 
 @given(blocks())
-def test_a_frame_comes_back_from_the_wire_bit_for_bit(block: codec.Block) -> None:
+def test_a_frame_comes_back_from_the_wire_bit_for_bit(block: codec.Table) -> None:
     frame = frames.Frame(block.steps, block.times, np.ascontiguousarray(block.values.T))
     back = frames.decode(frames.encode(frame))
     assert np.array_equal(back.steps, frame.steps)
@@ -44,7 +44,7 @@ def test_a_frame_comes_back_from_the_wire_bit_for_bit(block: codec.Block) -> Non
 
 
 @given(blocks())
-def test_a_cut_block_and_one_of_another_format_are_errors_and_never_other_numbers(block: codec.Block) -> None:
+def test_a_cut_block_and_one_of_another_format_are_errors_and_never_other_numbers(block: codec.Table) -> None:
     data = codec.encode(block)
     for broken in (b"", data[:10], b"x" + data[1:], data[:-1]):
         with pytest.raises(ValueError):
@@ -53,7 +53,7 @@ def test_a_cut_block_and_one_of_another_format_are_errors_and_never_other_number
 
 def test_steps_that_do_not_rise_are_refused() -> None:
     for steps in ([], [3, 3], [3, 2]):
-        block = codec.Block(np.array(steps, np.int64), np.zeros(len(steps)), np.zeros((1, len(steps)), np.float32))
+        block = codec.Table(np.array(steps, np.int64), np.zeros(len(steps)), np.zeros((1, len(steps)), np.float32))
         with pytest.raises(ValueError, match="rise"):
             codec.encode(block)
 
@@ -79,7 +79,7 @@ def test_every_single_spike_of_a_long_series_survives() -> None:
 
 
 @given(st.lists(blocks(), min_size=1, max_size=4))
-def test_headline_values_equal_those_of_the_whole_history(parts: list[codec.Block]) -> None:
+def test_headline_values_equal_those_of_the_whole_history(parts: list[codec.Table]) -> None:
     series = min(len(part.values) for part in parts)
     stats, offset, steps, values = Stats.empty(series), 0, [], []
     for part in parts:

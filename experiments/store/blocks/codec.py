@@ -20,58 +20,58 @@ from numpy.typing import NDArray
 _HEAD = struct.Struct("<HBBIIIII")  # magic, version, flags, rows, series, bytes of steps, times, values
 _MAGIC, _VERSION = 0xA77F, 1
 _EVEN = 1
-# Compression happens inside the write transaction: cheap beats small; sealing packs better.
+# Compression happens inside the write transaction: speed matters more than size; sealing packs better.
 _LZ4 = pa.Codec("lz4_raw")
 
 
 @dataclass(frozen=True)
-class Block:
+class Table:
     """A decoded frame: `steps` int64 [rows], `times` float64 [rows] in seconds, `values` float32 [series, rows]."""
 
     steps: NDArray[np.int64]
     times: NDArray[np.float64]
     values: NDArray[np.float32]
 
-    def between(self, first: int, last: int) -> Block:
+    def between(self, first: int, last: int) -> Table:
         """The rows whose step lies in [first, last]."""
         low, high = np.searchsorted(self.steps, [first, last + 1])
-        return Block(self.steps[low:high], self.times[low:high], self.values[:, low:high])
+        return Table(self.steps[low:high], self.times[low:high], self.values[:, low:high])
 
 
-def join(blocks: Sequence[Block], series: int = 0) -> Block:
-    """Blocks of the same columns, one after the other; none give an empty block of `series` columns."""
-    if not blocks:
-        return Block(np.empty(0, np.int64), np.empty(0), np.empty((series, 0), np.float32))
-    if len(blocks) == 1:
-        return blocks[0]
-    return Block(
-        np.concatenate([block.steps for block in blocks]),
-        np.concatenate([block.times for block in blocks]),
-        np.concatenate([block.values for block in blocks], axis=1),
+def join(tables: Sequence[Table], series: int = 0) -> Table:
+    """Tables of the same columns, one after the other; none give an empty table of `series` columns."""
+    if not tables:
+        return Table(np.empty(0, np.int64), np.empty(0), np.empty((series, 0), np.float32))
+    if len(tables) == 1:
+        return tables[0]
+    return Table(
+        np.concatenate([table.steps for table in tables]),
+        np.concatenate([table.times for table in tables]),
+        np.concatenate([table.values for table in tables], axis=1),
     )
 
 
-def encode(block: Block) -> bytes:
-    """Pack a block; steps must rise strictly. Raises ValueError otherwise."""
-    rows = len(block.steps)
-    if rows == 0 or (rows > 1 and int(np.diff(block.steps).min()) <= 0):
+def encode(table: Table) -> bytes:
+    """Pack a table; steps must rise strictly. Raises ValueError otherwise."""
+    rows = len(table.steps)
+    if rows == 0 or (rows > 1 and int(np.diff(table.steps).min()) <= 0):
         raise ValueError("the steps of a frame must rise strictly and there must be at least one")
-    stride = int(block.steps[1] - block.steps[0]) if rows > 1 else 1
-    even = bool(np.array_equal(block.steps, block.steps[0] + stride * np.arange(rows)))
-    steps = np.array([block.steps[0], stride]) if even else block.steps
-    base = float(block.times[0])
-    millis = np.clip(np.rint((block.times - base) * 1000), 0, 2**32 - 1).astype("<u4")
+    stride = int(table.steps[1] - table.steps[0]) if rows > 1 else 1
+    even = bool(np.array_equal(table.steps, table.steps[0] + stride * np.arange(rows)))
+    steps = np.array([table.steps[0], stride]) if even else table.steps
+    base = float(table.times[0])
+    millis = np.clip(np.rint((table.times - base) * 1000), 0, 2**32 - 1).astype("<u4")
     parts = [
         _squeeze(steps.astype("<i8").tobytes()),
         _squeeze(struct.pack("<d", base) + millis.tobytes()),
-        _squeeze(np.ascontiguousarray(block.values, "<f4").tobytes()),
+        _squeeze(np.ascontiguousarray(table.values, "<f4").tobytes()),
     ]
-    head = _HEAD.pack(_MAGIC, _VERSION, _EVEN if even else 0, rows, len(block.values), *map(len, parts))
+    head = _HEAD.pack(_MAGIC, _VERSION, _EVEN if even else 0, rows, len(table.values), *map(len, parts))
     return head + b"".join(parts)
 
 
-def decode(data: bytes | memoryview) -> Block:
-    """Unpack a whole block. Raises ValueError on bytes that are not a frame."""
+def decode(data: bytes | memoryview) -> Table:
+    """Unpack a whole table. Raises ValueError on bytes that are not a frame."""
     raw = bytes(data)
     if len(raw) < _HEAD.size:
         raise ValueError("too short for a frame")
@@ -88,7 +88,7 @@ def decode(data: bytes | memoryview) -> Block:
     times = struct.unpack_from("<d", clock)[0] + np.frombuffer(clock, "<u4", offset=8) / 1000.0
     at += n_times
     values = np.frombuffer(_inflate(raw[at : at + n_values], 4 * rows * series), "<f4").reshape(series, rows)
-    return Block(steps, times, values)
+    return Table(steps, times, values)
 
 
 def _squeeze(data: bytes) -> bytes:

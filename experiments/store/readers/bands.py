@@ -184,7 +184,7 @@ def _sampled(chosen: list[Chosen], max_points: int) -> list[tuple[int, Track]]:
     return [(choice.run, tracks[choice.group.pk]) for choice in chosen]
 
 
-def _read_together(choices: list[Chosen], level: int, tails: dict[int, codec.Block]) -> dict[int, Track]:
+def _read_together(choices: list[Chosen], level: int, tails: dict[int, codec.Table]) -> dict[int, Track]:
     columns, sealed_rows = choices[0].columns, choices[0].group.sealed
     pieces = cover(0, sealed_rows, sealed_rows, level)
     sealed = fetch([choice.group for choice in choices], columns, pieces)
@@ -235,7 +235,7 @@ def _multiples(first: int, n: int, each: int, level: int) -> NDArray[np.int64]:
     return np.flatnonzero((first + np.arange(n) * each) % FAN**level == 0)
 
 
-def _tail(choice: Chosen, tail: codec.Block, level: int) -> Samples:
+def _tail(choice: Chosen, tail: codec.Table, level: int) -> Samples:
     at = _multiples(choice.group.sealed, len(tail.steps), 1, level)
     at = np.union1d(at, [len(tail.steps) - 1]).astype(np.int64)
     return tail.steps[at], tail.values[list(choice.columns)][:, at]

@@ -84,7 +84,7 @@ def _strips(chosen: list[Chosen], columns: int, reduce: Reduce) -> list[Strip]:
     return [_strip(choice, level, tails.get(choice.group.pk), reduce) for choice in alike]
 
 
-def _strip(choice: Chosen, level: int, tail: codec.Block | None, reduce: Reduce) -> Strip:
+def _strip(choice: Chosen, level: int, tail: codec.Table | None, reduce: Reduce) -> Strip:
     group = choice.group
     pieces = cover(0, group.sealed, group.sealed, level)
     sealed = fetch([group], choice.columns, pieces)

@@ -48,7 +48,7 @@ class Rows:
 class Stretch:
     """Rows as stored, including those at which no series has a point left."""
 
-    block: codec.Block
+    block: codec.Table
     present: NDArray[np.bool_] | None = None
 
 
@@ -99,7 +99,7 @@ def _rows(choice: Chosen, stretch: Stretch) -> Rows:
     block, present = stretch.block, stretch.present
     if present is not None:
         some = present.any(axis=0)
-        block = codec.Block(block.steps[some], block.times[some], block.values[:, some])
+        block = codec.Table(block.steps[some], block.times[some], block.values[:, some])
         present = present[:, some]
     times = np.rint(block.times * 1000) / 1000  # stored to the millisecond
     return Rows(choice.group.name, _names(choice), block.steps, times, block.values, present)
@@ -150,7 +150,7 @@ def _end(low: int, limit: int, sealed: int) -> int:
     return whole if low < whole and high < sealed else high
 
 
-def _with_thinned(choice: Chosen, columns: tuple[int, ...], block: codec.Block, low: int, high: int) -> Stretch:
+def _with_thinned(choice: Chosen, columns: tuple[int, ...], block: codec.Table, low: int, high: int) -> Stretch:
     """The exact rows of `columns`, and of all other columns the points that thinning has kept."""
     values = np.full((len(choice.columns), len(block.steps)), np.nan, np.float32)
     present = np.zeros(values.shape, bool)
@@ -160,14 +160,14 @@ def _with_thinned(choice: Chosen, columns: tuple[int, ...], block: codec.Block, 
     for part in choice.by_floor():
         if part.floor:
             _scatter(part, low, high, block, [place[column] for column in part.columns], values, present)
-    return Stretch(codec.Block(block.steps, block.times, values), present)
+    return Stretch(codec.Table(block.steps, block.times, values), present)
 
 
 def _scatter(
     part: Chosen,
     low: int,
     high: int,
-    block: codec.Block,
+    block: codec.Table,
     places: list[int],
     values: NDArray[np.float32],
     present: NDArray[np.bool_],
@@ -184,7 +184,7 @@ def _scatter(
             values[place, at], present[place, at] = kept_values[inside], True
 
 
-def _from_frames(choice: Chosen, after: int, limit: int) -> codec.Block:
+def _from_frames(choice: Chosen, after: int, limit: int) -> codec.Table:
     """Whole frames are inflated; their sizes are asked first, so that few are held at once."""
     sizes = Frame.objects.filter(group=choice.group, last_step__gt=after).order_by("first_step")
     wanted, rows = [], 0
@@ -196,7 +196,7 @@ def _from_frames(choice: Chosen, after: int, limit: int) -> codec.Block:
     frames = Frame.objects.filter(pk__in=wanted).order_by("first_step").values_list("data", flat=True)
     blocks = [codec.decode(data) for data in frames]
     columns = list(choice.columns)
-    whole = codec.join([codec.Block(b.steps, b.times, b.values[columns]) for b in blocks], len(columns))
+    whole = codec.join([codec.Table(b.steps, b.times, b.values[columns]) for b in blocks], len(columns))
     low = int(np.searchsorted(whole.steps, after + 1))
     cut = slice(low, low + limit)
-    return codec.Block(whole.steps[cut], whole.times[cut], whole.values[:, cut])
+    return codec.Table(whole.steps[cut], whole.times[cut], whole.values[:, cut])

@@ -61,7 +61,7 @@ class Sealed:
         values = [packing.unpack_values(self._data[group.pk, column, piece.number], rows) for column in self.columns]
         return steps[cut], millis[cut] / 1000.0, np.stack(values)[:, cut]
 
-    def history(self, group: Group) -> codec.Block:
+    def history(self, group: Group) -> codec.Table:
         """The exact rows of all pieces, which are of level 0; blocks of equal length are unpacked together."""
         parts = []
         for rows, some in groupby(self.pieces, self.rows):
@@ -73,7 +73,7 @@ class Sealed:
             values = packing.unpack_blocks(packed, rows) if packed else np.empty(0, np.float32)
             values = values.reshape(len(self.columns), steps.size)
             cut = slice(pieces[0].first, (len(pieces) - 1) * rows + pieces[-1].last)
-            parts.append(codec.Block(steps.ravel()[cut], millis.ravel()[cut] / 1000.0, values[:, cut]))
+            parts.append(codec.Table(steps.ravel()[cut], millis.ravel()[cut] / 1000.0, values[:, cut]))
         return codec.join(parts, len(self.columns))
 
     def buckets(self, level: int, ends: tuple[int, int] | None = None) -> Buckets:

@@ -68,7 +68,7 @@ class GroupPart:
     chosen: Chosen
     rows: int
     thinned: int
-    exact: codec.Block | None
+    exact: codec.Table | None
     buckets: Buckets | None
 
 
@@ -165,7 +165,7 @@ def _ends(window: Window) -> tuple[int, int]:
     return (0 if window.first is None else window.first), (2**63 - 1 if window.last is None else window.last)
 
 
-def _plan(choice: Chosen, tail: codec.Block | None, window: Window, max_points: int) -> tuple[ReadPlan, int]:
+def _plan(choice: Chosen, tail: codec.Table | None, window: Window, max_points: int) -> tuple[ReadPlan, int]:
     """The plan, and the number of rows in the window."""
     group = choice.group
     low = 0 if window.first is None else position(group, window.first)
@@ -181,7 +181,7 @@ def _plan(choice: Chosen, tail: codec.Block | None, window: Window, max_points: 
     return ReadPlan(level, tuple(pieces), choice.columns, group.sealed if group.sealed % BLOCK else 0, thinned), rows
 
 
-def tails_of(groups: list[Group], window: Window) -> dict[int, codec.Block]:
+def tails_of(groups: list[Group], window: Window) -> dict[int, codec.Table]:
     """Unsealed rows of each group inside the window. One query; none if all rows are sealed."""
     unsealed = [group.pk for group in groups if group.rows > group.sealed]
     if not unsealed:
@@ -191,7 +191,7 @@ def tails_of(groups: list[Group], window: Window) -> dict[int, codec.Block]:
         frames = frames.filter(last_step__gte=window.first)
     if window.last is not None:
         frames = frames.filter(first_step__lte=window.last)
-    blocks_of: dict[int, list[codec.Block]] = defaultdict(list)
+    blocks_of: dict[int, list[codec.Table]] = defaultdict(list)
     for group_id, data in fetch_rows(frames.order_by("group_id", "first_step").values_list("group_id", "data")):
         block = codec.decode(data)
         low = int(block.steps[0]) if window.first is None else window.first
@@ -201,10 +201,10 @@ def tails_of(groups: list[Group], window: Window) -> dict[int, codec.Block]:
 
 
 def _part(
-    choice: Chosen, plan: ReadPlan, rows: int, sealed: Sealed | None, own: Buckets | None, tail: codec.Block | None
+    choice: Chosen, plan: ReadPlan, rows: int, sealed: Sealed | None, own: Buckets | None, tail: codec.Table | None
 ) -> GroupPart:
     columns, level = list(choice.columns), plan.level
-    tail = codec.Block(tail.steps, tail.times, tail.values[columns]) if tail and len(tail.steps) else None
+    tail = codec.Table(tail.steps, tail.times, tail.values[columns]) if tail and len(tail.steps) else None
     if level == 0:
         blocks = [sealed.history(choice.group)] if sealed else []
         exact = codec.join([*blocks, *([tail] if tail else [])], len(columns))

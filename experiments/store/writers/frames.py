@@ -51,7 +51,7 @@ def _append_frame(run_id: int, incoming: Incoming) -> None:
         first_step=int(incoming.steps[0]),
         last_step=int(incoming.steps[-1]),
         rows=len(incoming.steps),
-        data=codec.encode(codec.Block(incoming.steps, incoming.times, values)),
+        data=codec.encode(codec.Table(incoming.steps, incoming.times, values)),
     )
     stats = Stats.load(group.stats, len(incoming.names))
     stats.add(incoming.steps, values)

@@ -44,14 +44,14 @@ def seal_next(group: Group, before_step: int, *, final: bool = False) -> bool:
     return True
 
 
-def _split(rows: codec.Block, at: int) -> tuple[codec.Block, codec.Block]:
+def _split(rows: codec.Table, at: int) -> tuple[codec.Table, codec.Table]:
     return (
-        codec.Block(rows.steps[:at], rows.times[:at], rows.values[:, :at]),
-        codec.Block(rows.steps[at:], rows.times[at:], rows.values[:, at:]),
+        codec.Table(rows.steps[:at], rows.times[:at], rows.values[:, :at]),
+        codec.Table(rows.steps[at:], rows.times[at:], rows.values[:, at:]),
     )
 
 
-def _store(group: Group, number: int, block: codec.Block) -> None:
+def _store(group: Group, number: int, block: codec.Table) -> None:
     """Store the step index and the level-1 blocks of all series."""
     StepIndex.objects.create(
         group=group,
@@ -113,7 +113,7 @@ def _join(group: Group, frames: list[Frame]) -> None:
     Group.objects.filter(pk=group.pk).update(revision=F("revision") + 1)
 
 
-def _frame(group: Group, rows: codec.Block, first_row: int) -> None:
+def _frame(group: Group, rows: codec.Table, first_row: int) -> None:
     Frame.objects.create(
         group=group,
         first_step=int(rows.steps[0]),
@@ -124,7 +124,7 @@ def _frame(group: Group, rows: codec.Block, first_row: int) -> None:
     )
 
 
-def _advance(group: Group, block: codec.Block) -> None:
+def _advance(group: Group, block: codec.Table) -> None:
     first = int(block.steps[0]) if group.sealed == 0 else group.first_step
     stride = _stride(group, block.steps)
     group.sealed += len(block.steps)
@@ -155,7 +155,7 @@ def unseal(group: Group, step: int) -> None:
     kept = int(np.searchsorted(steps, step))
     if kept:
         values = _exact_values(group, index.number, rows)
-        _frame(group, codec.Block(steps[:kept], millis[:kept] / 1000, values[:, :kept]), whole)
+        _frame(group, codec.Table(steps[:kept], millis[:kept] / 1000, values[:, :kept]), whole)
     for level in range(1, MAX_LEVEL + 1):
         Block.objects.filter(group=group, level=level, number__gte=index.number // FAN ** (level - 1)).delete()
     StepIndex.objects.filter(group=group, number__gte=index.number).delete()
