@@ -103,7 +103,7 @@ class Named(nn.Module):
         ("q_proj", "k_proj", "v_proj"),
         ("W_q", "W_k", "W_v"),
         ("linear_q", "linear_k", "linear_v"),
-        ("asker", "answerer", "content"),
+        ("wanted", "offered", "content"),
         ("k_proj", "q_proj", "v_proj"),  # names that lie
         ("v_proj", "q_proj", "k_proj"),
     ],

@@ -15,7 +15,7 @@ from workers.trainer.plugins import load
 
 
 def linear_attention(q_BHTD, k_BHSD, v_BHSD, mask, scale):
-    """φ(Q)·(φ(K)ᵀV), each asker's weights divided by their sum; φ = elu + 1."""
+    """φ(Q)·(φ(K)ᵀV), each query's weights divided by their sum; φ = elu + 1."""
     weights = (F.elu(q_BHTD * scale) + 1) @ (F.elu(k_BHSD) + 1).transpose(-2, -1)  # BHTS
     if mask is not None:
         weights = weights.masked_fill(~mask, 0)

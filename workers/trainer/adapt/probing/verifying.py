@@ -58,7 +58,8 @@ def verified(
             try:
                 _check(result, site, claims.get(name), events)
             except RuntimeError as error:  # of a graph with foreign hooks, kernels or compilers
-                why = f"derivatives of its attention cannot be taken ({type(error).__name__}: {_first_line(error)})"
+                first_line = str(error).partition("\n")[0]
+                why = f"derivatives of its attention cannot be taken ({type(error).__name__}: {first_line})"
                 _not_measured(result, name, claims.get(name), why)
     for name in (each for each in claims if each not in by_module):
         if name in tracer.ran:
@@ -155,10 +156,6 @@ def _not_measured(result: Verified, name: str, claim: Parts | None, why: str) ->
         result.left_out[name or "(the model)"] = why
     else:
         result.unchecked[name] = why
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), "")
 
 
 OTHERWISE = "another of its calls of attention uses the same weights in another way"

@@ -67,9 +67,9 @@ def bound(site: Attention, tap: Tap, d_out_BTM: Tensor) -> Tensor:
 
 def _sample(tap: Tap, sample: int) -> Tap:
     """One sample of a call, in double precision."""
-    one = slice(sample, sample + 1)
-    q, k, v = (tensor[one].double() for tensor in (tap.q_BHTD, tap.k_BHSD, tap.v_BHSE))
-    mask = tap.mask if tap.mask is None or len(tap.mask) == 1 or tap.mask.ndim < 4 else tap.mask[one]
+    batch_of_one = slice(sample, sample + 1)
+    q, k, v = (tensor[batch_of_one].double() for tensor in (tap.q_BHTD, tap.k_BHSD, tap.v_BHSE))
+    mask = tap.mask if tap.mask is None or len(tap.mask) == 1 or tap.mask.ndim < 4 else tap.mask[batch_of_one]
     return replace(tap, q_BHTD=q, k_BHSD=k, v_BHSE=v, mask=mask)
 
 

@@ -77,5 +77,4 @@ def _matrix_of(name: str) -> str:
 
 def _matrix(name: str) -> str | None:
     """`<site>/<matrix>` of a gradient norm, or of one of a head; else None."""
-    matrix = name.removeprefix(NORM)
-    return None if matrix == name else matrix.rpartition("/head.")[0] or matrix
+    return _matrix_of(name) if name.startswith(NORM) else None
