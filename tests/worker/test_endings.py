@@ -44,7 +44,7 @@ def test_sigterm_to_a_worker_whose_slot_hangs_ends_it_with_its_trainer_when_the_
     assert fresh(run).attempts.get().pid in pids
     worker.slots()[0].suspend()  # deaf as a slot whose database call never returns
     assert worker.stop() == 1, "it would wait for its slot for ever"
-    assert "the grace of this worker is over" in worker.log()
+    assert "the shutdown deadline has passed" in worker.log()
     processes.wait_for(lambda: not any(map(processes.is_alive, pids)), what="nothing of it is left")
     processes.wait_for(lambda: fresh(run).state == State.QUEUED, what="the lease expires and the run waits again")
 

@@ -1,4 +1,4 @@
-"""A real explorer: it answers from a stored checkpoint, outlives its child, and says goodbye."""
+"""A real inspection worker: it answers from a stored checkpoint, outlives its child, and retires."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ ASK = QuestionSpec(text="我 爱 吃 苹果")
 
 
 @pytest.fixture(scope="module")
-def explorer(django_db_setup: None, redis_server: RedisServer) -> Iterator[processes.Process]:
+def inspector(django_db_setup: None, redis_server: RedisServer) -> Iterator[processes.Process]:
     options = ["-P", "solo", "-Q", "explore", "-n", "explore@test", "-l", "INFO"]
     quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
     command = ["celery", "-A", "attnservice.explorer", "worker", *options, *quiet]
-    process = processes.Process("explorer", command, {"ATTN_QUESTION_S": "60"})
+    process = processes.Process("inspector", command, {"ATTN_QUESTION_S": "60"})
     yield process
     process.stop(signal.SIGKILL)
 
 
 @pytest.fixture
-def run(explorer: processes.Process, transactional_db: None, redis: RedisServer, tmp_path: Path, settings: Any) -> Run:
-    """A run whose checkpoint lies in the storage; the explorer has said that it lives."""
+def run(inspector: processes.Process, transactional_db: None, redis: RedisServer, tmp_path: Path, settings: Any) -> Run:
+    """A run whose checkpoint lies in the storage; the inspection worker is alive."""
     from tests.lab.collected import tiny, train_collected
     from workers.protocol import Checkpoint
 
@@ -48,7 +48,7 @@ def run(explorer: processes.Process, transactional_db: None, redis: RedisServer,
     train(held, 0, 3)
     name = default_storage.save(f"runs/{run.pk}/c", ContentFile(Path(saved.path).read_bytes()))
     lifecycle.publish_checkpoint(held, step=3, path=name, sha256=saved.sha256, size=saved.size)
-    processes.wait_for(lambda: Worker.objects.alive().filter(name="explore@test").exists(), 30, explorer.log())
+    processes.wait_for(lambda: Worker.objects.alive().filter(name="explore@test").exists(), 30, inspector.log())
     run.refresh_from_db()
     return run
 
@@ -60,15 +60,15 @@ def answered(run: Run) -> Question:
     return Question.objects.get(pk=asked.pk)
 
 
-def test_an_explorer_answers_outlives_its_child_and_says_what_is_wrong_with_a_checkpoint(
-    run: Run, explorer: processes.Process
+def test_an_inspection_worker_answers_outlives_its_child_and_names_what_is_wrong_with_a_checkpoint(
+    run: Run, inspector: processes.Process
 ) -> None:
     first = answered(run)
     assert first.state == QuestionState.ANSWERED, first.problem
     assert first.answer is not None
     assert first.answer["tokens"] == ["我", "爱", "吃", "苹果"]
 
-    [child] = [each for each in explorer.family() if "answer" in each.cmdline()]
+    [child] = [each for each in inspector.family() if "answer" in each.cmdline()]
     child.send_signal(signal.SIGKILL)
     psutil.wait_procs([child], 10)
     second = answered(run)
@@ -77,7 +77,7 @@ def test_an_explorer_answers_outlives_its_child_and_says_what_is_wrong_with_a_ch
     run.checkpoints.update(path="nowhere", sha256="0" * 64)
     assert "cannot be read" in answered(run).problem
 
-    child = next(each for each in explorer.family() if "answer" in each.cmdline())
-    assert explorer.stop() == 0
+    child = next(each for each in inspector.family() if "answer" in each.cmdline())
+    assert inspector.stop() == 0
     assert not processes.is_alive(child.pid)
     assert not Worker.objects.alive().filter(name="explore@test").exists()

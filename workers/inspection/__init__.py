@@ -1,1 +1,1 @@
-"""The Celery worker that answers questions to checkpoints, and its warm child process."""
+"""The inspection worker: a Celery worker that answers questions about checkpoints, and its child with torch."""

@@ -1,4 +1,4 @@
-"""The warm child that answers: torch is imported and the last models are loaded before a question comes."""
+"""The child process that answers questions: torch is imported, and the last models stay loaded."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _BLOCK = 2**16
 
 
 class NoAnswer(Exception):
-    """The child died or took too long; it has been ended, and the next question starts another."""
+    """The child died or took too long and was ended; the next question starts another."""
 
 
 class Child:
-    """One process, one question at a time. Start it from the main thread: PDEATHSIG follows the thread."""
+    """One question at a time. Create it in the main thread, which the parent-death signal follows."""
 
     def __init__(self) -> None:
         read, write = os.pipe()
@@ -30,7 +30,7 @@ class Child:
                 [sys.executable, "-m", "workers.trainer", "answer"],
                 stdin=subprocess.PIPE,
                 cwd=ROOT,
-                env=environment(write, gpu=""),  # a question must never take a GPU's memory from a run
+                env=environment(write, gpu=""),  # a question must not take GPU memory from a run
                 pass_fds=(write,),
                 start_new_session=True,
             )
@@ -53,7 +53,7 @@ class Child:
         deadline = time.monotonic() + within_s
         self.wait_until_warm(within_s)
         assert self.process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # a dead child is noticed by its silence
+        with contextlib.suppress(BrokenPipeError):  # a dead child is noticed when its pipe closes
             self.process.stdin.write(question.bytes())
             self.process.stdin.flush()
         return AnswerMessage.model_validate_json(self._line(deadline))
@@ -76,10 +76,10 @@ class Child:
         return describe_exit(self.end()).replace("the trainer", "the answering process")
 
     def end(self) -> int:
-        """Kill it, whatever it does; the exit status."""
+        """Kill it; the exit status."""
         if self.alive:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(0.2)  # one that is already on its way out tells how
+                self.process.wait(0.2)  # one that is ending anyway keeps its own exit status
             self.process.kill()
         status = self.process.wait()
         if self._pipe >= 0:

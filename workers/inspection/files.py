@@ -1,4 +1,4 @@
-"""Checkpoints brought from the storage for questions: the last few are kept on this machine."""
+"""Checkpoints fetched from the storage for questions; the last few stay on this machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ KEPT = 8
 
 
 def local_copy(checkpoint: Checkpoint) -> Path:
-    """A verified local copy, named by its content. Raises files.Damaged and FileNotFoundError."""
+    """A verified local copy, named by its SHA-256. Raises files.Damaged and FileNotFoundError."""
     folder = _folder()
     path = folder / f"{checkpoint.sha256}.safetensors"
     if path.exists():
@@ -27,7 +27,7 @@ def local_copy(checkpoint: Checkpoint) -> Path:
 
 
 def clear_cache() -> None:
-    """Drop what an earlier explorer left."""
+    """Delete the files of an earlier inspection worker."""
     shutil.rmtree(_folder(), ignore_errors=True)
 
 

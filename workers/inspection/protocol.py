@@ -1,4 +1,4 @@
-"""What an explorer and its warm child say to each other: one JSON object a line, either way. No Django, no torch."""
+"""Messages between an inspection worker and its child, one JSON object a line. No Django, no torch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class InspectionMessage(BaseModel):
-    """Base of everything that is said."""
+    """Base of all messages."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -17,24 +17,24 @@ class InspectionMessage(BaseModel):
 
 
 class QuestionMessage(InspectionMessage):
-    """Explorer → child, on its standard input: answer this."""
+    """Inspection worker → child, on its standard input."""
 
     question: int
     spec: dict[str, Any]  # of the run
     checkpoint: str  # a readable local path
-    sha256: str  # names the checkpoint's content: what is loaded already is not read again
+    sha256: str  # of the checkpoint: a loaded one is not read again
     ask: dict[str, Any]  # experiments.spec.QuestionSpec
-    most_bytes: int  # that the answer may have as JSON
+    most_bytes: int  # of the answer as JSON
 
 
 class Warm(InspectionMessage):
-    """Child → explorer, once: everything is imported."""
+    """Child → inspection worker, once: everything is imported."""
 
     warm: Literal[True] = True
 
 
 class AnswerMessage(InspectionMessage):
-    """Child → explorer: the answer as JSON text, or in words why there is none."""
+    """Child → inspection worker: the answer as JSON, or why there is none."""
 
     question: int
     answer: str = ""

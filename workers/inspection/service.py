@@ -1,7 +1,5 @@
-"""The explorer: a Celery worker with one slot that answers questions to checkpoints.
-
-Everything happens in the main thread (pool `solo`), beside one warm child with torch. It takes no runs.
-"""
+"""The inspection worker: a Celery worker with one slot (pool `solo`) that answers questions about checkpoints, with one
+child that has torch imported. It claims no runs."""
 
 from __future__ import annotations
 
@@ -31,7 +29,7 @@ _heartbeat: heartbeat.Heartbeat | None = None
 
 @app.task(name="workers.explore", ignore_result=True)
 def explore(question_id: int) -> None:
-    """Answer one question. While the database is away it is left to run out of time."""
+    """Answer one question. While the database is away, the question is left to expire."""
     close_old_connections()
     try:
         question = questions.take(question_id)
@@ -44,26 +42,26 @@ def explore(question_id: int) -> None:
 
 def _settle(question: Question) -> None:
     try:
-        found = _answer(question)
+        answer = _answer(question)
     except (NoAnswer, Refused) as error:
         questions.refuse(question.pk, str(error))
     except Error:
         raise
-    except Exception as error:  # whatever it is, someone waits for a word
+    except Exception as error:  # whatever failed, a user waits for the answer
         log.exception("question %s", question.pk)
-        questions.refuse(question.pk, f"the explorer failed: {error!r}")
+        questions.refuse(question.pk, f"the inspection worker failed: {error!r}")
     else:
-        questions.answer(question.pk, found)
+        questions.answer(question.pk, answer)
 
 
 class Refused(Exception):
-    """In words why there is no answer."""
+    """Why there is no answer."""
 
 
 def _answer(question: Question) -> dict[str, Any]:
     checkpoint = question.checkpoint
     if checkpoint is None:
-        raise Refused("the checkpoint has been replaced by a newer one meanwhile; ask again")
+        raise Refused("the checkpoint was replaced by a newer one; ask again")
     try:
         path = local_copy(checkpoint)
     except (Damaged, OSError) as error:
@@ -79,12 +77,12 @@ def _answer(question: Question) -> dict[str, Any]:
     reply = _warm_child().ask(message, settings.ATTN_QUESTION_S)
     if reply.problem:
         raise Refused(reply.problem)
-    found: dict[str, Any] = orjson.loads(reply.answer)
-    return found
+    answer: dict[str, Any] = orjson.loads(reply.answer)
+    return answer
 
 
 def _warm_child() -> Child:
-    """The child, started anew where it has died. Call it from the main thread."""
+    """The child, restarted where it has died. Call it from the main thread."""
     global _child
     if _child is None or not _child.alive:
         if _child is not None:
@@ -93,7 +91,7 @@ def _warm_child() -> Child:
     return _child
 
 
-# --- The explorer's life, hung on Celery's signals ------------------------------------------------
+# --- Celery's signals ---
 
 
 @signals.celeryd_after_setup.connect

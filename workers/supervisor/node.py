@@ -18,17 +18,17 @@ _heartbeat: heartbeat.Heartbeat | None = None
 
 @signals.celeryd_after_setup.connect
 def _introduce(sender: str, instance: Any, **_: Any) -> None:
-    """Main process, before the slots are forked: what is set here, they inherit."""
+    """In the main process, before the slots are forked: they inherit what is set here."""
     identity = set_identity(sender, sorted(instance.app.amqp.queues.consume_from), instance.concurrency)
-    machine.visible_gpus()  # asked once; the slots inherit the answer
+    machine.visible_gpus()  # cached; the slots inherit it
     heartbeat.register(identity)
 
 
 @signals.worker_process_init.connect
 def _open_slot(**_: Any) -> None:
-    """A slot, in its main thread: its first trainer begins to import torch."""
-    app.conf.broker_transport_options = PUBLISHING  # a slot rings but never listens
-    backlog.report(0)  # what a slot that was killed had told
+    """In a slot's main thread: start its first trainer, which imports torch."""
+    app.conf.broker_transport_options = PUBLISHING  # a slot publishes but never consumes
+    backlog.report(0)  # a killed slot may have left a number
     spare.prepare()
 
 
@@ -39,7 +39,7 @@ def _close_slot(**_: Any) -> None:
 
 @signals.worker_ready.connect
 def _begin(**_: Any) -> None:
-    """Ring for what was queued while nobody listened: those doorbells may be lost."""
+    """Ring for runs that were queued while no worker listened: those doorbells may be lost."""
     global _heartbeat
     _heartbeat = heartbeat.Heartbeat(this_worker())
     _heartbeat.start()
@@ -50,7 +50,7 @@ def _begin(**_: Any) -> None:
 
 @signals.worker_shutting_down.connect
 def _drain(**_: Any) -> None:
-    """Runs in the handler of SIGTERM: it only raises a flag, which every slot looks at, and sets a term."""
+    """Runs in the handler of SIGTERM: sets a flag that every slot reads, and a deadline."""
     drain.begin_shutdown()
     shutdown_deadline.enforce(settings.ATTN_GRACE_S)
 

@@ -1,1 +1,1 @@
-"""The worker on this machine: who it is, its devices, its heartbeat, its drain."""
+"""The worker on this machine: its identity, devices, heartbeat, drain and shutdown."""

@@ -1,7 +1,5 @@
-"""How much waits to be stored, told by every slot to the main process, whose heartbeat passes it on.
-
-Memory that both share, one number a slot, as in `workers.supervisor.machine.drain`.
-"""
+"""How much waits to be stored: one number per slot in memory shared with the main process, whose heartbeat sends the
+total."""
 
 from __future__ import annotations
 
@@ -11,16 +9,16 @@ import struct
 import billiard
 
 _NUMBER = struct.Struct("<Q")
-_reported = mmap.mmap(-1, mmap.PAGESIZE)  # made at import, before the slots are forked
+_reported = mmap.mmap(-1, mmap.PAGESIZE)  # created at import, before the slots are forked
 _SLOTS = mmap.PAGESIZE // _NUMBER.size
 
 
 def report(waiting: int) -> None:
-    """This slot holds so many bytes back."""
+    """Record how many bytes of this slot wait."""
     index: int = getattr(billiard.current_process(), "index", 0)
     _NUMBER.pack_into(_reported, (index % _SLOTS) * _NUMBER.size, waiting)
 
 
 def total() -> int:
-    """Bytes that all slots hold back."""
+    """Bytes that wait in all slots."""
     return sum(number for (number,) in _NUMBER.iter_unpack(_reported[:]))

@@ -1,4 +1,4 @@
-"""The main process says every ATTN_BEAT_S that the worker lives, and hears whether it is to drain."""
+"""Every ATTN_BEAT_S the main process writes that the worker is alive, and reads whether to drain."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from workers.supervisor.machine.identity import Identity
 
 log = logging.getLogger(__name__)
 
-# The main process forks a new slot whenever one dies. A fork in the middle of a database call would hand
-# the slot a library whose locks nobody will ever release, so a fork waits until the call is over.
+# The main process forks a new slot whenever one dies. A fork during a database call would copy locks that nothing
+# releases, so a fork waits until the call is over.
 _calls = threading.Lock()
 os.register_at_fork(before=_calls.acquire, after_in_parent=_calls.release, after_in_child=_calls.release)
 
 
 class Heartbeat:
-    """A thread with a connection of its own, opened and closed within each beat."""
+    """A thread whose database connection is opened and closed within each beat."""
 
     def __init__(self, identity: Identity) -> None:
         self._identity = identity
@@ -41,17 +41,17 @@ class Heartbeat:
 
 
 def register(identity: Identity) -> None:
-    """Write the worker's row anew: pid, pools and device are those of this process."""
+    """Write the worker's row: pid, pools and device of this process."""
     _call_database(identity.register)
 
 
 def beat(identity: Identity) -> None:
-    """One beat; a database that is away is tried again at the next."""
+    """One beat. While the database is away, the next beat tries again."""
     _call_database(lambda: drain.set_drained(identity.beat(backlog.total()).draining))
 
 
 def retire(identity: Identity) -> None:
-    """Say goodbye, so that nobody counts on the worker's slots for another lease."""
+    """Mark the worker as gone, so that its slots no longer count."""
     _call_database(identity.retire)
 
 

@@ -1,4 +1,4 @@
-"""What this machine is, as the page of workers shows it, without importing torch."""
+"""Facts about this machine for the page of workers, without importing torch."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def host() -> str:
 
 
 def gpus() -> list[dict[str, str]]:
-    """One mapping per GPU that `nvidia-smi` lists; empty without it."""
+    """One mapping per GPU of `nvidia-smi`; empty without it."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return []
@@ -39,16 +39,16 @@ def gpus() -> list[dict[str, str]]:
 
 @cache
 def visible_gpus() -> tuple[str, ...]:
-    """What this worker may use, as CUDA names them: CUDA_VISIBLE_DEVICES, or every GPU there is."""
+    """The GPUs this worker may use, as CUDA names them: CUDA_VISIBLE_DEVICES, or all."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is not None:
         return tuple(part.strip() for part in named.split(",") if part.strip())
-    # By UUID: CUDA counts from the fastest GPU, nvidia-smi by the bus, so that an index may mean two.
+    # By UUID: CUDA counts from the fastest GPU and nvidia-smi by the bus, so an index is ambiguous.
     return tuple(gpu["uuid"] for gpu in gpus())
 
 
 def gpu_of_this_slot() -> str | None:
-    """One slot, one GPU: the pool child's number picks it. None on a machine without."""
+    """One GPU per slot, chosen by the pool child's number. None on a machine without GPUs."""
     devices = visible_gpus()
     if not devices:
         return None
@@ -57,7 +57,7 @@ def gpu_of_this_slot() -> str | None:
 
 
 def device() -> str:
-    """The class of machine in a few words."""
+    """A short description of the machine's devices."""
     names = sorted({gpu["name"] for gpu in gpus()})
     if names and visible_gpus():
         return f"{len(visible_gpus())} × {', '.join(names)}"

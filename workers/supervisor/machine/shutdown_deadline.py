@@ -1,4 +1,4 @@
-"""The end of a worker that was told to go, when something in it hangs: trainers die, leases run out, others go on."""
+"""The deadline of a shutdown, for a worker that hangs: it is killed with its trainers, and other workers continue."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ log = logging.getLogger(__name__)
 
 
 def enforce(seconds: float) -> None:
-    """End this process and all its descendants in so many seconds, unless it has ended by then. Never blocks."""
+    """Kill this process and its descendants after so many seconds, unless it has ended by then. Never blocks."""
     threading.Thread(target=_end, args=(time.monotonic() + seconds,), daemon=True, name="shutdown-deadline").start()
 
 
-def _end(at: float) -> None:
-    time.sleep(max(0.0, at - time.monotonic()))
-    log.error("the grace of this worker is over: it is killed with its trainers; leases of its runs expire")
-    for process in psutil.Process().children(recursive=True):  # listed first: an orphan is nobody's descendant
+def _end(deadline: float) -> None:
+    time.sleep(max(0.0, deadline - time.monotonic()))
+    log.error("the shutdown deadline has passed: the worker is killed with its trainers, and its leases will expire")
+    for process in psutil.Process().children(recursive=True):  # listed before any is killed: orphans are no descendants
         with contextlib.suppress(psutil.Error):
             process.kill()
     os._exit(1)

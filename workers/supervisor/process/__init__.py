@@ -1,1 +1,1 @@
-"""The trainer as a child process: started, heard, its messages kept, ended."""
+"""The trainer as a child process: start, messages, log, end."""

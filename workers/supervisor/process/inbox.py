@@ -1,4 +1,4 @@
-"""What a trainer said and nobody has read yet: in memory, then on disk, both bounded; with an end."""
+"""Unread messages of a trainer: in memory, then on disk, both bounded."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _HEADER = 256  # rough cost of a message without payload
 
 
 class End:
-    """The trainer has closed its pipe; `error` says how if it was in the middle of a message."""
+    """The trainer has closed its pipe; `error` is empty unless that was within a message."""
 
     def __init__(self, error: str = "") -> None:
         self.error = error
@@ -28,9 +28,8 @@ Item = tuple[Any, bytes]
 class Inbox:
     """A reader thread fills it, the supervisor empties it.
 
-    While the supervisor is held up (the database is away, a checkpoint is being uploaded) messages pile up
-    here and training goes on: up to `limit` bytes in memory, the rest in the spool. When that is full too the
-    reader stops reading: the pipe fills and the trainer waits.
+    While the supervisor waits for the database or an upload, messages are kept here and training goes on: up to `limit`
+    bytes in memory, the rest in the spool. When both are full the reader stops, the pipe fills, and the trainer waits.
     """
 
     def __init__(self, limit: int, spool: Spool | None = None) -> None:
@@ -42,7 +41,7 @@ class Inbox:
         self._changed = threading.Condition()
         self._closed = False
         self.waits = False  # whether the reader, and so the trainer, waits for room
-        self.stepped = time.monotonic()  # when steps last arrived
+        self.stepped = time.monotonic()  # when a flush last arrived
 
     @property
     def backlog(self) -> int:
@@ -51,11 +50,11 @@ class Inbox:
 
     @property
     def spooled(self) -> int:
-        """Those of them that wait on disk."""
+        """Bytes of these on disk."""
         return self._spool.size
 
     def put(self, message: Message, payload: bytes, size: int = _HEADER) -> bool:
-        """Add a message, waiting for room. False when nobody will read any more."""
+        """Add a message, waiting for room. False when the inbox is closed."""
         with self._changed:
             while not self._closed and not self._keep(message, payload, size):
                 self.waits = True
@@ -98,7 +97,7 @@ class Inbox:
         return item
 
     def close(self) -> None:
-        """Let go of a reader that waits for room, and of the file."""
+        """Release a waiting reader, and the file."""
         with self._changed:
             self._closed = True
             self._items.clear()

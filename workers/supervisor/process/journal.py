@@ -1,4 +1,4 @@
-"""The run's log on its way to the database: lines in, bounded chunks out."""
+"""The run's log before it is written: takes lines, returns bounded chunks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from workers.supervisor import limits
 
 
 class Journal:
-    """Lines of one attempt, from the trainer's output, its messages and the supervisor. Thread-safe."""
+    """Log lines of one attempt: the trainer's output, its messages and the supervisor's own. Thread-safe."""
 
     def __init__(self, budget: int) -> None:
         self._budget = budget  # characters this attempt may still write
@@ -19,10 +19,10 @@ class Journal:
         self._dropped = 0
         self._full = False
         self._lock = threading.Lock()
-        self.tail: deque[str] = deque(maxlen=20)  # last lines, for the words about a crash
+        self.tail: deque[str] = deque(maxlen=20)  # the last lines, for the detail of a crash
 
     def add(self, text: str) -> None:
-        """Take a line, unless the attempt has used up its share or too much waits to be written."""
+        """Take a line, unless the budget is used up or too much waits to be written."""
         line = clean(text)[: limits.LOG_LINE]
         with self._lock:
             self.tail.append(line)
@@ -38,7 +38,7 @@ class Journal:
 
     @property
     def full(self) -> bool:
-        """Whether the attempt has used up its share."""
+        """Whether the budget is used up."""
         return self._full
 
     def take(self) -> str:
@@ -62,7 +62,7 @@ class Journal:
 
 
 def clean(text: str) -> str:
-    """A line that every database stores: no NUL, no line ends, of a progress bar its last state."""
+    """A line that every database stores: no NUL, no line ends, only the last state of a progress bar."""
     return text.replace("\x00", "\ufffd").rstrip("\r\n").rsplit("\r", 1)[-1]
 
 

@@ -1,5 +1,5 @@
-"""Which code a trainer is started from: commit, whether files differ from it, and the hash of the lock file. Kept with
-an attempt and shown; nothing is decided by it."""
+"""The code a trainer is started from: commit, whether files differ from it, and the hash of the lock file. Stored with
+the attempt for display."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[3]
 LOCK = "requirements.lock"
-COMMIT = "ATTN_COMMIT"  # environment: where the code was copied without its history, as into a container
+COMMIT = "ATTN_COMMIT"  # environment variable for code without its git history, as in a container
 LIMIT_S = 5.0
 
 
 def facts(root: Path = ROOT) -> dict[str, Any]:
-    """`commit` and `lock` are empty and `dirty` is None where nobody can tell. Asks git twice: some milliseconds."""
+    """`commit` and `lock` are empty and `dirty` is None where unknown. Two git calls: some milliseconds."""
     commit, dirty = _commit(root)
     return {"commit": commit, "dirty": dirty, "lock": _sha256(root / LOCK)}
 
 
 def _commit(root: Path) -> tuple[str, bool | None]:
-    told = _git(root, "rev-parse", "--show-toplevel", "HEAD").splitlines()
-    if len(told) != 2 or Path(told[0]).resolve() != root.resolve():  # not a repository, or another one around it
+    lines = _git(root, "rev-parse", "--show-toplevel", "HEAD").splitlines()
+    if len(lines) != 2 or Path(lines[0]).resolve() != root.resolve():  # no repository, or another one around it
         return os.environ.get(COMMIT, ""), None
-    return told[1], bool(_git(root, "status", "--porcelain", "--untracked-files=no"))
+    return lines[1], bool(_git(root, "status", "--porcelain", "--untracked-files=no"))
 
 
 def _git(root: Path, *words: str) -> str:

@@ -1,8 +1,7 @@
-"""One trainer per slot that has torch imported and waits for orders: a claimed run starts in milliseconds.
+"""One spare trainer per slot, with torch imported: a claimed run starts in milliseconds.
 
-It touches no GPU before its orders. A spare costs the memory of an imported torch (about 250 MB); a machine
-that cannot afford it sets ATTN_SPARE=0, and its runs wait some seconds for their trainer.
-"""
+It uses no GPU before its orders, and about 250 MB of memory. With ATTN_SPARE=0 there is none, and runs wait some
+seconds for their trainer."""
 
 from __future__ import annotations
 
@@ -17,7 +16,7 @@ _spare: Trainer | None = None
 
 
 def prepare() -> None:
-    """Start the next trainer unless one waits already. Call it from the main thread."""
+    """Start a spare unless one waits. Call it from the main thread."""
     global _spare
     if limits.SPARE and not _waits():
         discard()
@@ -25,7 +24,7 @@ def prepare() -> None:
 
 
 def take() -> Trainer:
-    """The waiting trainer, or a fresh one. Call it from the main thread."""
+    """The spare, or a new trainer. Call it from the main thread."""
     global _spare
     if not _waits():
         discard()
@@ -42,7 +41,7 @@ def _start() -> Trainer:
 
 
 def discard() -> None:
-    """End the waiting trainer."""
+    """End the spare."""
     global _spare
     if _spare is not None:
         _spare.end(grace=0)

@@ -1,4 +1,4 @@
-"""Messages that have no room in memory, in order, in a file that has no name: whoever dies leaves nothing behind."""
+"""Messages that do not fit in memory, in order, in a file without a name: a killed worker leaves no file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from workers.protocol import Message, read_message, write_message
 
 
 class Spool:
-    """First in, first out, at most `limit` bytes. Not thread-safe: the inbox holds its lock."""
+    """A FIFO of at most `limit` bytes. Not thread-safe: the inbox holds its lock."""
 
     def __init__(self, folder: Path, limit: int) -> None:
         self._folder, self._limit = folder, limit
@@ -25,26 +25,26 @@ class Spool:
         return self._written - self._read
 
     def put(self, message: Message, payload: bytes) -> bool:
-        """Take a message. False where there is no room for it: the bound, or the disk."""
+        """Add a message. False where the limit or the disk has no room for it."""
         packed = io.BytesIO()
         write_message(packed, message, payload)
         if self._written + packed.tell() > self._limit:
             return False
         try:
             self._write(packed.getbuffer())
-        except OSError:  # a full disk; what came through lies past `_written` and is overwritten later
+        except OSError:  # a full disk; partial data past `_written` is overwritten later
             return False
         self._written += packed.tell()
         return True
 
     def _write(self, data: memoryview) -> None:
-        file, at = self._open(), self._written
+        file, offset = self._open(), self._written
         while data:
-            done = os.pwrite(file, data, at)
-            data, at = data[done:], at + done
+            written = os.pwrite(file, data, offset)
+            data, offset = data[written:], offset + written
 
     def get(self) -> tuple[Any, bytes]:
-        """The oldest message. When none is left, the space is given back."""
+        """The oldest message. The space is freed when none is left."""
         assert self._file is not None, "nothing was put"
         with open(self._file, "rb", closefd=False) as file:
             file.seek(self._read)
@@ -57,7 +57,7 @@ class Spool:
         return item
 
     def close(self) -> None:
-        """Forget everything."""
+        """Drop all messages and close the file."""
         if self._file is not None:
             os.close(self._file)
             self._file = None

@@ -1,4 +1,4 @@
-"""A trainer process as its supervisor sees it: started, told, listened to, and ended for certain."""
+"""A trainer process: started, sent messages, read from, and reliably ended."""
 
 from __future__ import annotations
 
@@ -21,21 +21,19 @@ from workers.supervisor.process.journal import Journal, copy_output
 from workers.supervisor.process.spool import Spool
 
 ROOT = Path(__file__).resolve().parents[3]
-# A trainer speaks to its supervisor alone: it gets no way to the database, the broker or the storage.
+# A trainer talks to its supervisor alone: it gets no access to database, broker or storage.
 _WITHHELD = ("ATTN_", "DATABASE_", "REDIS_URL", "DJANGO_", "CELERY_", "PG")
 
 
 class Trainer:
-    """One trainer process in a session of its own, and the two threads that drain what it says.
-
-    Start it from the main thread: PDEATHSIG follows the thread that started the child.
-    """
+    """One trainer process in its own session, and the two threads that read from it. Create it in the main thread: the
+    parent-death signal follows the thread that started the child."""
 
     def __init__(self, gpu: str | None = None) -> None:
         self.journal = Journal(settings.ATTN_MAX_LOG_BYTES)
         self.inbox = Inbox(limits.INBOX_BYTES, Spool(settings.ATTN_SCRATCH, limits.SPOOL_MB * 2**20))
         self.born = time.monotonic()
-        self.source = source.facts()  # the code as it is now, when the trainer reads it
+        self.source = source.facts()  # the code at the time the trainer loads it
         self._arrival = threading.Event()
         read, write = os.pipe()
         try:
@@ -50,7 +48,7 @@ class Trainer:
                 start_new_session=True,
             )
         finally:
-            os.close(write)  # else a trainer that dies while importing would leave its reader waiting
+            os.close(write)  # else the reader of a trainer that dies early would wait forever
         self.pid = self.process.pid
         self._listen(read)
 
@@ -65,34 +63,34 @@ class Trainer:
 
     @property
     def ready(self) -> bool:
-        """Whether it has said anything yet; its first word is `Ready`."""
+        """Whether a message has arrived; the first is `Ready`."""
         return self._arrival.is_set()
 
     @property
     def alive(self) -> bool:
-        """Whether it runs. The dead process stays a zombie, so that its id is not given to another."""
+        """Whether it runs. A dead process stays a zombie, so that its id is not reused."""
         if self.process.returncode is not None:
             return False
         return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
 
     def send(self, message: Orders | Stop) -> None:
-        """Say something; a trainer that has died will be noticed by its silence."""
+        """Send a message. A dead trainer is noticed when its pipe closes."""
         assert self.process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             send(self.process.stdin, message)  # type: ignore[arg-type]  # a buffered writer is a BinaryIO
 
     def wait(self, within: float) -> None:
-        """Wait for its end, but not for long."""
+        """Wait for its end, at most so many seconds."""
         deadline = time.monotonic() + within
         while self.alive and time.monotonic() < deadline:
             time.sleep(0.01)
 
     def kill(self) -> None:
-        """SIGKILL to the whole group, now."""
+        """Send SIGKILL to the whole process group."""
         self._signal(signal.SIGKILL)
 
     def end(self, grace: float = limits.TERM_GRACE_S) -> int:
-        """Make sure that nothing of the group runs; the exit status, negative for a signal."""
+        """End every process of the group; the exit status, negative for a signal."""
         if grace > 0 and self.alive:
             self._signal(signal.SIGTERM)
             self.wait(grace)
@@ -105,13 +103,13 @@ class Trainer:
         return status
 
     def _signal(self, number: int) -> None:
-        if self.process.returncode is None:  # not reaped: the group's id is still ours
+        if self.process.returncode is None:  # not reaped yet, so the group's id is not reused
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, number)
 
 
 def environment(pipe: int, gpu: str | None) -> dict[str, str]:
-    """What a trainer inherits."""
+    """A trainer's environment variables."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_WITHHELD)}
     path = os.pathsep.join(filter(None, [str(ROOT), kept.get("PYTHONPATH", "")]))
     kept |= {PIPE_FD: str(pipe), PARENT_PID: str(os.getpid()), "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
@@ -123,7 +121,7 @@ def environment(pipe: int, gpu: str | None) -> dict[str, str]:
 
 
 def describe_exit(status: int) -> str:
-    """An exit status in words."""
+    """An exit status as text."""
     if status >= 0:
         return f"the trainer ended with exit code {status}"
     try:
