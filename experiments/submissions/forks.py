@@ -8,6 +8,7 @@ from typing import Any
 from experiments.models import Run
 from experiments.spec import FieldError, Spec, flatten, parse_spec, resolved
 from experiments.submissions import estimates
+from experiments.submissions.blame import same_branch
 from experiments.submissions.submission import Plan, SubmissionError, plan
 
 # Settings of the model on which no weight's shape depends.
@@ -51,7 +52,7 @@ def fork_plan(run: Run, step: int, overrides: Mapping[str, Any], name: str = "",
 
 def _is_rechecked(path: str) -> bool:
     """Whether an override sets fields in which a spec stored by an older version may contradict itself."""
-    return any(path == name or path.startswith(f"{name}.") or name.startswith(f"{path}.") for name in _RECHECKED)
+    return any(same_branch(path, name) for name in _RECHECKED)
 
 
 def _refused(parent: Spec, spec: Spec, overrides: Mapping[str, Any]) -> list[FieldError]:

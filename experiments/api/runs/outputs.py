@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal
 
-from django.db.models import QuerySet
 from django.urls import reverse
 from pydantic import BaseModel, Field
 from rest_framework.request import Request
@@ -118,9 +117,7 @@ class RunArtifacts(View[ArtifactQuery]):
     answers = {"GET": (200, ArtifactPage)}
 
     def get(self, request: Request, run_id: int) -> Response:
-        rows = _files(request, run_id, kind=self.params.kind, step=self.params.step)
-        page, links = paginate(rows, _NEWEST_STEP_FIRST, self.params, request)
-        return Response({"results": [artifact_row(file) for file in page], **links})
+        return _files(request, run_id, self.params, kind=self.params.kind, step=self.params.step)
 
 
 class RunPredictions(View[PredictionQuery]):
@@ -130,15 +127,14 @@ class RunPredictions(View[PredictionQuery]):
     answers = {"GET": (200, ArtifactPage)}
 
     def get(self, request: Request, run_id: int) -> Response:
-        rows = _files(request, run_id, kind="prediction", step=self.params.step)
-        page, links = paginate(rows, _NEWEST_STEP_FIRST, self.params, request)
-        return Response({"results": [artifact_row(file) for file in page], **links})
+        return _files(request, run_id, self.params, kind="prediction", step=self.params.step)
 
 
-def _files(request: Request, run_id: int, **wanted: Any) -> QuerySet[Artifact]:
+def _files(request: Request, run_id: int, query: Paged, **wanted: Any) -> Response:
     run = visible_run(request, run_id, defer=["spec"])
     given = {name: value for name, value in wanted.items() if value is not None}
-    return Artifact.objects.filter(run=run, **given)
+    page, links = paginate(Artifact.objects.filter(run=run, **given), _NEWEST_STEP_FIRST, query, request)
+    return Response({"results": [artifact_row(file) for file in page], **links})
 
 
 def artifact_row(file: Artifact) -> dict[str, Any]:
