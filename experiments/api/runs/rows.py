@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel
 from pydantic import Field as PField
 
+from experiments.api.http.headline import Head
 from experiments.models import Headline, Run
 from experiments.models.notices import notices_of
 from experiments.models.trained_with import trained_with
@@ -23,19 +24,6 @@ Field = Literal[
 ]  # fmt: skip
 FIELDS: tuple[Field, ...] = get_args(Field)
 HEAVY: frozenset[Field] = frozenset({"spec", "summary", "detail", "waiting", "notices", "trained_with"})
-
-
-class Head(BaseModel):
-    """Headline values of one series, which are finite or null."""
-
-    last: float | None
-    min: float | None
-    max: float | None
-    last_step: int | None
-    min_step: int | None
-    max_step: int | None
-    count: int
-    nonfinite: int
 
 
 class Waiting(BaseModel):

@@ -18,6 +18,7 @@ from experiments import store
 from experiments.api.http.access import visible_run, visible_runs
 from experiments.api.http.base import View, fields_of
 from experiments.api.http.caching import Cached
+from experiments.api.http.headline import Head
 from experiments.api.http.names import check_series, unmatched_part
 from experiments.api.http.paging import Page
 from experiments.api.http.problems import Invalid
@@ -29,19 +30,11 @@ from .bands import check_limits
 MAX_COLUMNS = 4000
 
 
-class SeriesHead(BaseModel):
+class SeriesHead(Head):
     """A series with its group and headline values, which are finite or null."""
 
     name: str
     group: str
-    last: float | None
-    min: float | None
-    max: float | None
-    last_step: int | None
-    min_step: int | None
-    max_step: int | None
-    count: int
-    nonfinite: int
 
 
 class SeriesHeadPage(Page):
