@@ -1,4 +1,4 @@
-"""The last score of prompted segmentation: names, choices on validation, edges, kinds, average precision."""
+"""The final scores of prompted segmentation: names, choices on validation, edges, kinds, average precision."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from workers.protocol import Schema
 from workers.trainer.attention.sites import matrices, sites
 from workers.trainer.data.images.samples import Sample
 from workers.trainer.nets.segmenter import Predictions
-from workers.trainer.tasks.segment.attention_rows import Evaluator, first, text_maps, with_distractors, word_attention
+from workers.trainer.tasks.segment.attention_rows import Evaluator, distinguished, text_maps, word_attention
 from workers.trainer.tasks.segment.average_precision import AveragePrecision
 from workers.trainer.tasks.segment.edges import edges, same_object
 from workers.trainer.tasks.segment.final import Final, final_names
@@ -111,7 +111,7 @@ def test_the_head_is_chosen_on_validation_and_not_on_test() -> None:
 def _text_masses(task: SegmentTask, samples: Sequence[Sample]) -> dict[Any, float]:
     """Mean mass of the words on what they name, by head."""
     kept: dict[Any, list[torch.Tensor]] = {}
-    for forward in _evaluator(task).run(task.model, with_distractors(samples)):
+    for forward in _evaluator(task).run(task.model, distinguished(samples)):
         for head, (mass, _) in word_attention(forward, task.spec.model.patch).items():
             kept.setdefault(head, []).append(mass)
     return {head: float(torch.cat(masses).mean()) for head, masses in kept.items()}
@@ -119,7 +119,7 @@ def _text_masses(task: SegmentTask, samples: Sequence[Sample]) -> dict[Any, floa
 
 def test_words_that_only_look_at_the_object_have_all_their_mass_on_it() -> None:
     task = _task()
-    forward = next(_evaluator(task).run(task.model, with_distractors(first(task.splits.val, 12))))
+    forward = next(_evaluator(task).run(task.model, distinguished(task.splits.val.first(12))))
     wanted = forward.cover(4).sum(1)
     assert text_maps(forward)
     for site, maps in text_maps(forward).items():
@@ -132,7 +132,7 @@ def test_words_that_only_look_at_the_object_have_all_their_mass_on_it() -> None:
 
 def test_edges_lie_on_their_thing_and_touch_its_outside() -> None:
     task = _task()
-    samples = [sample for sample in first(task.splits.test, 20) if sample.hits]
+    samples = [sample for sample in task.splits.test.first(20) if sample.hits]
     forward = next(_evaluator(task).run(task.model, samples))
     found = edges(forward, 4)
     assert len(found.patches) > 10
@@ -146,7 +146,7 @@ def test_edges_lie_on_their_thing_and_touch_its_outside() -> None:
 
 def test_uniform_attention_has_the_mass_that_distance_alone_gives() -> None:
     task = _task(attention={"variant": "uniform"})
-    forward = next(_evaluator(task).run(task.model, [s for s in first(task.splits.test, 20) if s.hits]))
+    forward = next(_evaluator(task).run(task.model, [s for s in task.splits.test.first(20) if s.hits]))
     assert same_object(forward, 4)
     for mass, chance in same_object(forward, 4).values():
         torch.testing.assert_close(mass, chance)
@@ -154,7 +154,7 @@ def test_uniform_attention_has_the_mass_that_distance_alone_gives() -> None:
 
 def test_across_sites_q_comes_from_who_asks_and_k_and_v_from_who_answers() -> None:
     task = _task()
-    forward = next(_evaluator(task).run(task.model, first(task.splits.val, 4)))
+    forward = next(_evaluator(task).run(task.model, task.splits.val.first(4)))
     found = cross_gradients(task.model, forward)
     assert found["cross_grad/cross"] == 0
     assert found["cross_grad/self"] > 0
@@ -215,7 +215,7 @@ class _Told(Predictions):
 
 def test_what_is_tallied_under_shuffled_prompts_keeps_what_was_wanted() -> None:
     task = _task()
-    samples = [sample for sample in first(task.splits.test, 20) if sample.hits]
+    samples = [sample for sample in task.splits.test.first(20) if sample.hits]
     own, other = Tally(), Tally()
     for tally, prompts in ((own, []), (other, [sample.prompt for sample in samples])):
         for forward in _evaluator(task).run(task.model, samples, prompts):

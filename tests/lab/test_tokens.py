@@ -173,7 +173,7 @@ def test_a_swap_predicts_who_is_answered_by_whom() -> None:
     assert order.tolist() == [[1, 0, 2]]
     assert by_hand().truth().tolist() == [[11, 12, 10]]
     assert expected_classes(by_hand(), order, "q").tolist() == [[12, 11, 10]]  # 0 and 1 ask each other's question
-    assert expected_classes(by_hand(), order, "k").tolist() == [[10, 12, 11]]  # who looks for 0 finds 1, and back
+    assert expected_classes(by_hand(), order, "k").tolist() == [[10, 12, 11]]  # targets 0 and 1 are exchanged
     assert expected_classes(by_hand(), order, "v").tolist() == [[10, 12, 11]]
 
 

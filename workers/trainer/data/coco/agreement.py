@@ -36,14 +36,6 @@ Edges = tuple[float, float, float, float]  # left, top, right, bottom
 
 
 @dataclass(frozen=True)
-class Finding:
-    """What is wrong with a field of an annotation."""
-
-    annotation: Annotation
-    detail: str
-
-
-@dataclass(frozen=True)
 class Rule:
     """How a field can be wrong."""
 
@@ -87,7 +79,7 @@ class Agreement:
     def __init__(self, images: Mapping[int, ImageEntry]) -> None:
         self._images = images
         self._checked = dict.fromkeys((POLYGON_FRACTIONS, BOX_FRACTIONS, BOX, AREA, NESTED), 0)
-        self._findings: dict[Rule, list[Finding]] = {rule: [] for rule in self._checked}
+        self._findings: dict[Rule, list[tuple[str, str]]] = {rule: [] for rule in self._checked}
         self._farthest: list[tuple[float, float]] = []
 
     def check(self, annotation: Annotation) -> None:
@@ -112,17 +104,18 @@ class Agreement:
             count, checked = len(findings), self._checked[rule]
             text = f"{rule.field} of {count} of {checked} objects {rule.text}"
             if count >= FEWEST and count > MOST[rule.how] * checked:
-                first = "; ".join(f"annotation {each.annotation.id}: {each.detail}" for each in findings[:NAMED])
+                first = "; ".join(detail for _, detail in findings[:NAMED])
                 problems.add(f"{problems.about}: {text} ({first}). To fix it: {rule.advice}")
                 continue
-            named = [self._named(finding) for finding in findings]
+            named = [f"{file_name}: {detail}" for file_name, detail in findings]
             notices += notice("contradicts", f"{text}; masks are used as they are. To fix it: {rule.advice}", named)
         return [*notices, *self._corner()]
 
     def _add(self, rule: Rule, annotation: Annotation, detail: str) -> None:
         self._checked[rule] += 1
         if detail:
-            self._findings[rule].append(Finding(annotation, detail))
+            file_name = self._images[annotation.image_id].file_name
+            self._findings[rule].append((file_name, f"annotation {annotation.id}: {detail}"))
 
     def _is_fraction(self, rule: Rule, annotation: Annotation, image: ImageEntry, values: Sequence[float]) -> bool:
         if not any(values) or min(image.width, image.height) <= SMALLEST:
@@ -143,10 +136,6 @@ class Agreement:
             "that the coordinates are not percentages and do not belong to a smaller copy of the images"
         )
         return notice("contradicts", text, [image.file_name for image in self._images.values()])
-
-    def _named(self, finding: Finding) -> str:
-        name = self._images[finding.annotation.image_id].file_name
-        return f"{name}: annotation {finding.annotation.id}: {finding.detail}"
 
 
 class _Shape:

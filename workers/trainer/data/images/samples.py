@@ -83,6 +83,9 @@ class Samples:
     def __getitem__(self, index: int) -> Sample:
         return self._get(index)[0]
 
+    def first(self, count: int) -> list[Sample]:
+        return [self[index] for index in range(min(count, self.size))]
+
     def batch(self, indices: Iterable[int]) -> Batch:
         samples, boxes = zip(*(self._get(int(index)) for index in indices), strict=True)
         return collate(samples, boxes)

@@ -1,6 +1,6 @@
 """Sentences of the roles grammar in which every token should name another token's word.
 
-A sentence is all Chinese or all English, of one clause or two. `shuffled` mixes all its tokens: only the grammar.case
+A sentence is all Chinese or all English, of one clause or two. `shuffled` mixes all its tokens: only the case
 markers identify them. `fixed` keeps the order of speech.
 """
 

@@ -26,7 +26,7 @@ from workers.trainer.tasks.segment.measures import METRICS
 from workers.trainer.tasks.segment.prompted import PromptedTask
 
 PROBE = 8  # validation samples in the fixed probe batch
-GEOMETRY = "geometry_encoder"  # reads box prompts, which we have none of: never called
+GEOMETRY = "geometry_encoder"  # reads box prompts; never called, since prompts are words
 
 
 class HfScenesTask(PromptedTask):

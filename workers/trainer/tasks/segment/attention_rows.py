@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from experiments.spec import SegmentLoss
 from workers.trainer.attention import Tap
 from workers.trainer.attention.hooks import taps
-from workers.trainer.data.images.samples import Batch, Sample, Samples, boxes_of, collate
+from workers.trainer.data.images.samples import Batch, Sample, boxes_of, collate
 from workers.trainer.nets.segmenter import Predictions, Segmenter
 from workers.trainer.recording.probe import weights_of
 from workers.trainer.tasks.segment.losses import segment_losses
@@ -61,20 +61,16 @@ class Evaluator:
             yield ForwardPass(chosen, batch, predictions, matches, calls)
 
 
-def first(samples: Samples, count: int) -> list[Sample]:
-    return [samples[index] for index in range(min(count, samples.size))]
-
-
-def with_distractors(samples: Sequence[Sample]) -> list[Sample]:
+def distinguished(samples: Sequence[Sample]) -> list[Sample]:
     """Samples whose prompt distinguishes two things of one class; if there are none, all with a target."""
     return [sample for sample in samples if sample.other] or [sample for sample in samples if sample.hits]
 
 
 def text_maps(forward: ForwardPass) -> dict[str, Tensor]:
     """Attention of the prompt's words, averaged over them, by site of kind text_to_image: B, H, N."""
-    said = forward.batch.token_mask[:, None, :, None]
+    token_mask = forward.batch.token_mask[:, None, :, None]
     return {
-        site: (weights_of(tap) * said).sum(2) / said.sum(2)
+        site: (weights_of(tap) * token_mask).sum(2) / token_mask.sum(2)
         for site, tap in forward.taps.items()
         if site.endswith(".text_to_image")
     }

@@ -64,5 +64,5 @@ def same_object(forward: ForwardPass, patch: int) -> dict[Head, tuple[Tensor, Te
 
 def _steps(grid: int, device: torch.device) -> Tensor:
     """N, N: the larger of the steps in rows and in columns between two patches."""
-    places = torch.cartesian_prod(torch.arange(grid, device=device), torch.arange(grid, device=device))
-    return (places[:, None] - places[None]).abs().amax(-1)
+    positions = torch.cartesian_prod(torch.arange(grid, device=device), torch.arange(grid, device=device))
+    return (positions[:, None] - positions[None]).abs().amax(-1)

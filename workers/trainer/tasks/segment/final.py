@@ -15,14 +15,7 @@ from torch import Tensor
 from experiments.spec import CocoData, ScenesData, SegmentSpec
 from workers.trainer.data.images.samples import Sample, Splits
 from workers.trainer.nets.segmenter import Segmenter
-from workers.trainer.tasks.segment.attention_rows import (
-    Evaluator,
-    Head,
-    first,
-    query_attention,
-    with_distractors,
-    word_attention,
-)
+from workers.trainer.tasks.segment.attention_rows import Evaluator, Head, distinguished, query_attention, word_attention
 from workers.trainer.tasks.segment.average_precision import AveragePrecision
 from workers.trainer.tasks.segment.edges import same_object
 from workers.trainer.tasks.segment.kinds import cross_gradients, kind_names, kind_values
@@ -59,7 +52,7 @@ class Final:
     def __init__(self, spec: SegmentSpec, splits: Splits, device: torch.device) -> None:
         self.spec, self.splits = spec, splits
         self.evaluator = Evaluator(spec.loss, spec.model.patch, device)
-        self.val, self.test = first(splits.val, SELECTION), first(splits.test, splits.test.size)
+        self.val, self.test = splits.val.first(SELECTION), splits.test.first(splits.test.size)
         self.scored = self.test[:SCORED]
 
     def values(self, model: Segmenter, untrained: Segmenter) -> dict[str, float]:
@@ -71,7 +64,7 @@ class Final:
         if isinstance(self.spec.data, ScenesData):
             values |= self._probes(model, untrained)
         if self.splits.compositional is not None:
-            unseen = first(self.splits.compositional, self.splits.test.size)
+            unseen = self.splits.compositional.first(self.splits.test.size)
             values["compositional/prompt_iou"] = self._prompt_iou(model, unseen)
         return {name: values[name] for name in final_names(self.spec)}
 
@@ -113,7 +106,7 @@ class Final:
         values |= {name: test[name][head["same_object_gain"]] for name in EDGES[:2]}
         if self.spec.model.text_to_image:
             values |= {name: test[name][head["text_mass"]] for name in ("text_mass", "text_pointing")}
-            apart = with_distractors(self.scored)
+            apart = distinguished(self.scored)
             if "swapped/text_mass" in wanted and apart[0].other:
                 other = self._means(model, apart, [sample.other for sample in apart])
                 values["swapped/text_mass"] = other["text_mass"][head["text_mass"]]
@@ -125,7 +118,7 @@ class Final:
         """Means by measure and head. Words and queries: over prompts with distractors; edges: over all prompts."""
         patch = self.spec.model.patch
         kept: dict[str, dict[Head, list[Tensor]]] = {}
-        for forward in self.evaluator.run(model, with_distractors(samples), prompts):
+        for forward in self.evaluator.run(model, distinguished(samples), prompts):
             _keep(kept, "area", {("", 0): forward.cover(patch).sum(1).clamp(max=1).mean(-1)})
             _keep(kept, "query_mass", query_attention(forward, patch))
             for head, (mass, hits) in word_attention(forward, patch).items():
@@ -147,7 +140,7 @@ class Final:
         return values | cross_gradients(model, forward)
 
     def _probes(self, model: Segmenter, untrained: Segmenter) -> dict[str, float]:
-        folds = Folds(first(self.splits.train, PROBED), self.val, self.test[:PROBED])
+        folds = Folds(self.splits.train.first(PROBED), self.val, self.test[:PROBED])
         values = probe_values(self.evaluator, model, folds, controls=True) | edge_values(self.evaluator, model, folds)
         before = probe_values(self.evaluator, untrained, folds, controls=False) | edge_values(
             self.evaluator, untrained, folds

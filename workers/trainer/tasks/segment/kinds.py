@@ -16,7 +16,7 @@ from workers.trainer.tasks.segment.attention_rows import ForwardPass, query_atte
 from workers.trainer.tasks.segment.edges import same_object
 from workers.trainer.tasks.segment.measures import mean_of
 
-ASKED = ("W_q", "W_k", "W_v")
+QKV_MATRICES = ("W_q", "W_k", "W_v")
 
 
 def kinds(model: SegmenterModel) -> tuple[str, ...]:
@@ -46,7 +46,8 @@ def kind_values(model: nn.Module, forward: ForwardPass, patch: int, loss: Tensor
 def gradient_norms(model: nn.Module, loss: Tensor) -> dict[str, float]:
     """‖∂loss/∂(W_q, W_k, W_v)‖ of each site; the gradients that the model holds stay as they are."""
     own = {
-        name: [weight for key, weight in matrices(site).items() if key in ASKED] for name, site in sites(model).items()
+        name: [weight for key, weight in matrices(site).items() if key in QKV_MATRICES]
+        for name, site in sites(model).items()
     }
     flat = [weight for weights in own.values() for weight in weights]
     gradients = dict(zip(map(id, flat), torch.autograd.grad(loss, flat, allow_unused=True), strict=True))

@@ -74,10 +74,10 @@ def score_loss(scores: Tensor, pairs: Matches, present: Tensor, whole: int | Non
     """Is the query matched? Over images where the prompt names something; presence covers the others."""
     wanted = torch.zeros_like(scores)
     wanted[pairs.layers, pairs.rows, pairs.queries] = 1.0
-    each = F.binary_cross_entropy_with_logits(scores, wanted, reduction="none")
+    terms = F.binary_cross_entropy_with_logits(scores, wanted, reduction="none")
     counted = present[:, None].expand_as(scores[0]).float()
     count = (counted.sum() * len(scores)).clamp(min=1) if whole is None else max(1, whole)
-    return (each * counted).sum() / count
+    return (terms * counted).sum() / count
 
 
 def box_losses(boxes: Tensor, wanted: Tensor, whole: int | None = None) -> tuple[Tensor, Tensor]:

@@ -52,12 +52,12 @@ def regress(train: Fold, test: Fold) -> float:
     return float(r2_score(test.truth, model.predict((test.features - centre) / width)))
 
 
-def control(places: Ints, classes: int) -> Ints:
+def control(positions: Ints, classes: int) -> Ints:
     """Labels of a control task (Hewitt & Liang 2019): each position has one random class, the same in every image. Its
     accuracy shows the probe's own capacity, not the features."""
-    drawn = np.random.default_rng(0).integers(classes, size=int(places.max(initial=0)) + 1)
-    classes_of_places: Ints = drawn[places]
-    return classes_of_places
+    drawn = np.random.default_rng(0).integers(classes, size=int(positions.max(initial=0)) + 1)
+    labels: Ints = drawn[positions]
+    return labels
 
 
 def _standard(features: Floats) -> tuple[Floats, Floats]:

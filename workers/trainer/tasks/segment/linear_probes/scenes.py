@@ -46,7 +46,7 @@ class Patches:
 
     features: dict[tuple[str, str], Floats]
     classes: Ints
-    places: Ints
+    positions: Ints
 
     def fold(self, site: str, feature: str) -> Fold:
         return Fold(self.features[site, feature], self.classes)
@@ -65,7 +65,7 @@ def probe_values(evaluator: Evaluator, model: Segmenter, folds: Folds, *, contro
             values[name] = classify(train.fold(best, feature), test.fold(best, feature))
             if controls:
                 pair = [
-                    Fold(own.features[best, feature], control(own.places, CLASSES[target])) for own in (train, test)
+                    Fold(own.features[best, feature], control(own.positions, CLASSES[target])) for own in (train, test)
                 ]
                 values[f"control/{name}"] = classify(*pair)
     return values
@@ -85,7 +85,8 @@ def edge_values(evaluator: Evaluator, model: Segmenter, folds: Folds) -> dict[st
 
 
 def _patches(evaluator: Evaluator, model: Segmenter, samples: Sequence[Sample]) -> dict[str, Patches]:
-    classes = {name: np.stack([truth(sample, evaluator.patch)[name] for sample in samples]) for name in TARGETS}
+    truths = [truth(sample, evaluator.patch) for sample in samples]
+    classes = {name: np.stack([own[name] for own in truths]) for name in TARGETS}
     chosen = {name: _some(np.flatnonzero(known.ravel() != NONE)) for name, known in classes.items()}
     kept: dict[str, dict[tuple[str, str], list[Floats]]] = {name: {} for name in TARGETS}
     start = 0
@@ -98,12 +99,11 @@ def _patches(evaluator: Evaluator, model: Segmenter, samples: Sequence[Sample]) 
                 kept[name].setdefault(key, []).append(flat[here])
         start = stop
     count = classes["edge"].shape[1]
-    return {
-        name: Patches(
-            {key: np.concatenate(found) for key, found in kept[name].items()}, classes[name].ravel()[rows], rows % count
-        )
-        for name, rows in chosen.items()
-    }
+    patches: dict[str, Patches] = {}
+    for name, rows in chosen.items():
+        features_of_rows = {key: np.concatenate(parts) for key, parts in kept[name].items()}
+        patches[name] = Patches(features_of_rows, classes[name].ravel()[rows], rows % count)
+    return patches
 
 
 def _features(model: Segmenter, forward: ForwardPass) -> dict[tuple[str, str], Tensor]:
