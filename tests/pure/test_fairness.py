@@ -18,8 +18,8 @@ def candidate(
 
 
 def chosen(*candidates: Candidate, load: Load | None = None) -> int | None:
-    found = best(candidates, load or Load())
-    return found and found[1]
+    pick = best(candidates, load or Load())
+    return pick and pick[1]
 
 
 def test_priority_comes_before_shares_and_shares_before_age() -> None:
@@ -101,10 +101,10 @@ class Simulation:
         for (project, owner, priority), queue in self.queues.items():
             if queue:
                 lanes.setdefault((project, owner), []).append((priority, *queue[0]))
-        found = best([self._candidate(now, *lane, heads) for lane, heads in lanes.items()], self.load)
-        if found is None:
+        pick = best([self._candidate(now, *lane, heads) for lane, heads in lanes.items()], self.load)
+        if pick is None:
             return None
-        run = found[1]
+        run = pick[1]
         project, owner, priority = self.who[run]
         taken, at = self.queues[project, owner, priority].popleft()
         assert taken == run
@@ -146,10 +146,10 @@ def test_two_projects_that_always_want_more_get_equal_shares_however_many_runs_t
     load, got = Load(), Counter[int]()
     for run in range(3000):
         many = [Candidate(owner, 1, owner, 0, run * 10 + owner) for owner in (1, 2, 3)]
-        found = best([*many, Candidate(9, 2, 9, 0, run * 10 + 9)], load)
-        assert found is not None
-        load.use(found[0].project, found[0].owner, 60)
-        got[found[0].project] += 1
-        got[found[0].owner + 10] += 1
+        pick = best([*many, Candidate(9, 2, 9, 0, run * 10 + 9)], load)
+        assert pick is not None
+        load.use(pick[0].project, pick[0].owner, 60)
+        got[pick[0].project] += 1
+        got[pick[0].owner + 10] += 1
     assert abs(got[1] - got[2]) <= 1
     assert max(got[11], got[12], got[13]) - min(got[11], got[12], got[13]) <= 1

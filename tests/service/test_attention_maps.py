@@ -30,7 +30,7 @@ def user(settings: Any, tmp_path: Path) -> Any:
 
 @pytest.fixture
 def run(user: Any) -> Run:
-    """Maps of steps 0 and 10: sample 1 looks at place 0 with `step + 100` of 255."""
+    """Maps of steps 0 and 10: sample 1 attends to position 0 with `step + 100` of 255."""
     run = make_run(make_project(viewer=user))
     held = claim(run).held
     train(held, 0, 20)

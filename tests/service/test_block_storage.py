@@ -40,10 +40,10 @@ def server() -> Iterator[tuple[Bucket, str]]:
 
 @pytest.fixture
 def bucket(server: tuple[Bucket, str], settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
-    found, endpoint = server
+    bucket, endpoint = server
     block_storage.use(settings, monkeypatch, endpoint)
-    yield found
-    found.empty()
+    yield bucket
+    bucket.empty()
 
 
 def make_past(rows: int = 3 * BLOCK + 7) -> tuple[Run, Any]:
@@ -139,7 +139,7 @@ def test_small_blocks_and_runs_that_go_on_stay_in_the_database(bucket: Bucket, s
     run, _ = make_past(BLOCK + 10)
     Run.objects.filter(pk=run.pk).update(state=State.RUNNING, finished=None)
     assert archiving.sweep() == 0
-    assert store.archive_next(Group.objects.get(), 0) is None, "a run that was taken up again since it was found"
+    assert store.archive_next(Group.objects.get(), 0) is None, "a run that was resumed since it was read"
     Run.objects.filter(pk=run.pk).update(state=State.SUCCEEDED, finished=Now())
     settings.ATTN_BLOCKS_MIN_KB = 4
     archiving.sweep(60)
@@ -194,9 +194,9 @@ def test_thinning_takes_archived_blocks_back_and_a_deleted_run_leaves_no_object(
         retention.sweep()
         archiving.sweep(60)
     assert len(bucket.names()) == ArchivedBlock.objects.count() == 17
-    found = {series.name: series for series in store.read([run.pk], ["**"], max_points=10**6)}
-    assert [found[name].thinned for name in NAMES] == [0, 0, 0, 2]
-    np.testing.assert_array_equal(found["lr"].values, values[:, 1])
+    series_by_name = {series.name: series for series in store.read([run.pk], ["**"], max_points=10**6)}
+    assert [series_by_name[name].thinned for name in NAMES] == [0, 0, 0, 2]
+    np.testing.assert_array_equal(series_by_name["lr"].values, values[:, 1])
     assert sum(len(bucket.read(key)) for key in bucket.names()) < 17 * BLOCK * 3 * 4.1, "without the thinned series"
     lifecycle.delete_run(run.pk, None)
     while retention.sweep():

@@ -1,4 +1,4 @@
-"""What an operator is told: alarms as figures, a deployment looked over, log lines for machines."""
+"""For operators: alarms as figures, checks of a deployment, log lines for machines."""
 
 from __future__ import annotations
 

@@ -12,8 +12,8 @@ LEAST = 1 / 3  # of an even share
 
 @pytest.mark.django_db(transaction=True)
 def test_eight_writers_meet_no_error_lose_no_point_and_none_starves() -> None:
-    found = together(WRITERS, SECONDS, ROWS)
-    assert found.errors == []
-    assert len(found.points) == WRITERS
-    assert found.lost == 0
-    assert min(found.points) >= LEAST * sum(found.points) / WRITERS, found.points
+    result = together(WRITERS, SECONDS, ROWS)
+    assert result.errors == []
+    assert len(result.points) == WRITERS
+    assert result.lost == 0
+    assert min(result.points) >= LEAST * sum(result.points) / WRITERS, result.points

@@ -33,7 +33,7 @@ def client(user: Any) -> APIClient:
 
 @pytest.fixture
 def run(user: Any) -> Run:
-    """A run with one checkpoint, in a project that the user may look at; an explorer is alive."""
+    """A run with one checkpoint, in a project that the user may see; an inspection worker is running."""
     run = make_run(make_project(viewer=user))
     held = claim(run).held
     train(held, 0, 10)
@@ -54,11 +54,11 @@ def test_a_question_waits_until_it_is_taken_and_answered(client: APIClient, run:
     assert questions.take(asked["id"]) is not None
     assert questions.take(asked["id"]) is None, "taken twice"
     questions.answer(asked["id"], {"tokens": ["我"]})
-    found = get(client, f"/questions/{asked['id']}/")
-    assert (found["state"], found["answer"]) == ("answered", {"tokens": ["我"]})
+    answer = get(client, f"/questions/{asked['id']}/")
+    assert (answer["state"], answer["answer"]) == ("answered", {"tokens": ["我"]})
 
 
-def test_without_an_explorer_the_asker_hears_so_at_once(client: APIClient, run: Run) -> None:
+def test_without_an_inspection_worker_a_question_is_refused_at_once(client: APIClient, run: Run) -> None:
     lifecycle.retire_worker("explore@host", 1)
     assert "no inspection worker is running" in problem(ask(client, run), 503)["detail"]
     assert not Question.objects.exists()
@@ -94,11 +94,11 @@ def test_one_person_waits_for_a_bounded_number_of_answers(client: APIClient, run
 def test_a_question_whose_time_is_up_is_refused_and_a_late_answer_changes_nothing(client: APIClient, run: Run) -> None:
     asked = ask(client, run).json()["id"]
     Question.objects.update(created=Now() - timedelta(seconds=31))
-    found = get(client, f"/questions/{asked}/")
-    assert found["state"] == "refused"
-    assert "no answer within 30 s" in found["problem"]
+    answer = get(client, f"/questions/{asked}/")
+    assert answer["state"] == "refused"
+    assert "no answer within 30 s" in answer["problem"]
     questions.answer(asked, {"tokens": []})
-    assert get(client, f"/questions/{asked}/") == found
+    assert get(client, f"/questions/{asked}/") == answer
     assert questions.take(asked) is None
 
 

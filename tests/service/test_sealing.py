@@ -56,9 +56,9 @@ class Model:
             inside &= self.steps >= low
         if high is not None:
             inside &= self.steps <= high
-        found = store.read([self.run.pk], ["**"], from_step=low, to_step=high, max_points=max_points)
-        assert [series.name for series in found] == NAMES
-        for series in found:
+        several = store.read([self.run.pk], ["**"], from_step=low, to_step=high, max_points=max_points)
+        assert [series.name for series in several] == NAMES
+        for series in several:
             values = self.values[inside, NAMES.index(series.name)]
             self.check_one(series, self.steps[inside], self.times[inside], values, max_points)
 

@@ -1,5 +1,5 @@
-"""A small form of `python -m tests.chaos.day`: a few hours of a few workers in virtual time, every event looked at;
-and that whoever looks would see each kind of damage."""
+"""A small form of `python -m tests.chaos.day`: a few hours of a few workers in virtual time, every event checked;
+and a test that the checks see each kind of damage."""
 
 from __future__ import annotations
 

@@ -28,8 +28,8 @@ def run():
     return run
 
 
-def names(found: list[store.Series]) -> list[str]:
-    return [series.name for series in found]
+def names(several: list[store.Series]) -> list[str]:
+    return [series.name for series in several]
 
 
 def test_one_star_stops_at_a_slash_and_two_cross_it(run) -> None:

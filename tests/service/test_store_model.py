@@ -189,27 +189,35 @@ class Store(RuleBasedStateMachine):
     def read(self, points: int, low: float, high: float, whole: bool) -> None:
         first, last = (-1, 2**60) if whole else sorted((int(low * self.step), int(high * self.step)))
         window = {} if whole else {"from_step": first, "to_step": last}
-        found = {one.name: one for one in store.read([self.run.pk], ["**"], max_points=points, **window)}
+        series_by_name = {
+            series.name: series for series in store.read([self.run.pk], ["**"], max_points=points, **window)
+        }
         for past in self.past.values():
             for name in past.values:
-                check(found.get(name), *past.of(name, first, last), points)
+                check(series_by_name.get(name), *past.of(name, first, last), points)
 
     @rule(share=st.floats(0, 1))
     def read_since(self, share: float) -> None:
         since = int(self.step * share) - 1
-        found = {one.name: one for one in store.read([self.run.pk], ["**"], max_points=10**9, since_step=since)}
+        series_by_name = {
+            series.name: series for series in store.read([self.run.pk], ["**"], max_points=10**9, since_step=since)
+        }
         for past in self.past.values():
             for name in past.values:
-                check(found.get(name), *past.of(name, since + 1, 2**60), 10**9)
+                check(series_by_name.get(name), *past.of(name, since + 1, 2**60), 10**9)
 
     @rule()
     def export(self) -> None:
         rows = list(history(self.run.pk, ["**"]).rows())
         for group, past in self.past.items():
-            steps = np.concatenate([np.empty(0, np.int64), *(one.steps for one in rows if one.group == group)])
+            steps = np.concatenate([np.empty(0, np.int64), *(chunk.steps for chunk in rows if chunk.group == group)])
             np.testing.assert_array_equal(steps, past.steps)
             for name in past.values:
-                told = [one.values[one.names.index(name)] for one in rows if one.group == group and name in one.names]
+                told = [
+                    chunk.values[chunk.names.index(name)]
+                    for chunk in rows
+                    if chunk.group == group and name in chunk.names
+                ]
                 values = np.concatenate([np.empty(0, np.float32), *told])
                 np.testing.assert_array_equal(values, past.of(name, -1, 2**60)[2])
 

@@ -69,7 +69,7 @@ class Past:
         """Rows that thinning has to leave, by the plainest means: level by level where complete blocks are."""
         if (column, level) in self._kept:
             return self._kept[column, level]
-        found = self._kept[column, level] = set[int]()
+        kept = self._kept[column, level] = set[int]()
         rows, at = len(self.steps), 0
         while at < rows:
             own = level
@@ -77,9 +77,9 @@ class Past:
                 own -= 1
             end = min(at + BLOCK * 16 ** (own - 1), rows)
             for first in range(at, end, 16**own):
-                found |= _points(self.values[first : min(first + 16**own, end), column], first)
+                kept |= _points(self.values[first : min(first + 16**own, end), column], first)
             at = end
-        return found
+        return kept
 
 
 def _points(values: Any, first: int) -> set[int]:
@@ -91,12 +91,12 @@ def _points(values: Any, first: int) -> set[int]:
 
 def exported(past: Past) -> dict[str, list[tuple[int, float]]]:
     """Every point of every series that an export gives."""
-    found: dict[str, list[tuple[int, float]]] = {name: [] for name in NAMES}
+    exact_points: dict[str, list[tuple[int, float]]] = {name: [] for name in NAMES}
     for rows in history(past.run.pk, ["**"]).rows():
         present = np.ones(rows.values.shape, bool) if rows.present is None else rows.present
         for name, values, have in zip(rows.names, rows.values, present, strict=True):
-            found[name] += zip(rows.steps[have].tolist(), values[have].tolist(), strict=True)
-    return found
+            exact_points[name] += zip(rows.steps[have].tolist(), values[have].tolist(), strict=True)
+    return exact_points
 
 
 @pytest.mark.parametrize(
@@ -124,16 +124,16 @@ def test_every_window_of_a_thinned_series_gives_real_points_and_the_extremes_tha
             low, high = sorted(random.integers(0, past.steps[-1] + 1, 2).tolist())
             if points == 40:
                 high = min(low + 5000, high)
-            found = past.read(max_points=points, from_step=low, to_step=high)
-            assert list(found) == NAMES
+            series_of = past.read(max_points=points, from_step=low, to_step=high)
+            assert list(series_of) == NAMES
             for column in THIN:
                 left = np.array(sorted(past.kept(column, level)))
                 left = left[(past.steps[left] >= low) & (past.steps[left] <= high)]
-                check(found[NAMES[column]], past.steps[left], past.values[left, column])
+                check(series_of[NAMES[column]], past.steps[left], past.values[left, column])
             inside = (past.steps >= low) & (past.steps <= high)
-            assert {series.count for series in found.values()} == {int(inside.sum())}
-            assert found["loss/total"].exact == (len(found["loss/total"].steps) == inside.sum())
-            assert (found["loss/total"].thinned, found[NAMES[2]].exact) == (0, False)
+            assert {series.count for series in series_of.values()} == {int(inside.sum())}
+            assert series_of["loss/total"].exact == (len(series_of["loss/total"].steps) == inside.sum())
+            assert (series_of["loss/total"].thinned, series_of[NAMES[2]].exact) == (0, False)
 
 
 def check(series: store.Series, steps: Any, values: Any) -> None:
@@ -202,14 +202,14 @@ def test_killed_between_any_two_statements_it_leaves_a_readable_series_and_goes_
                 retention.sweep(20)
         except Killed:
             pass
-        found = past.read(max_points=10**9)
+        series_of = past.read(max_points=10**9)
         for column, rows in zip(THIN, left, strict=True):
-            series = found[NAMES[column]]
+            series = series_of[NAMES[column]]
             assert set(past.steps[rows]) >= set(series.steps) or series.exact
             assert series.values[np.isfinite(series.values)].max() == np.nanmax(
                 past.values[np.isfinite(past.values[:, column]), column]
             )
-        assert found["loss/total"].exact
+        assert series_of["loss/total"].exact
         finished = past.group.thin_done != ""
     assert not Block.objects.filter(group=past.group, column__in=THIN, data__isnull=False).exists()
     assert Block.objects.filter(group=past.group, column__in=THIN, level=1).values("number").distinct().count() == 1
