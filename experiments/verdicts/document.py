@@ -14,23 +14,12 @@ from experiments.models.definitions import AnyUser
 from experiments.states import Reason, State
 from experiments.submissions.presets import presets
 
+from . import wording
 from .judge import Finding, margin_test
 from .picture import Bar, plot
 from .report import VariantReport
 from .rules import UNTESTED, Result, Term, rules
 from .verdict import Judged, preset_verdict
-from .wording import (
-    estimate,
-    estimate_name,
-    in_one_sentence,
-    interval,
-    mean_and_interval,
-    needs,
-    number,
-    open_because,
-    p_of,
-    seeds,
-)
 
 INTRODUCTION = """# Verdicts
 
@@ -81,9 +70,8 @@ def _head(by_preset: dict[str, Judged], quick: bool) -> Iterator[str]:
     yield "| preset | verdict | seeds | in one sentence |"
     yield "|---|---|---|---|"
     for name, judged in by_preset.items():
-        verdict = judged.verdict
-        cells = [f"[`{name}`](#{name})", f"**{verdict.result}**", seeds(verdict), in_one_sentence(verdict)]
-        yield f"| {' | '.join(cells)} |"
+        verdict, sentence = judged.verdict, wording.in_one_sentence(judged.verdict)
+        yield f"| [`{name}`](#{name}) | **{verdict.result}** | {wording.seeds(verdict)} | {sentence} |"
     yield READING
 
 
@@ -114,7 +102,7 @@ def _preset(name: str, judged: Judged, pictures: Path) -> Iterator[str]:
     yield f"\n## {name}\n"
     if preset:
         yield f"{preset.claim.en} {preset.claim.zh} (notes {preset.section})\n"
-    yield f"**{str(verdict.result).capitalize()}.** {in_one_sentence(verdict)}\n"
+    yield f"**{str(verdict.result).capitalize()}.** {wording.in_one_sentence(verdict)}\n"
     if not judged.pool.runs:
         yield "No run has been trained yet.\n" if preset else "The preset does not exist yet.\n"
     else:
@@ -135,7 +123,7 @@ def _measured(name: str, judged: Judged, pictures: Path) -> Iterator[str]:
     for shown in judged.verdict.rule.shown:
         values = judged.pool.term(shown.term)
         if values.values:
-            yield f"- {shown.label.en}: {mean_and_interval(VariantReport({}, values))}"
+            yield f"- {shown.label.en}: {wording.mean_and_interval(VariantReport({}, values))}"
     if judged.verdict.rule.shown:
         yield ""
 
@@ -168,15 +156,15 @@ def _by_variant(name: str, judged: Judged, pictures: Path) -> Iterator[str]:
 
 
 def _row(finding: Finding) -> str:
-    reason = open_because(finding)
+    reason = wording.open_because(finding)
     cells = [
         finding.claim.claim.en + ("" if finding.claim.decides else " *(does not count)*"),
-        estimate_name(finding),
-        f"{number(estimate(finding))} {interval(finding.low, finding.high)}".strip(),
-        needs(finding),
+        wording.estimate_name(finding),
+        f"{wording.number(wording.estimate(finding))} {wording.interval(finding.low, finding.high)}".strip(),
+        wording.needs(finding),
         str(finding.sample.n if finding.sample else 0),
-        p_of(finding),
-        number(finding.effect),
+        wording.p_of(finding),
+        wording.number(finding.effect),
         f"{finding.result}" + (f": {reason}" if reason else ""),
     ]
     return f"| {' | '.join(cells)} |"
@@ -187,7 +175,7 @@ def _bar(finding: Finding) -> Bar:
     margin = finding.claim.margin
     margins = [margin, -margin] if margin_test(finding.claim).two_sided else [margin]
     tone = _TONE.get(finding.result, "open")
-    figures = f"{number(finding.sample.mean)} {interval(finding.low, finding.high)}"
+    figures = f"{wording.number(finding.sample.mean)} {wording.interval(finding.low, finding.high)}"
     return Bar(finding.claim.id, figures, finding.sample.mean, finding.low, finding.high, margins=margins, tone=tone)
 
 
@@ -202,4 +190,4 @@ def _variant_bar(variant: VariantReport) -> Bar:
     assert variant.sample is not None
     low, high = variant.interval or (None, None)
     seeds = [variant.values.values[seed] for seed in sorted(variant.values.values)]
-    return Bar(variant.label, mean_and_interval(variant), variant.sample.mean, low, high, seeds=seeds)
+    return Bar(variant.label, wording.mean_and_interval(variant), variant.sample.mean, low, high, seeds=seeds)
