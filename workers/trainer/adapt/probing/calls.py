@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +23,7 @@ MIXES = "its heads are mixed with each other between the scores and the values, 
 UNFOLLOWED = "computes attention whose operands cannot be identified: its values, or the axis of its softmax"
 
 
-@dataclass
+@dataclass(eq=False)
 class Call:
     """One call of attention, the entries that its queries, keys and values depend on, and the layout of each role, or
     why it cannot be measured."""
@@ -34,6 +35,10 @@ class Call:
     @property
     def weights(self) -> dict[str, nn.Parameter]:
         return {} if isinstance(self.layout, str) else {role: each.weight for role, each in self.layout.items()}
+
+    @property
+    def weight_ids(self) -> list[int]:
+        return [id(weight) for weight in self.weights.values()]
 
 
 @dataclass
@@ -50,37 +55,42 @@ def distinct_calls(events: Sequence[Event], weights: Weights, projections: Seque
     """The calls over distinct entries, each measured; otherwise why they cannot be measured."""
     if any(event.heads_mixed for event in events):
         return MIXES
-    if any(None in (event.query, event.key, event.value) for event in events):
+    if any(None in event.operands for event in events):
         return UNFOLLOWED
     calls: list[Call] = []
     for event in events:
-        call = Call(event, [_reached(operand, weights) for operand in (event.query, event.key, event.value)])
+        call = Call(event, [_reached(operand, weights) for operand in event.operands])
         if not any(_same_reach(call.reach, other.reach) for other in calls):
             calls.append(call)
     for call in calls:
         call.layout = _layout(weights, call.event, projections)
+    return _without_subsets(calls)
+
+
+def _without_subsets(calls: list[Call]) -> list[Call]:
     return [call for call in calls if not any(_reads_less(call, other) for other in calls)]
 
 
 def combined(calls: list[Call], claimed: Mapping[str, nn.Parameter] | None, weights: Weights) -> Combined | str:
     """The calls over the claimed weights as one. Without a claim all calls must be over the same weights."""
     own = _of_claim(calls, claimed) if claimed else calls
-    if why := next((call.layout for call in own if isinstance(call.layout, str)), None):
-        return why
-    first = own[0].weights
-    if any(call.weights[role] is not first[role] for call in own for role in ROLES):
+    layouts = []
+    for call in own:
+        if isinstance(call.layout, str):
+            return call.layout
+        layouts.append(call.layout)
+    if any(call.weight_ids != own[0].weight_ids for call in own):
         return f"computes {len(calls)} attentions over different weights ({', '.join(_named(calls, weights))})"
-    layouts = _combined_layouts([call.layout for call in own if not isinstance(call.layout, str)])
-    if not layouts:
+    if not (options := _combined_layouts(layouts)):
         return f"its {len(own)} calls of attention read parts of the same weights that do not add up to heads"
-    return Combined(own, layouts, [call for call in calls if not any(call is each for each in own)])
+    return Combined(own, options, [call for call in calls if call not in own])
 
 
 def _of_claim(calls: list[Call], claimed: Mapping[str, nn.Parameter]) -> list[Call]:
     """The calls over the claimed weights in the claimed roles; else in any roles; else all calls."""
     same = [call for call in calls if call.weights and all(call.weights[role] is claimed[role] for role in ROLES)]
     ids = {id(each) for each in claimed.values()}
-    return same or [call for call in calls if {id(each) for each in call.weights.values()} == ids] or calls
+    return same or [call for call in calls if set(call.weight_ids) == ids] or calls
 
 
 def others_of(combined: Combined, weights: Weights) -> list[str] | None:
@@ -105,16 +115,20 @@ def _combined_layouts(layouts: list[Layout]) -> list[Layout]:
     (differential attention), merged head by head. Several where both fit."""
     combinations: list[Layout] = [{}]
     for role in ROLES:
-        other = "W_q" if role == "W_v" else "W_v"
-        shared = {(each[other].dim, each[other].heads) for each in layouts}
-        parts = list({(each[role].dim, each[role].heads): each[role] for each in layouts}.values())
-        options = [_with_heads(parts, tuple(dict.fromkeys(head for part in parts for head in part.heads)))]
-        if len(shared) == 1:
-            same_count = len(layouts[0][other].heads) == len(parts[0].heads)
-            options.insert(0 if same_count else 1, _by_head(parts))
-        owned = [option for option in options if option is not None]
-        combinations = [{**layout, role: each} for layout in combinations for each in owned]
+        options = _options(role, layouts)
+        combinations = [{**layout, role: owned} for layout in combinations for owned in options]
     return combinations
+
+
+def _options(role: str, layouts: list[Layout]) -> list[Owned]:
+    other = "W_q" if role == "W_v" else "W_v"
+    shared = {(layout[other].dim, layout[other].heads) for layout in layouts}
+    parts = list({(layout[role].dim, layout[role].heads): layout[role] for layout in layouts}.values())
+    options = [_with_heads(parts, tuple(dict.fromkeys(chain.from_iterable(part.heads for part in parts))))]
+    if len(shared) == 1:
+        same_count = len(layouts[0][other].heads) == len(parts[0].heads)
+        options.insert(0 if same_count else 1, _by_head(parts))
+    return [option for option in options if option is not None]
 
 
 def _by_head(parts: list[Owned]) -> Owned | None:
@@ -132,7 +146,7 @@ def _with_heads(parts: list[Owned], heads: tuple[Indices, ...]) -> Owned | None:
 def _layout(weights: Weights, event: Event, projections: Sequence[Projection]) -> Layout | str:
     """The layout of each role; otherwise why it cannot be measured."""
     layout = {}
-    for role, operand in zip(ROLES, (event.query, event.key, event.value), strict=True):
+    for role, operand in zip(ROLES, event.operands, strict=True):
         assert operand is not None
         dependence = measured(operand, weights, projections)
         if not dependence.owned and dependence.mixed:

@@ -66,14 +66,18 @@ def _with_token_heads(
         return dependence
     (whole,) = dependence.owned
     own = {name: weight for name, weight in weights.items() if weight is whole.weight}
-    further = tuple(axis for axis in operand.axes(operand.tokens) if own and _differs(operand, axis, own))
-    slots = slots_along(operand, axes, further) if further else []
-    if not slots:
+    if not (slots := _token_slots(operand, axes, own)):
         return dependence
     more = _classified(own, _masks(operand, slots, own), one_head=False).owned
     same = (each for each in more if each.dim == whole.dim and each.entries == whole.entries)
     finer = tuple(each for each in same if len(each.heads[0]) == operand.width)
     return Measured(finer, dependence.mixed) if finer else dependence
+
+
+def _token_slots(operand: Operand, axes: tuple[int, ...], own: Mapping[str, nn.Parameter]) -> list[Slot]:
+    """Slots along `axes` and along the axes of tokens that hold heads too; none where no such axis does."""
+    further = tuple(axis for axis in operand.axes(operand.tokens) if _differs(operand, axis, own))
+    return slots_along(operand, axes, further) if further else []
 
 
 def _differs(operand: Operand, axis: int, weights: Mapping[str, nn.Parameter]) -> bool:

@@ -45,6 +45,10 @@ class Event:
     of_products: bool = True
     added: tuple[tuple[Operand, Operand], ...] = ()
 
+    @property
+    def operands(self) -> tuple[Operand | None, Operand | None, Operand | None]:
+        return self.query, self.key, self.value
+
 
 @dataclass(frozen=True)
 class Projection:

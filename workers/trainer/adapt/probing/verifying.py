@@ -128,18 +128,25 @@ def _check(result: Verified, site: _Site, claim: Parts | None, events: list[Even
         if claim is None:
             result.left_out[site.where] = "computes torch's multi_head_attention_forward outside a module of torch"
         return
-    queries = [event.query for event in events if event.query is not None]
-    if queries and not any(query.tensor.requires_grad for query in queries):
+    if not _has_graph(events):
         _not_measured(result, site.name, claim, "its attention ran without gradients")
         return
     calls = distinct_calls(events, site.weights, site.projections)
     if isinstance(calls, str):
         result.left_out[site.where] = calls
-        return
-    if claim is not None and all(_as_claimed_but_mixed(site, claim, call) for call in calls):
+    elif claim is not None and all(_as_claimed_but_mixed(site, claim, call) for call in calls):
         claimed = {role: Owned(claim[role].parameter, 0, tuple(entries(claim[role]))) for role in ROLES}
         _accept(result, site, claim, Combined(calls, [claimed]), claim)
-        return
+    else:
+        _check_calls(result, site, claim, calls)
+
+
+def _has_graph(events: list[Event]) -> bool:
+    queries = [event.query for event in events if event.query is not None]
+    return not queries or any(query.tensor.requires_grad for query in queries)
+
+
+def _check_calls(result: Verified, site: _Site, claim: Parts | None, calls: list[Call]) -> None:
     same = combined(calls, None if claim is None else {role: claim[role].parameter for role in ROLES}, site.weights)
     others = [] if isinstance(same, str) else others_of(same, site.weights)
     if isinstance(same, str) or others is None:
