@@ -6,11 +6,10 @@ import contextlib
 import os
 import select
 import subprocess
-import sys
 import time
 
 from workers.inspection.protocol import AnswerMessage, QuestionMessage, Warm
-from workers.supervisor.process.trainer_process import ROOT, describe_exit, environment
+from workers.supervisor.process.trainer_process import describe_exit, spawn
 
 START_S = 120.0  # to import torch on a busy machine
 _BLOCK = 2**16
@@ -24,19 +23,9 @@ class Child:
     """One question at a time. Create it in the main thread, which the parent-death signal follows."""
 
     def __init__(self) -> None:
-        read, write = os.pipe()
-        try:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "workers.trainer", "answer"],
-                stdin=subprocess.PIPE,
-                cwd=ROOT,
-                env=environment(write, gpu=""),  # a question must not take GPU memory from a run
-                pass_fds=(write,),
-                start_new_session=True,
-            )
-        finally:
-            os.close(write)
-        self._pipe, self._unread, self._warm = read, bytearray(), False
+        # Without a GPU: a question must not take its memory from a run.
+        self.process, self._pipe = spawn(["workers.trainer", "answer"], gpu="")
+        self._unread, self._warm = bytearray(), False
 
     @property
     def alive(self) -> bool:

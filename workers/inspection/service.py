@@ -20,11 +20,10 @@ from workers.inspection.child import Child, NoAnswer
 from workers.inspection.files import clear_cache, local_copy
 from workers.inspection.protocol import QuestionMessage
 from workers.supervisor.machine import heartbeat
-from workers.supervisor.machine.identity import set_identity, this_worker
+from workers.supervisor.machine.identity import set_identity
 
 log = logging.getLogger(__name__)
 _child: Child | None = None
-_heartbeat: heartbeat.Heartbeat | None = None
 
 
 @app.task(name="workers.explore", ignore_result=True)
@@ -102,16 +101,12 @@ def _introduce(sender: str, instance: Any, **_: Any) -> None:
 
 @signals.worker_ready.connect
 def _begin(**_: Any) -> None:
-    global _heartbeat
     _warm_child()
-    _heartbeat = heartbeat.Heartbeat(this_worker())
-    _heartbeat.start()
+    heartbeat.start()
 
 
 @signals.worker_shutdown.connect
 def _end(**_: Any) -> None:
     if _child is not None:
         _child.end()
-    if _heartbeat is not None:
-        _heartbeat.stop()
-        heartbeat.retire(this_worker())
+    heartbeat.stop()

@@ -13,8 +13,6 @@ from workers.supervisor.machine import backlog, drain, heartbeat, machine, shutd
 from workers.supervisor.machine.identity import set_identity, this_worker
 from workers.supervisor.process import spare
 
-_heartbeat: heartbeat.Heartbeat | None = None
-
 
 @signals.celeryd_after_setup.connect
 def _introduce(sender: str, instance: Any, **_: Any) -> None:
@@ -40,9 +38,7 @@ def _close_slot(**_: Any) -> None:
 @signals.worker_ready.connect
 def _begin(**_: Any) -> None:
     """Ring for runs that were queued while no worker listened: those doorbells may be lost."""
-    global _heartbeat
-    _heartbeat = heartbeat.Heartbeat(this_worker())
-    _heartbeat.start()
+    heartbeat.start()
     for pool in this_worker().pools:
         for _slot in range(this_worker().slots):
             ring(pool, 0)
@@ -57,6 +53,4 @@ def _drain(**_: Any) -> None:
 
 @signals.worker_shutdown.connect
 def _end(**_: Any) -> None:
-    if _heartbeat is not None:
-        _heartbeat.stop()
-        heartbeat.retire(this_worker())
+    heartbeat.stop()

@@ -11,7 +11,7 @@ from django.conf import settings
 from django.db import Error, connection
 
 from workers.supervisor.machine import backlog, drain
-from workers.supervisor.machine.identity import Identity
+from workers.supervisor.machine.identity import Identity, this_worker
 
 log = logging.getLogger(__name__)
 
@@ -21,23 +21,27 @@ _calls = threading.Lock()
 os.register_at_fork(before=_calls.acquire, after_in_parent=_calls.release, after_in_child=_calls.release)
 
 
-class Heartbeat:
-    """A thread whose database connection is opened and closed within each beat."""
+_stop = threading.Event()
+_thread: threading.Thread | None = None
 
-    def __init__(self, identity: Identity) -> None:
-        self._identity = identity
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
-    def start(self) -> None:
-        self._thread.start()
+def start() -> None:
+    """Beat in a thread, whose database connection is opened and closed within each beat."""
+    global _thread
+    _thread = threading.Thread(target=_run, name="heartbeat", daemon=True)
+    _thread.start()
 
-    def stop(self) -> None:
-        self._stop.set()
 
-    def _run(self) -> None:
-        while not self._stop.wait(settings.ATTN_BEAT_S):
-            beat(self._identity)
+def stop() -> None:
+    """Stop beating and mark the worker as gone, so that its slots no longer count."""
+    if _thread is not None:
+        _stop.set()
+        _call_database(this_worker().retire)
+
+
+def _run() -> None:
+    while not _stop.wait(settings.ATTN_BEAT_S):
+        beat(this_worker())
 
 
 def register(identity: Identity) -> None:
@@ -48,11 +52,6 @@ def register(identity: Identity) -> None:
 def beat(identity: Identity) -> None:
     """One beat. While the database is away, the next beat tries again."""
     _call_database(lambda: drain.set_drained(identity.beat(backlog.total()).draining))
-
-
-def retire(identity: Identity) -> None:
-    """Mark the worker as gone, so that its slots no longer count."""
-    _call_database(identity.retire)
 
 
 def _call_database(call: Callable[[], object]) -> None:

@@ -35,20 +35,8 @@ class Trainer:
         self.born = time.monotonic()
         self.source = source.facts()  # the code at the time the trainer loads it
         self._arrival = threading.Event()
-        read, write = os.pipe()
-        try:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", limits.TRAINER],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                cwd=ROOT,
-                env=environment(write, gpu),
-                pass_fds=(write,),
-                start_new_session=True,
-            )
-        finally:
-            os.close(write)  # else the reader of a trainer that dies early would wait forever
+        output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        self.process, read = spawn([limits.TRAINER], gpu, **output)
         self.pid = self.process.pid
         self._listen(read)
 
@@ -106,6 +94,24 @@ class Trainer:
         if self.process.returncode is None:  # not reaped yet, so the group's id is not reused
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, number)
+
+
+def spawn(module: list[str], gpu: str | None, **output: int) -> tuple[subprocess.Popen[bytes], int]:
+    """A module as a child in a session of its own, and the pipe of its messages. Call it from the main thread."""
+    read, write = os.pipe()
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *module],
+            stdin=subprocess.PIPE,
+            cwd=ROOT,
+            env=environment(write, gpu),
+            pass_fds=(write,),
+            start_new_session=True,
+            **output,  # type: ignore[call-overload]  # stdout and stderr
+        )
+    finally:
+        os.close(write)  # else the reader of a child that dies early would wait forever
+    return process, read
 
 
 def environment(pipe: int, gpu: str | None) -> dict[str, str]:
