@@ -211,7 +211,7 @@ def _usual(ruled: Sequence[str], recorded: Sequence[str]) -> str:
 
 def label_of(params: Mapping[str, Any]) -> str:
     """A short name of a variant: its parameters."""
-    return ", ".join(_short(path, value) for path, value in params.items()) or "as it stands"
+    return ", ".join(_short(path, value) for path, value in params.items()) or "base spec"
 
 
 def _short(path: str, value: Any) -> str:

@@ -79,7 +79,7 @@ def test_the_report_of_a_preset_brings_its_verdict(member: Any, project: Project
 
 def test_an_experiment_of_ones_own_has_a_report_without_a_verdict(member: Any, project: Project) -> None:
     found = get(client_of(member), f"/experiments/{make_experiment(project).pk}/report/")
-    assert (found["verdict"], found["variants"][0]["label"]) == (None, "as it stands")
+    assert (found["verdict"], found["variants"][0]["label"]) == (None, "base spec")
     assert found["variants"][0]["missing"] == [0]
 
 
