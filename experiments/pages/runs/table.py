@@ -58,14 +58,6 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Chip:
-    """One active filter, and the address without it."""
-
-    text: str
-    without: str
-
-
-@dataclass(frozen=True)
 class RunsPage:
     """One page of the table; `next` and `previous` are cursors, None where there is no such page."""
 
@@ -222,13 +214,14 @@ def _sort(given: QueryDict, key: str) -> dict[str, str]:
     return {"url": f"?{_replaced(given, ordering=reversed_, cursor=None)}", "now": state}
 
 
-def _chips(given: QueryDict) -> list[Chip]:
+def _chips(given: QueryDict) -> list[dict[str, str]]:
+    """The active filters, each with the address without it."""
     chips = []
     for name, value in given.items():
         if name.startswith(("param.", "metric.")) or name.partition("__")[0] in _PLAIN:
             field, _, operator = name.partition("__")
             text = f"{field.removeprefix('param.').removeprefix('metric.')} {SIGNS.get(operator, operator)} {value}"
-            chips.append(Chip(text, f"?{_replaced(given, **{name: None, 'cursor': None})}"))
+            chips.append({"text": text, "without": f"?{_replaced(given, **{name: None, 'cursor': None})}"})
     return chips
 
 
