@@ -233,21 +233,17 @@ class Session:
 
     def evaluate_due(self, step: int) -> None:
         """Evaluate, probe and write maps where they are due and the weights are finite."""
-        probes = step % self.spec.record.probe_every == 0 or self._last(step)
-        evaluates = (step + 1) % self.spec.train.eval_every == 0 or self._last(step)
-        draws = maps.due(self.spec, step)
-        if not (probes or evaluates or draws) or self.finite.broken(step):
-            return
-        if probes:
-            self._probe(step)
-        if draws:
-            for artifact in maps.write(self.task, self.spec.task, step, self.scratch):
-                self.recorder.send(artifact)
-        if evaluates:
-            with evaluating(self.task.model), self.ema.shown():
-                self._evaluate(step)
-        if self._last(step) and self.finals:
-            self._finish(step)
+        last = self._last(step)
+        measures = (
+            (self._probe, last or step % self.spec.record.probe_every == 0),
+            (self._write_maps, maps.due(self.spec, step)),
+            (self._evaluate, last or (step + 1) % self.spec.train.eval_every == 0),
+            (self._finish, last and bool(self.finals)),
+        )
+        due = [measure for measure, is_due in measures if is_due]
+        if due and not self.finite.broken(step):
+            for measure in due:
+                measure(step)
 
     def checkpoint_due(self, step: int) -> bool:
         """Not while many earlier checkpoints wait to be stored: more would only fill the disk."""
@@ -277,17 +273,22 @@ class Session:
         if record.histograms and histograms.due(step, self.spec.train.steps, record.probe_every):
             self.recorder.send(histograms.write(self.task.model, step, self.scratch))
 
+    def _write_maps(self, step: int) -> None:
+        for artifact in maps.write(self.task, self.spec.task, step, self.scratch):
+            self.recorder.send(artifact)
+
     def _finish(self, step: int) -> None:
         with evaluating(self.task.model), self.ema.shown(), trained_before():
             finals = {**self.task.final(), **(self.max_error.finals() if self.max_error else {})}
         self.recorder.add("test", step, {f"test/{name}": value for name, value in finals.items()})
 
     def _evaluate(self, step: int) -> None:
-        values = self.task.evaluate()
-        self.recorder.add("eval", step, {f"eval/{name}": value for name, value in values.items()})
-        self.recorder.log(f"step {step}: " + ", ".join(f"{name} {value:.4g}" for name, value in values.items()))
-        for picture in self.task.draw(self.spec.train.predictions) if self.spec.train.predictions else ():
-            self.recorder.send(picture.write(step, self.scratch))
+        with evaluating(self.task.model), self.ema.shown():
+            values = self.task.evaluate()
+            self.recorder.add("eval", step, {f"eval/{name}": value for name, value in values.items()})
+            self.recorder.log(f"step {step}: " + ", ".join(f"{name} {value:.4g}" for name, value in values.items()))
+            for picture in self.task.draw(self.spec.train.predictions) if self.spec.train.predictions else ():
+                self.recorder.send(picture.write(step, self.scratch))
 
     def _last(self, step: int) -> bool:
         return step + 1 == self.spec.train.steps

@@ -6,6 +6,7 @@ The layer is chosen on the validation split, separately for each feature and tar
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -88,22 +89,22 @@ def _patches(evaluator: Evaluator, model: Segmenter, samples: Sequence[Sample]) 
     truths = [truth(sample, evaluator.patch) for sample in samples]
     classes = {name: np.stack([own[name] for own in truths]) for name in TARGETS}
     chosen = {name: _some(np.flatnonzero(known.ravel() != NONE)) for name, known in classes.items()}
-    kept: dict[str, dict[tuple[str, str], list[Floats]]] = {name: {} for name in TARGETS}
-    start = 0
+    kept: defaultdict[str, defaultdict[tuple[str, str], list[Floats]]] = defaultdict(lambda: defaultdict(list))
+    count, start = classes["edge"].shape[1], 0
     for forward in evaluator.run(model, samples):
-        stop = start + forward.batch.images.shape[0] * classes["edge"].shape[1]
+        stop = start + forward.batch.images.shape[0] * count
+        here = {name: rows[(rows >= start) & (rows < stop)] - start for name, rows in chosen.items()}
         for key, features in _features(model, forward).items():
             flat = features.detach().flatten(0, 1).cpu().numpy()  # const_q's Q is a parameter
-            for name, rows in chosen.items():
-                here = rows[(rows >= start) & (rows < stop)] - start
-                kept[name].setdefault(key, []).append(flat[here])
+            for name, rows in here.items():
+                kept[name][key].append(flat[rows])
         start = stop
-    count = classes["edge"].shape[1]
-    patches: dict[str, Patches] = {}
-    for name, rows in chosen.items():
-        features_of_rows = {key: np.concatenate(parts) for key, parts in kept[name].items()}
-        patches[name] = Patches(features_of_rows, classes[name].ravel()[rows], rows % count)
-    return patches
+    return {name: _joined(kept[name], classes[name], rows, count) for name, rows in chosen.items()}
+
+
+def _joined(parts: dict[tuple[str, str], list[Floats]], classes: Ints, rows: Ints, count: int) -> Patches:
+    features = {key: np.concatenate(stretches) for key, stretches in parts.items()}
+    return Patches(features, classes.ravel()[rows], rows % count)
 
 
 def _features(model: Segmenter, forward: ForwardPass) -> dict[tuple[str, str], Tensor]:
