@@ -15,7 +15,7 @@ export class Edits {
     this.form.addEventListener("change", ({ target }) => this.fit(target.name !== "place"));
   }
 
-  // `places(what, site)` gives [{at, name}]: the positions of Q, K, V or the output; of the shown site if none is named.
+  // `places(what, site)` gives [{at, name}]: positions of Q, K, V or the output; of the shown site if none is named.
   offer(places, sites, heads) {
     this.places = places;
     refill(this.form.elements.site, [["", "every site"], ...sites.map((name) => [name, name])]);
