@@ -15,8 +15,8 @@ from tests.lab import foreign
 from workers.trainer.adapt import attach
 from workers.trainer.adapt.evaluating import evaluating
 from workers.trainer.adapt.watch import watched
+from workers.trainer.entry.answer import answer
 from workers.trainer.inspection import maps
-from workers.trainer.inspection.answer import answer
 from workers.trainer.recording.probe import probe
 from workers.trainer.task import Task
 from workers.trainer.tasks.registry import build_task

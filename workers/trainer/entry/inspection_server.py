@@ -12,8 +12,8 @@ import torch
 from experiments.spec import QuestionSpec, parse_spec
 from workers.inspection.protocol import AnswerMessage, QuestionMessage, Warm
 from workers.protocol import PIPE_FD
+from workers.trainer.entry.answer import answer
 from workers.trainer.entry.loaded_models import Models
-from workers.trainer.inspection.answer import answer
 from workers.trainer.tasks.registry import build_task
 
 THREADS = 2

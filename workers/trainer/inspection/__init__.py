@@ -1,1 +1,1 @@
-"""Answers to questions about a model: what it reads, what its attention does, and maps kept of it."""
+"""Looking inside a model: what an input is made of, the view of every site, and maps kept during training."""
