@@ -82,19 +82,9 @@ def attach(model: nn.Module, run: Callable[[], object] | None = None) -> Attache
     modules = modules_of(model)
     claims, skipped = _claimed(modules)
     checked = verified(model, claims, run, partial(_output, modules))
-    skipped |= checked.left_out
-    sites = {}
-    for name, module in modules.items():
-        parts = checked.parts.get(name) or claims.get(name)
-        if parts is None or name in checked.left_out:
-            continue
-        site_name = name or ALONE
-        try:
-            effective, own = adapted(dict(parts), adapters(module, modules.get(_parent(name))))
-        except SharedByAdapters as error:
-            skipped[name] = str(error)
-            continue
-        sites[site_name] = ForeignSite(site_name, _kind(name, module), module, effective, own)
+    parts = {name: each for name, each in {**claims, **checked.parts}.items() if name not in checked.left_out}
+    sites, shared = _sites(modules, parts)
+    skipped |= {**checked.left_out, **shared}
     if not sites:
         why = "".join(f"; {name}: {reason}" for name, reason in skipped.items())
         raise ValueError(f"{type(model).__name__} has no attention that is recognised{why}")
@@ -102,6 +92,20 @@ def attach(model: nn.Module, run: Callable[[], object] | None = None) -> Attache
     result = Attached(model, sites, skipped, {name or ALONE: why for name, why in checked.unchecked.items()})
     model.__dict__[KEPT] = result
     return result
+
+
+def _sites(
+    modules: Mapping[str, nn.Module], parts: Mapping[str, Mapping[str, Part]]
+) -> tuple[dict[str, ForeignSite], dict[str, str]]:
+    """The modules with these parts as sites, and why some are none."""
+    sites, skipped = {}, {}
+    for name, module in ((name, modules[name]) for name in modules if name in parts):
+        try:
+            effective, own = adapted(dict(parts[name]), adapters(module, modules.get(_parent(name))))
+            sites[name or ALONE] = ForeignSite(name or ALONE, _kind(name, module), module, effective, own)
+        except SharedByAdapters as error:
+            skipped[name] = str(error)
+    return sites, skipped
 
 
 def _parent(name: str) -> str:
@@ -119,12 +123,10 @@ def _claimed(modules: Mapping[str, nn.Module]) -> tuple[dict[str, dict[str, Part
         if getattr(module, "names_its_matrices", False) or name in duplicates:
             continue
         try:
-            parts = parts_of(module, modules.get(_parent(name)))
+            if (parts := parts_of(module, modules.get(_parent(name)))) is not None:
+                claims[name] = parts
         except UnknownLayout as error:
             skipped[name] = str(error)
-            continue
-        if parts is not None:
-            claims[name] = parts
     return claims, skipped
 
 

@@ -64,9 +64,9 @@ def _fitted(blocked: Tensor, shape: torch.Size) -> Tensor | None:
 def _masked(name: str, args: tuple[Any, ...], given: Mapping[str, Any]) -> list[Tensor]:
     operands = [*args, *given.values()]
     if name in ADDED:
-        return [two_valued(mask) & (mask == 0).any() for mask in operands[:2] if _is_mask_like(mask)]
+        return [two_valued(mask) & (mask == 0).any() for mask in _mask_like(operands[:2])]
     if name in SUBTRACTED:
-        return [two_valued(-mask) & (mask == 0).any() for mask in operands[1:2] if _is_mask_like(mask)]
+        return [two_valued(-mask) & (mask == 0).any() for mask in _mask_like(operands[1:2])]
     if name in FILLED and len(operands) == 3:
         return [operands[1] & (_number(operands[2]) <= MASKING)]
     if name == "where" and len(operands) == 3:
@@ -90,8 +90,8 @@ def _number(value: Any) -> Any:
     return value if isinstance(value, Tensor) else torch.tensor(float(value))
 
 
-def _is_mask_like(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.is_floating_point() and value.ndim >= 2
+def _mask_like(values: list[Any]) -> list[Tensor]:
+    return [each for each in values if isinstance(each, Tensor) and each.is_floating_point() and each.ndim >= 2]
 
 
 def two_valued(mask: Tensor) -> Tensor:

@@ -201,7 +201,8 @@ def _reads_less(call: Call, other: Call) -> bool:
     if isinstance(call.layout, str) or isinstance(other.layout, str) or call is other:
         return False
     pairs = [(call.layout[role], other.layout[role]) for role in ROLES]
-    if any(own.weight is not more.weight or own.dim != more.dim for own, more in pairs):
-        return False
-    subset = all(own.entries <= more.entries for own, more in pairs)
-    return subset and any(own.entries != more.entries for own, more in pairs)
+    return all(_is_part(*pair) for pair in pairs) and any(own.entries != more.entries for own, more in pairs)
+
+
+def _is_part(own: Owned, more: Owned) -> bool:
+    return own.weight is more.weight and own.dim == more.dim and own.entries <= more.entries

@@ -69,7 +69,7 @@ def _with_token_heads(
     if not (slots := _token_slots(operand, axes, own)):
         return dependence
     more = _classified(own, _masks(operand, slots, own), one_head=False).owned
-    same = (each for each in more if each.dim == whole.dim and each.entries == whole.entries)
+    same = (each for each in more if (each.dim, each.entries) == (whole.dim, whole.entries))
     finer = tuple(each for each in same if len(each.heads[0]) == operand.width)
     return Measured(finer, dependence.mixed) if finer else dependence
 
@@ -186,18 +186,19 @@ def _disjoint(masks: list[Tensor], axis: int) -> bool:
 def _owned(weight: nn.Parameter, masks: list[Tensor], *, one_head: bool) -> Owned | None:
     """The axis along which the heads' entries are disjoint and equally many. Equal entries for all are ownership where
     there is one head, or one that all share; otherwise the heads are mixed, and the result is None."""
-    candidates: list[Owned] = []
-    for dim in range(weight.ndim):
-        others = [axis for axis in range(weight.ndim) if axis != dim]
-        sets = [tuple(mask.any(dim=others).nonzero().flatten().tolist()) for mask in masks]
-        distinct = list(dict.fromkeys(sets))
-        if are_apart(distinct):
-            candidates.append(Owned(weight, dim, tuple(distinct)))
+    candidates = [each for dim in range(weight.ndim) if are_apart((each := _along(dim, weight, masks)).heads)]
     several = [each for each in candidates if len(each.heads) > 1]
     if several or not one_head:
-        return several[0] if several else None
+        return next(iter(several), None)
     parts = [each for each in candidates if len(each.heads[0]) < weight.shape[each.dim]]
     return next(iter(parts or candidates), None)
+
+
+def _along(dim: int, weight: nn.Parameter, masks: list[Tensor]) -> Owned:
+    """The distinct sets of entries along `dim` that the masks contain."""
+    others = [axis for axis in range(weight.ndim) if axis != dim]
+    sets = (tuple(mask.any(dim=others).nonzero().flatten().tolist()) for mask in masks)
+    return Owned(weight, dim, tuple(dict.fromkeys(sets)))
 
 
 def are_apart(heads: Sequence[Indices]) -> bool:

@@ -43,8 +43,7 @@ def output(
         if next(iter(layouts)) == id(claimed.parameter):
             return Part(claimed.parameter, 0, claimed.by_rows, claimed.pick), MIXED
         return None, ELSEWHERE
-    first = next(iter(layouts.values()), None)
-    part = None if first is None else _part(first, None)
+    part = _part(next(iter(layouts.values()), None), None)
     return part, "" if part is not None or claimed is None else ELSEWHERE
 
 
@@ -61,18 +60,22 @@ def _layouts(
     claimed: nn.Parameter | None,
 ) -> dict[int, Owned]:
     """By weight, in the order in which they run: the entries that heads feed; no heads where these are mixed."""
-    candidates = {id(each): each for each in (*weights.values(), claimed) if each is not None and each.ndim == 2}
+    own = {*map(id, weights.values()), id(claimed)}
     start = min(call.event.step for call in combined.calls)
     layouts: dict[int, Owned] = {}
-    for key in dict.fromkeys(id(each.weight) for each in projections[start:]):
-        if key in candidates:
-            uses = [each for each in projections if each.weight is candidates[key]]
-            sets = [_of_call(call.event, projections, uses) for call in combined.calls]
-            if all(sets):
-                layouts[key] = _as_one(candidates[key], uses[0].weight_axis, sets, combined)
-                if key == id(claimed) or claimed is None:
-                    break
+    for key, weight in {id(each.weight): each.weight for each in projections[start:]}.items():
+        if key in own and weight.ndim == 2 and (layout := _layout(combined, weight, projections)) is not None:
+            layouts[key] = layout
+            if key == id(claimed) or claimed is None:
+                break
     return layouts
+
+
+def _layout(combined: Combined, weight: nn.Parameter, projections: Sequence[Projection]) -> Owned | None:
+    """The entries of one weight that heads feed; None where a call does not feed it."""
+    uses = [each for each in projections if each.weight is weight]
+    sets = [_of_call(call.event, projections, uses) for call in combined.calls]
+    return _as_one(weight, uses[0].weight_axis, sets, combined) if all(sets) else None
 
 
 def _of_call(event: Event, projections: Sequence[Projection], uses: Sequence[Projection]) -> tuple[Indices, ...]:
@@ -142,8 +145,8 @@ def _as_one(weight: nn.Parameter, dim: int, sets: list[tuple[Indices, ...]], com
     return Owned(weight, dim, distinct if fits and (len(distinct) > 1 or count == 1) else ())
 
 
-def _part(owned: Owned, claimed: Part | None) -> Part | None:
-    if not owned.heads:
+def _part(owned: Owned | None, claimed: Part | None) -> Part | None:
+    if owned is None or not owned.heads:
         return None
     measured = indexed(owned.weight, owned.heads, owned.dim)
     size = len(owned.heads[0])

@@ -128,14 +128,15 @@ def _einsum(args: tuple[Any, ...]) -> Product | None:
         return None
     terms, arrow, result = args[0].replace(" ", "").partition("->")
     names = terms.split(",")
-    if not arrow:
-        letters = sorted(letter for letter in set(terms) if letter.isalpha() and terms.count(letter) == 1)
-        result = ("..." if "..." in terms else "") + "".join(letters)
     rooms = [tensor.ndim - len(name.replace("...", "")) for name, tensor in zip(names, tensors, strict=True)]
-    left, right = (
-        Operand(tensor, _letters(name, room)) for name, tensor, room in zip(names, tensors, rooms, strict=True)
-    )
-    return Product(left, right, _letters(result, max(rooms)))
+    left, right = map(Operand, tensors, map(_letters, names, rooms))
+    return Product(left, right, _letters(result if arrow else _implied(terms), max(rooms)))
+
+
+def _implied(terms: str) -> str:
+    """The result of an equation without an arrow."""
+    letters = sorted(letter for letter in terms if letter.isalpha() and terms.count(letter) == 1)
+    return ("..." if "..." in terms else "") + "".join(letters)
 
 
 def _letters(term: str, room: int) -> Labels:

@@ -14,20 +14,19 @@ def sides_of(product: Product, logits: Tensor, dim: int) -> Sides | None:
     """Queries, then keys, of a softmax of `logits` over `dim`. Axes may be transposed between the product and the
     softmax, so derivatives decide: one position along `dim` depends on one key and on every query. Where they cannot,
     the keys are the product's last axis, if the softmax goes over the last one."""
-    left, right = product.left.of_product(product.kept), product.right.of_product(product.kept)
+    sides = product.left.of_product(product.kept), product.right.of_product(product.kept)
     for place in (0, -1, logits.shape[dim] // 2) if logits.requires_grad else ():
-        counts = [_tokens(logits.select(dim, place), side, set(product.out) - product.kept) for side in (left, right)]
-        if 0 in counts or counts[0] == counts[1] or min(counts) > 1:
-            continue
-        return _named(product, left, right) if counts[0] > counts[1] else _named(product, right, left)
+        counts = [_tokens(logits.select(dim, place), side, set(product.out) - product.kept) for side in sides]
+        if min(counts) == 1 and max(counts) > 1:
+            return _named(product, *sides, keys_first=counts[0] < counts[1])
     if dim not in (-1, logits.ndim - 1) or logits.ndim < 2:
         return None
-    of_right = product.alone(product.right) - product.alone(product.left)
-    keys_last = bool(product.out) and product.out[-1] in of_right
-    return _named(product, left, right) if keys_last else _named(product, right, left)
+    keys_last = bool(product.out) and product.out[-1] in product.alone(product.right)
+    return _named(product, *sides, keys_first=not keys_last)
 
 
-def _named(product: Product, query: Operand, key: Operand) -> Sides:
+def _named(product: Product, left: Operand, right: Operand, *, keys_first: bool) -> Sides:
+    query, key = (right, left) if keys_first else (left, right)
     return query.of_product(product.kept, (set(product.out) - product.kept) & set(query.labels)), key
 
 
@@ -42,7 +41,7 @@ def _tokens(scores: Tensor, side: Operand, labels: set[str]) -> int:
         )
     except RuntimeError:  # of a graph with foreign hooks or kernels: this runs inside the model's own call
         return 0
-    own = [axis for axis, label in enumerate(side.labels) if label in labels]
+    own = side.axes(labels)
     (gradient,) = gradients
     if gradient is None or not own:
         return 0

@@ -103,12 +103,9 @@ class Tracer(TorchFunctionMode):
             self.events.append(Event(tuple(self.path), torchs_own=True))
         elif func is SDPA:
             self._fused(out, *args, **given)
-        elif isinstance(out, Tensor):
-            self._follow(func, args, given, out)
-        elif isinstance(out, list | tuple):  # of chunk, split, unbind
-            for each in out:
-                if isinstance(each, Tensor):
-                    self._follow(func, args, given, each)
+        else:
+            for each in _tensors((out,), {}):  # several of chunk, split, unbind
+                self._follow(func, args, given, each)
         return out
 
     def _fused(self, out: Tensor, query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> None:
@@ -132,9 +129,8 @@ class Tracer(TorchFunctionMode):
             self._keep(out, _combined(tagged, joined=func in JOINS))
 
     def _softmax(self, scores: _Scores | None, out: Tensor, args: tuple[Any, ...], given: Mapping[str, Any]) -> None:
-        if scores is None:
-            self._keep(out, (Event(tuple(self.path), of_products=False),))
-        elif events := self._events(scores, out, args, given):
+        plain = (Event(tuple(self.path), of_products=False),)
+        if events := plain if scores is None else self._events(scores, out, *_logits(args, given)):
             self._keep(out, events)
 
     def _product(self, product: Product, out: Tensor) -> None:
@@ -176,26 +172,23 @@ class Tracer(TorchFunctionMode):
                 self._keep(out, replace(tag, heads_mixed=True))
 
     def _note(self, product: Product, side: Operand, other: Operand, out: Tensor) -> None:
-        weight, inside = _parameter(side.tensor), [label for label in side.labels if label in product.contracted]
+        weight, inside = _parameter(side.tensor), side.axes(product.contracted)
         if not isinstance(weight, nn.Parameter) or len(inside) != 1 or side.tensor.numel() != weight.numel():
             return
-        place = side.labels.index(inside[0])
+        (place,) = inside
+        axis = other.labels.index(side.labels[place])
         if side.tensor is not weight and weight.ndim == 2 and side.tensor.stride() != weight.stride():
             place = 1 - place  # its transpose
-        positions = tuple(axis for axis, label in enumerate(product.out) if label in other.labels)
-        self.projections.append(Projection(weight, other.tensor, other.labels.index(inside[0]), place, out, positions))
+        positions = Operand(out, product.out).axes(other.labels)
+        self.projections.append(Projection(weight, other.tensor, axis, place, out, positions))
 
-    def _events(
-        self, scores: _Scores, out: Tensor, args: tuple[Any, ...], given: Mapping[str, Any]
-    ) -> tuple[Event, ...]:
+    def _events(self, scores: _Scores, out: Tensor, logits: Tensor, dim: int) -> tuple[Event, ...]:
         """One for each product in the scores."""
-        logits, dim = _logits(args, given)
         if scores.heads_mixed and (out.numel() != scores.shape.numel() or out.shape[dim] not in scores.shape):
             return ()  # a weight has turned the scores into something else
         path, events = tuple(self.path), []
         for product in (scores.product, *scores.joined):
-            sides = sides_of(product, logits, dim)
-            query, key = sides or (None, None)
+            query, key = sides_of(product, logits, dim) or (None, None)
             events.append(Event(path, query, key, heads_mixed=scores.heads_mixed))
         events[0].added = tuple(sides for each in scores.added if (sides := sides_of(each, logits, dim)))
         return tuple(events)
@@ -222,9 +215,12 @@ def _logits(args: tuple[Any, ...], given: Mapping[str, Any]) -> tuple[Tensor, in
 def _combined(tags: list[_Scores | tuple[Event, ...]], *, joined: bool) -> _Scores | tuple[Event, ...]:
     """The combined tag of several tensors: their attention weights, or their scores."""
     if isinstance(tags[0], tuple):
-        events = {id(event): event for tag in tags if isinstance(tag, tuple) for event in tag}
-        return tuple(events.values())
-    first, others = tags[0], [tag for tag in tags[1:] if isinstance(tag, _Scores) and tag is not tags[0]]
+        return tuple({id(event): event for tag in tags if isinstance(tag, tuple) for event in tag}.values())
+    others = [tag for tag in tags if isinstance(tag, _Scores) and tag is not tags[0]]
+    return _with_others(tags[0], others, joined=joined)
+
+
+def _with_others(first: _Scores, others: list[_Scores], *, joined: bool) -> _Scores:
     products = tuple(each for tag in others for each in (tag.product, *tag.joined))
     added = tuple(each for tag in others for each in tag.added)
     if joined:

@@ -34,14 +34,17 @@ def unseen(modules: Mapping[str, nn.Module], tracer: Tracer, known: Collection[s
     detected = {name for event in tracer.events for name in event.path}
     reasons: dict[str, str] = {}
     for name, module in modules.items():
-        kind = type(module).__name__
-        if not CALLED.search(kind) or name not in tracer.ran or name in detected:
-            continue
-        if not any(id(each) in tracer.weights for each in module.parameters()):
+        if name not in tracer.ran or name in detected or not _multiplies(module, tracer):
             continue
         if not any(_inside(name, each) or _inside(each, name) for each in {*known, *reasons}):
-            reasons[name] = WHY.format(kind=kind)
+            reasons[name] = WHY.format(kind=type(module).__name__)
     return reasons
+
+
+def _multiplies(module: nn.Module, tracer: Tracer) -> bool:
+    """Whether a module's class is called attention and one of its weights was multiplied with an input."""
+    called = CALLED.search(type(module).__name__) is not None
+    return called and any(id(each) in tracer.weights for each in module.parameters())
 
 
 def _inside(name: str, other: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -17,7 +17,8 @@ from . import inputs
 from .calls import MIXED, ROLES, Call, Combined, Layout, Weights, combined, distinct_calls, others_of
 from .measuring import Owned, measured, owners
 from .outputs import output
-from .tracing import Event, Projection, tracing
+from .products import Operand
+from .tracing import Event, Projection, Tracer, tracing
 from .unseen import plain, unseen, why_none
 
 Parts = Mapping[str, Part]
@@ -41,31 +42,28 @@ def verified(
     and random state."""
     modules = modules_of(model)
     with evaluating(model), _unchanged(model):
+        result = Verified()
         run, events = _first(model, run)
         if run is None:
-            return Verified(unchecked=dict.fromkeys(claims, "no batch was given, and none could be generated"))
+            return _not_measured(result, claims, claims, "no batch was given, and none could be generated")
         by_module = owners(events, modules, claims)
         with torch.enable_grad(), tracing(model, frozenset(name for name in by_module if name)) as tracer:
             try:
                 run()
             except Exception as error:  # without gradients it has just run
-                return _unmeasured(claims, by_module, f"runs only without gradients ({type(error).__name__}: {error})")
+                why = f"runs only without gradients ({type(error).__name__}: {error})"
+                return _not_measured(result, claims, [*claims, *by_module], why)
         by_module = owners(tracer.events, modules, claims)
-        result = Verified()
         for name, events in by_module.items():
             weights = _weights(modules[name], tracer.weights)
             site = _Site(name, modules[name], weights, tracer.projections, output_of)
             try:
-                _check(result, site, claims.get(name), events)
+                _check(result, site, claims, events)
             except RuntimeError as error:  # of a graph with foreign hooks, kernels or compilers
                 first_line = str(error).partition("\n")[0]
                 why = f"derivatives of its attention cannot be taken ({type(error).__name__}: {first_line})"
-                _not_measured(result, name, claims.get(name), why)
-    for name in (each for each in claims if each not in by_module):
-        if name in tracer.ran:
-            result.left_out[name] = why_none(name, tracer)
-        else:
-            result.unchecked[name] = "did not run on the batch"
+                _not_measured(result, claims, [name], why)
+    _none_detected(result, [name for name in claims if name not in by_module], tracer)
     result.left_out |= plain(owners(tracer.plain, modules, claims), by_module)
     result.left_out |= unseen(modules, tracer, {*claims, *result.left_out})
     return result
@@ -84,10 +82,22 @@ class _Site:
         return self.name or "(the model)"
 
 
-def _unmeasured(claims: Mapping[str, Parts], detected: Collection[str], why: str) -> Verified:
-    """No derivative can be taken: claims stay unchecked, attention without a claim is left out."""
-    left_out = {name or "(the model)": why for name in detected if name not in claims}
-    return Verified(left_out=left_out, unchecked=dict.fromkeys(claims, why))
+def _not_measured(result: Verified, claims: Collection[str], names: Iterable[str], why: str) -> Verified:
+    """Claims stay unchecked, and attention without one is left out."""
+    for name in names:
+        if name in claims:
+            result.unchecked[name] = why
+        else:
+            result.left_out[name or "(the model)"] = why
+    return result
+
+
+def _none_detected(result: Verified, claims: Iterable[str], tracer: Tracer) -> None:
+    for name in claims:
+        if name in tracer.ran:
+            result.left_out[name] = why_none(name, tracer)
+        else:
+            result.unchecked[name] = "did not run on the batch"
 
 
 def _first(model: nn.Module, run: Callable[[], object] | None) -> tuple[Callable[[], object] | None, list[Event]]:
@@ -122,14 +132,15 @@ def _unchanged(model: nn.Module) -> Iterator[None]:
                     buffer.copy_(before)
 
 
-def _check(result: Verified, site: _Site, claim: Parts | None, events: list[Event]) -> None:
+def _check(result: Verified, site: _Site, claims: Mapping[str, Parts], events: list[Event]) -> None:
     """One module's attention: as claimed, with another layout, or left out with the reason."""
+    claim = claims.get(site.name)
     if any(event.torchs_own for event in events):
         if claim is None:
             result.left_out[site.where] = "computes torch's multi_head_attention_forward outside a module of torch"
         return
     if not _has_graph(events):
-        _not_measured(result, site.name, claim, "its attention ran without gradients")
+        _not_measured(result, claims, [site.name], "its attention ran without gradients")
         return
     calls = distinct_calls(events, site.weights, site.projections)
     if isinstance(calls, str):
@@ -148,21 +159,12 @@ def _has_graph(events: list[Event]) -> bool:
 
 def _check_calls(result: Verified, site: _Site, claim: Parts | None, calls: list[Call]) -> None:
     same = combined(calls, None if claim is None else {role: claim[role].parameter for role in ROLES}, site.weights)
-    others = [] if isinstance(same, str) else others_of(same, site.weights)
-    if isinstance(same, str) or others is None:
+    if isinstance(same, str) or (others := others_of(same, site.weights)) is None:
         result.left_out[site.where] = same if isinstance(same, str) else OTHERWISE
         return
     _accept_measured(result, site, claim, same)
     for names in others:
         result.left_out[f"{site.where} ({names})"] = "another attention of this module, over weights of its own"
-
-
-def _not_measured(result: Verified, name: str, claim: Parts | None, why: str) -> None:
-    """A claim stays unchecked, and attention without one is left out."""
-    if claim is None:
-        result.left_out[name or "(the model)"] = why
-    else:
-        result.unchecked[name] = why
 
 
 OTHERWISE = "another of its calls of attention uses the same weights in another way"
@@ -208,8 +210,7 @@ def _order(claim: Parts, layout: Layout, *, free: bool) -> list[int] | None:
     orders = [order for role in ROLES if (order := _places(claim[role], layout[role])) is not None]
     if len(orders) < len(ROLES) or not (free or all(order == sorted(order) for order in orders)):
         return None
-    same_length = [order for order in orders if len(order) == len(orders[0])]
-    return orders[0] if all(order == orders[0] for order in same_length) else None
+    return orders[0] if all(order == orders[0] for order in orders if len(order) == len(orders[0])) else None
 
 
 def _places(claim: Part, owned: Owned) -> list[int] | None:
@@ -229,14 +230,15 @@ def _as_claimed_but_mixed(site: _Site, claim: Parts, call: Call) -> bool:
     parameters and the values still have to be as claimed."""
     if call.layout != MIXED or not any("norm" in name.lower() for name, _ in site.module.named_children()):
         return False
-    event = call.event
-    assert event.query is not None
-    assert event.key is not None
-    assert event.value is not None
-    for role, operand in (("W_q", event.query), ("W_k", event.key)):
-        dependence = measured(operand, site.weights, site.projections)
-        if [id(each) for each in dependence.mixed] != [id(claim[role].parameter)] or dependence.owned:
-            return False
-    values = measured(event.value, site.weights, site.projections).owned
-    places = _places(claim["W_v"], values[0]) if len(values) == 1 else None
+    operands = zip(ROLES, call.event.operands, strict=True)
+    return all(_confirms(site, role, claim[role], operand) for role, operand in operands)
+
+
+def _confirms(site: _Site, role: str, claim: Part, operand: Operand | None) -> bool:
+    """Whether values own their heads' entries as claimed; whether queries or keys depend on the whole parameter."""
+    assert operand is not None
+    dependence = measured(operand, site.weights, site.projections)
+    if role != "W_v":
+        return [id(each) for each in dependence.mixed] == [id(claim.parameter)] and not dependence.owned
+    places = _places(claim, dependence.owned[0]) if len(dependence.owned) == 1 else None
     return places is not None and places == sorted(places)

@@ -221,10 +221,7 @@ class Record:
         adapters = math.nan if ambiguous else 1.0 if scale is None else (1 / scale).to(self.device)
         why = ambiguous or self._owners.undetected()
         rest = math.nan if why else adapters
-        if why and others.has_rest:
-            self._warn_unknown(f"gradients that this optimizer does not own are NaN: {why}")
-        if others.mixed:
-            self._warn_unknown("gradients of another optimizer are NaN: scaled ones were added to unscaled ones")
+        self._warn_unknown(why, others)
         row[TRAIN.index(TOTAL)] = others.total(waiting.norm.double() * own, rest)
         if scale is None and not others.factors:
             return row
@@ -238,8 +235,11 @@ class Record:
             return (1 / waiting.others.scale).to(self.device)  # gradients that accumulate for a later step
         return 1.0
 
-    def _warn_unknown(self, what: str) -> None:
-        if not self._warned_unknown:
+    def _warn_unknown(self, why: str, others: OtherGradients) -> None:
+        what = "gradients of another optimizer are NaN: scaled ones were added to unscaled ones" if others.mixed else ""
+        if why and others.has_rest:
+            what = f"gradients that this optimizer does not own are NaN: {why}"
+        if what and not self._warned_unknown:
             self._warned_unknown = True
             self.guarded.warn(f"from step {self.guarded.step} on norms of {what}")
 
