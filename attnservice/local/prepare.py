@@ -35,8 +35,8 @@ def people() -> list[str]:
 
 def _admin_lines(name: str, password: str | None) -> list[str]:
     if password is None:
-        return [f"Log in as {name}, with the password that you set"]
-    return [f"Log in as {name} with the password  {password}", "(Shown only now; only its hash is stored.)"]
+        return [f"Sign in as {name}, with the password that you set"]
+    return [f"Sign in as {name} with the password  {password}", "(Shown only now; only its hash is stored.)"]
 
 
 def migrate() -> bool:

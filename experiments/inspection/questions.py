@@ -29,13 +29,15 @@ NO_WORKER = (
     "`celery -A attnservice.explorer worker -P solo -Q explore`"
 )
 
+DRAINING = "the inspection worker is draining. Resume it on the Workers page."
+
 
 class Unanswerable(Exception):
     """The question cannot be accepted; the message says why."""
 
 
 class NoInspectionWorker(Exception):
-    """No inspection worker is running."""
+    """No inspection worker takes questions; the message says why."""
 
 
 class TooMany(Exception):
@@ -44,8 +46,8 @@ class TooMany(Exception):
 
 def ask(run: Run, user: AbstractBaseUser, spec: QuestionSpec) -> Question:
     """Store a question and ring. Raises NoInspectionWorker, TooMany or Unanswerable."""
-    if not inspection_workers():
-        raise NoInspectionWorker(NO_WORKER)
+    if problem := unavailable():
+        raise NoInspectionWorker(problem)
     checkpoint = _checkpoint(run, spec.checkpoint)
     with transaction.atomic():
         _forget_old()
@@ -63,9 +65,12 @@ def ask(run: Run, user: AbstractBaseUser, spec: QuestionSpec) -> Question:
     return question
 
 
-def inspection_workers() -> list[Worker]:
-    """Living inspection workers that are not draining."""
-    return [worker for worker in Worker.objects.alive().filter(draining=False) if EXPLORE in worker.pools]
+def unavailable() -> str:
+    """Why no question can be asked; empty if a living inspection worker is not draining."""
+    inspection_workers = [worker for worker in Worker.objects.alive() if EXPLORE in worker.pools]
+    if not inspection_workers:
+        return NO_WORKER
+    return DRAINING if all(worker.draining for worker in inspection_workers) else ""
 
 
 def _checkpoint(run: Run, step: int | None) -> Checkpoint:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from django.contrib import messages
 from django.core.paginator import Paginator
-from django.db.models import Count, Q
+from django.db.models import Count, OuterRef, Q, Subquery
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.views.decorators.http import require_POST, require_safe
@@ -17,7 +17,7 @@ from pydantic import Field
 from experiments import lifecycle
 from experiments.api.http.names import check_project
 from experiments.api.http.problems import Invalid
-from experiments.models import Experiment, Headline, Project, Run
+from experiments.models import Attempt, Experiment, Headline, Project, Run
 from experiments.pages.http.access import experiment_or_404, may_edit, require_editor
 from experiments.pages.http.address import Address, problems_of, refuse, refuse_all, takes
 from experiments.pages.http.polling import polled
@@ -72,7 +72,9 @@ def experiment_list(request: HttpRequest) -> HttpResponse:
 @require_safe
 def experiment_page(request: HttpRequest, pk: int) -> HttpResponse:
     experiment = experiment_or_404(request, pk)
-    runs = list(experiment.runs.select_related("worker").defer("spec").order_by("index"))
+    last_attempt = Attempt.objects.filter(run=OuterRef("pk")).order_by("-fence")
+    last_host = Subquery(last_attempt.values("host")[:1])
+    runs = list(experiment.runs.annotate(last_host=last_host).defer("spec").order_by("index"))
     results = _results(runs)
     recorded = set(chain.from_iterable(results.values()))
     context = {

@@ -160,7 +160,16 @@ def _wait(run: Run, pool: _Pool, usage: Load, now: datetime) -> Wait:
         return Wait(place, f"no worker serves pool {pool.name}; {where}")
     if pool.busy >= pool.slots:
         return Wait(place, f"{where}; {pool.busy} of {pool.slots} slots busy")
-    return Wait(place, f"{where}; {pool.slots - pool.busy} of {pool.slots} slots free, about to be claimed")
+    free = pool.slots - pool.busy
+    return Wait(place, f"{where}; {free} of {pool.slots} slots free{_ahead(place, free)}")
+
+
+def _ahead(place: int | None, free: int) -> str:
+    """Whether the run gets one of the free slots."""
+    if place is None:
+        return ""
+    before = place - 1
+    return ", about to be claimed" if place <= free else f", {before} run{'s' * (before > 1)} before it"
 
 
 def ordinal(number: int) -> str:

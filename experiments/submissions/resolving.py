@@ -59,7 +59,8 @@ class Resolver:
     def _located(self, error: FieldError, written: Mapping[str, Any]) -> FieldError:
         """The error at the matrix entry, the override, the pool, or the spec's field."""
         if path := self._blame_matrix.of(error, written):
-            return FieldError(("matrix", path), f"{_message(error, path)} (value {written[path]!r})")
+            text, value = _message(error, path), repr(written[path])
+            return FieldError(("matrix", path), text if f"you gave {value}" in text else f"{text} (value {value})")
         overrides = {setting.path: setting.value for setting in self.fixed if setting.place == "overrides"}
         if path := self._blame_overrides.of(error, overrides):
             return FieldError(("overrides", path), _message(error, path))

@@ -100,11 +100,20 @@ def ago(moment: datetime | None) -> str:
     """The time since a moment, in one unit."""
     if moment is None:
         return "–"
-    seconds = int((timezone.now() - moment).total_seconds())
+    recent = (timezone.now() - moment).total_seconds() < 5
+    return "just now" if recent else f"{since(moment)} ago"
+
+
+@register.filter
+def since(moment: datetime | None) -> str:
+    """The length of the time since a moment, in one unit."""
+    if moment is None:
+        return "–"
+    seconds = max(int((timezone.now() - moment).total_seconds()), 0)
     for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
         if seconds >= size:
-            return f"{seconds // size} {unit} ago"
-    return "just now" if seconds < 5 else f"{seconds} s ago"
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
 
 
 @register.filter

@@ -15,6 +15,7 @@ from experiments.states import State
 
 from .api_client import API, client_of, get, needs_database, pointers
 from .factories import claim, make_project, make_run, make_user, train
+from .html_form import sent_by
 
 pytestmark = needs_database
 
@@ -180,3 +181,17 @@ def test_a_run_whose_stored_spec_would_be_refused_today_can_be_seen_forked_and_g
     for address in (f"/runs/{parent.pk}/", f"/experiments/{parent.experiment_id}/", f"/runs/{parent.pk}/fork/"):
         assert pages.get(address).status_code == 200, address
     assert pages.get(f"/experiments/new/?from={parent.experiment_id}").status_code == 200
+
+
+def test_the_untouched_form_forks_a_run_from_its_last_step(editor: Any, parent: Run) -> None:
+    browser, address = Client(), f"/runs/{parent.pk}/fork/"
+    browser.force_login(editor)
+    assert sent_by(browser.get(address).content.decode())["overrides"] == [""]
+    held = lifecycle.Held(parent.pk, Run.objects.get().fence)
+    train(held, 10, 20)
+    publish(held, 20)
+    lifecycle.succeed(held)
+    sent = sent_by(browser.get(address).content.decode())
+    assert (sent["step"], sent["overrides"]) == (["20"], ["train.steps: 40"])
+    assert browser.post(address, sent).status_code == 302
+    assert Run.objects.get(parent=parent).steps == 40

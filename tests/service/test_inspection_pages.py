@@ -64,6 +64,16 @@ def test_without_an_inspection_worker_the_tab_says_how_to_start_one(browser: Cli
     assert "celery -A attnservice.explorer" in tab(browser, with_checkpoint(run_of(browser)))
 
 
+def test_a_draining_inspection_worker_is_not_called_absent(browser: Client) -> None:
+    run, worker = with_checkpoint(run_of(browser)), make_worker("explore@host", pools=("explore",))
+    lifecycle.drain_worker(worker.name, True, browser.user)  # type: ignore[attr-defined]
+    page = tab(browser, run)
+    assert page.count("The inspection worker is draining. Resume it on the Workers page.") == 1
+    assert "No inspection worker is running" not in page
+    make_worker("explore@other", pools=("explore",))
+    assert "is draining" not in tab(browser, run)
+
+
 def test_tasks_without_inspection_are_named_as_such(browser: Client) -> None:
     run = run_of(browser, {"task": "classify", "data": {"dataset": "digits"}})
     assert "This task has no inspection" in tab(browser, run)

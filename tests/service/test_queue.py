@@ -89,6 +89,8 @@ def test_a_run_says_its_place_and_why_it_waits() -> None:
     assert why(runs[1]) == (2, "no worker serves pool cpu; 2nd for pool cpu")
     worker = make_worker(slots=1)
     assert why(runs[0]) == (1, "1st for pool cpu; 1 of 1 slots free, about to be claimed")
+    assert why(runs[1]) == (2, "2nd for pool cpu; 1 of 1 slots free, 1 run before it")
+    assert why(runs[2]) == (3, "3rd for pool cpu; 1 of 1 slots free, 2 runs before it")
     claim(runs[0], worker)
     assert why(runs[2]) == (2, "2nd for pool cpu; 1 of 1 slots busy")
     Run.objects.filter(pk=runs[2].pk).update(next_at=Now() + timedelta(seconds=60), crash_count=2)

@@ -42,7 +42,7 @@ def readyz(request: HttpRequest) -> JsonResponse:
 def metrics(request: HttpRequest) -> HttpResponse:
     """Prometheus metrics for staff, or for a scraper that sends `Authorization: Bearer <ATTN_METRICS_TOKEN>`."""
     if not _may_scrape(request):
-        return HttpResponse("log in as staff, or send the bearer token of ATTN_METRICS_TOKEN\n", status=401)
+        return HttpResponse("sign in as staff, or send the bearer token of ATTN_METRICS_TOKEN\n", status=401)
     process: HttpResponse = ExportToDjangoView(request)
     return HttpResponse(process.content + exposition(), content_type=process["Content-Type"])
 

@@ -25,7 +25,7 @@ def run_fork(request: HttpRequest, pk: int) -> HttpResponse:
     require_editor(request, run.project)
     if request.method == "GET":
         errors = [] if run.checkpoint_step else [FieldError(("step",), "this run has no checkpoint yet")]
-        return render(request, "pages/run/fork.html", _context(run, {}, errors))
+        return render(request, "pages/run/fork.html", _context(run, {"overrides": _offered(run)}, errors))
     try:
         fork = _start(request, run)
     except SubmissionError as error:
@@ -41,6 +41,11 @@ def _start(request: HttpRequest, run: Run) -> Run:
         return lifecycle.fork(run, step, planned, request.user)  # type: ignore[arg-type]
     except lifecycle.NotAllowed as error:
         raise SubmissionError([FieldError(("step",), str(error))]) from None
+
+
+def _offered(run: Run) -> str:
+    """A fork from the last step needs more steps: as many again."""
+    return f"train.steps: {2 * run.steps}" if run.checkpoint_step >= run.steps else ""
 
 
 def _overrides(text: str) -> dict[str, Any]:

@@ -53,7 +53,6 @@ def attention(request: HttpRequest, run: Run) -> dict[str, Any]:
     return {
         "question_form": _FORMS.get(str(run.spec.get("task"))),
         "checkpoints": list(run.checkpoints.filter(step__lte=run.checkpoint_step).values_list("step", flat=True)),
-        "inspection_workers": len(questions.inspection_workers()),
-        "no_inspection_worker": questions.NO_WORKER,
+        "unavailable": questions.unavailable(),
         "map_steps": steps_with_maps(run),
     }

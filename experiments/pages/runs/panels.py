@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 from experiments.models import Group
@@ -117,6 +117,16 @@ PANELS = (
     ),
     Panel("time", "Step time", ("time/*",), "milliseconds", later=True),
 )
+# For tasks whose inputs are tokens: what the object is there.
+_TOKEN_TASKS = ("pointer", "roles")
+_FOR_TOKENS = {
+    "mass": {
+        "title": "Mass on the related tokens",
+        "help": "share of attention on the tokens that each token must attend to, of each site's best head",
+    },
+    "pointing": {"help": "how often the attention maximum lies on such a token, of each site's best head"},
+}
+_TITLES = {"test": "Test set"}  # of panels named by the first word of their series
 _HEAT_MAP = ("grad_norm/*/W_*", "grad_norm/*/W_*/head.*", "update_ratio/*/W_*", "weight_norm/*/W_*")
 _KNOWN = [*_HEAT_MAP, *chain.from_iterable(panel.globs for panel in PANELS)]
 
@@ -135,21 +145,26 @@ def names_by_run(run_ids: Iterable[int]) -> dict[int, list[str]]:
     return by_run
 
 
-def panels_of(names: list[str]) -> list[Panel]:
+def panels_of(names: list[str], task: str) -> list[Panel]:
     """The known panels that have data, one for every other first word, one for every series of the system."""
     panels: list[Panel] = []
-    for panel in PANELS:
+    for panel in _panels_for(task):
         if _matching(names, panel.globs):
             split = _SPLIT.get(panel.key)
             panels += split(names) if split else [panel]
     return [*panels, *_others([name for name in names if not matches(name, _KNOWN)])]
 
 
+def _panels_for(task: str) -> Iterable[Panel]:
+    texts: dict[str, dict[str, str]] = _FOR_TOKENS if task in _TOKEN_TASKS else {}
+    return (replace(panel, **texts.get(panel.key, {})) for panel in PANELS)  # type: ignore[arg-type]
+
+
 def _others(names: list[str]) -> list[Panel]:
     """One panel for each first word, then one for each series of the system."""
     system = [name for name in names if name.startswith("system/")]
     words = dict.fromkeys(name.partition("/")[0] for name in names if name not in system)
-    panels = [Panel(f"other-{word}", word, _below(word, names)) for word in words]
+    panels = [Panel(f"other-{word}", _TITLES.get(word, word), _below(word, names)) for word in words]
     return [*panels, *(Panel(name.replace("/", "-"), name, (name,), later=True) for name in system)]
 
 

@@ -88,7 +88,7 @@ def run_events(request: HttpRequest, pk: int) -> HttpResponse:
 
 @require_POST
 def run_cancel(request: HttpRequest, pk: int) -> HttpResponse:
-    return _change(request, pk, lifecycle.request_cancel, "Cancellation requested.")
+    return _change(request, pk, lifecycle.request_cancel, "Cancellation requested.", ended="Run cancelled.")
 
 
 @require_POST
@@ -113,12 +113,13 @@ def run_delete(request: HttpRequest, pk: int) -> HttpResponse:
     return redirect("run-list")
 
 
-def _change(request: HttpRequest, pk: int, verb: Any, done: str) -> HttpResponse:
+def _change(request: HttpRequest, pk: int, verb: Any, done: str, ended: str = "") -> HttpResponse:
+    """Say `done`, or `ended` where the run has ended by the change."""
     run = run_or_404(request, pk)
     require_editor(request, run.project)
     try:
-        verb(run.pk, request.user)
-        messages.success(request, done)
+        changed = verb(run.pk, request.user)
+        messages.success(request, ended if ended and changed.ended else done)
     except lifecycle.NotAllowed as error:
         messages.error(request, str(error))
     return redirect("run", run.pk)
@@ -158,7 +159,7 @@ def _left(run: Run, attempt: Attempt | None) -> float | None:
 
 
 def _panels(run: Run) -> dict[str, Any]:
-    panels = panels_of(names_of([run.pk]))
+    panels = panels_of(names_of([run.pk]), str(run.spec.get("task")))
     return {
         "panels": [panel for panel in panels if not panel.later],
         "more": [panel for panel in panels if panel.later],

@@ -1,7 +1,11 @@
 // Step labels below the columns of a heat-map, each centred under its column.
+const MOST = 5;
+const ROOM = 56; // pixels for a label
 
-export function columnAxis(box, steps, most = 5) {
-  const marks = Math.min(most, steps.length);
+// `box` is as wide as the columns. A hidden box has no width yet.
+export function columnAxis(box, steps) {
+  const fitting = Math.floor((box.clientWidth || MOST * ROOM) / ROOM);
+  const marks = Math.min(MOST, Math.max(2, fitting), steps.length);
   const columns = Array.from({ length: marks }, (_, mark) =>
     Math.round((mark * (steps.length - 1)) / Math.max(1, marks - 1)),
   );

@@ -7,7 +7,17 @@ import { coincident, isolated, nearest, smoothed } from "./points.js";
 
 const FEW = 50;
 const DASH = 7; // pixels of each colour where lines coincide
+const ROUNDING = 1e-9; // of a logarithm: 1e-5 is a whole decade
 const panels = new Set();
+
+// From the decade below the data to the decade above. Without bounds, and with few ticks, ECharts rounds a wide
+// span to multiples of ten decades.
+const LOG_AXIS = {
+  type: "log",
+  splitNumber: 6,
+  min: ({ min }) => (min > 0 ? 10 ** Math.floor(Math.log10(min) + ROUNDING) : null),
+  max: ({ max }) => (max > 0 ? 10 ** Math.ceil(Math.log10(max) - ROUNDING) : null),
+};
 
 export class LinePanel {
   // `element` holds [data-plot] and optionally [data-legend]; `style(series, at)` gives {label, colour, dash, hidden}.
@@ -95,10 +105,8 @@ export class LinePanel {
         axisTick: { show: false },
       },
       yAxis: {
-        type: log ? "log" : "value",
-        scale: true,
-        splitNumber: this.small ? 2 : 4,
-        axisLabel: { ...text, formatter: tick },
+        ...(log ? LOG_AXIS : { type: "value", scale: true, splitNumber: this.small ? 2 : 4 }),
+        axisLabel: { ...text, formatter: tick, hideOverlap: true },
         splitLine: grid,
         minorSplitLine: { show: false },
       },

@@ -33,7 +33,7 @@ class Inspector {
       this.change({ edits, other, shown: edits.length ? "edited" : "plain" }),
     );
     this.listen();
-    this.inspect();
+    if (this.problem.hidden) this.inspect(); // else the page already says why there is no answer
   }
 
   listen() {

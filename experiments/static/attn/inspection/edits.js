@@ -28,8 +28,10 @@ export class Edits {
 
   fit(fresh = true) {
     if (fresh) this.fitPlaces();
-    const patch = this.form.elements.kind.value === "patch";
-    this.form.querySelector("[data-other]").hidden = !patch;
+    const kind = this.form.elements.kind.value;
+    this.form.querySelector("[data-other]").hidden = kind !== "patch";
+    const needed = kind === "swap" ? "(select two)" : "(none selected: all)";
+    this.form.querySelector("[data-places-needed]").textContent = needed;
   }
 
   fitPlaces() {

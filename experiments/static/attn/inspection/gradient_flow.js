@@ -37,11 +37,13 @@ function draw() {
   const all = chosen.values.flat().filter((value) => value > 0);
   const high = Math.log10(Math.max(...all));
   const low = Math.max(Math.log10(Math.min(...all)), high - MAX_DECADES);
+  const axis = make("div", "tiny quiet");
   ladder.replaceChildren(
     ...chosen.stations.flatMap((station, at) => row(station, chosen.values[at], [low, high])),
     make("span"),
-    axis(),
+    axis,
   );
+  columnAxis(axis, answer.steps);
   legend(low, high);
   lines.setSeries(chosen.stations.map((station, at) => series(station, chosen.values[at])));
   errors.setSeries(chosen.error ? [series(`chain error of ${chosen.site}`, chosen.error)] : []);
@@ -52,12 +54,6 @@ function row(station, values, span) {
   strip.title = `${station}: first ${figure(values[0])}, last ${figure(values.at(-1))}`;
   paintStrip(strip, values, span, channels(colour("ramp-none")));
   return [make("span", "flow-name mono", station), strip, make("span", "flow-last mono", figure(values.at(-1)))];
-}
-
-function axis() {
-  const box = make("div", "tiny quiet");
-  columnAxis(box, answer.steps);
-  return box;
 }
 
 function legend(low, high) {
