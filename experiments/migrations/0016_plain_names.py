@@ -55,16 +55,13 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
+        migrations.RunPython(forwards, backwards),  # not inside the next one: `sqlmigrate` would run it
         migrations.SeparateDatabaseAndState(
-            database_operations=[migrations.RunPython(forwards, backwards)],
             state_operations=[
                 *(migrations.RenameModel(old, new) for old, (new, *_) in RENAMED.items()),
                 *(migrations.AlterModelTable(new, f"experiments_{old.lower()}") for old, (new, *_) in RENAMED.items()),
                 migrations.AlterField("archivedblock", "group", _group("archived_blocks")),
                 migrations.AlterField("stepindex", "group", _group("step_indexes")),
-                migrations.AlterField(
-                    "question", "request", models.JSONField(help_text="experiments.spec.QuestionSpec")
-                ),
                 migrations.RenameField("leaderlease", "beat", "renewed"),
                 migrations.AlterField("leaderlease", "renewed", models.DateTimeField(db_column="beat")),
                 migrations.RenameField("group", "parcelled", "archived"),
@@ -117,5 +114,5 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
-        )
+        ),
     ]

@@ -145,5 +145,9 @@ def test_counters_of_several_web_processes_are_added_up(deployment: Deployment) 
         (line,) = [line for line in page.text.splitlines() if line.startswith(COUNTED)]
         return float(line.removeprefix(COUNTED))
 
+    page = httpx.get(f"{deployment.more['WEB']}/metrics", headers=headers, timeout=30).text
+    names = ("process_resident_memory_bytes ", "process_open_fds ", "process_cpu_seconds_total ")
+    assert all(any(float(line.split()[1]) > 0 for line in page.splitlines() if line.startswith(name)) for name in names)
+    assert 'django_migrations_unapplied_total{connection="default"} 0.0' in page
     first = count()
     assert [count() for _ in range(20)] == [first + number for number in range(1, 21)]

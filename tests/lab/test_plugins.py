@@ -12,11 +12,13 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import yaml
+from torch import nn
 
 from experiments.spec import SpecError, parse_spec, resolved
 from experiments.spec.sections.plugins import needs
 from experiments.submissions.estimates import parameters
 from tests.lab.collected import train_collected
+from workers.trainer.attention import Attention
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "docs" / "examples" / "attn-example"
@@ -101,3 +103,11 @@ def test_a_spec_tells_what_it_needs_of_packages() -> None:
     }
     assert parameters(spec) is None
     assert needs(resolved(parse_spec({"task": "pointer", "data": {"dataset": "pointer"}}))) == {}
+
+
+def test_a_variant_with_a_start_of_its_own_is_refused_by_name() -> None:
+    def start(self: Attention, parameter: nn.Parameter) -> None:
+        nn.init.zeros_(parameter)
+
+    with pytest.raises(TypeError, match="`initialize`"):
+        type("Zero", (Attention,), {"start": start})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -131,3 +132,11 @@ def test_content_types_and_what_was_granted_follow_there_and_back(before: Any) -
 
     call_command("migrate", "experiments", BEFORE, database=OLD, verbosity=0)
     assert permissions(before) == was
+
+
+def test_a_preview_of_the_migration_changes_nothing(before: Any) -> None:
+    call_command("migrate", "contenttypes", database=OLD, verbosity=0)
+    types = ask(before, "SELECT id, app_label, model FROM django_content_type ORDER BY id")
+    assert {"parcel", "beat"} <= {model for _, _, model in types}
+    call_command("sqlmigrate", "experiments", AFTER, database=OLD, stdout=StringIO())
+    assert ask(before, "SELECT id, app_label, model FROM django_content_type ORDER BY id") == types

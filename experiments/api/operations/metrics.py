@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 from django.db.models import Count
@@ -14,6 +15,7 @@ from experiments.maintenance import alarms
 from experiments.models import Run, Worker
 from experiments.states import State
 
+from .processes import SHARED, WebProcesses
 from .workers import pool_counts
 
 
@@ -21,6 +23,8 @@ def exposition() -> bytes:
     """Our metrics in Prometheus' text format; the same for the whole service, whichever process answers."""
     registry = CollectorRegistry()
     registry.register(_Service())
+    if SHARED in os.environ:
+        registry.register(WebProcesses())
     return generate_latest(registry)
 
 

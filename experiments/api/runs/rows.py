@@ -26,7 +26,7 @@ FIELDS: tuple[Field, ...] = get_args(Field)
 HEAVY: frozenset[Field] = frozenset({"spec", "summary", "detail", "waiting", "notices", "trained_with"})
 
 
-class Waiting(BaseModel):
+class QueuePlace(BaseModel):
     """Why a queued run waits. `place` counts from 1 and is null in a back-off and at a limit."""
 
     place: int | None
@@ -79,7 +79,7 @@ class RunRow(BaseModel):
     spec: dict[str, Any] = {}
     spec_hash: str = ""
     summary: dict[str, Head] = {}
-    waiting: Waiting | None = None
+    waiting: QueuePlace | None = None
     notices: list[Notice] = []
     trained_with: TrainedWith | None = None
     created: datetime | None = None

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -87,6 +87,12 @@ class Attention(nn.Module):
     W_k: nn.Parameter
     W_v: nn.Parameter
     W_o: nn.Parameter
+
+    def __init_subclass__(cls, **named: Any) -> None:
+        """Refuses a variant that was written for 0.1.0: its own start would be left out in silence."""
+        super().__init_subclass__(**named)
+        if "start" in vars(cls):
+            raise TypeError(f"{cls.__name__}.start is never called: it is named `initialize` now")
 
     def __init__(self, d_model: int, heads: int, spec: AttentionSpec) -> None:
         super().__init__()
