@@ -90,11 +90,7 @@ def _differs(operand: Operand, axis: int, weights: Mapping[str, nn.Parameter]) -
 def sampled(operand: Operand, axis: int) -> list[Slot]:
     """The first two positions along an axis and the last."""
     size = operand.tensor.shape[axis]
-    return [(*_all(axis), place) for place in sorted({0, min(1, size - 1), size - 1})]
-
-
-def _all(axes: int) -> Slot:
-    return (slice(None),) * axes
+    return [(*[slice(None)] * axis, place) for place in sorted({0, min(1, size - 1), size - 1})]
 
 
 def _masks(operand: Operand, slots: list[Slot], weights: Mapping[str, nn.Parameter]) -> dict[str, list[Tensor]]:
@@ -171,8 +167,7 @@ def _one_head(operand: Operand, mixed: Sequence[nn.Parameter], projections: Sequ
 
 
 def _is_positional(operand: Operand, axis: int, sources: Sequence[Projection]) -> bool:
-    slots = [(*_all(axis), position) for position in range(operand.tensor.shape[axis])]
-    reached = _reached(operand, slots, [each.out for each in sources])
+    reached = _reached(operand, slots_along(operand, (axis,)), [each.out for each in sources])
     used = [(each, masks) for each, masks in zip(sources, reached, strict=True) if masks]
     return bool(used) and all(any(_disjoint(masks, axis) for axis in each.positions) for each, masks in used)
 

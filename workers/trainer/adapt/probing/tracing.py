@@ -110,12 +110,11 @@ class Tracer(TorchFunctionMode):
 
     def _fused(self, out: Tensor, query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> None:
         heads = tuple(f"batch{axis}" for axis in range(query.ndim - 2))
-        query_operand, key_operand, value_operand, mix = (
+        queries, keys, values, mix = (
             Operand(tensor, (*heads, *own), frozenset(heads), frozenset("n"))
             for tensor, own in ((query, ("n", "k")), (key, ("m", "k")), (value, ("m", "d")), (out, ("n", "d")))
         )
-        operands = (query_operand, key_operand, value_operand, mix)
-        self.events.append(Event(tuple(self.path), *operands, step=len(self.projections)))
+        self.events.append(Event(tuple(self.path), queries, keys, values, mix, step=len(self.projections)))
 
     def _follow(self, func: Callable[..., Any], args: tuple[Any, ...], given: Mapping[str, Any], out: Tensor) -> None:
         tagged = [tag for tensor in _tensors(args, given) if (tag := self._tag(tensor, out, func)) is not None]

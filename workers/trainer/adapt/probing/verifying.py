@@ -23,6 +23,7 @@ from .unseen import plain, unseen, why_none
 
 Parts = Mapping[str, Part]
 Output = Callable[[str, Parts], Mapping[str, Part]]  # of a module and its other parts: W_o by its name
+OTHERWISE = "another of its calls of attention uses the same weights in another way"
 
 
 @dataclass
@@ -138,12 +139,9 @@ def _check(result: Verified, site: _Site, claims: Mapping[str, Parts], events: l
     if any(event.torchs_own for event in events):
         if claim is None:
             result.left_out[site.where] = "computes torch's multi_head_attention_forward outside a module of torch"
-        return
-    if not _has_graph(events):
+    elif not _has_graph(events):
         _not_measured(result, claims, [site.name], "its attention ran without gradients")
-        return
-    calls = distinct_calls(events, site.weights, site.projections)
-    if isinstance(calls, str):
+    elif isinstance(calls := distinct_calls(events, site.weights, site.projections), str):
         result.left_out[site.where] = calls
     elif claim is not None and all(_as_claimed_but_mixed(site, claim, call) for call in calls):
         claimed = {role: Owned(claim[role].parameter, 0, tuple(entries(claim[role]))) for role in ROLES}
@@ -165,9 +163,6 @@ def _check_calls(result: Verified, site: _Site, claim: Parts | None, calls: list
     _accept_measured(result, site, claim, same)
     for names in others:
         result.left_out[f"{site.where} ({names})"] = "another attention of this module, over weights of its own"
-
-
-OTHERWISE = "another of its calls of attention uses the same weights in another way"
 
 
 def _accept_measured(result: Verified, site: _Site, claim: Parts | None, same: Combined) -> None:
