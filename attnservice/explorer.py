@@ -1,6 +1,7 @@
 """The Celery app of inspection workers, which answer questions to checkpoints; the service never loads it.
 
-A separate app: its workers take no runs, keep no spare trainer, and know one task. Start one with
+A separate app: its workers take no runs, keep no spare trainer, and know one task. The module and its queue keep their
+first names, `explorer` and `explore`, because the command lines of deployments contain them. Start a worker with
 
     celery -A attnservice.explorer worker -P solo -Q explore -n explore@%h \\
         --without-gossip --without-mingle --without-heartbeat

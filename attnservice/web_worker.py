@@ -61,7 +61,7 @@ class Dispatcher:
 
 class Channel(HTTPChannel):  # type: ignore[misc]
     """A connection. While a thread writes a reply it sends by itself what is large; waitress' loop would try the same
-    all the time and find the lock taken: thirty turns a request, and a third more processor time."""
+    all the time and find the lock taken: thirty times a request, at a third more processor time."""
 
     def writable(self) -> bool:
         is_being_written = self.requests and not self.will_close
@@ -91,11 +91,11 @@ class BufferedWorker(Worker):  # type: ignore[misc]
             outbuf_high_watermark=SPOOLED,
         )
         server.channel_class = Channel
-        told = 0.0
+        notified = 0.0
         while self.alive and os.getppid() == self.ppid:
-            if time.monotonic() - told > POLL_S:
+            if time.monotonic() - notified > POLL_S:
                 self.notify()
-                told = time.monotonic()
+                notified = time.monotonic()
             server.asyncore.poll2(POLL_S, server._map)
         server.accepting = False
         dispatcher.shutdown()

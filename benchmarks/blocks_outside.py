@@ -1,8 +1,8 @@
 """Exact values in an object storage beside exact values in the database: time of reads, bytes a point that stay.
 
 `python -m benchmarks.blocks_outside [sqlite|postgres]` fills one run of 144 series × 100,000 steps, reads it from the
-database, ships it to moto's S3 server (another process on this machine) and reads it again. Reads are in process,
-without HTTP of our own, in turn; the median of each stands. Figures go to benchmarks/results.
+database, archives it in moto's S3 server (another process on this machine) and reads it again. Reads are in process,
+without HTTP of our own, alternating; the median of each is kept. Figures go to benchmarks/results.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ def _size(empty: int) -> dict[str, float]:
 
 
 def _reads(runs: dict[str, int]) -> dict[str, dict[str, float]]:
-    """Medians in ms of each read of both runs in turn."""
+    """Medians in ms of each read, alternating between both runs."""
     from experiments import store
     from experiments.operations.demo_runs import names_of
 

@@ -2,7 +2,7 @@
 
     python -m benchmarks.loop [--device cuda] [--steps 80]
 
-Ours is `train` with everything recorded at every step; the bare loop records nothing. They take turns step by step: of
+Ours is `train` with everything recorded at every step; the bare loop records nothing. They alternate step by step: of
 blocks of steps one after another the ratio came to 0.94, 0.99 and 1.02 on the same machine in an hour. Writes
 benchmarks/results/loop-<device>.json.
 """
@@ -35,8 +35,8 @@ WARM = 5
 
 
 def measure(device: str, steps: int) -> list[tuple[float, float]]:
-    """Seconds of a step of ours and of the bare loop's step after it, by turns, so that whatever the machine does falls
-    on both. The first steps warm up, and the last one saves."""
+    """Seconds of a step of ours and of the bare loop's step after it, alternating, so that whatever the machine does
+    falls on both. The first steps warm up, and the last one saves."""
     clock, other = _clock(device), bare(device)
     samples: list[tuple[float, float]] = []
     marks = [clock()]

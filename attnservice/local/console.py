@@ -11,7 +11,7 @@ _LINE = re.compile(r"^\S+ \S+ (?P<level>INFO|WARNING|ERROR|CRITICAL) (?P<logger>
 _OURS = ("experiments", "workers")
 
 
-def say(line: str, who: str = "") -> None:
+def write_line(line: str, who: str = "") -> None:
     sys.stdout.write(f"{who + ' │ ':>14}{line}\n" if who else f"{line}\n")
     sys.stdout.flush()
 
@@ -50,4 +50,4 @@ class Tail:
         *lines, self._rest = (self._rest + self._file.read(2**20)).split(b"\n")
         for line in lines:
             if text := worth_showing(line.decode(errors="replace")):
-                say(text, self._name)
+                write_line(text, self._name)

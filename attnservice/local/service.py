@@ -15,7 +15,7 @@ from urllib.request import urlopen
 
 from attnservice.local import broker, environment
 from attnservice.local.child import Child
-from attnservice.local.console import Tail, say
+from attnservice.local.console import Tail, write_line
 from attnservice.local.fingerprint import fingerprint
 
 LOOK_EVERY_S = 0.2
@@ -54,7 +54,7 @@ class Service:
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._asked += 1
         if self._asked > 1:
-            say("\nKilled. Runs in progress resume from their last checkpoint at the next start.")
+            write_line("\nKilled. Runs in progress resume from their last checkpoint at the next start.")
             os._exit(130)  # the kernel kills the children with this process: attnservice/local/parent_death.py
 
     # --- Coming up --------------------------------------------------------------------------------
@@ -76,13 +76,13 @@ class Service:
         self._start(self._worker())
         self._start(self._reconciler())
         self._start(self._inspection())
-        say(f"\n  attnservice is on {self.url}")
+        write_line(f"\n  attnservice is on {self.url}")
         self._tell()
-        say("  Ctrl-C stops it and keeps all data.\n")
+        write_line("  Ctrl-C stops it and keeps all data.\n")
 
     def _tell(self) -> None:
         for line in self._told:
-            say(f"  {line}")
+            write_line(f"  {line}")
         self._told.clear()
 
     def _start(self, child: Child) -> None:
@@ -102,11 +102,11 @@ class Service:
         from attnservice.local import prepare
 
         if prepare.migrate():
-            say("Database: tables are up to date")
+            write_line("Database: tables are up to date")
         self._told += prepare.people()
         if fresh:
             prepare.collect_static(settings.STATIC_ROOT)
-            say("Static files: collected")
+            write_line("Static files: collected")
         if self.demo and (names := prepare.submit_demos()):
             self._told.append(f"First experiments submitted: {', then '.join(names)}")
         connections.close_all()
@@ -167,7 +167,7 @@ class Service:
     def _revive(self) -> None:
         for child in self.children:
             if news := child.revive():
-                say(news, child.name)
+                write_line(news, child.name)
 
     def _go_down(self) -> None:
         """The worker first, while database and broker still run: it saves a checkpoint and requeues its run."""
@@ -176,14 +176,14 @@ class Service:
                 continue
             began = time.monotonic()
             hint = " (it saves a checkpoint and requeues its run; Ctrl-C again kills)" if child.name == "worker" else ""
-            say(f"Stopping {child.name}{hint}")
+            write_line(f"Stopping {child.name}{hint}")
             child.ask_to_stop()
             if not child.wait():
-                say(f"{child.name} did not stop within {child.patience_s:.0f} s and was killed")
+                write_line(f"{child.name} did not stop within {child.patience_s:.0f} s and was killed")
             elif time.monotonic() - began > 1:
-                say(f"{child.name} stopped after {time.monotonic() - began:.1f} s")
+                write_line(f"{child.name} stopped after {time.monotonic() - began:.1f} s")
         if self.children:
-            say("Stopped. `make run` continues from here.")
+            write_line("Stopped. `make run` continues from here.")
 
 
 def refuse_busy(port: int, patience_s: float = 2.0) -> None:

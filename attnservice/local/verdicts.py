@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from attnservice.local.child import Child
-from attnservice.local.console import say
+from attnservice.local.console import write_line
 from attnservice.local.environment import ROOT
 from attnservice.local.service import LOOK_EVERY_S, Service
 
@@ -33,16 +33,20 @@ class Verdicts(Service):
         began, wanted = time.monotonic(), campaign(self.quick)
         owner = get_user_model().objects.filter(is_superuser=True).earliest("pk")
         new = wanted.submit_missing(Project.objects.earliest("pk"), owner)
-        say(f"  {len(wanted.hashes)} distinct specs, {new} of them to train on {self.slots} slots")
+        write_line(f"  {len(wanted.hashes)} distinct specs, {new} of them to train on {self.slots} slots")
         reported = 0.0
         while not (now := wanted.progress()).done:
             if time.monotonic() - reported > REPORT_EVERY_S:
                 reported = time.monotonic()
-                say(f"  {now.succeeded} of {now.wanted} succeeded, {now.failed} failed, after {reported - began:.0f} s")
+                write_line(
+                    f"  {now.succeeded} of {now.wanted} succeeded, {now.failed} failed, after {reported - began:.0f} s"
+                )
             if not self._wait():
                 return
-        say(f"  {now.succeeded} of {now.wanted} succeeded, {now.failed} failed, after {time.monotonic() - began:.0f} s")
-        say(f"  Written: {write(self.into, owner, quick=self.quick)}")
+        write_line(
+            f"  {now.succeeded} of {now.wanted} succeeded, {now.failed} failed, after {time.monotonic() - began:.0f} s"
+        )
+        write_line(f"  Written: {write(self.into, owner, quick=self.quick)}")
 
     def _wait(self) -> bool:
         """Wait two seconds, restarting children that died. False if asked to stop."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 
 from experiments import store
 
@@ -28,16 +29,10 @@ class Probe:
 
 def probes(run_id: int) -> list[Probe]:
     """By property, then by vector; empty for a run without."""
-    names = {
-        (vector, of, key): f"test/{prefix}probe/{vector}/{of}"
-        for of in PROPERTIES
-        for vector in VECTORS
-        for key, prefix in BASELINES.items()
-    }
-    last = store.last_values([run_id], names.values()).get(run_id, {})
-    fitted = [
-        Probe(vector, of, *(last.get(names[vector, of, key]) for key in BASELINES))
-        for of in PROPERTIES
-        for vector in VECTORS
-    ]
+    names: dict[tuple[str, str], list[str]] = {}
+    for of in PROPERTIES:
+        for vector in VECTORS:
+            names[vector, of] = [f"test/{prefix}probe/{vector}/{of}" for prefix in BASELINES.values()]
+    last = store.last_values([run_id], list(chain.from_iterable(names.values()))).get(run_id, {})
+    fitted = [Probe(*key, *map(last.get, baselines)) for key, baselines in names.items()]
     return [probe for probe in fitted if probe.trained is not None]

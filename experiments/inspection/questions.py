@@ -1,7 +1,7 @@
 """Questions to checkpoints: stored here, answered by an inspection worker, which listens to the queue `explore`.
 
 Nothing else writes the rows. A lost message, or an inspection worker that dies, costs one question: it is refused when
-its time is up, and the user can ask again.
+its time is up, and the user can send it again.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def _ring(question_id: int) -> None:
         )
     except Exception as error:  # whatever the broker's client raises
         log.warning("question %s could not be sent: %s", question_id, error)
-        refuse(question_id, "the broker could not be reached; ask again")
+        refuse(question_id, "the broker could not be reached; send the question again")
 
 
 def _forget_old() -> None:
@@ -113,7 +113,10 @@ def _overdue(questions: QuerySet[Question], *, late: bool) -> QuerySet[Question]
 
 def refresh(question_id: int, questions: QuerySet[Question]) -> Question | None:
     """The question, refused if its time is up."""
-    words = f"no answer within {settings.ATTN_QUESTION_S} s; the inspection worker may be busy or stopped: ask again"
+    words = (
+        f"no answer within {settings.ATTN_QUESTION_S} s: the inspection worker may be busy or stopped; "
+        "send the question again"
+    )
     question = questions.filter(pk=question_id).first()
     if question is None or question.state not in OPEN:
         return question

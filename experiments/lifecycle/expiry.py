@@ -22,6 +22,6 @@ def expire(run_id: int) -> bool:
         if not moved:
             return False
         run.fence += 1
-        message = f"nothing heard from {run.worker.name if run.worker else 'its worker'} within the lease"
+        message = f"no heartbeat from {run.worker.name if run.worker else 'its worker'} within the lease"
         requeue(run, Actor.RECONCILER, Reason.LEASE_EXPIRED, message, message, counts=True)
         return True

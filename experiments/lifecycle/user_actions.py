@@ -112,7 +112,8 @@ def request_cancel(run_id: int, user: AbstractBaseUser | None) -> Run:
             ended = {"reason": Reason.CANCELLED, "finished": Now()}
             move(run, State.CANCELLED, Actor.USER, who=name_of(user), message="cancelled while queued", **ended)
         elif run.desired != Desired.CANCEL:
-            event(run, Actor.USER, "cancel asked", who=name_of(user), message="the worker stops it at its next step")
+            message = "cancellation requested: the worker stops the run at its next step"
+            event(run, Actor.USER, "cancel asked", who=name_of(user), message=message)
         return Run.objects.get(pk=run_id)
 
 

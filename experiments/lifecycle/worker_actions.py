@@ -79,10 +79,10 @@ def start(held: Held, *, pid: int, device: str, info: dict[str, Any]) -> None:
         Run.objects.filter(pk=run.pk, started=None).update(started=Now())
         attempt = Attempt.objects.filter(run=run, fence=held.fence)
         attempt.update(pid=pid, device=device, info=info, started=Now())
-        told = Identity.reported({"device": device, **info})
+        reported = Identity.reported({"device": device, **info})
         if _goes_on(run, attempt.values_list("start_step", flat=True).get()):
-            told = told.after(run.identity)
-        Run.objects.filter(pk=run.pk).update(**told.fields)
+            reported = reported.after(run.identity)
+        Run.objects.filter(pk=run.pk).update(**reported.fields)
 
 
 def _goes_on(run: Run, start: int) -> bool:
@@ -186,7 +186,7 @@ def fail(held: Held, reason: Reason, detail: str) -> None:
 
 def cancelled(held: Held) -> None:
     """The trainer stopped because the user cancelled: → stopping → cancelled."""
-    stopping(held, why="cancel asked")
+    stopping(held, why="cancellation requested")
     with transaction.atomic():
         run = row_of(held, State.STOPPING)
         finish(run, State.CANCELLED, Actor.SUPERVISOR, Reason.CANCELLED, "", f"stopped at step {run.committed_step}")
@@ -194,7 +194,7 @@ def cancelled(held: Held) -> None:
 
 def release(held: Held) -> None:
     """Preempted: → queued. It counts as a crash only if the attempt completed no step."""
-    stopping(held, why="the worker is going away")
+    stopping(held, why="the worker is shutting down")
     with transaction.atomic():
         run = row_of(held, State.STOPPING)
         began = Attempt.objects.get(run=run, fence=held.fence).start_step

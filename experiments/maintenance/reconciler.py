@@ -70,7 +70,7 @@ class Reconciler:
             self._away_since, self._report_after = None, 0.0
 
     def tick(self) -> bool:
-        """One round: take or renew the leader lease, expire leases of runs, ring for ready runs, then slower duties."""
+        """One round: take or renew the leader lease, expire leases of runs, ring for ready runs, then slower tasks."""
         if not self._lead():
             return False
         if self._monotonic() >= self._expire_after:

@@ -28,7 +28,7 @@ LITTLE_SPACE = 2 * 2**30
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """The result of one check."""
 
     level: Level
@@ -36,11 +36,11 @@ class Finding:
     words: str
 
 
-def examine() -> Iterator[Finding]:
+def examine() -> Iterator[CheckResult]:
     """Run all checks. A check that raises is a finding; without a database most are skipped."""
     database = list(_run("database", _database))
     yield from database
-    checks: dict[str, Callable[[], Iterator[Finding]]] = {"broker": _broker, "storage": _storage, "disk": _disk}
+    checks: dict[str, Callable[[], Iterator[CheckResult]]] = {"broker": _broker, "storage": _storage, "disk": _disk}
     if all(finding.level != "bad" for finding in database):
         checks |= {"clock": _clock, "reconciler": _reconciler, "workers": _workers, "queue": _queue}
     for subject, check in checks.items():
@@ -48,43 +48,45 @@ def examine() -> Iterator[Finding]:
     yield from _settings()
 
 
-def _run(subject: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+def _run(subject: str, check: Callable[[], Iterator[CheckResult]]) -> Iterator[CheckResult]:
     try:
         yield from check()
     except Exception as error:
         words = str(error).strip().split("\n")[0]
-        yield Finding("bad", subject, f"{type(error).__name__}: {words}")
+        yield CheckResult("bad", subject, f"{type(error).__name__}: {words}")
 
 
-def _database() -> Iterator[Finding]:
+def _database() -> Iterator[CheckResult]:
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1")
-    yield Finding("ok", "database", f"{connection.vendor} answers")
+    yield CheckResult("ok", "database", f"{connection.vendor} answers")
     executor = MigrationExecutor(connection)
     waiting = executor.migration_plan(executor.loader.graph.leaf_nodes())
     if waiting:
-        yield Finding("bad", "migrations", f"{len(waiting)} are not applied: run manage.py migrate")
+        yield CheckResult("bad", "migrations", f"{len(waiting)} are not applied: run manage.py migrate")
     else:
-        yield Finding("ok", "migrations", "all applied")
+        yield CheckResult("ok", "migrations", "all applied")
 
 
-def _clock() -> Iterator[Finding]:
+def _clock() -> Iterator[CheckResult]:
     skew = abs((datetime.now(UTC) - db_now()).total_seconds())
     words = f"this machine and the database differ by {skew:.1f} s"
     if skew > SKEW_S:
-        yield Finding("warning", "clock", f"{words}: leases are not affected, but timestamps on pages will be wrong")
+        yield CheckResult(
+            "warning", "clock", f"{words}: leases are not affected, but timestamps on pages will be wrong"
+        )
     else:
-        yield Finding("ok", "clock", words)
+        yield CheckResult("ok", "clock", words)
 
 
-def _broker() -> Iterator[Finding]:
+def _broker() -> Iterator[CheckResult]:
     url = settings.REDIS_URL.replace("redis+socket://", "unix://")
     with redis.Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2) as client:
         client.ping()
-    yield Finding("ok", "broker", "Redis answers")
+    yield CheckResult("ok", "broker", "Redis answers")
 
 
-def _storage() -> Iterator[Finding]:
+def _storage() -> Iterator[CheckResult]:
     """Write a file, read it back, delete it; in the block storage too, where there is one."""
     for alias, subject in (("default", "storage"), ("blocks", "block storage")):
         if alias not in settings.STORAGES:
@@ -95,24 +97,24 @@ def _storage() -> Iterator[Finding]:
             whole = file.read() == b"doctor"
         store.delete(name)
         if whole:
-            yield Finding("ok", subject, "a file can be written, read and deleted")
+            yield CheckResult("ok", subject, "a file can be written, read and deleted")
         else:
-            yield Finding("bad", subject, "a file read back differs from what was written")
+            yield CheckResult("bad", subject, "a file read back differs from what was written")
 
 
-def _disk() -> Iterator[Finding]:
+def _disk() -> Iterator[CheckResult]:
     for setting in ("ATTN_DATA", "ATTN_SCRATCH", "MEDIA_ROOT"):
         folder = Path(getattr(settings, setting))
         there = next(each for each in (folder, *folder.parents) if each.exists())
         free = shutil.disk_usage(there).free
         words = f"{free / 2**30:.1f} GiB free under {setting} ({folder})"
-        yield Finding("warning" if free < LITTLE_SPACE else "ok", "disk", words)
+        yield CheckResult("warning" if free < LITTLE_SPACE else "ok", "disk", words)
 
 
-def _reconciler() -> Iterator[Finding]:
+def _reconciler() -> Iterator[CheckResult]:
     lead = LeaderLease.objects.filter(name="reconciler").first()
     if lead is None:
-        yield Finding(
+        yield CheckResult(
             "bad",
             "reconciler",
             "none has ever run: start manage.py reconciler, which requeues runs of lost workers",
@@ -120,38 +122,38 @@ def _reconciler() -> Iterator[Finding]:
         return
     age = (db_now() - lead.renewed).total_seconds()
     level: Level = "bad" if age > settings.ATTN_LEASE_S else "ok"
-    yield Finding(level, "reconciler", f"{lead.owner} renewed its lease {age:.0f} s ago")
+    yield CheckResult(level, "reconciler", f"{lead.owner} renewed its lease {age:.0f} s ago")
 
 
-def _workers() -> Iterator[Finding]:
+def _workers() -> Iterator[CheckResult]:
     alive = list(Worker.objects.alive())
     if not alive:
-        yield Finding("bad", "workers", f"no heartbeat within {settings.ATTN_LEASE_S} s: no run will start")
+        yield CheckResult("bad", "workers", f"no heartbeat within {settings.ATTN_LEASE_S} s: no run will start")
     for worker in alive:
         words = f"{worker.name} takes {', '.join(worker.pools)} with {worker.slots} slots"
         held_back = worker.backlog > alarms.BACKLOG
         words += f"; it has {worker.backlog / 2**20:.0f} unsaved MiB: the storage is slow" if held_back else ""
         words += "; it is draining and takes no new runs" if worker.draining else ""
-        yield Finding("warning" if held_back or worker.draining else "ok", "workers", words)
+        yield CheckResult("warning" if held_back or worker.draining else "ok", "workers", words)
 
 
-def _queue() -> Iterator[Finding]:
+def _queue() -> Iterator[CheckResult]:
     served = {pool for worker in Worker.objects.alive().filter(draining=False) for pool in worker.pools}
     wanted = set(Run.objects.filter(state=State.QUEUED).order_by().values_list("pool", flat=True).distinct())
     for pool in sorted(wanted - served):
-        yield Finding("bad", "queue", f"runs wait in pool '{pool}', which no living worker takes")
+        yield CheckResult("bad", "queue", f"runs wait in pool '{pool}', which no living worker takes")
     for head in alarms.unclaimed():
         if head.idle and head.seconds > settings.ATTN_LEASE_S:
             words = f"pool '{head.pool}' has {head.idle} idle slots, but a run has been ready for {head.seconds:.0f} s"
-            yield Finding("bad", "queue", words)
-    yield Finding("ok", "queue", f"{Run.objects.held().count()} runs in progress")
+            yield CheckResult("bad", "queue", words)
+    yield CheckResult("ok", "queue", f"{Run.objects.held().count()} runs in progress")
 
 
-def _settings() -> Iterator[Finding]:
+def _settings() -> Iterator[CheckResult]:
     if settings.DEBUG:
-        yield Finding("warning", "settings", "ATTN_DEBUG is on: errors show code to every visitor")
+        yield CheckResult("warning", "settings", "ATTN_DEBUG is on: errors show code to every visitor")
     if settings.SECRET_KEY.startswith("insecure"):
-        yield Finding("bad", "settings", "this is the secret key of tests: set ATTN_SECRET_KEY")
+        yield CheckResult("bad", "settings", "this is the secret key of tests: set ATTN_SECRET_KEY")
     if connection.vendor == "sqlite" and not connection.settings_dict["NAME"]:
-        yield Finding("bad", "settings", "the database has no name")
-    yield Finding("ok", "settings", f"lease {settings.ATTN_LEASE_S} s, renewed every {settings.ATTN_BEAT_S} s")
+        yield CheckResult("bad", "settings", "the database has no name")
+    yield CheckResult("ok", "settings", f"lease {settings.ATTN_LEASE_S} s, renewed every {settings.ATTN_BEAT_S} s")

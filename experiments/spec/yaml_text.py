@@ -24,7 +24,7 @@ class YamlError(ValueError):
 
 
 class RefusedYaml(YamlError):
-    """Well-formed YAML that is refused: a duplicate key, a merge key, an anchor or an alias."""
+    """YAML that is refused even if it is well-formed: too long, a duplicate key, a merge key, an anchor or an alias."""
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # libyaml: twenty times as fast
@@ -112,7 +112,7 @@ def dump(tree: Any, **style: Any) -> str:
 def _check(text: str) -> None:
     """Refuse aliases, which can expand to gigabytes, and deep nesting, which exhausts the stack, before building."""
     if (size := len(text.encode("utf-8", "surrogatepass"))) > MAX_BYTES:
-        raise YamlError(f"the text has {size:,} bytes; at most {MAX_BYTES:,} are allowed")
+        raise RefusedYaml(f"the text has {size:,} bytes; at most {MAX_BYTES:,} are allowed")
     depth = 0
     for event in yaml.parse(text, Loader=_Loader):
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):

@@ -17,7 +17,7 @@ from .rules import Rule, Term
 
 
 @dataclass(frozen=True)
-class Measured:
+class RunValues:
     """What terms read of runs: last values of series, and the first step at which a series lies below a value."""
 
     last: dict[int, dict[str, float]] = field(default_factory=dict)  # run → series → value
@@ -43,10 +43,10 @@ class Measured:
         return f"run {run} does not have every point of {term.metrics[0]}"
 
 
-def measured(runs: Collection[int], metrics: Collection[str], crossings: Collection[tuple[str, float]]) -> Measured:
+def measured(runs: Collection[int], metrics: Collection[str], crossings: Collection[tuple[str, float]]) -> RunValues:
     ordered = sorted(runs)
     below = {(name, bound): store.first_below(ordered, name, bound) for name, bound in crossings}
-    return Measured(store.last_values(ordered, metrics), below)
+    return RunValues(store.last_values(ordered, metrics), below)
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Pool:
     seeds: Sequence[int]
     hashes: dict[tuple[int, int], str]  # (position of the cell, seed)
     runs: dict[str, int]  # spec hash → run
-    values: Measured
+    values: RunValues
     choice: Choice = field(default_factory=Choice)  # the key of the runs, and the runs left out
 
     def values_of(self, cell: int, term: Term) -> Values:
@@ -108,7 +108,7 @@ def choice_of(
     return choose({cell.hash_at(seed): cell.source for cell in cells for seed in seeds}, known, set(prefer))
 
 
-def pool_of(cells: Sequence[Cell], seeds: Sequence[int], choice: Choice, values: Measured) -> Pool:
+def pool_of(cells: Sequence[Cell], seeds: Sequence[int], choice: Choice, values: RunValues) -> Pool:
     hashes = {(position, seed): cell.hash_at(seed) for position, cell in enumerate(cells) for seed in seeds}
     return Pool(list(cells), seeds, hashes, choice.runs, values, choice)
 

@@ -16,7 +16,7 @@ from .cells import Cell, cells_of, preset_cells
 from .judge import Verdict, judge
 from .keys import Choice
 from .rules import Rule, rules
-from .samples import Measured, Pool, candidates, choice_of, gather, measured, pool_of
+from .samples import Pool, RunValues, candidates, choice_of, gather, measured, pool_of
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def _hashes(cells: Iterable[Cell], seeds: Collection[int]) -> set[str]:
     return {cell.hash_at(seed) for cell in cells for seed in seeds}
 
 
-def _judge(rule: Rule, choice: Choice, values: Measured) -> Judged:
+def _judge(rule: Rule, choice: Choice, values: RunValues) -> Judged:
     cells = preset_cells(rule.preset)
     started = [seed for seed in rule.further_seeds if any(cell.hash_at(seed) in choice.runs for cell in cells)]
     pool = pool_of(cells, [*rule.test_seeds, *started], choice, values)

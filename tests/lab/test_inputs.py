@@ -227,7 +227,7 @@ def test_a_fork_over_the_same_text_has_nothing_to_say(root: Path, tmp_path: Path
     assert "other_data" not in [notice.kind for notice in sink.of(Started)[0].notices]
 
 
-def test_an_explorer_does_not_read_a_checkpoint_with_other_letters(root: Path, tmp_path: Path) -> None:
+def test_an_inspection_does_not_read_a_checkpoint_trained_on_other_data(root: Path, tmp_path: Path) -> None:
     (root / "t.txt").write_text(LETTERS)
     checkpoint = stopped(of_text(), tmp_path / "first")
     (root / "t.txt").write_text(GREEK)

@@ -149,7 +149,7 @@ def test_small_blocks_and_runs_that_go_on_stay_in_the_database(bucket: Bucket, s
     assert len(bucket.names()) == 1, "the object that was not named is swept"
 
 
-def test_killed_between_object_and_row_the_object_is_swept_and_shipped_again(
+def test_killed_between_object_and_row_the_object_is_swept_and_archived_again(
     bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, values = make_past()
@@ -220,7 +220,7 @@ def test_a_folder_is_a_block_storage_too(settings: Any, tmp_path: Any) -> None:
     np.testing.assert_array_equal(exact(run), values)
 
 
-class Shipped(Store):
+class Archived(Store):
     """The same sequences, while blocks leave for the object store in between."""
 
     def _over(self) -> None:
@@ -235,7 +235,7 @@ class Shipped(Store):
         Run.objects.filter(pk=self.run.pk).update(state=State.QUEUED, finished=None)
 
     @rule(statements=st.integers(0, 8))
-    def ship_and_crash(self, statements: int) -> None:
+    def archive_and_crash(self, statements: int) -> None:
         self._over()
         for group in Group.objects.filter(run=self.run):
             with dying_after(statements):
@@ -262,4 +262,4 @@ def test_any_sequence_with_blocks_in_the_object_store_equals_a_plain_list(bucket
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
-    run_state_machine_as_test(Shipped, settings=patient)
+    run_state_machine_as_test(Archived, settings=patient)

@@ -8,6 +8,7 @@ import pytest
 
 from experiments.pages.http import yaml_text
 from experiments.pages.new_experiment import spec_form
+from experiments.spec.yaml_text import MAX_BYTES
 
 
 @pytest.mark.parametrize(
@@ -45,3 +46,13 @@ def test_a_mapping_with_a_name_twice_is_left_as_text_for_the_spec_to_refuse() ->
     config = spec_form.fields("hf", "text")["model.config"]
     assert spec_form.typed(config, ["{n_embd: 64, n_embd: 32}"]) == "{n_embd: 64, n_embd: 32}"
     assert spec_form.typed(config, ["{n_embd: 64}"]) == {"n_embd": 64}
+
+
+def test_a_text_may_be_as_long_as_every_spec_and_no_longer() -> None:
+    longest = "a: " + "é" * (MAX_BYTES // 2 - 2) + "b"
+    assert len(longest.encode()) == MAX_BYTES
+    assert list(yaml_text.load(longest)) == ["a"]
+    with pytest.raises(yaml_text.YamlError, match=r"has 131,073 bytes; at most 131,072 are allowed"):
+        yaml_text.load(longest + "b")
+    with pytest.raises(yaml_text.YamlError, match="at most 131,072 are allowed"):
+        yaml_text.values(longest)

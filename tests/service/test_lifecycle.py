@@ -215,7 +215,7 @@ def test_a_finish_that_races_with_a_cancel_may_still_succeed() -> None:
     taken = claim(run := make_run())
     train(taken.held, 0, 20)
     lifecycle.request_cancel(run.pk, None)
-    lifecycle.stopping(taken.held, why="cancel asked")
+    lifecycle.stopping(taken.held, why="cancellation requested")
     lifecycle.succeed(taken.held)
     run.refresh_from_db()
     assert run.state == State.SUCCEEDED

@@ -33,7 +33,7 @@ def test_a_cancelled_trainer_is_gone_before_its_run_is_and_the_history_says_who_
     assert (told in worker.log(), run.committed_step) == (killed, 15 if killed else 16)
     assert run.state == State.CANCELLED
     assert run.events.filter(actor=Actor.USER, who="canceller").exists()
-    assert run.events.get(to_state=State.STOPPING).message == "cancel asked"
+    assert run.events.get(to_state=State.STOPPING).message == "cancellation requested"
     assert story(run)[-1] == State.CANCELLED
 
 

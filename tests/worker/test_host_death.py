@@ -95,7 +95,7 @@ def test_when_a_machine_dies_another_goes_on_in_time_and_repeats_only_what_the_c
         # Taking the run from the dead bumps the fence (2) so that no late write can touch it; the claim bumps it again.
         assert [first.fence, second.fence, fresh(run).fence] == [1, 3, 3]
         taken = run.events.get(actor=Actor.RECONCILER, to_state=State.QUEUED)
-        assert f"nothing heard from {dead.node} within the lease" in taken.message
+        assert f"no heartbeat from {dead.node} within the lease" in taken.message
 
         assert_kept(run, before, saved)
         assert_same(run, unharmed)

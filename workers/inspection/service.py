@@ -27,7 +27,7 @@ _child: Child | None = None
 
 
 @app.task(name="workers.explore", ignore_result=True)
-def explore(question_id: int) -> None:
+def answer_question(question_id: int) -> None:
     """Answer one question. While the database is away, the question is left to expire."""
     close_old_connections()
     try:
@@ -46,7 +46,7 @@ def _settle(question: Question) -> None:
         questions.refuse(question.pk, str(error))
     except Error:
         raise
-    except Exception as error:  # whatever failed, a user waits for the answer
+    except Exception as error:  # whatever failed: the user waits for an answer
         log.exception("question %s", question.pk)
         questions.refuse(question.pk, f"the inspection worker failed: {error!r}")
     else:
@@ -60,7 +60,7 @@ class Refused(Exception):
 def _answer(question: Question) -> dict[str, Any]:
     checkpoint = question.checkpoint
     if checkpoint is None:
-        raise Refused("the checkpoint was replaced by a newer one; ask again")
+        raise Refused("the checkpoint was replaced by a newer one; send the question again")
     try:
         path = local_copy(checkpoint)
     except (Damaged, OSError) as error:

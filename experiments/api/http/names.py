@@ -25,7 +25,7 @@ def check_project(name: str | None, user: AnyUser) -> None:
         return
     known = list(Project.objects.visible_to(user).values_list("name", flat=True).distinct())
     if name not in known:
-        raise Invalid.at("project", f"there is no project '{name}' that you may see{did_you_mean(name, known)}")
+        raise Invalid.at("project", f"there is no project '{name}', or you may not see it{did_you_mean(name, known)}")
 
 
 def check_preset(name: str | None, user: AnyUser) -> None:
@@ -39,7 +39,7 @@ def check_experiments(ids: Collection[int], user: AnyUser) -> None:
     """Raises Invalid that names the experiments which the user may not see."""
     known = set(Experiment.objects.visible_to(user).filter(pk__in=ids).values_list("pk", flat=True)) if ids else set()
     if missing := [str(each) for each in ids if each not in known]:
-        raise Invalid.at("experiment", f"there is no experiment {', '.join(missing)} that you may see")
+        raise Invalid.at("experiment", f"there is no experiment {', '.join(missing)}, or you may not see it")
 
 
 def check_parameter(path: str | None, runs: Collection[int]) -> None:

@@ -65,7 +65,7 @@ def compare(request: HttpRequest) -> HttpResponse:
     visible = Run.objects.visible_to(request.user).select_related("experiment", "project").defer("spec", "detail")
     runs = list(visible.filter(pk__in=wanted[:most]).order_by("id"))
     if unknown := sorted({*wanted[:most]} - {run.pk for run in runs}):
-        refuse(request, "runs", f"no run {', '.join(map(str, unknown))} exists that you may see")
+        refuse(request, "runs", f"there is no run {', '.join(map(str, unknown))}, or you may not see it")
     context: dict[str, Any] = {"runs": runs, "over": len(wanted) > most, "most": most}
     if len(runs) < 2:
         return render(request, "pages/compare/empty.html", context | {"recent": visible.order_by("-id")[:20]})

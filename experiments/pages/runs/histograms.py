@@ -23,7 +23,7 @@ LEFT, TOP, WIDTH, HEIGHT, FOOT = 44, 4, 640, 220, 18  # of the image, in its own
 
 
 @dataclass(frozen=True)
-class Cell:
+class HistogramBin:
     """One bin of one probe."""
 
     x: float
@@ -79,13 +79,13 @@ def _drawn(probes: list[dict[str, Any]], name: str) -> dict[str, Any]:
     used = [bin_ for row in rows for bin_, count in enumerate(row[:-1]) if count]
     low, high = (min(used), max(used)) if used else (0, 0)
     height = HEIGHT / (high - low + 1)
-    cells: list[Cell] = []
+    cells: list[HistogramBin] = []
     for column, (probe, row) in enumerate(zip(probes, rows, strict=True)):
         cells += _column(column, WIDTH / len(rows), probe["step"], row, low, high)
     return {"cells": cells, "ticks": list(_ticks(probes[0]["lowest"], probes[0]["per_decade"], low, high, height))}
 
 
-def _column(column: int, width: float, step: int, row: list[int], low: int, high: int) -> Iterator[Cell]:
+def _column(column: int, width: float, step: int, row: list[int], low: int, high: int) -> Iterator[HistogramBin]:
     """One probe; the darkest cell is its fullest bin."""
     height = HEIGHT / (high - low + 1)
     x, fullest = round(LEFT + column * width, 1), max(row[low : high + 1], default=0)
@@ -93,7 +93,7 @@ def _column(column: int, width: float, step: int, row: list[int], low: int, high
         if count:
             y, opacity = round(TOP + (high - bin_) * height, 1), round((count / fullest) ** 0.5, 3)
             title = f"step {step}: {count} of {sum(row)}"
-            yield Cell(x, y, round(width, 1), round(height, 1), opacity, title)
+            yield HistogramBin(x, y, round(width, 1), round(height, 1), opacity, title)
 
 
 def _ticks(lowest: int, per_decade: int, low: int, high: int, height: float) -> Iterator[dict[str, Any]]:

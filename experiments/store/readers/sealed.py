@@ -103,12 +103,10 @@ class Sealed:
         finer = pieces[0].level
         if finer == 0:
             return below([self._built(group, pieces[0], level) for group in self.groups])
-        packed = [
-            self._summaries[group.pk, column, finer, piece.number]
-            for group in self.groups
-            for piece in pieces
-            for column in self.columns
-        ]
+        packed: list[bytes] = []
+        for group in self.groups:
+            for piece in pieces:
+                packed += [self._summaries[group.pk, column, finer, piece.number] for column in self.columns]
         if finer == 1:
             packed_indexes = [self._indexes[group.pk, piece.number] for group in self.groups for piece in pieces]
             rows = self.rows(pieces[0])

@@ -169,4 +169,4 @@ class LeaseKeeper:
         self.trainer.kill()
 
 
-_STOP_TEXT: dict[StopReason, str] = {"cancel": "cancel asked", "preempt": "the worker is going away"}
+_STOP_TEXT: dict[StopReason, str] = {"cancel": "cancellation requested", "preempt": "the worker is shutting down"}

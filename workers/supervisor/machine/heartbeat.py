@@ -1,4 +1,4 @@
-"""Every ATTN_BEAT_S the main process writes that the worker is alive, and reads whether to drain."""
+"""The worker's heartbeat: every ATTN_BEAT_S the main process renews its row, and reads whether to drain."""
 
 from __future__ import annotations
 

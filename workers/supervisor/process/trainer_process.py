@@ -1,4 +1,4 @@
-"""A trainer process: started, sent messages, read from, and reliably ended."""
+"""A trainer process: starts it, sends it messages, reads from it, and ends it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from workers.supervisor.process.journal import Journal, copy_output
 from workers.supervisor.process.spool import Spool
 
 ROOT = Path(__file__).resolve().parents[3]
-# A trainer talks to its supervisor alone: it gets no access to database, broker or storage.
+# A trainer exchanges messages with its supervisor only: it gets no access to database, broker or storage.
 _WITHHELD = ("ATTN_", "DATABASE_", "REDIS_URL", "DJANGO_", "CELERY_", "PG")
 
 

@@ -51,7 +51,7 @@ class Stack:
         return [together(plain, heads, stacked[0].numel()), heads.flatten()]
 
 
-class Choice(Protocol):
+class NormSelection(Protocol):
     """Which norms are kept of each step, as the spec's section `record` says it."""
 
     @property
@@ -64,7 +64,7 @@ class Choice(Protocol):
 
 @dataclass(frozen=True)
 class Everything:
-    """The choice where there is no spec."""
+    """The selection where there is no spec."""
 
     per_head: bool = True
     update_ratio: bool = True
@@ -74,7 +74,7 @@ class Everything:
 class Norms:
     """Measures one optimizer step: `before` it (gradients, pre-clip), and `after` it (update, weight)."""
 
-    def __init__(self, model: nn.Module, record: Choice) -> None:
+    def __init__(self, model: nn.Module, record: NormSelection) -> None:
         self.record = record
         self.stacks = _stacks(model)
         self.names = [name for stack in self.stacks for name in self._names(stack)]

@@ -36,7 +36,7 @@ Edges = tuple[float, float, float, float]  # left, top, right, bottom
 
 
 @dataclass(frozen=True)
-class Rule:
+class AgreementCheck:
     """How a field can be wrong."""
 
     field: str
@@ -45,27 +45,27 @@ class Rule:
     advice: str
 
 
-POLYGON_FRACTIONS = Rule(
+POLYGON_FRACTIONS = AgreementCheck(
     "polygons",
     "fractions",
     "are fractions of the image, from 0 to 1, not pixels",
     "multiply x by the image's width and y by its height",
 )
-BOX_FRACTIONS = Rule("boxes (bbox)", "fractions", POLYGON_FRACTIONS.text, POLYGON_FRACTIONS.advice)
-BOX = Rule(
+BOX_FRACTIONS = AgreementCheck("boxes (bbox)", "fractions", POLYGON_FRACTIONS.text, POLYGON_FRACTIONS.advice)
+BOX = AgreementCheck(
     "box (bbox)",
     "contradicts",
     f"contradicts the mask, by more than {SIDE:g} pixels and {SIDE_SHARE:.0%} of a side",
     "a box is left, top, width, height in pixels; correct the masks or the boxes",
 )
-AREA = Rule(
+AREA = AgreementCheck(
     "area",
     "contradicts",
     f"contradicts the mask, by more than {AREA_SHARE:.0%} and half a pixel along each side",
     "an area counts the pixels of the mask or of its box; correct the masks or the areas. In COCO's format, a polygon "
     "inside another one is not a hole: write masks with holes as run lengths",
 )
-NESTED = Rule(
+NESTED = AgreementCheck(
     "polygons",
     "nested",
     "lie one inside the other; COCO's format joins them, so an intended hole is filled",
@@ -74,12 +74,12 @@ NESTED = Rule(
 
 
 class Agreement:
-    """Collects contradictions. `end` adds a problem for each rule that most objects break, else a notice."""
+    """Collects contradictions. `end` adds a problem for each check that most objects fail, else a notice."""
 
     def __init__(self, images: Mapping[int, ImageEntry]) -> None:
         self._images = images
         self._checked = dict.fromkeys((POLYGON_FRACTIONS, BOX_FRACTIONS, BOX, AREA, NESTED), 0)
-        self._findings: dict[Rule, list[tuple[str, str]]] = {rule: [] for rule in self._checked}
+        self._findings: dict[AgreementCheck, list[tuple[str, str]]] = {check: [] for check in self._checked}
         self._farthest: list[tuple[float, float]] = []
 
     def check(self, annotation: Annotation) -> None:
@@ -100,29 +100,31 @@ class Agreement:
 
     def end(self, problems: Problems) -> list[Notice]:
         notices: list[Notice] = []
-        for rule, findings in self._findings.items():
-            count, checked = len(findings), self._checked[rule]
-            text = f"{rule.field} of {count} of {checked} objects {rule.text}"
-            if count >= FEWEST and count > MOST[rule.how] * checked:
+        for check, findings in self._findings.items():
+            count, checked = len(findings), self._checked[check]
+            text = f"{check.field} of {count} of {checked} objects {check.text}"
+            if count >= FEWEST and count > MOST[check.how] * checked:
                 first = "; ".join(detail for _, detail in findings[:NAMED])
-                problems.add(f"{problems.about}: {text} ({first}). To fix it: {rule.advice}")
+                problems.add(f"{problems.about}: {text} ({first}). To fix it: {check.advice}")
                 continue
             named = [f"{file_name}: {detail}" for file_name, detail in findings]
-            notices += notice("contradicts", f"{text}; masks are used as they are. To fix it: {rule.advice}", named)
+            notices += notice("contradicts", f"{text}; masks are used as they are. To fix it: {check.advice}", named)
         return [*notices, *self._corner()]
 
-    def _add(self, rule: Rule, annotation: Annotation, detail: str) -> None:
-        self._checked[rule] += 1
+    def _add(self, check: AgreementCheck, annotation: Annotation, detail: str) -> None:
+        self._checked[check] += 1
         if detail:
             file_name = self._images[annotation.image_id].file_name
-            self._findings[rule].append((file_name, f"annotation {annotation.id}: {detail}"))
+            self._findings[check].append((file_name, f"annotation {annotation.id}: {detail}"))
 
-    def _is_fraction(self, rule: Rule, annotation: Annotation, image: ImageEntry, values: Sequence[float]) -> bool:
+    def _is_fraction(
+        self, check: AgreementCheck, annotation: Annotation, image: ImageEntry, values: Sequence[float]
+    ) -> bool:
         if not any(values) or min(image.width, image.height) <= SMALLEST:
             return False
         fractions = min(values) >= 0 and max(values) <= FRACTION
         detail = f"from {min(values):.3g} to {max(values):.3g}, in an image of {image.width} × {image.height} pixels"
-        self._add(rule, annotation, detail if fractions else "")
+        self._add(check, annotation, detail if fractions else "")
         return fractions
 
     def _corner(self) -> list[Notice]:
