@@ -135,20 +135,34 @@ def test_labels_stand_below_the_columns_whose_steps_they_name(open_page: Callabl
     page = open_page(viewport={"width": 1000, "height": 600})
     page.goto("/workers/")
     steps = [0, 100, 200, 300, 400, 499]
-    places = page.evaluate(
+    shown = page.evaluate(
         """async (steps) => {
             const { columnAxis } = await import("/static/attn/charts/column_axis.js");
             const box = document.createElement("div");
             box.style.cssText = "position: fixed; left: 0; top: 0; width: 600px";
             document.body.append(box);
             columnAxis(box, steps);
-            return [...box.children].map((label) => {
+            const places = [...box.children].map((label) => {
                 const { left, right } = label.getBoundingClientRect();
                 return [Number(label.textContent), (left + right) / 2];
             });
+            box.style.width = "150px";
+            columnAxis(box, steps);
+            return { places, narrow: [...box.children].map((label) => label.textContent) };
         }""",
         steps,
     )
-    assert len(places) == 5
-    for step, middle in places:
+    assert len(shown["places"]) == 5
+    assert shown["narrow"] == ["0", "499"]
+    for step, middle in shown["places"]:
         assert abs(middle - (steps.index(step) + 0.5) * 100) < 2
+
+
+@pytest.mark.timeout(120)
+def test_a_logarithmic_axis_spans_the_decades_of_its_data(chart: Callable[..., Any]) -> None:
+    page = chart(line("grad_norm/a", [2e-5, 0.003, 0.9]), y="log")
+    for small in (False, True):
+        page.evaluate("(small) => { panel.small = small; panel.draw(); panel.chart.resize(); }", small)
+        page.wait_for_timeout(200)
+        low, high = page.evaluate("panel.chart.getModel().getComponent('yAxis').axis.scale.getExtent()")
+        assert (low, high) == pytest.approx((1e-5, 1))

@@ -215,6 +215,11 @@ def test_choices_of_numbers_take_no_truth_value() -> None:
     assert parse_spec({**SEGMENT, "data": {"dataset": "scenes", "canvas": 32.0}}).data.canvas == 32  # type: ignore[union-attr]
 
 
+def test_a_refused_value_of_the_matrix_is_named_once() -> None:
+    errors = errors_of(spec=POINTER, matrix={"model.attention.variant": ["full", "no_qq"]})
+    assert errors["matrix/model.attention.variant"].count("no_qq") == 1
+
+
 def test_a_seed_of_the_spec_is_used_however_it_is_spelled() -> None:
     assert [run.seed for run in planned(spec={**POINTER, "seed": "7"}).runs] == [7]
     assert "you gave true" in errors_of(spec={**POINTER, "seed": True})["spec/seed"]

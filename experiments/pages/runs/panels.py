@@ -122,9 +122,9 @@ _TOKEN_TASKS = ("pointer", "roles")
 _FOR_TOKENS = {
     "mass": {
         "title": "Mass on the related tokens",
-        "help": "share of attention on the tokens that each token must attend to, of each site's best head",
+        "help": "share of attention on the tokens that the query must attend to, of each site's best head",
     },
-    "pointing": {"help": "how often the attention maximum lies on such a token, of each site's best head"},
+    "pointing": {"help": "how often the attention maximum lies on a token that the query must attend to"},
 }
 _TITLES = {"test": "Test set"}  # of panels named by the first word of their series
 _HEAT_MAP = ("grad_norm/*/W_*", "grad_norm/*/W_*/head.*", "update_ratio/*/W_*", "weight_norm/*/W_*")
