@@ -23,7 +23,7 @@ def on_starting(_arbiter: Any) -> None:
 
 
 def child_exit(_arbiter: Any, worker: Any) -> None:
-    """A process that is gone keeps its counts and loses its gauges."""
+    """The counts of a process that is gone stay; its current values go."""
     from prometheus_client import multiprocess
 
     multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
