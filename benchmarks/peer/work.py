@@ -30,12 +30,8 @@ from statistics import median
 from typing import Any
 
 LAYERS, HEADS = 12, 4
-NAMES = [
-    f"grad_norm/encoder.{layer}.self/{matrix}/head{head}"
-    for layer in range(LAYERS)
-    for matrix in ("W_q", "W_k", "W_v")
-    for head in range(HEADS)
-]
+MATRICES = [f"encoder.{layer}.self/{matrix}" for layer in range(LAYERS) for matrix in ("W_q", "W_k", "W_v")]
+NAMES = [f"grad_norm/{matrix}/head{head}" for matrix in MATRICES for head in range(HEADS)]
 POINTS = 1000
 SPIKE = 1000.0
 VARIANTS = ("full", "no_q", "tied_qk", "uniform")

@@ -40,19 +40,19 @@ class NoInspectionWorker(Exception):
     """No inspection worker takes questions; the message says why."""
 
 
-class TooMany(Exception):
+class TooManyQuestions(Exception):
     """The user already waits for as many answers as allowed."""
 
 
 def ask(run: Run, user: AbstractBaseUser, spec: QuestionSpec) -> Question:
-    """Store a question and ring. Raises NoInspectionWorker, TooMany or Unanswerable."""
+    """Store a question and ring. Raises NoInspectionWorker, TooManyQuestions or Unanswerable."""
     if problem := unavailable():
         raise NoInspectionWorker(problem)
     checkpoint = _checkpoint(run, spec.checkpoint)
     with transaction.atomic():
         _forget_old()
         if _overdue(Question.objects.filter(user_id=user.pk), late=False).count() >= settings.ATTN_OPEN_QUESTIONS:
-            raise TooMany(f"you already wait for {settings.ATTN_OPEN_QUESTIONS} answers; wait for one of them")
+            raise TooManyQuestions(f"you already wait for {settings.ATTN_OPEN_QUESTIONS} answers; wait for one of them")
         question = Question.objects.create(
             run=run,
             user_id=user.pk,

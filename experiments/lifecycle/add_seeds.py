@@ -15,22 +15,22 @@ from .moves import NotAllowed
 from .user_actions import add_runs
 
 
-class TooMany(ValueError):
+class TooManyRuns(ValueError):
     """More runs than one experiment may have."""
 
 
 def append_seeds(
     experiment_id: int, seeds: Sequence[int], user: AbstractBaseUser | None, *, max_runs: int
 ) -> list[Run]:
-    """Submit one run of every variant for each new seed. Returns the new runs. Raises TooMany, and NotAllowed if this
-    version does not accept a stored spec."""
+    """Submit one run of every variant for each new seed. Returns the new runs. Raises TooManyRuns, and NotAllowed if
+    this version does not accept a stored spec."""
     with transaction.atomic():
         experiment = Experiment.objects.select_for_update().get(pk=experiment_id)
         new = [seed for seed in dict.fromkeys(seeds) if seed not in experiment.seeds]
         variants = _variants(experiment)
         total = experiment.runs.count() + len(variants) * len(new)
         if new and total > max_runs:
-            raise TooMany(f"would make {total:,} runs; at most {max_runs:,} are allowed in one experiment")
+            raise TooManyRuns(f"would make {total:,} runs; at most {max_runs:,} are allowed in one experiment")
         experiment.seeds = [*experiment.seeds, *new]
         experiment.save(update_fields=["seeds"])
         last = experiment.runs.aggregate(last=Max("index"))["last"]

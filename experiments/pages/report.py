@@ -95,7 +95,7 @@ def experiment_seeds(request: HttpRequest, pk: int) -> HttpResponse:
     seeds = list(islice(_next_seeds(experiment), more))
     try:
         runs = lifecycle.append_seeds(pk, seeds, request.user, max_runs=settings.ATTN_MAX_RUNS)  # type: ignore[arg-type]
-    except (lifecycle.TooMany, lifecycle.NotAllowed) as error:
+    except (lifecycle.TooManyRuns, lifecycle.NotAllowed) as error:
         messages.error(request, f"No seed was added: it {error}." if "would" in str(error) else str(error))
         return redirect("experiment", pk)
     names = ", ".join(map(str, seeds))

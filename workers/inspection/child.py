@@ -19,7 +19,7 @@ class NoAnswer(Exception):
     """The child died or took too long and was ended; the next question starts another."""
 
 
-class Child:
+class InspectionChild:
     """One question at a time. Create it in the main thread, which the parent-death signal follows."""
 
     def __init__(self) -> None:

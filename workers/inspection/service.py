@@ -16,14 +16,14 @@ from experiments.inspection import questions
 from experiments.models import Question
 from experiments.spec.sections.question import EXPLORE
 from workers.files import Damaged
-from workers.inspection.child import Child, NoAnswer
+from workers.inspection.child import InspectionChild, NoAnswer
 from workers.inspection.files import clear_cache, local_copy
 from workers.inspection.protocol import QuestionMessage
 from workers.supervisor.machine import heartbeat
 from workers.supervisor.machine.identity import set_identity
 
 log = logging.getLogger(__name__)
-_child: Child | None = None
+_child: InspectionChild | None = None
 
 
 @app.task(name="workers.explore", ignore_result=True)
@@ -80,13 +80,13 @@ def _answer(question: Question) -> dict[str, Any]:
     return answer
 
 
-def _warm_child() -> Child:
+def _warm_child() -> InspectionChild:
     """The child, restarted where it has died. Call it from the main thread."""
     global _child
     if _child is None or not _child.alive:
         if _child is not None:
             _child.end()
-        _child = Child()
+        _child = InspectionChild()
     return _child
 
 

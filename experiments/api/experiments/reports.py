@@ -90,7 +90,7 @@ class ExperimentSeeds(View[Query]):
         seeds = self.sent_as(Seeds).seeds
         try:
             runs = lifecycle.append_seeds(experiment.pk, seeds, person(request), max_runs=settings.ATTN_MAX_RUNS)
-        except lifecycle.TooMany as error:
+        except lifecycle.TooManyRuns as error:
             raise Invalid.at("seeds", str(error)) from None
         experiment.refresh_from_db(fields=["seeds"])
         added = [ShortRun(id=run.pk, seed=run.seed, params=run.params, state=State(run.state)) for run in runs]

@@ -59,7 +59,7 @@ class RunQuestions(View[Query]):
             question = questions.ask(run, person(request), question_spec)
         except questions.NoInspectionWorker as error:
             raise Unavailable(str(error)) from None
-        except questions.TooMany as error:
+        except questions.TooManyQuestions as error:
             raise Throttled(str(error)) from None
         except questions.Unanswerable as error:
             raise NotAllowed(str(error)) from None

@@ -11,7 +11,7 @@ from django.conf import settings
 from django.db import Error, connection
 
 from workers.supervisor.machine import backlog, drain
-from workers.supervisor.machine.identity import Identity, this_worker
+from workers.supervisor.machine.identity import WorkerIdentity, this_worker
 
 log = logging.getLogger(__name__)
 
@@ -44,12 +44,12 @@ def _run() -> None:
         beat(this_worker())
 
 
-def register(identity: Identity) -> None:
+def register(identity: WorkerIdentity) -> None:
     """Write the worker's row: pid, pools and device of this process."""
     _call_database(identity.register)
 
 
-def beat(identity: Identity) -> None:
+def beat(identity: WorkerIdentity) -> None:
     """One beat. While the database is away, the next beat tries again."""
     _call_database(lambda: drain.set_drained(identity.beat(backlog.total()).draining))
 

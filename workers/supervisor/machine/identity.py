@@ -11,7 +11,7 @@ from workers.supervisor.machine import machine
 
 
 @dataclass(frozen=True)
-class Identity:
+class WorkerIdentity:
     """A worker's name, the pools it claims from, and how many runs at once."""
 
     name: str
@@ -40,17 +40,17 @@ class Identity:
         return Worker.objects.filter(name=self.name).first() or self.register()
 
 
-_identity: Identity | None = None
+_identity: WorkerIdentity | None = None
 
 
-def set_identity(name: str, pools: list[str], slots: int) -> Identity:
+def set_identity(name: str, pools: list[str], slots: int) -> WorkerIdentity:
     """Call once, in the main process."""
     global _identity
-    _identity = Identity(name, pools, slots, os.getpid())
+    _identity = WorkerIdentity(name, pools, slots, os.getpid())
     return _identity
 
 
-def this_worker() -> Identity:
+def this_worker() -> WorkerIdentity:
     """This worker. Asserts that `set_identity` came first."""
     assert _identity is not None, "set_identity was not called"
     return _identity

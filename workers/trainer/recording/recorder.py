@@ -25,7 +25,7 @@ STEP_MS = "time/step_ms"
 
 
 @dataclass
-class Rows:
+class GroupPoints:
     """Host-side points of one group."""
 
     names: Sequence[str]
@@ -45,7 +45,7 @@ class Pending:
     lo: int
     hi: int
     transfer: Transfer | None
-    groups: dict[str, Rows]
+    groups: dict[str, GroupPoints]
 
 
 class NonFinite(FloatingPointError):
@@ -61,7 +61,7 @@ class Recorder:
 
     def __init__(self, send: Send, elapsed: Callable[[], float], *, fail_on_nan: bool = True) -> None:
         self.send, self.elapsed, self.fail_on_nan = send, elapsed, fail_on_nan
-        self.rows: dict[str, Rows] = {}
+        self.rows: dict[str, GroupPoints] = {}
         self.ring: Ring | None = None
         self.finite: list[tuple[int, str]] = []  # columns of `train` that must be finite, with names
         self.system = SystemMeter(torch.device("cpu"))
@@ -85,7 +85,7 @@ class Recorder:
         self.send(Schema(group=TRAIN, names=list(train)))
         for group, names in {**groups, "system": self.system.names}.items():
             if names:
-                self.rows[group] = Rows(list(names))
+                self.rows[group] = GroupPoints(list(names))
                 self.send(Schema(group=group, names=list(names)))
 
     def train(self, step: int, row: Tensor, step_ms: Deferred | None = None) -> None:
@@ -127,7 +127,7 @@ class Recorder:
         self.add("system", self.hi - 1, self.system.read())
         transfer = self.ring.take() if self.ring.steps else None
         self._pending = Pending(self.lo, self.hi, transfer, self.rows)
-        self.rows = {group: Rows(rows.names) for group, rows in self.rows.items()}
+        self.rows = {group: GroupPoints(rows.names) for group, rows in self.rows.items()}
         self.lo = self.hi
         if transfer is None or transfer.done is None:
             self._send()
