@@ -121,5 +121,6 @@ def _kinds(value: list[Any]) -> list[Any]:
 
 
 def line(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
+    """The error in a line, without the files of this machine that Python names modules by."""
+    text = re.sub(r" from '[^']*'", "", " ".join(str(error).split())) or type(error).__name__
     return f"{type(error).__name__}: {text}"[:160]
