@@ -15,10 +15,10 @@ from django.conf import settings
 from django.core.files.base import ContentFile
 from django.core.files.storage import storages
 from django.db import connection
-from django.db.migrations.executor import MigrationExecutor
 
 from experiments.clock import db_now
 from experiments.maintenance import alarms
+from experiments.maintenance.migrations import migrations
 from experiments.models import LeaderLease, Run, Worker
 from experiments.states import State
 
@@ -60,10 +60,8 @@ def _database() -> Iterator[CheckResult]:
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1")
     yield CheckResult("ok", "database", f"{connection.vendor} answers")
-    executor = MigrationExecutor(connection)
-    waiting = executor.migration_plan(executor.loader.graph.leaf_nodes())
-    if waiting:
-        yield CheckResult("bad", "migrations", f"{len(waiting)} are not applied: run manage.py migrate")
+    if unapplied := migrations().unapplied:
+        yield CheckResult("bad", "migrations", f"{unapplied} are not applied: run manage.py migrate")
     else:
         yield CheckResult("ok", "migrations", "all applied")
 

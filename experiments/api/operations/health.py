@@ -9,11 +9,12 @@ from hmac import compare_digest
 import redis
 from django.conf import settings
 from django.db import connection
-from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 from django_prometheus.exports import ExportToDjangoView
+
+from experiments.maintenance.migrations import migrations
 
 from .metrics import exposition
 
@@ -76,10 +77,8 @@ def _broker() -> None:
 
 
 def _migrations() -> None:
-    executor = MigrationExecutor(connection)
-    waiting = executor.migration_plan(executor.loader.graph.leaf_nodes())
-    if waiting:
-        raise RuntimeError(f"{len(waiting)} migrations are not applied")
+    if unapplied := migrations().unapplied:
+        raise RuntimeError(f"{unapplied} migrations are not applied")
 
 
 CHECKS: dict[str, Callable[[], None]] = {"database": _database, "broker": _broker, "migrations": _migrations}

@@ -11,11 +11,12 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from attnservice.web_server import COUNTS
 from experiments.maintenance import alarms
 from experiments.models import Run, Worker
 from experiments.states import State
 
-from .processes import SHARED, WebProcesses
+from .processes import WebProcesses
 from .workers import pool_counts
 
 
@@ -23,7 +24,7 @@ def exposition() -> bytes:
     """Our metrics in Prometheus' text format; the same for the whole service, whichever process answers."""
     registry = CollectorRegistry()
     registry.register(_Service())
-    if SHARED in os.environ:
+    if COUNTS in os.environ:
         registry.register(WebProcesses())
     return generate_latest(registry)
 

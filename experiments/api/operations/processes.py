@@ -7,13 +7,11 @@ import os
 from collections.abc import Iterator
 
 import psutil
-from django.db import connections
-from django.db.migrations.executor import MigrationExecutor
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-SHARED = "PROMETHEUS_MULTIPROC_DIR"  # set where several processes add up their counters
+from experiments.maintenance.migrations import migrations
 
 
 class WebProcesses(Collector):
@@ -33,10 +31,7 @@ class WebProcesses(Collector):
 
 
 def _migrations() -> Iterator[Metric]:
-    executor = MigrationExecutor(connections["default"])
-    unapplied = len(executor.migration_plan(executor.loader.graph.leaf_nodes()))
-    counts = {"unapplied": unapplied, "applied": len(executor.loader.applied_migrations)}
-    for name, count in counts.items():
+    for name, count in migrations()._asdict().items():
         gauge = GaugeMetricFamily(f"django_migrations_{name}_total", f"Migrations {name}", labels=["connection"])
         gauge.add_metric(["default"], count)
         yield gauge
